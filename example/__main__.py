@@ -1,0 +1,76 @@
+"""Command line of the example: ``python -m example --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from .criterion import DetectionCriterion
+from .data import IMAGE_SIZE, NUM_CLASSES, DigitScenes, make_loader
+from .evaluate import coco_map, detect
+from .matching import HungarianMatcher
+from .model import GridDetector
+from .picture import draw_scenes
+from .train import train
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected at least {minimum}, got {value}")
+        return value
+
+    return integer
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line (that of the process if none is given)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m example",
+        description="Train a small detector on scenes of handwritten digits, then print its mAP and draw a picture.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--epochs", type=_at_least(1), default=10, help="passes over the training scenes")
+    parser.add_argument("--batch-size", type=_at_least(1), default=32, help="scenes in a step")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="chooses the scenes, the weights and the order")
+    parser.add_argument("--out", type=Path, default=Path("runs/example"), help="folder for picture and metrics")
+    parser.add_argument("--device", default="cpu", help="device to train on, for example cpu or cuda")
+    parser.add_argument("--train-scenes", type=_at_least(1), default=2000, help="number of training scenes")
+    parser.add_argument("--val-scenes", type=_at_least(1), default=300, help="number of validation scenes")
+    parser.add_argument("--workers", type=_at_least(0), default=0, help="processes that load scenes, 0 for none")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, evaluate and draw; return the exit status."""
+    options = parse_arguments(arguments)
+    start = time.perf_counter()
+    torch.manual_seed(options.seed)
+    loading = {"batch_size": options.batch_size, "workers": options.workers, "seed": options.seed}
+    train_scenes = DigitScenes(options.train_scenes, split="train", seed=options.seed)
+    val_scenes = DigitScenes(options.val_scenes, split="val", seed=options.seed)
+
+    model = GridDetector(NUM_CLASSES)
+    criterion = DetectionCriterion(matcher=HungarianMatcher(image_size=IMAGE_SIZE))
+    loader = make_loader(train_scenes, shuffle=True, **loading)
+    losses = train(model, loader, criterion, epochs=options.epochs, device=options.device)
+
+    detections, targets = detect(model, make_loader(val_scenes, **loading), device=options.device)
+    scores = coco_map(detections, targets)
+    for name in ("mAP@0.5", "mAP@[.5:.95]"):
+        print(f"{name} = {scores[name]:.3f}")
+    picture = draw_scenes(val_scenes, detections, options.out / "scenes.png")
+    metrics = {**scores, "losses": losses, "seconds": round(time.perf_counter() - start, 1)}
+    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    print(f"picture written to {picture} after {metrics['seconds']} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

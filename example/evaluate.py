@@ -1,0 +1,104 @@
+"""Detections from predictions, and COCO mean average precision of detections."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .data import NUM_CLASSES, Scene
+from .model import Predictions
+
+Objects = dict[str, Tensor]
+
+_MAX_DETECTIONS = 100
+
+
+def to_detections(predictions: Predictions, max_detections: int = _MAX_DETECTIONS) -> list[Objects]:
+    """Keep the best-scored pairs of cell and class in every image, best first; no suppression of near-duplicates.
+
+    Args:
+        predictions: Logits (B, P, C) and boxes (B, P, 4), xyxy in pixels.
+        max_detections: How many to keep per image.
+
+    Returns:
+        For each image ``{"boxes": (D, 4), "scores": (D,), "labels": (D,)}`` on the CPU.
+    """
+    num_classes = predictions.logits.shape[-1]
+    flat = predictions.logits.sigmoid().flatten(1)
+    scores, chosen = flat.topk(min(max_detections, flat.shape[1]), dim=1)
+    cells = (chosen // num_classes).unsqueeze(-1).expand(-1, -1, 4)
+    columns = predictions.boxes.gather(1, cells).cpu(), scores.cpu(), (chosen % num_classes).cpu()
+    return [{"boxes": b, "scores": s, "labels": c} for b, s, c in zip(*columns, strict=True)]
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module, loader: DataLoader[Scene], *, device: torch.device | str = "cpu"
+) -> tuple[list[Objects], list[Objects]]:
+    """Run the model over a loader.
+
+    Returns:
+        Detections (see `to_detections`) and targets ``{"boxes": (n, 4), "labels": (n,)}``, one entry per image each.
+    """
+    model.to(device).eval()
+    detections: list[Objects] = []
+    targets: list[Objects] = []
+    for images, batch in loader:
+        detections += to_detections(model(images.to(device)))
+        samples = zip(batch["boxes"].split(), batch["labels"].split(), strict=True)
+        targets += [{"boxes": boxes, "labels": labels} for boxes, labels in samples]
+    return detections, targets
+
+
+def _records(objects: list[Objects]) -> list[dict[str, Any]]:
+    """Return one COCO annotation per object; categories and identifiers start at 1."""
+    records: list[dict[str, Any]] = []
+    for image_id, one in enumerate(objects):
+        corners = one["boxes"].double()
+        sides = corners[:, 2:] - corners[:, :2]
+        boxes, areas = torch.cat([corners[:, :2], sides], dim=1).tolist(), sides.prod(dim=1).tolist()
+        scores = one["scores"].tolist() if "scores" in one else [1.0] * len(boxes)
+        for box, area, label, score in zip(boxes, areas, one["labels"].tolist(), scores, strict=True):
+            entry = {"image_id": image_id, "category_id": label + 1, "bbox": box, "area": area, "score": score}
+            records.append({"id": len(records) + 1, "iscrowd": 0, **entry})
+    return records
+
+
+def coco_map(detections: list[Objects], targets: list[Objects], *, num_classes: int = NUM_CLASSES) -> dict[str, float]:
+    """Compute COCO mean average precision.
+
+    Args:
+        detections: For each image ``{"boxes": (D, 4) xyxy in pixels, "scores": (D,), "labels": (D,)}``.
+        targets: For each image ``{"boxes": (n, 4) xyxy in pixels, "labels": (n,)}``.
+        num_classes: Number of classes.
+
+    Returns:
+        ``"mAP@0.5"`` and ``"mAP@[.5:.95]"``; NaN where there is not a single target.
+    """
+    if len(detections) != len(targets):
+        raise ValueError(f"expected as many images in detections as in targets, got {len(detections)}, {len(targets)}")
+    names = ("mAP@[.5:.95]", "mAP@0.5")
+    annotations, results = _records(targets), _records(detections)
+    if not annotations or not results:
+        return dict.fromkeys(names, 0.0 if annotations else math.nan)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": [{"id": image_id} for image_id in range(len(targets))],
+            "categories": [{"id": label + 1} for label in range(num_classes)],
+            "annotations": annotations,
+        }
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), iouType="bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(names, map(float, evaluation.stats[:2]), strict=True))

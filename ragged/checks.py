@@ -1,0 +1,72 @@
+"""The argument checks that several modules share, and the wording of their messages.
+
+Shapes, dtypes and devices are checked always. Values are checked at once where reading them costs nothing (an eager CPU
+tensor). On an accelerator and inside a compiled graph the check is an asynchronous assertion, so that no check ever
+waits for the device. Under ``vmap``, on meta and on fake tensors there are no values to read, and nothing is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether ``tensor`` stands for plain numbers: not traced, not fake, not on meta, not a ``vmap`` of many."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, Parameter)  # fake tensors are a subclass
+        and not tensor.is_meta
+        and not torch._C._functorch.is_batchedtensor(tensor)
+    )
+
+
+def values_are_readable(tensor: Tensor) -> bool:
+    """Whether the host can read ``tensor`` without a synchronisation or a graph break."""
+    return tensor.device.type == "cpu" and has_values(tensor)
+
+
+def check_values(
+    ok: Tensor, message: Callable[[tuple[int, ...]], str], error: type[Exception] = ValueError, *, summary: str
+) -> None:
+    """Raise unless every element of the boolean tensor ``ok`` is true.
+
+    Args:
+        ok: Boolean tensor of any shape.
+        message: Makes the message from the position of the first false element.
+        error: The exception to raise.
+        summary: The message where the position cannot be read (asynchronous assertion).
+    """
+    if values_are_readable(ok):
+        if not ok.all():
+            raise error(message(tuple((~ok).nonzero()[0].tolist())))
+    elif ok.is_cuda or torch.compiler.is_compiling():
+        torch._assert_async(ok.all(), summary)
+
+
+def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") -> int:
+    """Return ``dim`` counted from the front; raise ``IndexError`` unless it lies in ``lowest … num_dims - 1``."""
+    positive = dim + num_dims if dim < 0 else dim
+    if not lowest <= positive < num_dims:
+        raise IndexError(
+            f"{name} must be a dimension from {lowest} to {num_dims - 1} (or the same counted from the end), got {dim}"
+        )
+    return positive
+
+
+def check_same_device(device: torch.device, other: torch.device, *, name: str, reference: str) -> None:
+    """Raise ``ValueError`` unless both devices are the same."""
+    if device != other:
+        raise ValueError(f"{name} must be on the device of {reference} ({other}), got {device}")
+
+
+def sample_name(position: Sequence[int]) -> str:
+    """How a message names the sample at ``position`` of the batch dimensions."""
+    if not position:
+        return "the sample"
+    return f"sample {position[0]}" if len(position) == 1 else f"sample {tuple(position)}"

@@ -1,0 +1,130 @@
+"""Collating samples of a dataset into ragged batches, for a DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from ragged.batch import RaggedBatch
+from ragged.combine import combine_data, stack_batches
+
+
+def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
+    """Collate samples whose tensors differ in size: every tensor with dimensions becomes a RaggedBatch.
+
+    Which tensors become ragged does not depend on the sizes that a batch happens to have. Tensors that belong
+    together and have the same sizes share them. Scalars and tensors without dimensions become a tensor ``(B,)``, and
+    everything else a list.
+
+    Args:
+        samples: Samples of equal structure: tensors, arrays, or (nested) dicts, tuples, named tuples and lists of them.
+        stack: Keys (of dicts, fields of named tuples) and positions (of tuples and lists), at any depth, whose tensors
+            have one size and are stacked into a dense tensor ``(B, …)`` instead: images, usually.
+
+    Returns:
+        The structure of one sample, with batches in it.
+
+    Raises:
+        ValueError, TypeError: The structures differ, or tensors cannot be combined; the message names the place.
+
+    For a DataLoader that starts workers, fix ``stack`` with ``functools.partial``, which can be pickled:
+
+    >>> from functools import partial
+    >>> dataset = [(torch.zeros(1, 8, 8), {"boxes": torch.ones(n, 4), "id": n}) for n in (2, 0)]
+    >>> loader = torch.utils.data.DataLoader(dataset, batch_size=2, collate_fn=partial(collate, stack=[0]))
+    >>> images, targets = next(iter(loader))
+    >>> images.shape, targets["boxes"].sample_sizes, targets["id"]
+    (torch.Size([2, 1, 8, 8]), tensor([2, 0]), tensor([2, 0]))
+    """
+    if not samples:
+        raise ValueError("collate needs at least one sample, got none")
+    return _Collation(stack).collate(list(samples), path=(), dense=False)
+
+
+class _Collation:
+    """One call of ``collate``: remembers the sizes it has met, so that later batches share them."""
+
+    def __init__(self, stack: Collection[str | int]) -> None:
+        self.stack = (stack,) if isinstance(stack, str) else tuple(stack)
+        self.met: dict[tuple[int, ...], RaggedBatch] = {}
+
+    def collate(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
+        first = items[0]
+        if any(type(item) is not type(first) for item in items) and not all(map(_is_number, items)):
+            raise TypeError(
+                f"samples differ in type at {_name(path)}: {sorted({type(item).__name__ for item in items})}"
+            )
+        if isinstance(first, RaggedBatch):
+            return stack_batches(items)
+        if isinstance(first, (Tensor, np.ndarray)):
+            return self._tensors([torch.as_tensor(item) for item in items], path, dense)
+        if isinstance(first, Mapping):
+            return self._mapping(items, path, dense)
+        if isinstance(first, (tuple, list)):
+            return self._sequence(items, path, dense)
+        return default_collate(items) if _is_number(first) else items
+
+    def _tensors(self, tensors: list[Tensor], path: tuple[Any, ...], dense: bool) -> Any:
+        try:
+            if dense or tensors[0].dim() == 0:
+                return default_collate(tensors)
+            return self._combined(tensors)
+        except (ValueError, TypeError, RuntimeError) as error:
+            advice = "" if dense else "; tensors to be stacked instead are named in stack="
+            raise type(error)(f"at {_name(path)}: {error}{advice}") from None
+
+    def _combined(self, tensors: list[Tensor]) -> RaggedBatch:
+        sizes = tuple(tensor.shape[0] if tensor.numel() else 0 for tensor in tensors)
+        batch = combine_data(tensors, other_with_same_sample_sizes=self.met.get(sizes))
+        self.met.setdefault(sizes, batch)
+        return batch
+
+    def _mapping(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
+        keys = list(items[0])
+        for number, item in enumerate(items):
+            if set(item) != set(keys):
+                raise ValueError(
+                    f"samples differ in keys at {_name(path)}: {keys}, and {list(item)} in sample {number}"
+                )
+        return {key: self._child([item[key] for item in items], path, key, dense) for key in keys}
+
+    def _sequence(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
+        first = items[0]
+        for number, item in enumerate(items):
+            if len(item) != len(first):
+                raise ValueError(
+                    f"samples differ in length at {_name(path)}: {len(first)}, and {len(item)} in sample {number}"
+                )
+        names = getattr(first, "_fields", range(len(first)))
+        parts = [
+            self._child(list(part), path, name, dense)
+            for name, part in zip(names, zip(*items, strict=True), strict=True)
+        ]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+    def _child(self, items: list[Any], path: tuple[Any, ...], name: Any, dense: bool) -> Any:
+        return self.collate(items, (*path, name), dense or name in self.stack)
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, (int, float, complex, np.number, np.bool_))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "sample" + "".join(f"[{part!r}]" for part in path)
+
+
+def _collate_batches(batches: Sequence[RaggedBatch], *, collate_fn_map: Any = None) -> RaggedBatch:
+    del collate_fn_map  # part of the protocol; nothing nested needs it
+    return stack_batches(batches)
+
+
+def register_with_dataloader() -> None:
+    """Let torch's ``default_collate`` stack ragged batches along a new batch dimension."""
+    default_collate_fn_map[RaggedBatch] = _collate_batches

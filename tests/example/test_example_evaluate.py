@@ -1,0 +1,67 @@
+"""Detections, COCO mAP and the picture."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from example.data import DigitScenes
+from example.evaluate import coco_map, to_detections
+from example.model import Predictions
+from example.picture import draw_scenes
+
+
+@pytest.fixture
+def targets():
+    scenes = DigitScenes(12, split="val", seed=1)
+    return [scenes[index][1] for index in range(len(scenes))]
+
+
+def perfect(targets):
+    return [{**target, "scores": torch.full((len(target["labels"]),), 0.9)} for target in targets]
+
+
+def test_perfect_detections_score_one_and_print_nothing(targets, capsys):
+    assert coco_map(perfect(targets), targets) == pytest.approx({"mAP@0.5": 1.0, "mAP@[.5:.95]": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+def test_wrong_labels_score_zero(targets):
+    wrong = [{**found, "labels": (found["labels"] + 1) % 10} for found in perfect(targets)]
+    assert coco_map(wrong, targets)["mAP@0.5"] < 0.1
+
+
+def test_loose_boxes_lose_precision_at_high_thresholds_only(targets):
+    loose = []
+    for found in perfect(targets):
+        side = found["boxes"][:, 2:] - found["boxes"][:, :2]
+        grown = torch.cat([found["boxes"][:, :2], found["boxes"][:, 2:] + 0.15 * side], dim=1)
+        loose.append({**found, "boxes": grown})
+    scores = coco_map(loose, targets)
+    assert scores["mAP@0.5"] == pytest.approx(1.0) and 0.4 < scores["mAP@[.5:.95]"] < 0.7
+
+
+def test_missing_detections_and_missing_targets(targets):
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}
+    assert coco_map([nothing] * len(targets), targets)["mAP@0.5"] == 0.0
+    assert all(math.isnan(value) for value in coco_map([nothing], [nothing]).values())
+    with pytest.raises(ValueError, match="as many images"):
+        coco_map([nothing], targets)
+
+
+def test_to_detections_keeps_the_best_pairs_of_cell_and_class():
+    logits = torch.full((1, 3, 2), -5.0)
+    logits[0, 2, 1], logits[0, 0, 0] = 3.0, 1.0
+    boxes = torch.arange(12.0).reshape(1, 3, 4)
+    (found,) = to_detections(Predictions(logits, boxes), max_detections=2)
+    assert found["labels"].tolist() == [1, 0]
+    assert torch.equal(found["boxes"], boxes[0, [2, 0]])
+    assert found["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3)), 1 / (1 + math.exp(-1))])
+
+
+def test_picture_of_fewer_scenes_than_places(targets, tmp_path):
+    scenes = DigitScenes(2, split="val", seed=1)
+    path = draw_scenes(scenes, perfect(targets), tmp_path / "new" / "scenes.png", rows=1, columns=3)
+    assert path.read_bytes().startswith(b"\x89PNG")
