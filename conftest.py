@@ -1,11 +1,22 @@
-"""Names that every doctest may use without importing them."""
+"""Set-up of the whole test run: reproducible property tests, and names that doctests use without importing them."""
 
+from __future__ import annotations
+
+import os
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
 import ragged
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("default")
+
+# Each worker of pytest-xdist has one core, more or less; more threads than cores only get in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from .criterion import DetectionCriterion
-from .data import IMAGE_SIZE, NUM_CLASSES, DigitScenes, make_loader
-from .evaluate import coco_map, detect
-from .matching import HungarianMatcher
-from .model import GridDetector
-from .picture import draw_scenes
-from .train import train
+from example.criterion import DetectionCriterion
+from example.data import IMAGE_SIZE, NUM_CLASSES, DigitScenes, make_loader
+from example.evaluate import coco_map, detect
+from example.matching import HungarianMatcher
+from example.model import GridDetector
+from example.picture import draw_scenes
+from example.train import train
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:

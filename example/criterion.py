@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ragged
+from example.boxes import giou
+from example.matching import HungarianMatcher
+from example.model import Predictions
 from ragged import RaggedBatch
-
-from .boxes import giou
-from .matching import HungarianMatcher
-from .model import Predictions
 
 Pairs = tuple[RaggedBatch, RaggedBatch]
 

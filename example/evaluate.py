@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .data import NUM_CLASSES, Scene
-from .model import Predictions
+from example.data import NUM_CLASSES, Scene
+from example.model import Predictions
 
 Objects = dict[str, Tensor]
 

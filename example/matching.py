@@ -10,10 +10,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 import ragged
+from example.boxes import giou
+from example.model import Predictions
 from ragged import RaggedBatch
-
-from .boxes import giou
-from .model import Predictions
 
 
 def focal_class_cost(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from .data import DigitScenes
-from .evaluate import Objects
+from example.data import DigitScenes
+from example.evaluate import Objects
 
 _TRUTH, _FOUND = "lime", "orange"
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .criterion import DetectionCriterion
-from .data import Scene
+from example.criterion import DetectionCriterion
+from example.data import Scene
 
 
 def train(

@@ -22,10 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ragged
+from example.boxes import iou
+from example.matching import assign
 from ragged import RaggedBatch
-
-from .boxes import iou
-from .matching import assign
 
 
 def match(

@@ -323,7 +323,7 @@ class RaggedBatch(conversion.DtypeShorthands):
 
     to = conversion.to
     to_device = conversion.to_device
-    to_dtype = conversion.to_dtype  # type: ignore[assignment]
+    to_dtype = conversion.to_dtype
     cpu = conversion.cpu
     cuda = conversion.cuda
     pin_memory = conversion.pin_memory
@@ -371,7 +371,7 @@ class RaggedBatch(conversion.DtypeShorthands):
     __xor__, __rxor__ = elementwise.operators(torch.bitwise_xor)
     __lt__, __gt__ = elementwise.operators(torch.lt)[0], elementwise.operators(torch.gt)[0]
     __le__, __ge__ = elementwise.operators(torch.le)[0], elementwise.operators(torch.ge)[0]
-    __eq__, __ne__ = elementwise.operators(torch.eq)[0], elementwise.operators(torch.ne)[0]  # type: ignore[assignment]
+    __eq__, __ne__ = elementwise.operators(torch.eq)[0], elementwise.operators(torch.ne)[0]
     __neg__ = elementwise.unary_operator(torch.neg)
     __pos__ = elementwise.unary_operator(torch.positive)
     __abs__ = elementwise.unary_operator(torch.abs)

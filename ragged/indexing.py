@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ragged.batch import RaggedBatch
-from ragged.checks import INTEGER_DTYPES, check_dim, check_same_device, check_values, sample_name
+from ragged.checks import INTEGER_DTYPES, check_dim, check_same_device, check_values, known_within, sample_name
 from ragged.filler import check_fits_dtype
 from ragged.rows import put_rows, take_rows
 from ragged.sizes import check_same_sizes
@@ -207,7 +207,7 @@ def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
             f"indices must have shape (*batch, K), one list per sample; got {tuple(indices.shape)} "
             f"with {indices.num_batch_dims} batch dimensions"
         )
-    return indices.to_dtype(torch.int64)
+    return indices if indices.dtype == torch.int64 else indices.to_dtype(torch.int64)
 
 
 def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None, *, name: str) -> tuple[Tensor, int]:
@@ -246,7 +246,9 @@ def _limits(data: RaggedBatch | Tensor, dim: int) -> Tensor | int:
 
 def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> None:
     """Raise ``IndexError`` unless every valid index is in ``0 … limits - 1``; limits may be ``(*batch, 1)``."""
-    index = indices.tensor
+    index, mask = indices.tensor, indices.mask
+    if isinstance(limits, int) and known_within(index.masked_fill(~mask, 0), 0, limits - 1):
+        return
 
     def message(at: tuple[int, ...]) -> str:
         limit = int(limits[at[:-1]]) if isinstance(limits, Tensor) else limits
@@ -255,7 +257,7 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Non
             f"is out of range for size {limit}"
         )
 
-    ok = ((index >= 0) & (index < limits)) | ~indices.mask
+    ok = ((index >= 0) & (index < limits)) | ~mask
     check_values(ok, message, IndexError, summary=f"{what}: an index is out of range")
 
 

@@ -1,0 +1,45 @@
+"""Timing of rivals side by side, in one process and in turn, so that noise hits all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+ROUNDS = 25
+SECONDS_PER_ROUND = 0.004
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds of one call: the median over all rounds, and half the distance between the quartiles."""
+
+    median: float
+    spread: float
+
+
+def compare(rivals: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
+    """Time every rival, interleaved round by round; each round repeats the call for a few milliseconds."""
+    repeats = {name: _repeats(function) for name, function in rivals.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(ROUNDS):
+        for name, function in rivals.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                function()
+            seconds[name].append((time.perf_counter() - start) / repeats[name] * 1e6)
+    return {name: _summary(values) for name, values in seconds.items()}
+
+
+def _repeats(function: Callable[[], object]) -> int:
+    for _ in range(3):
+        function()
+    start = time.perf_counter()
+    function()
+    return max(1, min(200, int(SECONDS_PER_ROUND / (time.perf_counter() - start))))
+
+
+def _summary(values: list[float]) -> Timing:
+    low, median, high = statistics.quantiles(values, n=4)
+    return Timing(median, (high - low) / 2)

@@ -1,0 +1,45 @@
+"""The README says what is true: its code runs as printed, and its commands are those that CI runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ragged
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_code_prints_what_its_comments_say(capsys) -> None:
+    (code,) = _blocks("python")
+    exec(code, {})
+    printed = capsys.readouterr().out.splitlines()
+    said = [line.partition("# ")[2].strip() for line in code.splitlines() if line.startswith("print(")]
+    assert len(printed) == len(said) > 0
+    for output, comment in zip(printed, said, strict=True):
+        assert comment.startswith(output)
+
+
+def test_is_short_and_begins_with_code() -> None:
+    lines = README.splitlines()
+    assert len(lines) < 120
+    assert lines.index("```python") < 12
+
+
+def test_names_in_the_table_exist() -> None:
+    table = README.partition("## What there is")[2].partition("- **Any device")[0]
+    names = set(re.findall(r"`(\w+)`", table)) - {"RaggedBatch", "apply", "to"}
+    reductions = {name for name in names if f"{name}_over_targets" in ragged.__all__}
+    assert len(reductions) == 15
+    assert names - reductions <= set(ragged.__all__)
+
+
+def test_commands_install_the_pinned_versions() -> None:
+    commands = _blocks("bash")
+    assert len(commands) == 2
+    assert all("-c constraints.txt" in command for command in commands)
