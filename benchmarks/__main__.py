@@ -6,7 +6,7 @@ import argparse
 import datetime
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +17,12 @@ from benchmarks.core import Row
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     sections = [

@@ -113,6 +113,8 @@ class RaggedBatch(conversion.DtypeShorthands):
         >>> RaggedBatch.from_full_tensor(torch.zeros(2, 3, 4)).sample_sizes
         tensor([3, 3])
         """
+        if num_batch_dims < 0:
+            raise ValueError(f"num_batch_dims must not be negative, got {num_batch_dims}")
         dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
         dim = check_dim(dim, tensor.dim(), lowest=num_batch_dims, name="non_uniform_dim")
         batch_shape, max_size = tensor.shape[:num_batch_dims], tensor.shape[dim]

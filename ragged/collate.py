@@ -24,14 +24,15 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
 
     Args:
         samples: Samples of equal structure: tensors, arrays, or (nested) dicts, tuples, named tuples and lists of them.
-        stack: Keys (of dicts, fields of named tuples) and positions (of tuples and lists), at any depth, whose tensors
-            have one size and are stacked into a dense tensor ``(B, …)`` instead: images, usually.
+        stack: Keys of dicts and fields of named tuples, at any depth, and positions in a sample that is a tuple or
+            list, whose tensors have one size and are stacked into a dense tensor ``(B, …)`` instead: images, usually.
 
     Returns:
         The structure of one sample, with batches in it.
 
     Raises:
-        ValueError, TypeError: The structures differ, or tensors cannot be combined; the message names the place.
+        ValueError, TypeError: The structures differ, tensors cannot be combined, or samples have nothing of a name in
+            ``stack``; the message names the place.
 
     For a DataLoader that starts workers, fix ``stack`` with ``functools.partial``, which can be pickled:
 
@@ -44,7 +45,12 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
     """
     if not samples:
         raise ValueError("collate needs at least one sample, got none")
-    return _Collation(stack).collate(list(samples), path=(), dense=False)
+    collation = _Collation(stack)
+    batch = collation.collate(list(samples), path=(), dense=False)
+    unmet = [name for name in collation.stack if name not in collation.stacked]
+    if unmet:
+        raise ValueError(f"stack names {unmet}, which the samples do not have")
+    return batch
 
 
 class _Collation:
@@ -52,6 +58,7 @@ class _Collation:
 
     def __init__(self, stack: Collection[str | int]) -> None:
         self.stack = (stack,) if isinstance(stack, str) else tuple(stack)
+        self.stacked: set[str | int] = set()
         self.met: dict[tuple[int, ...], RaggedBatch] = {}
 
     def collate(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
@@ -109,7 +116,10 @@ class _Collation:
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
 
     def _child(self, items: list[Any], path: tuple[Any, ...], name: Any, dense: bool) -> Any:
-        return self.collate(items, (*path, name), dense or name in self.stack)
+        named = name in self.stack and (isinstance(name, str) or not path)
+        if named:
+            self.stacked.add(name)
+        return self.collate(items, (*path, name), dense or named)
 
 
 def _is_number(item: Any) -> bool:

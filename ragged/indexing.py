@@ -54,8 +54,8 @@ def batched_indexing_access(
     check_fits_dtype(filler_value, data.dtype)
     if isinstance(input_data, RaggedBatch) and dim != input_data.non_uniform_dim:
         data = input_data.with_padded_set_to(filler_value).tensor
-    check_range(indices, _limits(input_data, dim), what="batched_indexing_access")
-    result = take_rows(data, indices.tensor, indices.mask, filler_value, dim)
+    safe = check_range(indices, _limits(input_data, dim), what="batched_indexing_access")
+    result = take_rows(data, safe, ~indices.mask, filler_value, dim)
     return RaggedBatch._unchecked(result, indices.mask, indices.sample_sizes, dim - indices.num_batch_dims)
 
 
@@ -244,11 +244,16 @@ def _limits(data: RaggedBatch | Tensor, dim: int) -> Tensor | int:
     return data.shape[dim]
 
 
-def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> None:
-    """Raise ``IndexError`` unless every valid index is in ``0 … limits - 1``; limits may be ``(*batch, 1)``."""
+def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Tensor:
+    """Raise ``IndexError`` unless every valid index is in ``0 … limits - 1``; limits may be ``(*batch, 1)``.
+
+    Returns:
+        The indices, with 0 for those in the filler.
+    """
     index, mask = indices.tensor, indices.mask
-    if isinstance(limits, int) and known_within(index.masked_fill(~mask, 0), 0, limits - 1):
-        return
+    safe = index.masked_fill(~mask, 0)
+    if isinstance(limits, int) and known_within(safe, 0, limits - 1):
+        return safe
 
     def message(at: tuple[int, ...]) -> str:
         limit = int(limits[at[:-1]]) if isinstance(limits, Tensor) else limits
@@ -259,6 +264,7 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Non
 
     ok = ((index >= 0) & (index < limits)) | ~mask
     check_values(ok, message, IndexError, summary=f"{what}: an index is out of range")
+    return safe
 
 
 def _is_last_of_its_index(indices: RaggedBatch, size: int) -> Tensor:

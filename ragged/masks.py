@@ -12,6 +12,7 @@ from ragged.batch import RaggedBatch
 from ragged.checks import check_same_device, check_values, sample_name
 from ragged.filler import fill
 from ragged.indexing import as_indices, batched_indexing_access, batched_indexing_write, check_range
+from ragged.sizes import prefix_mask
 
 AnyBatch = TypeVar("AnyBatch", RaggedBatch, Tensor)
 
@@ -65,9 +66,7 @@ def get_indices_from_mask(mask: RaggedBatch | Tensor, *, max_size: int | None = 
     rank = torch.where(true, true.cumsum(-1) - 1, max_size).clamp(max=max_size)
     entries = torch.arange(true.shape[-1], device=true.device).expand_as(true)
     indices = rank.new_zeros(*true.shape[:-1], max_size + 1).scatter(-1, rank, entries)[..., :max_size]
-    return RaggedBatch(
-        indices.masked_fill(torch.arange(max_size, device=true.device) >= sizes.unsqueeze(-1), 0), None, sizes
-    )
+    return RaggedBatch._unchecked(indices, prefix_mask(sizes, max_size), sizes, 0)
 
 
 def batched_bool_indexing(

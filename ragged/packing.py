@@ -12,7 +12,7 @@ from ragged.batch import RaggedBatch
 from ragged.checks import check_values
 from ragged.combine import combine_data
 from ragged.rows import take_rows
-from ragged.sizes import validated_sizes
+from ragged.sizes import prefix_mask, validated_sizes
 
 
 def pack(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
@@ -54,8 +54,8 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
         max_size = int(sizes.max()) if sizes.numel() else 0
     flat = sizes.reshape(-1)
     index = (flat.cumsum(0) - flat).unsqueeze(-1) + torch.arange(max_size, device=values.device)
-    valid = torch.arange(max_size, device=values.device) < flat.unsqueeze(-1)
-    rows = take_rows(values, index.reshape(-1), valid.reshape(-1), 0, 0)
+    mask = prefix_mask(flat, max_size)
+    rows = take_rows(values, index.masked_fill(~mask, 0).reshape(-1), ~mask.reshape(-1), 0, 0)
     return RaggedBatch(rows.reshape(*sizes.shape, max_size, *values.shape[1:]), sample_sizes=sizes)
 
 
