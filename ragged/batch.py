@@ -176,8 +176,9 @@ class RaggedBatch(conversion.DtypeShorthands):
         """
         nb = self.num_batch_dims
         dim = self.non_uniform_dim if non_uniform_dim is None else non_uniform_dim
-        dim = check_dim(dim, tensor.dim(), lowest=nb, name="non_uniform_dim")
-        if tensor.shape[:nb] != self.batch_shape or tensor.shape[dim] != self.max_sample_size:
+        if tensor.dim() > nb:
+            dim = check_dim(dim, tensor.dim(), lowest=nb, name="non_uniform_dim")
+        if tensor.dim() <= nb or tensor.shape[:nb] != self.batch_shape or tensor.shape[dim] != self.max_sample_size:
             raise ValueError(
                 f"expected batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension {dim}, "
                 f"got a tensor of shape {tuple(tensor.shape)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from numbers import Number
-from types import BuiltinFunctionType
+from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -137,7 +137,9 @@ def _num_required_arguments(function: Callable[..., Any]) -> int:
     described: Any = function.forward if isinstance(function, nn.Module) else function
     if hasattr(described, "__code__") and not hasattr(described, "__wrapped__"):
         # As below, for what the compiler can trace: functions, lambdas and methods.
-        required = described.__code__.co_argcount - len(described.__defaults__ or ()) - hasattr(described, "__self__")
+        required = (
+            described.__code__.co_argcount - len(described.__defaults__ or ()) - isinstance(described, MethodType)
+        )
     else:
         required = _num_required_by_signature(described)
     if required > 3:

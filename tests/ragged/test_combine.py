@@ -1,0 +1,186 @@
+"""Ways in and out: lists of samples, compact lists, joined batches, packed values, nested tensors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from reference import loops
+from strategies import DTYPES, ragged_batches
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from ragged import (
+    RaggedBatch,
+    cat_batches,
+    cat_targets,
+    combine_data,
+    from_nested,
+    get_compact_from_named_tuple,
+    get_compact_lists,
+    pack,
+    stack_batches,
+    to_nested,
+    unpack,
+)
+
+
+@given(ragged_batches(DTYPES))
+def test_combining_split_samples_gives_the_batch_back(batch: RaggedBatch) -> None:
+    again = combine_data(batch.split(), flatten_batch_dims=False, non_uniform_dim=batch.non_uniform_dim)
+    assert again.equal(batch)
+    assert again.max_sample_size == batch.largest_sample_size()
+    assert not again.tensor[~again.aligned_mask.expand(again.shape)].any()
+    assert torch.equal(again.mask, batch.mask[..., : again.max_sample_size])
+    shared = combine_data(batch.split(), batch, flatten_batch_dims=False, non_uniform_dim=batch.non_uniform_dim)
+    assert shared.equal(batch) and shared.mask is batch.mask and shared.sample_sizes is batch.sample_sizes
+
+
+@given(ragged_batches(DTYPES))
+def test_unpacking_packed_values_gives_the_batch_back(batch: RaggedBatch) -> None:
+    values, sizes = pack(batch)
+    assert torch.equal(values, torch.cat(loops.entries(batch)))
+    moved = RaggedBatch(batch.tensor.movedim(batch.non_uniform_dim, batch.num_batch_dims), sample_sizes=sizes)
+    assert unpack(values, sizes).equal(moved)
+    assert unpack(values, sizes, max_size=9).max_sample_size == 9
+
+
+@pytest.mark.parametrize("empty", [(0,), (1, 0), (0, 4), (0, 7), (2, 0, 3)])
+def test_empty_samples_of_any_shape(empty: tuple[int, ...]) -> None:
+    batch = combine_data([torch.ones(2, 4), torch.empty(empty, dtype=torch.float64)])
+    assert (batch.shape, batch.dtype, batch.sample_sizes.tolist()) == ((2, 2, 4), torch.float32, [2, 0])
+    assert combine_data([torch.empty(empty)] * 2).sample_sizes.tolist() == [0, 0]
+
+
+def test_all_empty_samples_keep_the_shape_of_their_data() -> None:
+    assert combine_data([torch.empty(0, 4), torch.empty(0)]).shape == (2, 0, 4)
+    assert combine_data([[], []]).shape == (2, 0)
+
+
+def test_entries_without_data_are_possible_if_sizes_are_known() -> None:
+    sizes = combine_data([[1, 2, 3], [4]])
+    assert combine_data([torch.empty(3, 0), torch.empty(1, 0)], sizes).shape == (2, 3, 0)
+
+
+def test_plain_numbers_and_arrays() -> None:
+    assert [s.tolist() for s in combine_data([[1, 2], [2.5], []]).split()] == [[1, 2], [2.5], []]
+    assert combine_data([[[1, 2, 3, 4]], []]).shape == (2, 1, 4)
+    assert combine_data([[[1, 2], [3]], [[4], []]], num_batch_dims=2).shape == (4, 2)
+    assert combine_data([np.ones((2, 4), dtype=np.float32), np.ones((0, 4))]).dtype == torch.float32
+    assert combine_data([[1], [2]], dtype=torch.float16).dtype == torch.float16
+    assert combine_data(([True], [])).dtype == torch.bool
+
+
+def test_nested_lists_become_batch_dimensions_or_one() -> None:
+    nested = [[torch.ones(1), torch.ones(2)], [torch.ones(0), torch.ones(3)]]
+    assert combine_data(nested).batch_shape == (4,)
+    batch = combine_data(nested, flatten_batch_dims=False)
+    assert batch.sample_sizes.tolist() == [[1, 2], [0, 3]]
+    assert combine_data([[torch.ones(1)], [torch.ones(1), torch.ones(1)]]).batch_shape == (3,)
+
+
+def test_device_and_dtype_may_be_given() -> None:
+    batch = combine_data([torch.ones(1), torch.ones(2, dtype=torch.float64)], device="meta", dtype=torch.float16)
+    assert (batch.device.type, batch.mask.device.type, batch.dtype) == ("meta", "meta", torch.float16)
+
+
+def test_gradients_pass_through() -> None:
+    samples = [torch.randn(n, 2, dtype=torch.float64, requires_grad=True) for n in (2, 0, 3)]
+
+    def combine(*samples: Tensor) -> Tensor:
+        return combine_data(list(samples)).tensor
+
+    def repack(values: Tensor) -> Tensor:
+        return unpack(values, [2, 0, 1]).tensor
+
+    assert gradcheck(combine, samples) and gradgradcheck(combine, samples)
+    assert gradcheck(repack, (samples[2],)) and gradgradcheck(repack, (samples[2],))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "data", "options"),
+    [
+        (ValueError, r"samples must have the shape \(n, 4\) .*; sample 1 has shape \(2, 5\)", [torch.ones(1, 4), torch.ones(2, 5)], {}),
+        (ValueError, r"sample 1 has shape \(\)", [torch.ones(1), torch.tensor(1.0)], {}),
+        (ValueError, r"sample 0 has shape \(\)", [torch.tensor(1.0)], {}),
+        (ValueError, "at least one sample, got an empty list", [], {}),
+        (TypeError, r"one dtype.*; sample 1 has torch\.int64, sample 0 has torch\.float32", [torch.ones(1), torch.ones(1).long()], {}),
+        (ValueError, r"one device.*; sample 1 has meta, sample 0 has cpu", [torch.ones(1), torch.ones(1, device="meta")], {}),
+        (TypeError, "expected a list of samples, got Tensor", torch.ones(2, 3), {}),
+        (TypeError, "sample 1 must be a tensor, an array or a list of numbers, got list", [[1.0], ["x"]], {}),
+        (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got dict", [{}], {}),
+        (ValueError, "nested lists of unequal length", [[torch.ones(1)], [torch.ones(1)] * 2], {"flatten_batch_dims": False}),
+        (IndexError, "non_uniform_dim must come after the 1 batch dimensions, got 0", [torch.ones(1)], {"non_uniform_dim": 0}),
+        (ValueError, "sample 1 has 1 entries, but 0 in other_with_same_sample_sizes", [[1, 2], [3]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
+        (ValueError, r"batch shape \(1,\), other_with_same_sample_sizes has \(2,\)", [[1, 2]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
+    ],
+)  # fmt: skip
+def test_errors(error: type[Exception], words: str, data: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(error, match=words):
+        combine_data(data, **options)
+
+
+class Targets(NamedTuple):
+    boxes: Tensor
+    labels: Tensor
+    source: str
+
+
+def test_compact_lists_and_named_tuples() -> None:
+    mask = torch.tensor([[False, True, True], [False, False, False]])
+    targets = Targets(torch.arange(24.0).view(2, 3, 4), torch.arange(6).view(2, 3), "camera")
+    boxes, labels, source = get_compact_lists(mask, targets)
+    assert labels.sample_sizes is boxes.sample_sizes and source == "camera"
+    assert labels.split()[0].tolist() == [1, 2] and boxes.shape == (2, 2, 4)
+    compact = get_compact_from_named_tuple(mask, targets)
+    assert isinstance(compact, Targets) and compact.labels.equal(labels)
+
+
+def test_joining_batches() -> None:
+    one, other = combine_data([[1, 2], []]), combine_data([[3], [4, 5, 6]])
+    assert [s.tolist() for s in cat_batches([one, other]).split()] == [[1, 2], [], [3], [4, 5, 6]]
+    assert [[s.tolist() for s in row] for row in stack_batches([one, other], 1).split()] == [
+        [[1, 2], [3]],
+        [[], [4, 5, 6]],
+    ]
+    assert [s.tolist() for s in cat_targets([one, other, one]).split()] == [[1, 2, 3, 1, 2], [4, 5, 6]]
+    dirty = one.float().with_padded_set_to(float("nan")).requires_grad_()
+    cat_targets([dirty, other.float()]).with_padded_set_to(0).tensor.sum().backward()
+    assert dirty.tensor.grad is not None and dirty.tensor.grad.tolist() == [[1, 1], [0, 0]]
+    with pytest.raises(ValueError, match="cat_batches needs at least one batch"):
+        cat_batches([])
+    with pytest.raises(ValueError, match="cat_batches needs batches of equal num_batch_dims and non_uniform_dim"):
+        cat_batches([one, one.unsqueeze_batch_dim(0)])
+    with pytest.raises(ValueError, match=r"cat_targets needs one batch shape, got \[\(2,\), \(1,\)\]"):
+        cat_targets([one, combine_data([[1]])])
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+def test_nested_tensors_both_ways(layout: torch.layout) -> None:
+    samples = [torch.rand(2, 3), torch.rand(0, 3), torch.rand(4, 3)]
+    batch = from_nested(torch.nested.nested_tensor(samples, layout=layout))
+    assert batch.equal(combine_data(samples))
+    nested = to_nested(batch)
+    assert nested.layout == torch.jagged
+    assert from_nested(nested, max_size=6).max_sample_size == 6
+    assert from_nested(nested).equal(batch)
+
+
+def test_nested_tensors_with_holes() -> None:
+    values, offsets, lengths = torch.arange(6.0), torch.tensor([0, 3, 6]), torch.tensor([2, 1])
+    holes = torch.nested.nested_tensor_from_jagged(values, offsets, lengths)
+    assert [s.tolist() for s in from_nested(holes).split()] == [[0, 1], [3]]
+
+
+def test_packing_errors() -> None:
+    with pytest.raises(ValueError, match="sample_sizes add up to 4, but there are 3 values"):
+        unpack(torch.ones(3), [2, 2])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        unpack(torch.ones(3), [2, 1], max_size=1)
+    with pytest.raises(ValueError, match="a nested tensor has one batch dimension, got 2"):
+        to_nested(RaggedBatch.empty((2, 3)))
+    with pytest.raises(TypeError, match="expected a nested tensor, got a dense one"):
+        from_nested(torch.ones(2))

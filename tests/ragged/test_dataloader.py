@@ -1,0 +1,140 @@
+"""Collating, the DataLoader with workers, saving and copying."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from ragged import RaggedBatch, collate, combine_data
+
+
+class Sample(NamedTuple):
+    image: Tensor
+    target: dict[str, Any]
+
+
+class Scenes(Dataset[Sample]):
+    """Sample n has n objects."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, n: int) -> Sample:
+        target = {"boxes": torch.full((n, 4), float(n)), "labels": torch.arange(n), "name": f"scene {n}", "id": n}
+        return Sample(torch.full((1, 2, 2), float(n)), target)
+
+
+class Batches(Dataset[RaggedBatch]):
+    """Sample n is itself a batch."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, n: int) -> RaggedBatch:
+        return combine_data([torch.ones(n), torch.ones(2 * n)])
+
+
+def check_scenes(batch: Sample) -> None:
+    assert isinstance(batch, Sample)
+    assert batch.image[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    boxes, labels = batch.target["boxes"], batch.target["labels"]
+    assert boxes.sample_sizes.tolist() == [0, 1, 2, 3]
+    assert labels.sample_sizes is boxes.sample_sizes or labels.sample_sizes.equal(boxes.sample_sizes)
+    assert [label.tolist() for label in labels.split()] == [[], [0], [0, 1], [0, 1, 2]]
+    assert batch.target["name"] == [f"scene {n}" for n in range(4)]
+    assert batch.target["id"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader(workers: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pin_memory without an accelerator
+        loader = DataLoader(
+            Scenes(), batch_size=4, num_workers=workers, pin_memory=True, collate_fn=partial(collate, stack={"image"})
+        )
+        (batch,) = list(loader)
+    check_scenes(batch)
+
+
+def test_loader_with_spawned_workers() -> None:
+    loader = DataLoader(
+        Scenes(),
+        batch_size=4,
+        num_workers=1,
+        multiprocessing_context="spawn",
+        collate_fn=partial(collate, stack=("image",)),
+    )
+    check_scenes(next(iter(loader)))
+
+
+def test_default_collate_stacks_batches() -> None:
+    batch = next(iter(DataLoader(Batches(), batch_size=2)))
+    assert batch.sample_sizes.tolist() == [[0, 0], [1, 2]]
+    assert default_collate([{"a": Batches()[1]}])["a"].batch_shape == (1, 2)
+    assert collate([Batches()[0], Batches()[1]]).batch_shape == (2, 2)
+
+
+def test_collate_shares_sizes_and_keeps_structure() -> None:
+    samples = [[{"a": torch.ones(n), "b": np.ones((n, 2))}, (torch.tensor(n), 1.5, True)] for n in (2, 1)]
+    ragged, scalars = collate(samples)
+    assert isinstance(ragged["b"], RaggedBatch) and ragged["b"].mask is ragged["a"].mask
+    assert isinstance(scalars, tuple)
+    assert [part.tolist() for part in scalars] == [[2, 1], [1.5, 1.5], [True, True]]
+
+
+def test_equal_sizes_are_ragged_too() -> None:
+    assert isinstance(collate([torch.ones(2), torch.ones(2)]), RaggedBatch)
+
+
+def test_stacked_positions_are_those_of_the_sample() -> None:
+    samples = [(torch.ones(1, 2), {"pair": (torch.ones(n), torch.ones(n))}) for n in (1, 2)]
+    image, target = collate(samples, stack=[0])
+    assert isinstance(image, Tensor) and isinstance(target["pair"][0], RaggedBatch)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "samples", "stack"),
+    [
+        (ValueError, "at least one sample", [], ()),
+        (ValueError, r"at sample\['x'\]: samples must have the shape .*; tensors to be stacked instead are named in stack=", [{"x": torch.ones(1, 2)}, {"x": torch.ones(1, 3)}], ()),
+        (RuntimeError, r"at sample\['x'\]\[1\]: stack expects each tensor to be equal size", [{"x": (1, torch.ones(2))}, {"x": (1, torch.ones(3))}], "x"),
+        (ValueError, r"samples differ in keys at sample\[0\]: \['a'\], and \['b'\] in sample 1", [[{"a": 1}], [{"b": 1}]], ()),
+        (ValueError, r"samples differ in length at sample: 1, and 2 in sample 1", [(1,), (1, 2)], ()),
+        (TypeError, r"samples differ in type at sample\['a'\]: \['Tensor', 'list'\]", [{"a": torch.ones(1)}, {"a": [1]}], ()),
+        (ValueError, r"stack names \['imgae'\], which the samples do not have", [{"image": torch.ones(1)}], ["imgae"]),
+    ],
+)  # fmt: skip
+def test_errors_name_the_place(error: type[Exception], words: str, samples: Any, stack: Any) -> None:
+    with pytest.raises(error, match=words):
+        collate(samples, stack=stack)
+
+
+def test_saving_and_pickling() -> None:
+    batch = combine_data([[1.0, 2.0], [3.0]])
+    file = io.BytesIO()
+    torch.save({"targets": batch, "cost": batch.unsqueeze_data_dim(1)}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert loaded["targets"].equal(batch)
+    assert loaded["cost"].non_uniform_dim == 2
+    assert pickle.loads(pickle.dumps(batch)).equal(batch)
+
+
+def test_is_a_pytree_of_its_tensors() -> None:
+    batch = combine_data([[1.0, 2.0], [3.0]]).unsqueeze_data_dim(1)
+    leaves, structure = pytree.tree_flatten(batch)
+    assert [leaf is part for leaf, part in zip(leaves, (batch.tensor, batch.mask, batch.sample_sizes), strict=True)]
+    assert pytree.tree_unflatten(leaves, structure).equal(batch)
+    paths, _ = pytree.tree_flatten_with_path({"x": batch})
+    assert [pytree.keystr(path) for path, _ in paths] == ["['x'].tensor", "['x'].mask", "['x'].sample_sizes"]
+    assert pytree.tree_map(torch.zeros_like, batch).non_uniform_dim == 2
