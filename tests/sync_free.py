@@ -1,0 +1,64 @@
+"""A proof, on a machine without an accelerator, that a function would not make the host wait for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class HostSyncError(AssertionError):
+    """Something needs a value, or another device, in the middle of the computation."""
+
+
+class _RejectSyncs(TorchDispatchMode):
+    """On meta tensors: rejects copies to other devices, mixed devices, and operations whose shape depends on data."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
+            raise HostSyncError(f"{func} depends on data")
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim()]
+        result = func(*args, **kwargs)
+        tensors += [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.dim()]
+        devices = {tensor.device.type for tensor in tensors}
+        if len(devices) > 1:
+            raise HostSyncError(f"{func} mixes devices {sorted(devices)}")
+        return result
+
+
+def _forward_and_backward(function: Callable[..., Any], arguments: Any) -> None:
+    leaves, structure = pytree.tree_flatten(arguments)
+    leaves = [leaf.detach().requires_grad_() if _is_float(leaf) else leaf for leaf in leaves]
+    results = pytree.tree_leaves(function(*pytree.tree_unflatten(leaves, structure)))
+    differentiable = [result.sum() for result in results if isinstance(result, Tensor) and result.requires_grad]
+    if differentiable:
+        torch.stack(differentiable).sum().backward()
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dtype.is_floating_point
+
+
+def assert_no_host_sync(function: Callable[..., Any], *arguments: Any) -> None:
+    """Run ``function`` forward and backward where a synchronisation is impossible; raise if it asks for one.
+
+    First on meta tensors, which have no values and stand for another device than the host; then on fake CPU tensors,
+    where ``item()``, ``nonzero`` and boolean indexing raise.
+    """
+    on_meta = pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, arguments)
+    try:
+        with _RejectSyncs():
+            _forward_and_backward(function, on_meta)
+        mode = torch._subclasses.FakeTensorMode()
+        fake = pytree.tree_map(lambda leaf: mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, arguments)
+        with mode:
+            _forward_and_backward(function, fake)
+    except HostSyncError:
+        raise
+    except Exception as error:
+        raise HostSyncError(f"{type(error).__name__}: {error}") from error
