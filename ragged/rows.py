@@ -27,15 +27,23 @@ def take_rows(data: Tensor, index: Tensor, invalid: Tensor, filler_value: comple
     nb = index.dim() - 1
     if data.shape[dim] == 0:  # one entry to read from, so that all samples may be empty
         data = torch.cat([data, data.new_full((*data.shape[:dim], 1, *data.shape[dim + 1 :]), filler_value)], dim)
+    if math.prod(data.shape[nb:dim]) * math.prod(data.shape[dim + 1 :]) >= WIDE_ENTRY:
+        return _take_wide(data, index, invalid, filler_value, dim)
     aligned = (*index.shape[:-1], *(1,) * (dim - nb), index.shape[-1], *(1,) * (data.dim() - dim - 1))
-    if math.prod(data.shape[nb:dim]) * math.prod(data.shape[dim + 1 :]) < WIDE_ENTRY:
-        taken = data.gather(dim, index.view(aligned).expand(*data.shape[:dim], index.shape[-1], *data.shape[dim + 1 :]))
-    else:
-        moved = data.movedim(dim, nb)
-        rows = moved.reshape(math.prod(moved.shape[: nb + 1]), *moved.shape[nb + 1 :])
-        taken = rows.index_select(0, _row_numbers(index, moved.shape[nb]))
-        taken = taken.view(*index.shape, *rows.shape[1:]).movedim(nb, dim)
-    return taken.masked_fill(invalid.view(aligned), filler_value)
+    shape = (*data.shape[:dim], index.shape[-1], *data.shape[dim + 1 :])
+    # In place: nobody else holds what was just read, and no gradient needs it. It must not be a view, which would cost
+    # the backward pass a copy.
+    return data.gather(dim, index.view(aligned).expand(shape)).masked_fill_(invalid.view(aligned), filler_value)
+
+
+def _take_wide(data: Tensor, index: Tensor, invalid: Tensor, filler_value: complex | bool, dim: int) -> Tensor:
+    nb = index.dim() - 1
+    moved = data.movedim(dim, nb)
+    rest = moved.shape[nb + 1 :]
+    rows = moved.reshape(math.prod(moved.shape[: nb + 1]), *rest)
+    taken = rows.index_select(0, _row_numbers(index, moved.shape[nb]))
+    taken.masked_fill_(invalid.reshape(-1, *(1,) * len(rest)), filler_value)
+    return taken.view(*index.shape, *rest).movedim(nb, dim)
 
 
 def put_rows(data: Tensor, index: Tensor, valid: Tensor, source: Tensor, dim: int) -> Tensor:
