@@ -35,7 +35,8 @@ def combine_data(
             plain (nested) lists of numbers. Lists of lists of samples give further batch dimensions. A sample without
             any element has no entry, whatever its shape: ``(0,)`` and ``(1, 0)`` do beside ``(n, 4)``; its dtype and
             device do not matter either.
-        other_with_same_sample_sizes: A batch that describes the same objects; its mask and sizes are shared.
+        other_with_same_sample_sizes: A batch that describes the same objects; its mask and sizes are shared. To compare
+            them with those of the samples, its sizes are read, which synchronises on an accelerator.
         device: Where to put the result; by default where the samples are.
         flatten_batch_dims: Merge the batch dimensions of nested lists into one. Otherwise the lists must be of equal
             length at each level.
@@ -134,12 +135,13 @@ def _common_shape(shapes: list[tuple[int, ...]], filled: list[bool]) -> tuple[in
     return common
 
 
-def get_compact_lists(mask: Tensor, data: Sequence[Any]) -> list[Any]:
+def get_compact_lists(mask: Tensor, data: Sequence[Any], *, max_size: int | None = None) -> list[Any]:
     """Turn tensors with a common mask into ragged batches of the valid entries, which share their sizes.
 
     Args:
         mask: Boolean, ``(*batch, N)``, true for valid entries, anywhere.
         data: Tensors of shape ``(*batch, N, …)``; anything that is not a tensor is passed through.
+        max_size: As in ``get_indices_from_mask``; give it to avoid a synchronisation.
 
     Returns:
         A list with a RaggedBatch for each tensor.
@@ -148,11 +150,11 @@ def get_compact_lists(mask: Tensor, data: Sequence[Any]) -> list[Any]:
     >>> get_compact_lists(mask, [torch.arange(6).view(2, 3), "name"])[0].split()
     [tensor([1, 2]), tensor([5])]
     """
-    indices = get_indices_from_mask(mask)
+    indices = get_indices_from_mask(mask, max_size=max_size)
     return [batched_indexing_access(item, indices) if isinstance(item, Tensor) else item for item in data]
 
 
-def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT) -> NamedTupleT:
+def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT, *, max_size: int | None = None) -> NamedTupleT:
     """``get_compact_lists`` for the fields of a named tuple; returns a named tuple of the same type.
 
     >>> from collections import namedtuple
@@ -161,7 +163,7 @@ def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT) -> NamedTupleT
     >>> get_compact_from_named_tuple(mask, Targets(torch.tensor([[1, 2]]), "camera")).labels.split()
     [tensor([2])]
     """
-    return type(data)(*get_compact_lists(mask, data))
+    return type(data)(*get_compact_lists(mask, data, max_size=max_size))
 
 
 def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:

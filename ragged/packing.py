@@ -62,6 +62,8 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
 def to_nested(batch: RaggedBatch) -> Tensor:
     """Convert to a jagged ``torch.nested`` tensor; needs one batch dimension, moves the ragged one behind it.
 
+    Like ``pack``, this synchronises on an accelerator.
+
     >>> to_nested(RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 1])).is_nested
     True
     """

@@ -109,6 +109,10 @@ OPERATIONS: dict[str, Operation] = {
         lambda v, s: ragged.unpack(v, s, max_size=v.shape[0]),
         lambda n: (torch.rand(BATCH * n, 4), torch.full((BATCH,), n)),
     ),
+    "get_compact_lists": Operation(
+        lambda m, t: ragged.get_compact_lists(m, [t, "name"], max_size=m.shape[1])[0],
+        lambda n: (mask(n), batch(n, 4).tensor),
+    ),
     "average, weighted": Operation(
         lambda b: ragged.average_over_targets(b, b.create_with_sample_sizes_like_self(b.tensor[..., 0])), _one(4)
     ),
@@ -121,4 +125,4 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 # They read a size on the host, as their docstrings say, or take and give Python lists.
-SYNCHRONISING = {"collate", "pack", "from_nested", "to_nested", "get_compact_lists", "get_compact_from_named_tuple"}
+SYNCHRONISING = {"collate", "pack", "from_nested", "to_nested", "get_compact_from_named_tuple"}
