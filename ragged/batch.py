@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ragged import batch_dims, conversion, display, elementwise
-from ragged.checks import check_dim, check_same_device
+from ragged.checks import check_count, check_dim, check_is_tensor, check_same_device
 from ragged.filler import fill
 from ragged.sizes import check_matching_sizes, sizes_from_mask, validated_sizes
 
@@ -66,8 +66,7 @@ class RaggedBatch(conversion.DtypeShorthands):
         sample_sizes: Tensor | Sequence[Any] | None = None,
         non_uniform_dim: int | None = None,
     ) -> None:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+        check_is_tensor(tensor, "tensor")
         if sample_sizes is not None:
             sizes = validated_sizes(sample_sizes, tensor.device)
         elif mask is not None:
@@ -113,8 +112,8 @@ class RaggedBatch(conversion.DtypeShorthands):
         >>> RaggedBatch.from_full_tensor(torch.zeros(2, 3, 4)).sample_sizes
         tensor([3, 3])
         """
-        if num_batch_dims < 0:
-            raise ValueError(f"num_batch_dims must not be negative, got {num_batch_dims}")
+        check_is_tensor(tensor, "tensor")
+        check_count(num_batch_dims, "num_batch_dims")
         dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
         dim = check_dim(dim, tensor.dim(), lowest=num_batch_dims, name="non_uniform_dim")
         batch_shape, max_size = tensor.shape[:num_batch_dims], tensor.shape[dim]
@@ -174,6 +173,7 @@ class RaggedBatch(conversion.DtypeShorthands):
         >>> [sample.shape for sample in cost.split()]
         [torch.Size([100, 3]), torch.Size([100, 1])]
         """
+        check_is_tensor(tensor, "tensor")
         nb = self.num_batch_dims
         dim = self.non_uniform_dim if non_uniform_dim is None else non_uniform_dim
         if tensor.dim() > nb:
@@ -379,3 +379,16 @@ class RaggedBatch(conversion.DtypeShorthands):
     __pos__ = elementwise.unary_operator(torch.positive)
     __abs__ = elementwise.unary_operator(torch.abs)
     __invert__ = elementwise.unary_operator(torch.bitwise_not)
+
+
+def check_is_batch(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a RaggedBatch."""
+    if not isinstance(value, RaggedBatch):
+        advice = "; wrap it with RaggedBatch(…) or RaggedBatch.from_full_tensor" if isinstance(value, Tensor) else ""
+        raise TypeError(f"{name} must be a RaggedBatch, got {type(value).__name__}{advice}")
+
+
+def check_is_data(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a RaggedBatch or a tensor."""
+    if not isinstance(value, (RaggedBatch, Tensor)):
+        raise TypeError(f"{name} must be a RaggedBatch or a tensor, got {type(value).__name__}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ragged.checks import check_dim, check_values, sample_name
+from ragged.checks import check_count, check_dim, check_values, sample_name
 from ragged.sizes import prefix_mask
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_d
 
 def resize(batch: RaggedBatch, max_size: int) -> RaggedBatch:
     """The same samples, cut or extended with zeros to ``max_size`` along the ragged dimension."""
-    if max_size < 0:
-        raise ValueError(f"max_size must not be negative, got {max_size}")
+    check_count(max_size, "max_size")
     old, dim, sizes = batch.max_sample_size, batch.non_uniform_dim, batch.sample_sizes
     if max_size <= old:
         check_values(

@@ -8,6 +8,7 @@ waits for the device. Under ``vmap``, on meta and on fake tensors there are no v
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,20 @@ def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") ->
             f"{name} must be a dimension from {lowest} to {num_dims - 1} (or the same counted from the end), got {dim}"
         )
     return positive
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a whole number, not negative. A symbolic size of a compiled graph is one."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_is_tensor(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
 
 
 def check_same_device(device: torch.device, other: torch.device, *, name: str, reference: str) -> None:

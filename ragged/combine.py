@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
+from ragged.batch import RaggedBatch, check_is_batch
 from ragged.checks import check_dim, check_same_device, sample_name
 from ragged.indexing import batched_indexing_access
 from ragged.masks import batched_bool_indexing, get_indices_from_mask
@@ -163,6 +163,8 @@ def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT, *, max_size: i
     >>> get_compact_from_named_tuple(mask, Targets(torch.tensor([[1, 2]]), "camera")).labels.split()
     [tensor([2])]
     """
+    if not hasattr(data, "_fields"):
+        raise TypeError(f"data must be a named tuple, got {type(data).__name__}; use get_compact_lists")
     return type(data)(*get_compact_lists(mask, data, max_size=max_size))
 
 
@@ -177,6 +179,12 @@ def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     batches = _equally_padded(batches, "cat_batches")
     first = batches[0]
     dim = check_dim(dim, first.num_batch_dims)
+    kept = [(*batch.batch_shape[:dim], *batch.batch_shape[dim + 1 :]) for batch in batches]
+    if any(shape != kept[0] for shape in kept):
+        raise ValueError(
+            f"cat_batches needs batch shapes that agree but for dimension {dim}, got "
+            f"{[tuple(batch.batch_shape) for batch in batches]}"
+        )
     tensor, mask, sizes = (
         torch.cat([getattr(batch, part) for batch in batches], dim) for part in ("tensor", "mask", "sample_sizes")
     )
@@ -189,6 +197,8 @@ def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     >>> stack_batches([RaggedBatch.empty(2), RaggedBatch.empty(2)]).batch_shape
     torch.Size([2, 2])
     """
+    for batch in batches:
+        check_is_batch(batch, "each argument of stack_batches")
     return cat_batches([batch.unsqueeze_batch_dim(dim) for batch in batches], dim)
 
 
@@ -214,12 +224,16 @@ def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
 def _equally_padded(batches: Sequence[RaggedBatch], what: str) -> list[RaggedBatch]:
     if not batches:
         raise ValueError(f"{what} needs at least one batch, got none")
-    first = batches[0]
     for batch in batches:
-        if batch.num_batch_dims != first.num_batch_dims or batch.non_uniform_dim != first.non_uniform_dim:
-            raise ValueError(
-                f"{what} needs batches of equal num_batch_dims and non_uniform_dim, got "
-                f"{[(each.num_batch_dims, each.non_uniform_dim) for each in batches]}"
-            )
+        check_is_batch(batch, f"each argument of {what}")
+    layouts = [(batch.num_batch_dims, batch.non_uniform_dim) for batch in batches]
+    if any(layout != layouts[0] for layout in layouts):
+        raise ValueError(f"{what} needs batches of equal num_batch_dims and non_uniform_dim, got {layouts}")
+    (num_batch_dims, dim), shapes = layouts[0], [tuple(batch.shape) for batch in batches]
+    if any(
+        shape[num_batch_dims:dim] + shape[dim + 1 :] != shapes[0][num_batch_dims:dim] + shapes[0][dim + 1 :]
+        for shape in shapes
+    ):
+        raise ValueError(f"{what} needs entries of one shape, got tensors of shapes {shapes}")
     max_size = max(batch.max_sample_size for batch in batches)
     return [batch.with_max_sample_size(max_size) for batch in batches]

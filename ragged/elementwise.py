@@ -181,6 +181,8 @@ def allclose(
 
 
 def _same_structure(batch: RaggedBatch, other: RaggedBatch) -> bool:
+    if not isinstance(other, type(batch)):
+        raise TypeError(f"a RaggedBatch can be compared with another one, got {type(other).__name__}")
     if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():
         return False
     return torch.equal(batch.sample_sizes, other.sample_sizes)

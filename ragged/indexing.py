@@ -12,8 +12,16 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
-from ragged.checks import INTEGER_DTYPES, check_dim, check_same_device, check_values, known_within, sample_name
+from ragged.batch import RaggedBatch, check_is_data
+from ragged.checks import (
+    INTEGER_DTYPES,
+    check_count,
+    check_dim,
+    check_same_device,
+    check_values,
+    known_within,
+    sample_name,
+)
 from ragged.filler import check_fits_dtype
 from ragged.rows import put_rows, take_rows
 from ragged.sizes import check_same_sizes
@@ -86,8 +94,7 @@ def batched_inverse_indexing_access(
             [-1,  3, -1]])
     """
     indices = as_indices(output_indices)
-    if output_num_targets < 0:
-        raise ValueError(f"output_num_targets must not be negative, got {output_num_targets}")
+    check_count(output_num_targets, "output_num_targets")
     data, dim = _prepared(input_data, indices, dim_to_index_in, name="input_data")
     check_fits_dtype(filler_value, data.dtype)
     shape = (*data.shape[:dim], output_num_targets, *data.shape[dim + 1 :])
@@ -196,6 +203,7 @@ def batched_index_mapping(
 
 def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
     """Check that ``indices`` holds one list of integers per sample; return it as an int64 RaggedBatch."""
+    check_is_data(indices, "indices")
     if isinstance(indices, Tensor):
         if indices.dim() == 0:
             raise ValueError("indices must have shape (*batch, K), got a tensor without dimensions")
@@ -212,6 +220,7 @@ def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
 
 def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None, *, name: str) -> tuple[Tensor, int]:
     """The tensor of ``data`` and the dimension to index in, checked against the indices."""
+    check_is_data(data, name)
     nb = indices.num_batch_dims
     tensor = data.tensor if isinstance(data, RaggedBatch) else data
     if tensor.shape[:nb] != indices.batch_shape or (isinstance(data, RaggedBatch) and data.num_batch_dims != nb):
@@ -226,6 +235,7 @@ def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None,
 
 def _source(to_write: RaggedBatch | Tensor, indices: RaggedBatch, into: Tensor, dim: int) -> Tensor:
     """The entries to write, with one for each index along ``dim``."""
+    check_is_data(to_write, "the data to write")
     if isinstance(to_write, RaggedBatch) and to_write.non_uniform_dim == dim:
         check_same_sizes(to_write, indices, what="the data to write and its indices")
         to_write = to_write.with_max_sample_size(indices.max_sample_size)

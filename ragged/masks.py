@@ -8,8 +8,8 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
-from ragged.checks import check_same_device, check_values, sample_name
+from ragged.batch import RaggedBatch, check_is_data
+from ragged.checks import check_count, check_is_tensor, check_same_device, check_values, sample_name
 from ragged.filler import fill
 from ragged.indexing import as_indices, batched_indexing_access, batched_indexing_write, check_range
 from ragged.sizes import prefix_mask
@@ -27,8 +27,7 @@ def get_mask_from_indices(mask_num_targets: int, indices: RaggedBatch | Tensor) 
     tensor([[ True, False,  True],
             [False,  True, False]])
     """
-    if mask_num_targets < 0:
-        raise ValueError(f"mask_num_targets must not be negative, got {mask_num_targets}")
+    check_count(mask_num_targets, "mask_num_targets")
     indices = as_indices(indices)
     check_range(indices, mask_num_targets, what="get_mask_from_indices")
     place = torch.where(indices.mask, indices.tensor, mask_num_targets)
@@ -58,6 +57,7 @@ def get_indices_from_mask(mask: RaggedBatch | Tensor, *, max_size: int | None = 
     if max_size is None:
         max_size = int(sizes.max()) if sizes.numel() else 0
     else:
+        check_count(max_size, "max_size")
         check_values(
             sizes <= max_size,
             lambda at: f"{sample_name(at)} has {int(sizes[at])} true entries, more than max_size={max_size}",
@@ -128,6 +128,7 @@ def batched_bool_indexing_write(
     """
     mask = _mask_for(to_write_into, output_mask)
     num_batch_dims = mask.dim() - 1
+    check_is_data(to_write, "to_write")
     if not isinstance(to_write, RaggedBatch):
         dim = to_write_into.non_uniform_dim if isinstance(to_write_into, RaggedBatch) else num_batch_dims
         to_write = RaggedBatch.from_full_tensor(to_write, num_batch_dims=num_batch_dims, non_uniform_dim=dim)
@@ -147,6 +148,8 @@ def apply_mask_to_tensor(data: Tensor, mask: Tensor, value_to_set: complex | boo
     tensor([[1., 1.],
             [0., 0.]])
     """
+    check_is_tensor(data, "data")
+    check_is_tensor(mask, "mask")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, got {mask.dtype}")
     if data.shape[: mask.dim()] != mask.shape:
@@ -160,6 +163,7 @@ def squeeze_except_batch_and_sample(data: AnyBatch) -> AnyBatch:
     >>> squeeze_except_batch_and_sample(torch.zeros(1, 3, 1, 4, 1)).shape
     torch.Size([1, 3, 4])
     """
+    check_is_data(data, "data")
     if isinstance(data, Tensor):
         return data.squeeze(_ones(data.shape, range(2, data.dim())))
     dims = (dim for dim in range(data.num_batch_dims, data.dim()) if dim != data.non_uniform_dim)
@@ -174,6 +178,7 @@ def _ones(shape: torch.Size, dims: Iterable[int]) -> tuple[int, ...]:
 
 def _true_entries(mask: RaggedBatch | Tensor) -> Tensor:
     """The mask as a plain tensor, false in its filler."""
+    check_is_data(mask, "mask")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, got {mask.dtype}")
     if isinstance(mask, RaggedBatch):
@@ -187,6 +192,7 @@ def _true_entries(mask: RaggedBatch | Tensor) -> Tensor:
 
 def _mask_for(data: RaggedBatch | Tensor, mask: RaggedBatch | Tensor) -> Tensor:
     """The mask as a plain tensor that fits the indexed dimension of ``data``, false in the filler of both."""
+    check_is_data(data, "data")
     true = _true_entries(mask)
     nb = true.dim() - 1
     dim = data.non_uniform_dim if isinstance(data, RaggedBatch) else nb

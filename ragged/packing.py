@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
-from ragged.checks import check_values
+from ragged.batch import RaggedBatch, check_is_batch
+from ragged.checks import check_count, check_is_tensor, check_same_device, check_values
 from ragged.combine import combine_data
 from ragged.rows import take_rows
 from ragged.sizes import prefix_mask, validated_sizes
@@ -25,6 +25,7 @@ def pack(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
     >>> pack(RaggedBatch(torch.tensor([[1, 2], [3, 0]]), sample_sizes=[2, 1]))
     (tensor([1, 2, 3]), tensor([2, 1]))
     """
+    check_is_batch(batch, "batch")
     return batch.tensor.movedim(batch.non_uniform_dim, batch.num_batch_dims)[batch.mask], batch.sample_sizes
 
 
@@ -44,13 +45,19 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
     tensor([[1, 2],
             [3, 0]])
     """
+    check_is_tensor(values, "values")
+    if values.dim() == 0:
+        raise ValueError("values must have shape (total, …), got a tensor without dimensions")
     sizes = validated_sizes(sample_sizes, values.device)
+    check_same_device(sizes.device, values.device, name="sample_sizes", reference="values")
     check_values(
         sizes.sum() == values.shape[0],
         lambda _: f"sample_sizes add up to {int(sizes.sum())}, but there are {values.shape[0]} values",
         summary="unpack: sample_sizes do not add up to the number of values",
     )
-    if max_size is None:
+    if max_size is not None:
+        check_count(max_size, "max_size")
+    else:
         max_size = int(sizes.max()) if sizes.numel() else 0
     flat = sizes.reshape(-1)
     index = (flat.cumsum(0) - flat).unsqueeze(-1) + torch.arange(max_size, device=values.device)
@@ -67,6 +74,7 @@ def to_nested(batch: RaggedBatch) -> Tensor:
     >>> to_nested(RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 1])).is_nested
     True
     """
+    check_is_batch(batch, "batch")
     if batch.num_batch_dims != 1:
         raise ValueError(f"a nested tensor has one batch dimension, got {batch.num_batch_dims}; use flatten_batch_dims")
     values, sizes = pack(batch)
@@ -84,6 +92,7 @@ def from_nested(nested: Tensor, *, max_size: int | None = None) -> RaggedBatch:
     >>> from_nested(torch.nested.nested_tensor([torch.ones(2), torch.ones(1)], layout=torch.jagged)).sample_sizes
     tensor([2, 1])
     """
+    check_is_tensor(nested, "nested")
     if not nested.is_nested:
         raise TypeError("expected a nested tensor, got a dense one; use RaggedBatch.from_full_tensor")
     jagged: Any = nested  # the stubs know nothing of the jagged layout

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
+from ragged.batch import RaggedBatch, check_is_batch
+from ragged.checks import check_count
 from ragged.filler import check_fits_dtype
 from ragged.sizes import check_same_layout, prefix_mask
 
@@ -38,8 +39,8 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
     >>> average_over_targets(RaggedBatch(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), sample_sizes=[2, 1]))
     tensor([1.5000, 3.0000])
     """
-    dim = data.non_uniform_dim
-    dtype = _float_dtype(data.dtype)
+    check_is_batch(data, "data")
+    dim, dtype = data.non_uniform_dim, _float_dtype(data.dtype)
     if weights is None:
         total = _computable(_filled(data, 0), dtype).sum(dim)
         count = _along_kept_dims(data.sample_sizes, total, data.num_batch_dims)
@@ -66,7 +67,7 @@ def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
     >>> max_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 9]]), sample_sizes=[2, 1]))
     tensor([7, 3])
     """
-    return _extreme(data, torch.max, _lowest(data.dtype), empty)
+    return _extreme(data, torch.max, _lowest, empty)
 
 
 def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
@@ -79,7 +80,7 @@ def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
     >>> min_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 0]]), sample_sizes=[2, 1]))
     tensor([1, 3])
     """
-    return _extreme(data, torch.min, _highest(data.dtype), empty)
+    return _extreme(data, torch.min, _highest, empty)
 
 
 def argmax_over_targets(data: RaggedBatch) -> Tensor:
@@ -88,12 +89,12 @@ def argmax_over_targets(data: RaggedBatch) -> Tensor:
     >>> argmax_over_targets(RaggedBatch(torch.tensor([[1, 7, 7], [3, 9, 9]]), sample_sizes=[3, 0]))
     tensor([ 1, -1])
     """
-    return _arg_extreme(data, torch.max, _lowest(data.dtype))
+    return _arg_extreme(data, torch.max, _lowest)
 
 
 def argmin_over_targets(data: RaggedBatch) -> Tensor:
     """Index of the smallest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample."""
-    return _arg_extreme(data, torch.min, _highest(data.dtype))
+    return _arg_extreme(data, torch.min, _highest)
 
 
 def any_over_targets(data: RaggedBatch) -> Tensor:
@@ -161,8 +162,8 @@ def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[R
     >>> values.split(), indices.split()
     ([tensor([1, 2, 3]), tensor([4, 5])], [tensor([1, 2, 0]), tensor([1, 0])])
     """
-    dim = data.non_uniform_dim
-    mask = data.aligned_mask.expand(data.shape)
+    _require_order(data)
+    dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
     by_value = torch.sort(data.tensor.detach(), dim=dim, descending=descending, stable=True).indices
     # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
     to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
@@ -181,8 +182,7 @@ def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tup
     >>> values.split()
     [tensor([3, 2]), tensor([5])]
     """
-    if k < 0:
-        raise ValueError(f"k must not be negative, got {k}")
+    check_count(k, "k")
     values, indices = sort_over_targets(data, descending=largest)
     size, sizes = min(k, data.max_sample_size), data.sample_sizes.clamp(max=k)
     mask = prefix_mask(sizes, size)
@@ -196,6 +196,7 @@ def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tup
 
 
 def _filled(data: RaggedBatch, value: Number) -> Tensor:
+    check_is_batch(data, "data")
     return data.tensor.masked_fill(~data.aligned_mask, value)
 
 
@@ -219,6 +220,7 @@ def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _aligned_weights(data: RaggedBatch, weights: RaggedBatch) -> RaggedBatch:
     """Weights ``(*batch, N)`` with the data dimensions of ``data`` inserted, or weights of its rank as they are."""
+    check_is_batch(weights, "weights")
     if weights.dim() == data.num_batch_dims + 1 < data.dim():
         after = data.dim() - 1 - data.non_uniform_dim
         tensor = weights.tensor.reshape(*data.batch_shape, *(1,) * data.ragged_axis, -1, *(1,) * after)
@@ -230,39 +232,46 @@ def _aligned_weights(data: RaggedBatch, weights: RaggedBatch) -> RaggedBatch:
 def _lowest(dtype: torch.dtype) -> Number:
     if dtype.is_floating_point:
         return float("-inf")
-    return False if dtype is torch.bool else torch.iinfo(dtype).min if not dtype.is_complex else 0
+    return False if dtype is torch.bool else torch.iinfo(dtype).min
 
 
 def _highest(dtype: torch.dtype) -> Number:
     if dtype.is_floating_point:
         return float("inf")
-    return True if dtype is torch.bool else torch.iinfo(dtype).max if not dtype.is_complex else 0
+    return True if dtype is torch.bool else torch.iinfo(dtype).max
 
 
 Extreme = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+Identity = Callable[[torch.dtype], Number]
 
 
-def _values_and_indices(data: RaggedBatch, extreme: Extreme, identity: Number) -> tuple[Tensor, Tensor, Tensor]:
-    if data.dtype.is_complex:
-        raise TypeError(f"complex numbers have no order; got {data.dtype}")
+def _values_and_indices(data: RaggedBatch, extreme: Extreme, identity: Identity) -> tuple[Tensor, Tensor, Tensor]:
+    _require_order(data)
     # Filler holds the identity, and the first of equal entries is taken: a valid one wins even against equal filler.
-    values, indices = extreme(_filled(_non_empty(data), identity), data.non_uniform_dim)
+    values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)
     return values, indices, _along_kept_dims(data.sample_sizes, values, data.num_batch_dims) == 0
 
 
-def _extreme(data: RaggedBatch, extreme: Extreme, identity: Number, empty: Number | None) -> Tensor:
-    empty = identity if empty is None else empty
-    check_fits_dtype(empty, data.dtype)
+def _extreme(data: RaggedBatch, extreme: Extreme, identity: Identity, empty: Number | None) -> Tensor:
     values, _, is_empty = _values_and_indices(data, extreme, identity)
+    empty = identity(data.dtype) if empty is None else empty
+    check_fits_dtype(empty, data.dtype)
     return values.masked_fill(is_empty, empty)
 
 
-def _arg_extreme(data: RaggedBatch, extreme: Extreme, identity: Number) -> Tensor:
+def _arg_extreme(data: RaggedBatch, extreme: Extreme, identity: Identity) -> Tensor:
     _, indices, is_empty = _values_and_indices(data, extreme, identity)
     return indices.masked_fill(is_empty, -1)
 
 
+def _require_order(data: RaggedBatch) -> None:
+    check_is_batch(data, "data")
+    if data.dtype.is_complex:
+        raise TypeError(f"complex numbers have no order; got {data.dtype}")
+
+
 def _require_float(data: RaggedBatch, what: str) -> None:
+    check_is_batch(data, "data")
     if not data.dtype.is_floating_point:
         raise TypeError(f"{what} needs floating point data, got {data.dtype}")
 

@@ -24,7 +24,10 @@ def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) 
     if isinstance(sample_sizes, Tensor):
         sizes = sample_sizes
     else:
-        sizes = torch.as_tensor(sample_sizes)
+        try:
+            sizes = torch.as_tensor(sample_sizes)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"sample_sizes must be a tensor or a (nested) list of integers: {error}") from None
         if sizes.numel() == 0:  # an empty list has no integer to tell its dtype by
             sizes = sizes.to(torch.int64)
         sizes = sizes.to(device)
