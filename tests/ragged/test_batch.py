@@ -254,6 +254,84 @@ def test_copies(batch: RaggedBatch) -> None:
     assert deep.equal(batch) and deep.tensor is not batch.tensor
 
 
+@pytest.mark.parametrize(
+    "call",
+    [lambda a, b: a * b, lambda a, b: b * a, lambda a, b: a == b, lambda a, b: np.add(a, b), lambda a, b: np.exp(b)],
+)
+def test_numpy_arrays_are_refused_and_make_no_object_arrays(call: Any, batch: RaggedBatch) -> None:
+    with pytest.raises(TypeError):
+        call(np.ones(2), batch)
+
+
+def test_comparison_is_elementwise_and_identity_hashes(batch: RaggedBatch) -> None:
+    same = batch.clone()
+    assert isinstance(batch == same, RaggedBatch) and (batch == same).split()[0].all()
+    assert (batch != 1.0).dtype == torch.bool
+    assert not (batch == None) and batch != None  # noqa: E711
+    assert len({batch, same, batch}) == 2 and {batch: 1}[batch] == 1
+    with pytest.raises(TypeError, match="truth value"):
+        assert batch in [same]
+    assert batch in [same.tensor.sum(), batch][1:]
+
+
+def test_neither_a_sequence_nor_open_to_new_attributes(batch: RaggedBatch) -> None:
+    with pytest.raises(TypeError, match="not iterable|not a container"):
+        assert 1.0 in batch  # type: ignore[operator]
+    with pytest.raises(TypeError, match=r"has no len\(\)"):
+        len(batch)  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        batch.note = 1  # type: ignore[attr-defined]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del batch.mask
+
+
+def test_no_batch_dimension_at_all() -> None:
+    sample = RaggedBatch(torch.arange(3.0), sample_sizes=2)  # type: ignore[arg-type]
+    assert (sample.num_batch_dims, sample.non_uniform_dim, sample.total_num_samples_in_batch) == (0, 0, 1)
+    assert sample.split().tolist() == [0, 1] and sample.mask.tolist() == [True, True, False]
+    assert sample.unsqueeze_batch_dim(0).batch_shape == (1,) and sample.flatten_batch_dims().batch_shape == (1,)
+    with pytest.raises(ValueError, match="got 4 for the sample"):
+        RaggedBatch(torch.arange(3.0), sample_sizes=torch.tensor(4))
+
+
+DIVISIONS = [
+    lambda a, b: a // b, lambda a, b: a % b, lambda a, b: 12 // b, torch.fmod,
+    lambda a, b: torch.div(a, b, rounding_mode="trunc"),
+]  # fmt: skip
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="integer filler 0 in a divisor: ZeroDivisionError")
+@pytest.mark.parametrize("divide", DIVISIONS)
+def test_integers_can_be_divided_whatever_the_filler(divide: Any) -> None:
+    dividend, divisor = combine_data([[12, 12], [12]]), combine_data([[4, 6], [3]])  # filler 0
+    expected = divide(dividend, divisor.with_padded_set_to(1))
+    assert divide(dividend, divisor).equal(expected)
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="the filler is checked to be a probability, too")
+@pytest.mark.parametrize("filler", [7.0, float("nan")])
+@pytest.mark.parametrize("which", [0, 1])
+def test_filler_need_not_be_a_probability(which: int, filler: float) -> None:
+    operands = [combine_data([[0.5, 0.25], [0.75]]), combine_data([[1.0, 0.0], [1.0]])]
+    expected = nn.functional.binary_cross_entropy(*operands, reduction="none")
+    operands[which] = operands[which].with_padded_set_to(filler)
+    assert nn.functional.binary_cross_entropy(*operands, reduction="none").equal(expected)
+
+
+@pytest.mark.xfail(strict=True, reason="a zero gradient times an infinite number is NaN, and filler is not protected")
+@pytest.mark.parametrize("scale", [lambda b: b / 0, lambda b: b * float("inf"), lambda b: b * float("nan")])
+def test_filler_gets_no_gradient_from_an_infinite_number(scale: Any) -> None:
+    batch = combine_data([[0.5, 0.25], [0.75]]).requires_grad_()
+    scale(batch).with_padded_set_to(0).tensor.sum().backward()
+    assert batch.tensor.grad is not None and batch.tensor.grad[1, 1] == 0
+
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="torch.where(condition) returns indices, of filler too")
+def test_where_without_alternatives_is_refused(batch: RaggedBatch) -> None:
+    with pytest.raises(TypeError, match="where"):
+        torch.where(batch > 1)
+
+
 def test_numpy_scalars_and_arrays(batch: RaggedBatch) -> None:
     assert isinstance(np.float32(2) * batch, RaggedBatch)
     assert combine_data([np.ones(2), np.ones(0)]).dtype == torch.float64

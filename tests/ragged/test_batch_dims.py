@@ -33,6 +33,15 @@ CASES: list[tuple[tuple[int, ...], Callable[[Any], Any], Callable[[Tensor], Tens
     ((2, 1, 3), lambda b: b.squeeze_batch_dim(1), lambda n: n.squeeze(1)),
     ((2, 1, 3), lambda b: b.squeeze_batch_dim(-2), lambda n: n.squeeze(1)),
     ((2, 1), lambda b: b.broadcast_batch_dims_to_shape((4, 2, 3)), lambda n: n.expand(4, 2, 3)),
+    ((0,), lambda b: b.unsqueeze_batch_dim(0), lambda n: n.unsqueeze(0)),
+    ((0, 1), lambda b: b.squeeze_batch_dim(1), lambda n: n.squeeze(1)),
+    ((0, 1), lambda b: b.broadcast_batch_dims_to_shape((2, 0, 3)), lambda n: n.expand(2, 0, 3)),
+    ((0, 2), lambda b: b.repeat_samples((2, 3)), lambda n: n.repeat(2, 3)),
+    ((1,), lambda b: b.broadcast_batch_dims_to_shape((0,)), lambda n: n.expand(0)),
+    ((), lambda b: b.unsqueeze_batch_dim(0), lambda n: n.unsqueeze(0)),
+    ((), lambda b: b.reshape_batch_dims((1, 1)), lambda n: n.reshape(1, 1)),
+    ((), lambda b: b.broadcast_batch_dims_to_shape((3,)), lambda n: n.expand(3)),
+    ((), lambda b: b.repeat_samples(()), lambda n: n),
     ((3,), lambda b: b.repeat_samples(2), lambda n: n.repeat(2)),
     ((3,), lambda b: b.repeat_samples(0), lambda n: n.repeat(0)),
     ((2, 3), lambda b: b.repeat_samples(2, batch_dim=1), lambda n: n.repeat(1, 2)),
@@ -61,6 +70,20 @@ def test_broadcasting_against_each_other() -> None:
     assert first.batch_shape == second.batch_shape == (2, 3)
     assert second.sample_sizes.tolist() == [[0, 1, 2]] * 2
     assert (first.with_padded_set_to(0).tensor + 1).shape == (2, 3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda b: b.broadcast_batch_dims_to_shape((3, 2, 2)),
+        lambda b: b.repeat_samples((3, 2)),
+        lambda b: b.unsqueeze_batch_dim(1).flatten_batch_dims().repeat_samples(6),
+    ],
+)
+def test_gradients_of_repeated_samples_add_up(operation: Callable[[RaggedBatch], RaggedBatch]) -> None:
+    batch = RaggedBatch(torch.full((2, 1, 3), torch.nan), sample_sizes=[[3], [1]]).requires_grad_()
+    operation(batch).with_padded_set_to(0).tensor.sum().backward()
+    assert batch.tensor.grad is not None and batch.tensor.grad.tolist() == [[[6, 6, 6]], [[6, 0, 0]]]
 
 
 def test_split_gives_nested_lists_without_padding() -> None:

@@ -92,6 +92,49 @@ def test_collate_shares_sizes_and_keeps_structure() -> None:
     assert [part.tolist() for part in scalars] == [[2, 1], [1.5, 1.5], [True, True]]
 
 
+class Boxes(dict):  # type: ignore[type-arg]
+    """A mapping of a class of its own."""
+
+
+def test_collate_takes_what_datasets_yield() -> None:
+    samples = [
+        Boxes(a=np.float32(n), b=np.arange(n), c=None, d=["x"] * 2, e=torch.tensor(n > 1), f={}, g=b"raw") for n in (1, 2)
+    ]
+    batch = collate(samples)
+    assert batch["a"].tolist() == [1, 2] and batch["e"].tolist() == [False, True]
+    assert [part.tolist() for part in batch["b"].split()] == [[0], [0, 1]]
+    assert (batch["c"], batch["d"], batch["f"], batch["g"]) == ([None, None], [["x", "x"]] * 2, {}, [b"raw"] * 2)
+    assert collate([1, 2.5]).tolist() == [1, 2.5]
+    assert collate(["a", "b"]) == ["a", "b"]
+
+
+def test_sizes_are_shared_only_where_they_are_equal() -> None:
+    batch = collate([{"a": torch.ones(n), "b": torch.ones(2 * n, 3), "c": torch.ones(n, 1)} for n in (1, 2)])
+    assert batch["c"].sample_sizes is batch["a"].sample_sizes is not batch["b"].sample_sizes
+    assert batch["b"].sample_sizes.tolist() == [2, 4]
+
+
+def test_samples_without_entries_of_any_shape() -> None:
+    batch = collate([{"boxes": torch.empty(0)}, {"boxes": torch.ones(2, 4)}, {"boxes": torch.empty(1, 0)}])
+    assert batch["boxes"].shape == (3, 2, 4) and batch["boxes"].sample_sizes.tolist() == [0, 2, 0]
+
+
+def test_gradients_pass_through_collating() -> None:
+    samples = [torch.ones(n, requires_grad=True) for n in (1, 3)]
+    (collate(samples) * 2).with_padded_set_to(0).tensor.sum().backward()
+    assert [sample.grad.tolist() for sample in samples if sample.grad is not None] == [[2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_datasets_of_batches(workers: int) -> None:
+    loader = DataLoader(Batches(), batch_size=2, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    (batch,) = list(loader)
+    assert batch.batch_shape == (2, 2)
+    assert [[sample.tolist() for sample in samples] for samples in batch.split()] == [[[], []], [[1], [1, 1]]]
+    unbatched = list(DataLoader(Batches(), batch_size=None, num_workers=workers))
+    assert [each.sample_sizes.tolist() for each in unbatched] == [[0, 0], [1, 2]]
+
+
 def test_equal_sizes_are_ragged_too() -> None:
     assert isinstance(collate([torch.ones(2), torch.ones(2)]), RaggedBatch)
 
