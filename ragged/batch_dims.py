@@ -127,6 +127,8 @@ def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_d
         repeats = tuple(num_repeats)
     if any(repeat < 0 for repeat in repeats):
         raise ValueError(f"num_repeats must not be negative, got {num_repeats}")
+    if not repeats:  # torch cannot repeat a tensor without dimensions
+        return batch
     return _map_parts(batch, lambda part, after: part.repeat(*repeats, *(1,) * after))
 
 

@@ -23,7 +23,7 @@ def has_values(tensor: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, Parameter)  # fake tensors are a subclass
         and not tensor.is_meta
-        and not torch._C._functorch.is_batchedtensor(tensor)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
 
@@ -54,7 +54,7 @@ def check_values(
     if values_are_readable(ok):
         if not ok.all():
             raise error(message(tuple((~ok).nonzero()[0].tolist())))
-    elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_batchedtensor(ok):
+    elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_functorch_wrapped_tensor(ok):
         torch._assert_async(ok.all(), summary)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from math import inf
 from numbers import Number
 from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     """The operator and the reflected operator of a binary torch function."""
 
     def operator(batch: RaggedBatch, other: Any) -> Any:
-        if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER:
+        if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
         if not isinstance(other, (type(batch), Tensor, Number)):
             return NotImplemented
@@ -87,7 +88,9 @@ def call_elementwise(
     # A zero gradient meets the values of the other operands. What comes of it in filler is stopped at the operand that
     # it flows back to; only towards a dense operand, where it is summed up, must the values themselves be harmless.
     differentiated = function not in torch_functions.LINEAR and torch.is_grad_enabled()
-    protect_all = differentiated and any(isinstance(each, Tensor) and each.requires_grad for each in operands)
+    protect_all = function in torch_functions.CHOOSY or (
+        differentiated and any(isinstance(each, Tensor) and each.requires_grad for each in operands)
+    )
 
     def unwrap(operand: Any) -> Any:
         if isinstance(operand, cls):
@@ -100,6 +103,8 @@ def call_elementwise(
         return operand
 
     result = function(*map(unwrap, args), **{name: unwrap(value) for name, value in kwargs.items()})
+    if not isinstance(result, Tensor):  # such as torch.where with a condition alone
+        raise TypeError(torch_functions.refusal(function))
     shape, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
     if shape != first.tensor.shape and (shape[:nb] != first.batch_shape or shape[dim] != first.max_sample_size):
         raise ValueError(

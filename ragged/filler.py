@@ -39,8 +39,8 @@ def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
 
 
 def protected(batch: RaggedBatch) -> Tensor:
-    """The data with harmless filler, which gets no gradient."""
+    """The data with harmless filler, which gets no gradient and raises no complaint."""
     tensor = batch.tensor
-    if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+    if tensor.dtype is torch.bool:
         return tensor
     return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)

@@ -12,7 +12,7 @@ from ragged.batch import RaggedBatch, check_is_batch
 from ragged.checks import check_count, check_is_tensor, check_same_device, check_values
 from ragged.combine import combine_data
 from ragged.rows import take_rows
-from ragged.sizes import prefix_mask, validated_sizes
+from ragged.sizes import check_matching_sizes, validated_sizes
 
 
 def pack(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
@@ -58,12 +58,12 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
     if max_size is not None:
         check_count(max_size, "max_size")
     else:
-        max_size = int(sizes.max()) if sizes.numel() else 0
-    flat = sizes.reshape(-1)
+        max_size = max(int(sizes.max()), 0) if sizes.numel() else 0
+    mask = check_matching_sizes(sizes, None, max_size)
+    flat, valid = sizes.reshape(-1), mask.reshape(-1)
     index = (flat.cumsum(0) - flat).unsqueeze(-1) + torch.arange(max_size, device=values.device)
-    mask = prefix_mask(flat, max_size)
-    rows = take_rows(values, index.masked_fill(~mask, 0).reshape(-1), ~mask.reshape(-1), 0, 0)
-    return RaggedBatch(rows.reshape(*sizes.shape, max_size, *values.shape[1:]), sample_sizes=sizes)
+    rows = take_rows(values, index.reshape(-1).masked_fill(~valid, 0), ~valid, 0, 0)
+    return RaggedBatch._unchecked(rows.reshape(*sizes.shape, max_size, *values.shape[1:]), mask, sizes, 0)
 
 
 def to_nested(batch: RaggedBatch) -> Tensor:

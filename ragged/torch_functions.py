@@ -50,6 +50,14 @@ LINEAR = _functions(
     """
 )
 
+# They raise for some values, which filler may happen to have: integers divided by 0, or what is no probability.
+CHOOSY = _functions(
+    """
+    div floor_divide remainder fmod __floordiv__ __rfloordiv__ __mod__ __rmod__ pow __pow__ __rpow__
+    binary_cross_entropy
+    """
+)
+
 # Their derivative is a constant if the other operand is a number.
 LINEAR_WITH_NUMBER = LINEAR | _functions("mul div true_divide")
 

@@ -256,7 +256,7 @@ def test_copies(batch: RaggedBatch) -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [lambda a, b: a * b, lambda a, b: b * a, lambda a, b: a == b, lambda a, b: np.add(a, b), lambda a, b: np.exp(b)],
+    [lambda a, b: a * b, lambda a, b: b * a, lambda a, b: a < b, lambda a, b: np.add(a, b), lambda a, b: np.exp(b)],
 )
 def test_numpy_arrays_are_refused_and_make_no_object_arrays(call: Any, batch: RaggedBatch) -> None:
     with pytest.raises(TypeError):
@@ -267,7 +267,7 @@ def test_comparison_is_elementwise_and_identity_hashes(batch: RaggedBatch) -> No
     same = batch.clone()
     assert isinstance(batch == same, RaggedBatch) and (batch == same).split()[0].all()
     assert (batch != 1.0).dtype == torch.bool
-    assert not (batch == None) and batch != None  # noqa: E711
+    assert (batch == None) is False and batch != None  # noqa: E711
     assert len({batch, same, batch}) == 2 and {batch: 1}[batch] == 1
     with pytest.raises(TypeError, match="truth value"):
         assert batch in [same]
@@ -300,7 +300,6 @@ DIVISIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="integer filler 0 in a divisor: ZeroDivisionError")
 @pytest.mark.parametrize("divide", DIVISIONS)
 def test_integers_can_be_divided_whatever_the_filler(divide: Any) -> None:
     dividend, divisor = combine_data([[12, 12], [12]]), combine_data([[4, 6], [3]])  # filler 0
@@ -308,7 +307,6 @@ def test_integers_can_be_divided_whatever_the_filler(divide: Any) -> None:
     assert divide(dividend, divisor).equal(expected)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="the filler is checked to be a probability, too")
 @pytest.mark.parametrize("filler", [7.0, float("nan")])
 @pytest.mark.parametrize("which", [0, 1])
 def test_filler_need_not_be_a_probability(which: int, filler: float) -> None:
@@ -318,7 +316,6 @@ def test_filler_need_not_be_a_probability(which: int, filler: float) -> None:
     assert nn.functional.binary_cross_entropy(*operands, reduction="none").equal(expected)
 
 
-@pytest.mark.xfail(strict=True, reason="a zero gradient times an infinite number is NaN, and filler is not protected")
 @pytest.mark.parametrize("scale", [lambda b: b / 0, lambda b: b * float("inf"), lambda b: b * float("nan")])
 def test_filler_gets_no_gradient_from_an_infinite_number(scale: Any) -> None:
     batch = combine_data([[0.5, 0.25], [0.75]]).requires_grad_()
@@ -326,7 +323,6 @@ def test_filler_gets_no_gradient_from_an_infinite_number(scale: Any) -> None:
     assert batch.tensor.grad is not None and batch.tensor.grad[1, 1] == 0
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="torch.where(condition) returns indices, of filler too")
 def test_where_without_alternatives_is_refused(batch: RaggedBatch) -> None:
     with pytest.raises(TypeError, match="where"):
         torch.where(batch > 1)

@@ -82,6 +82,36 @@ def test_nested_lists_become_batch_dimensions_or_one() -> None:
     assert combine_data([[torch.ones(1)], [torch.ones(1), torch.ones(1)]]).batch_shape == (3,)
 
 
+def test_nesting_of_any_depth() -> None:
+    nested = [[[torch.ones(n + 3 * m, 2)] for n in range(3)] for m in range(2)]
+    batch = combine_data(nested, flatten_batch_dims=False)
+    assert batch.shape == (2, 3, 1, 5, 2) and batch.sample_sizes.tolist() == [[[0], [1], [2]], [[3], [4], [5]]]
+    assert combine_data(nested).sample_sizes.tolist() == list(range(6))
+    assert combine_data([[], [torch.ones(2)]]).sample_sizes.tolist() == [2]
+    numbers = combine_data([[[1], [2, 3]], [[], [4]]], num_batch_dims=2, flatten_batch_dims=False)
+    assert numbers.sample_sizes.tolist() == [[1, 2], [0, 1]] and numbers.dtype == torch.int64
+
+
+def test_the_ragged_dimension_may_be_another() -> None:
+    samples = [torch.rand(3, 2), torch.rand(3, 0), torch.rand(3, 5), torch.empty(0)]
+    batch = combine_data(samples, non_uniform_dim=2)
+    assert batch.shape == (4, 3, 5) and batch.non_uniform_dim == 2
+    assert all(torch.equal(one, other) for one, other in zip(batch.split(), samples[:3], strict=False))
+    assert batch.split()[3].shape == (3, 0)
+    assert combine_data([torch.rand(3, 0)] * 2, non_uniform_dim=2).shape == (2, 3, 0)
+    shared = combine_data([torch.rand(n) for n in (2, 0, 5, 0)], batch)
+    assert shared.sample_sizes is batch.sample_sizes and shared.non_uniform_dim == 1
+
+
+def test_shared_sizes_may_come_with_more_padding() -> None:
+    padded = combine_data([[1, 2], [], [3]]).with_max_sample_size(6)
+    labels = combine_data([torch.ones(2, 4), torch.empty(0), torch.ones(1, 4)], other_with_same_sample_sizes=padded)
+    assert labels.shape == (3, 6, 4) and labels.mask is padded.mask
+    assert not labels.tensor[~labels.mask].any()
+    with pytest.raises(ValueError, match="must be on the device of other_with_same_sample_sizes"):
+        combine_data([[1, 2], [], [3]], padded, device="meta")
+
+
 def test_device_and_dtype_may_be_given() -> None:
     batch = combine_data([torch.ones(1), torch.ones(2, dtype=torch.float64)], device="meta", dtype=torch.float16)
     assert (batch.device.type, batch.mask.device.type, batch.dtype) == ("meta", "meta", torch.float16)
@@ -112,6 +142,14 @@ def test_gradients_pass_through() -> None:
         (TypeError, "expected a list of samples, got Tensor", torch.ones(2, 3), {}),
         (TypeError, "sample 1 must be a tensor, an array or a list of numbers, got list", [[1.0], ["x"]], {}),
         (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got dict", [{}], {}),
+        (TypeError, "expected a list of samples, got str", "text", {}),
+        (TypeError, "expected a list of samples, got ndarray", np.ones((2, 3)), {}),
+        (TypeError, "expected a list of samples, got dict", {0: torch.ones(1)}, {}),
+        (TypeError, "expected a list at each of the batch levels, got Tensor beside lists", [[torch.ones(1)], torch.ones(1)], {}),
+        (TypeError, "expected a list at each of the batch levels, got int beside lists", [[1]], {"num_batch_dims": 3}),
+        (ValueError, r"samples must have the shape \(n\) .*; sample 1 has shape \(1, 2\)", [[1], [[1, 2]]], {}),
+        (ValueError, "at least one sample, got an empty list", [[], []], {"num_batch_dims": 2}),
+        (IndexError, "imension", [torch.ones(1, 2)], {"non_uniform_dim": 5}),
         (ValueError, "nested lists of unequal length", [[torch.ones(1)], [torch.ones(1)] * 2], {"flatten_batch_dims": False}),
         (IndexError, "non_uniform_dim must come after the 1 batch dimensions, got 0", [torch.ones(1)], {"non_uniform_dim": 0}),
         (ValueError, "sample 1 has 1 entries, but 0 in other_with_same_sample_sizes", [[1, 2], [3]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
@@ -156,6 +194,24 @@ def test_joining_batches() -> None:
         cat_batches([one, one.unsqueeze_batch_dim(0)])
     with pytest.raises(ValueError, match=r"cat_targets needs one batch shape, got \[\(2,\), \(1,\)\]"):
         cat_targets([one, combine_data([[1]])])
+
+
+@given(ragged_batches(DTYPES, batch_shape=(2,)), ragged_batches(DTYPES, batch_shape=(2,)))
+def test_joined_batches_have_the_samples_of_both(one: RaggedBatch, other: RaggedBatch) -> None:
+    other = one.repeat_samples(2).to_dtype(other.dtype)  # another dtype, the same shape of entries
+    dtype = torch.promote_types(one.dtype, other.dtype)
+    joined = cat_batches([one, other])
+    assert joined.dtype == dtype
+    for sample, expected in zip(joined.split(), [*one.split(), *other.split()], strict=True):
+        assert torch.equal(sample, expected.to(dtype))
+    reverse = RaggedBatch(
+        one.tensor.flip(0), sample_sizes=one.sample_sizes.flip(0), non_uniform_dim=one.non_uniform_dim
+    )
+    longer = cat_targets([one, reverse, one])
+    for sample, *parts in zip(longer.split(), one.split(), reverse.split(), one.split(), strict=True):
+        assert torch.equal(sample, torch.cat(parts, one.ragged_axis))
+    stacked = stack_batches([one, reverse], dim=1)
+    assert stacked.batch_shape == (2, 2) and stacked.sample_sizes[:, 1].equal(reverse.sample_sizes)
 
 
 @pytest.mark.parametrize("layout", [torch.jagged, torch.strided])

@@ -98,7 +98,8 @@ class Boxes(dict):  # type: ignore[type-arg]
 
 def test_collate_takes_what_datasets_yield() -> None:
     samples = [
-        Boxes(a=np.float32(n), b=np.arange(n), c=None, d=["x"] * 2, e=torch.tensor(n > 1), f={}, g=b"raw") for n in (1, 2)
+        Boxes(a=np.float32(n), b=np.arange(n), c=None, d=["x"] * 2, e=torch.tensor(n > 1), f={}, g=b"raw")
+        for n in (1, 2)
     ]
     batch = collate(samples)
     assert batch["a"].tolist() == [1, 2] and batch["e"].tolist() == [False, True]
@@ -127,7 +128,9 @@ def test_gradients_pass_through_collating() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_datasets_of_batches(workers: int) -> None:
-    loader = DataLoader(Batches(), batch_size=2, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    loader = DataLoader(
+        Batches(), batch_size=2, num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
     (batch,) = list(loader)
     assert batch.batch_shape == (2, 2)
     assert [[sample.tolist() for sample in samples] for samples in batch.split()] == [[[], []], [[1], [1, 1]]]

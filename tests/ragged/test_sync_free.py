@@ -13,7 +13,6 @@ from torch import Tensor
 
 import ragged
 
-
 # The sizes of samples that are on the device already still come from the host, by a copy that waits.
 COPIES_SIZES = pytest.mark.xfail(strict=True, reason="combine_data: torch.tensor(sizes, device=…) waits for the device")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from ragged_ops import batch, indices
 from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 from torch.utils.checkpoint import checkpoint
 
@@ -63,6 +65,76 @@ def test_vmap_of_reductions(name: str) -> None:
         torch.testing.assert_close(one, other)
 
 
+def written(data: Tensor, index: RaggedBatch) -> Tensor:
+    source = data[: index.max_sample_size]
+    return batched_indexing_write(source, index, torch.zeros_like(data)).square().sum()
+
+
+def constructed(data: Tensor, index: RaggedBatch) -> Tensor:
+    return sum_over_targets(RaggedBatch(data, sample_sizes=index.sample_sizes) * data.sum()).sum()
+
+
+def combined(data: Tensor, index: RaggedBatch) -> Tensor:
+    other = RaggedBatch(data, sample_sizes=index.sample_sizes)
+    return (RaggedBatch(data * 2, sample_sizes=index.sample_sizes * 1) * other).with_padded_set_to(0).tensor.sum()
+
+
+@pytest.mark.parametrize("derivative", [grad, jacrev, jacfwd])
+@pytest.mark.parametrize("function", [lambda d, i: picked(d, i).sum(), written, constructed, combined])
+def test_derivatives_of_every_sample_by_itself(
+    function: Callable[[Tensor, RaggedBatch], Tensor], derivative: Callable[..., Any]
+) -> None:
+    data, index = torch.randn(3, 5, 2), indices(5)
+    expected = torch.stack(
+        [
+            grad(function)(each, RaggedBatch(tensor, sample_sizes=size))
+            for each, tensor, size in zip(data, index.tensor, index.sample_sizes, strict=True)
+        ]
+    )
+    torch.testing.assert_close(vmap(derivative(function))(data, index), expected)
+
+
+def test_derivative_of_all_samples_at_once() -> None:
+    data, index = torch.randn(3, 5, 2), indices(5)
+    expected = grad(lambda data: picked(data, index).sum())(data)
+    torch.testing.assert_close(grad(lambda data: vmap(picked)(data, index).sum())(data), expected)
+    torch.testing.assert_close(vmap(vmap(picked))(data[None], stack_batches([index]))[0], picked(data, index))
+
+
+def test_vmap_over_a_data_dimension_and_of_a_batch_made_inside() -> None:
+    data, index = torch.randn(3, 5, 2), indices(5)
+    torch.testing.assert_close(vmap(picked, in_dims=(2, None), out_dims=1)(data, index), picked(data, index))
+    sizes = torch.tensor([2, 5, 0])
+    made = vmap(lambda tensor, size: RaggedBatch(tensor, sample_sizes=size).with_padded_set_to(-1.0))(data, sizes)
+    assert isinstance(made, RaggedBatch)
+    assert made.equal(RaggedBatch(data, sample_sizes=sizes)) and made.tensor[2].eq(-1).all()
+
+
+def test_a_batch_may_be_differentiated_whole() -> None:
+    boxes = RaggedBatch(torch.full((2, 2), 3.0), sample_sizes=[2, 1]).with_padded_set_to(float("nan"))
+
+    def loss(tensor: Tensor) -> Tensor:
+        return sum_over_targets(boxes.create_with_sample_sizes_like_self(tensor) ** 2).sum()
+
+    assert grad(loss)(boxes.tensor).tolist() == [[6, 6], [6, 0]]
+    assert jacfwd(loss)(boxes.tensor).tolist() == [[6, 6], [6, 0]]
+
+
+def test_forward_and_backward_derivatives_agree() -> None:
+    data, index = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True), indices(5)
+    into = torch.randn(3, 7, 2, dtype=torch.float64, requires_grad=True)
+
+    def read(data: Tensor) -> Tensor:
+        return batched_indexing_access(data, index).tensor
+
+    def write(data: Tensor, into: Tensor) -> Tensor:
+        return batched_indexing_write(data, index, into)
+
+    options = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert gradcheck(read, data, **options) and gradcheck(write, (data, into), **options)
+    assert gradgradcheck(read, data, check_fwd_over_rev=True, check_rev_over_rev=True)
+
+
 def test_gradients_and_derivatives_of_higher_order() -> None:
     data, index = torch.randn(3, 5, 2, dtype=torch.float64), indices(5)
 
@@ -81,6 +153,15 @@ def test_gradients_and_derivatives_of_higher_order() -> None:
     torch.testing.assert_close(diagonal, torch.diag(counted.repeat_interleave(2)))
     many = torch.stack([data, data + 1])
     torch.testing.assert_close(vmap(grad(loss))(many), torch.stack([grad(loss)(each) for each in many]))
+
+
+def test_checkpointed_indexing() -> None:
+    data, index = torch.randn(3, 5, 2, requires_grad=True), indices(5)
+    result = checkpoint(batched_indexing_access, data, index, use_reentrant=False)
+    assert isinstance(result, RaggedBatch) and result.sample_sizes is index.sample_sizes
+    (computed,) = torch.autograd.grad(sum_over_targets(result**2).sum(), data)
+    (expected,) = torch.autograd.grad(picked(data, index).sum(), data)
+    torch.testing.assert_close(computed, expected)
 
 
 def test_activation_checkpointing() -> None:
