@@ -54,7 +54,7 @@ def check_values(
     if values_are_readable(ok):
         if not ok.all():
             raise error(message(tuple((~ok).nonzero()[0].tolist())))
-    elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_functorch_wrapped_tensor(ok):
+    elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_batchedtensor(ok):
         torch._assert_async(ok.all(), summary)
 
 

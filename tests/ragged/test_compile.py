@@ -171,7 +171,11 @@ def test_both_data_arguments_of_a_write_are_differentiated(argument: int) -> Non
 
 DERIVATIVES = [
     pytest.param(grad, id="grad"),
-    pytest.param(lambda f: vmap(grad(f)), id="vmap(grad)"),
+    pytest.param(
+        lambda f: vmap(grad(f)),
+        id="vmap(grad)",
+        marks=pytest.mark.xfail(strict=True, reason="a compiled value check does not see the vmap below a grad"),
+    ),
     pytest.param(vmap, id="vmap"),
 ]
 
