@@ -316,6 +316,14 @@ def test_filler_need_not_be_a_probability(which: int, filler: float) -> None:
     assert nn.functional.binary_cross_entropy(*operands, reduction="none").equal(expected)
 
 
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="the variances of filler are checked, too; this also waits")
+def test_filler_need_not_be_a_variance() -> None:
+    mean, variance = combine_data([[0.5, 0.25], [0.75]]), combine_data([[1.0, 2.0], [3.0]])
+    expected = nn.functional.gaussian_nll_loss(mean, mean, variance, reduction="none")
+    dirty = variance.with_padded_set_to(-1)
+    assert nn.functional.gaussian_nll_loss(mean, mean, dirty, reduction="none").equal(expected)
+
+
 @pytest.mark.parametrize("scale", [lambda b: b / 0, lambda b: b * float("inf"), lambda b: b * float("nan")])
 def test_filler_gets_no_gradient_from_an_infinite_number(scale: Any) -> None:
     batch = combine_data([[0.5, 0.25], [0.75]]).requires_grad_()

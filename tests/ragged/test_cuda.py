@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from ragged_ops import OPERATIONS, batch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ragged import RaggedBatch, combine_data
+from ragged import RaggedBatch, combine_data, get_indices_from_mask, pack
+
+DEVICE = "cuda"
 
 pytestmark = [
     pytest.mark.cuda,
@@ -43,6 +45,51 @@ def test_values_of_the_cpu_without_a_synchronisation(name: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
     for one, other in zip(_filled(computed), _filled(operation.function(*arguments)), strict=True):
         torch.testing.assert_close(one.cpu(), other)
+
+
+def _gradient(function: Callable[..., object], arguments: tuple[object, ...]) -> Tensor | None:
+    """The gradient of the first tensor among the arguments, if the results have one."""
+    leaves, structure = pytree.tree_flatten(arguments)
+    if not leaves[0].is_floating_point():
+        return None
+    first = leaves[0] = leaves[0].detach().requires_grad_()
+    parts = [part for part in _filled(function(*pytree.tree_unflatten(leaves, structure))) if part.requires_grad]
+    if not parts:
+        return None
+    # The result for an empty sample may be infinite.
+    (gradient,) = torch.autograd.grad(sum(torch.where(part.isfinite(), part, 0).sum() for part in parts), first)
+    return gradient
+
+
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"combine_data"}))
+def test_gradients_of_the_cpu_without_a_synchronisation(name: str) -> None:
+    operation = OPERATIONS[name]
+    arguments = operation.arguments(7)
+    on_device = pytree.tree_map(lambda leaf: leaf.to(DEVICE), arguments)
+    expected = _gradient(operation.function, arguments)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        computed = _gradient(operation.function, on_device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (computed is None) == (expected is None)
+    if computed is not None and expected is not None:
+        torch.testing.assert_close(computed.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda b: b.split(), pack, lambda b: b.total_num_entries, lambda b: get_indices_from_mask(b.mask)],
+    ids=["split", "pack", "total_num_entries", "get_indices_from_mask"],
+)
+def test_what_is_documented_to_synchronise_does(function: Callable[[RaggedBatch], object]) -> None:
+    boxes = batch(7, 4).to(DEVICE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            function(boxes)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.usefixtures("_syncs_raise")

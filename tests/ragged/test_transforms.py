@@ -94,6 +94,17 @@ def test_derivatives_of_every_sample_by_itself(
     torch.testing.assert_close(vmap(derivative(function))(data, index), expected)
 
 
+@pytest.mark.xfail(strict=True, reason="has_values is false under grad: a wide entry is read from the next sample")
+@pytest.mark.parametrize("derivative", [grad, jacrev, jacfwd])
+def test_values_are_checked_while_a_derivative_is_taken(derivative: Callable[..., Any]) -> None:
+    with pytest.raises(IndexError, match="index 4 at position 0 of sample 0 is out of range for size 3"):
+        derivative(lambda data: picked(data, RaggedBatch.from_full_tensor(torch.tensor([[4], [0]]))).sum())(
+            torch.ones(2, 3, 96)
+        )
+    with pytest.raises(ValueError, match="got 4 for sample 1"):
+        derivative(lambda data: (RaggedBatch(data, sample_sizes=[3, 4]).tensor * 2).sum())(torch.ones(2, 3))
+
+
 def test_derivative_of_all_samples_at_once() -> None:
     data, index = torch.randn(3, 5, 2), indices(5)
     expected = grad(lambda data: picked(data, index).sum())(data)
