@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,3 +39,46 @@ def register_with_torch() -> None:
         flatten_with_keys_fn=_flatten_with_keys,
     )
     torch.serialization.add_safe_globals([RaggedBatch])
+
+
+Container = TypeVar("Container", bound=type)
+
+
+def register_dataclass(cls: Container, *, constants: Iterable[str] = ()) -> Container:
+    """Register a frozen dataclass of tensors, ragged batches and constants with torch, as RaggedBatch is.
+
+    Args:
+        cls: A dataclass. It is rebuilt without its ``__init__``, since transforms put placeholders into the leaves.
+        constants: Fields that are no data (numbers, names). A field that holds None is a constant of that object.
+    """
+    fixed = frozenset(constants)
+    names = tuple(field.name for field in dataclasses.fields(cls))
+
+    def parts(item: Any) -> tuple[list[str], tuple[tuple[str, Any], ...]]:
+        is_data = {name: name not in fixed and getattr(item, name) is not None for name in names}
+        data = [name for name in names if is_data[name]]
+        return data, tuple((name, getattr(item, name)) for name in names if not is_data[name])
+
+    def flatten(item: Any) -> tuple[list[Any], Any]:
+        data, rest = parts(item)
+        return [getattr(item, name) for name in data], (tuple(data), rest)
+
+    def flatten_with_keys(item: Any) -> tuple[list[tuple[pytree.KeyEntry, Any]], Any]:
+        values, context = flatten(item)
+        return [(pytree.GetAttrKey(name), value) for name, value in zip(context[0], values, strict=True)], context
+
+    def unflatten(values: Any, context: Any) -> Any:
+        item = cls.__new__(cls)
+        for name, value in (*zip(context[0], values, strict=True), *context[1]):
+            object.__setattr__(item, name, value)
+        return item
+
+    pytree.register_pytree_node(
+        cls,
+        flatten,
+        unflatten,
+        serialized_type_name=f"{cls.__module__}.{cls.__name__}",
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+    torch.serialization.add_safe_globals([cls])
+    return cls

@@ -1,0 +1,315 @@
+"""What matchers return: a hard ``Assignment`` or a soft ``Plan``. Both have static shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matchers.selection import largest
+from ragged import RaggedBatch
+from ragged.checks import check_same_device, check_values, sample_name
+from ragged.registration import register_dataclass
+from ragged.sizes import prefix_mask
+
+BACKGROUND = -1
+"""Target index of a prediction that shall find nothing."""
+IGNORED = -2
+"""Target index of a prediction that is neither positive nor negative."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """Which target each prediction has, if any.
+
+    Args:
+        target_index: ``(*batch, P)``, int64: the target, or ``BACKGROUND`` (-1), or ``IGNORED`` (-2).
+        quality: ``(*batch, P)``, float32: how well a positive prediction fits its target, as the matcher says (IoU,
+            alignment; 1 for matchers without such a measure); 0 for all others.
+        num_targets: ``(*batch,)``, int64, ignored ones included.
+        num_invalid: ``(*batch,)``, int64: costs of targets that were not finite, and hence avoided.
+        max_num_targets: G, the padded number of targets.
+        max_pairs: An upper bound of the positive predictions of an image: min(P, G) if one-to-one, else P.
+
+    >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0, 1]]), num_targets=torch.tensor([2]))
+    >>> assignment.num_positives
+    tensor([3])
+    """
+
+    target_index: Tensor
+    quality: Tensor
+    num_targets: Tensor
+    num_invalid: Tensor
+    max_num_targets: int
+    max_pairs: int
+
+    @classmethod
+    def from_index(
+        cls,
+        target_index: Tensor,
+        *,
+        num_targets: Tensor,
+        quality: Tensor | None = None,
+        max_num_targets: int | None = None,
+    ) -> Assignment:
+        """Wrap an assignment that was made elsewhere.
+
+        Args:
+            target_index: ``(*batch, P)``, as above.
+            num_targets: ``(*batch,)``.
+            quality: ``(*batch, P)``; 1 for positives if not given.
+            max_num_targets: G; the largest of ``num_targets`` if not given, which synchronises on an accelerator.
+
+        Raises:
+            ValueError: Shapes do not fit, or an index is neither a target of its sample nor -1 or -2.
+        """
+        if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
+            got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
+            raise TypeError(f"target_index must be an int64 tensor, got {got}")
+        if num_targets.shape != target_index.shape[:-1]:
+            raise ValueError(
+                f"num_targets must have the shape {tuple(target_index.shape[:-1])}, got {tuple(num_targets.shape)}"
+            )
+        check_same_device(num_targets.device, target_index.device, name="num_targets", reference="target_index")
+        check_values(
+            (target_index >= IGNORED) & (target_index < num_targets.unsqueeze(-1)),
+            lambda at: (
+                f"target_index must be a target, -1 or -2; got {int(target_index[at])} for prediction {at[-1]} of "
+                f"{sample_name(at[:-1])}, which has {int(num_targets[at[:-1]])} targets"
+            ),
+            summary="Assignment: an index is out of range",
+        )
+        if max_num_targets is None:
+            max_num_targets = int(num_targets.max()) if num_targets.numel() else 0
+        positive = (target_index >= 0).float()
+        if quality is None:
+            quality = positive
+        elif quality.shape != target_index.shape:
+            raise ValueError(f"quality must have shape {tuple(target_index.shape)}, got {tuple(quality.shape)}")
+        return cls(
+            target_index,
+            quality.float() * positive,
+            num_targets.to(torch.int64),
+            torch.zeros_like(num_targets, dtype=torch.int64),
+            max_num_targets,
+            target_index.shape[-1],
+        )
+
+    @classmethod
+    def from_pairs(
+        cls,
+        matched_gt_indices: RaggedBatch,
+        matched_pred_indices: RaggedBatch,
+        *,
+        num_predictions: int,
+        num_targets: Tensor,
+        max_num_targets: int | None = None,
+    ) -> Assignment:
+        """The inverse of ``pairs``: entry k of the one index batch belongs to entry k of the other."""
+        shape = (*matched_pred_indices.batch_shape, num_predictions)
+        slot = torch.where(matched_pred_indices.mask, matched_pred_indices.tensor, num_predictions)
+        index = slot.new_full((*shape[:-1], num_predictions + 1), BACKGROUND)
+        index = index.scatter(-1, slot, matched_gt_indices.tensor)[..., :-1].contiguous()
+        return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
+
+    # --- what it says ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_positive(self) -> Tensor:
+        """``(*batch, P)``, bool: has a target."""
+        return self.target_index >= 0
+
+    @property
+    def is_background(self) -> Tensor:
+        """``(*batch, P)``, bool: shall find nothing."""
+        return self.target_index == BACKGROUND
+
+    @property
+    def is_ignored(self) -> Tensor:
+        """``(*batch, P)``, bool: does not count."""
+        return self.target_index == IGNORED
+
+    @property
+    def num_positives(self) -> Tensor:
+        """``(*batch,)``."""
+        return self.is_positive.sum(-1)
+
+    def predictions_per_target(self) -> RaggedBatch:
+        """Number of predictions that each target got, ``(*batch, G)``, ragged."""
+        slot = torch.where(self.is_positive, self.target_index, self.max_num_targets)
+        counts = slot.new_zeros(*slot.shape[:-1], self.max_num_targets + 1)
+        counts = counts.scatter_add(-1, slot, torch.ones_like(slot))[..., :-1].contiguous()
+        return self._over_targets(counts, 0)
+
+    def gather(self, values: RaggedBatch, fill: float | int | bool = 0) -> Tensor:
+        """What each prediction's target has: values ``(*batch, G, …)`` give ``(*batch, P, …)``.
+
+        Args:
+            values: Ragged along the targets. Leading dimensions that only the predictions have may be missing.
+            fill: For predictions without a target.
+
+        >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
+        >>> assignment.gather(combine_data([[5, 7]]), fill=-1)
+        tensor([[ 7, -1,  5]])
+        """
+        shape = self.target_index.shape
+        if values.num_batch_dims < len(shape) - 1:
+            values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
+        rest = values.tensor.shape[len(shape) :]
+        if values.max_sample_size == 0:
+            return values.tensor.new_full((*shape, *rest), fill)
+        aligned = (*shape, *(1,) * len(rest))
+        index = self.target_index.clamp(min=0).view(aligned).expand(*shape, *rest)
+        return values.tensor.gather(len(shape) - 1, index).masked_fill(~self.is_positive.view(aligned), fill)
+
+    # --- other forms -----------------------------------------------------------------------------------------------
+
+    def pairs(self) -> tuple[RaggedBatch, RaggedBatch]:
+        """``(matched_gt_indices, matched_pred_indices)``, each ``(*batch, M)``, ragged, int64.
+
+        Entry k of the one belongs to entry k of the other; pairs are ordered by target, then by prediction.
+        """
+        positive = self.is_positive
+        order = torch.where(positive, self.target_index, self.max_num_targets).argsort(dim=-1, stable=True)
+        order = order[..., : self.max_pairs].contiguous()
+        sizes = positive.sum(-1)
+        mask = prefix_mask(sizes, order.shape[-1])
+        pred = order.masked_fill(~mask, 0)
+        gt = self.target_index.gather(-1, order).masked_fill(~mask, 0)
+        return RaggedBatch._unchecked(gt, mask, sizes, 0), RaggedBatch._unchecked(pred, mask, sizes, 0)
+
+    def plan(self) -> Plan:
+        """The dense form: weight 1 for each pair, background 1 for each prediction that shall find nothing."""
+        targets = torch.arange(self.max_num_targets, device=self.target_index.device)
+        weights = (self.target_index.unsqueeze(-1) == targets).float()
+        return Plan(self._over_targets(weights, 1), self.is_background.float(), self.num_invalid)
+
+    # --- for people ------------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """One line per image: targets, positives, background, ignored, and targets left without a prediction."""
+        return "\n".join(_line(self, at) for at in _positions(self.num_targets))
+
+    def explain(self, *sample: int, costs: Mapping[str, Tensor] | None = None) -> str:
+        """What each target of one image got, and at which costs.
+
+        Args:
+            sample: Index of the image in each batch dimension.
+            costs: Cost terms by name, each ``(*batch, G, P)``, as a matcher's ``costs`` gives them.
+
+        >>> assignment = Assignment.from_index(torch.tensor([[0, -1]]), num_targets=torch.tensor([2]))
+        >>> print(assignment.explain(0))
+        sample 0: 2 targets, 1 positive, 1 background, 0 ignored; 1 target without a prediction
+          target 0: prediction 0 (quality 1)
+          target 1: none
+        """
+        if len(sample) != self.num_targets.dim():
+            raise IndexError(f"expected {self.num_targets.dim()} indices, one for each batch dimension, got {sample}")
+        lines = [_line(self, sample)]
+        index, quality = self.target_index[sample].tolist(), self.quality[sample].tolist()
+        for target in range(int(self.num_targets[sample])):
+            own = [place for place, found in enumerate(index) if found == target]
+            lines.append(f"  target {target}: " + ("none" if not own else ""))
+            lines[-1] += "; ".join(
+                f"prediction {place} (quality {quality[place]:.3g}"
+                + "".join(f", {name} {term[(*sample, target, place)]:.4g}" for name, term in (costs or {}).items())
+                + ")"
+                for place in own
+            )
+        return "\n".join(lines)
+
+    def _over_targets(self, tensor: Tensor, ragged_axis: int) -> RaggedBatch:
+        return RaggedBatch._unchecked(
+            tensor, prefix_mask(self.num_targets, self.max_num_targets), self.num_targets, ragged_axis
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How much of each prediction goes to each target and to the background.
+
+    Args:
+        weights: ``(*batch, P, G)``, float, ragged along G (``non_uniform_dim`` is the last).
+        background: ``(*batch, P)``, float. Ignored predictions have no mass at all.
+        num_invalid: As in ``Assignment``.
+        residual: ``(*batch,)``: how far the marginals of a transport plan are from what was asked for (the largest
+            error of a prediction's or a target's total, where each prediction has 1 to give); None if they are not an
+            aim of the matcher.
+    """
+
+    weights: RaggedBatch
+    background: Tensor
+    num_invalid: Tensor
+    residual: Tensor | None = None
+
+    @property
+    def num_targets(self) -> Tensor:
+        """``(*batch,)``."""
+        return self.weights.sample_sizes
+
+    def assignment(self, *, threshold: float | None = None) -> Assignment:
+        """The hard form: each prediction goes to its heaviest target, or to the background if that weighs as much.
+
+        Args:
+            threshold: If given, a prediction is positive where its heaviest weight is at least this, whatever the
+                background weighs.
+
+        >>> weights = RaggedBatch(torch.tensor([[[0.7, 0.1], [0.2, 0.3]]]), sample_sizes=[2], non_uniform_dim=2)
+        >>> Plan(weights, torch.tensor([[0.2, 0.5]]), torch.zeros(1)).assignment().target_index
+        tensor([[ 0, -1]])
+        """
+        weights = self.weights.with_padded_set_to(-1.0).tensor
+        nothing = self.background == 0
+        if weights.shape[-1] == 0:
+            best, index = torch.full_like(self.background, -1.0), torch.zeros_like(self.background, dtype=torch.int64)
+        else:
+            best, index = (found.squeeze(-1) for found in largest(weights, 1))
+        positive = best >= threshold if threshold is not None else (best > self.background) & (best > 0)
+        # Neither a target nor the background wants it.
+        other = torch.where(nothing & (best <= 0), IGNORED, BACKGROUND)
+        return Assignment(
+            torch.where(positive, index, other),
+            torch.where(positive, best, 0).float(),
+            self.num_targets,
+            self.num_invalid,
+            self.weights.tensor.shape[-1],
+            self.background.shape[-1],
+        )
+
+    def explain(self, *sample: int, smallest_weight: float = 0.01) -> str:
+        """What each target of one image got, heaviest first, down to ``smallest_weight``."""
+        count = int(self.num_targets[sample])
+        weights = self.weights.tensor[sample][:, :count]
+        lines = [f"{sample_name(sample)}: {count} targets, background {self.background[sample].sum():.4g}"]
+        for target, column in enumerate(weights.unbind(-1)):
+            order = column.argsort(descending=True, stable=True).tolist()
+            parts = [f"prediction {place} ({column[place]:.3g})" for place in order if column[place] >= smallest_weight]
+            lines.append(f"  target {target}: total {column.sum():.4g}; " + (", ".join(parts) or "none"))
+        return "\n".join(lines)
+
+
+def _positions(sizes: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(at) for at in torch.ones_like(sizes).nonzero().tolist()]
+
+
+def _line(assignment: Assignment, at: tuple[int, ...]) -> str:
+    index, count = assignment.target_index[at], int(assignment.num_targets[at])
+    positive = index[index >= 0]
+    without = count - positive.unique().numel()
+    text = (
+        f"{sample_name(at)}: {_counted(count, 'target')}, {positive.numel()} positive, "
+        f"{int((index == BACKGROUND).sum())} background, {int((index == IGNORED).sum())} ignored; "
+        f"{_counted(without, 'target')} without a prediction"
+    )
+    invalid = int(assignment.num_invalid[at])
+    return text + (f"; {_counted(invalid, 'cost')} not finite" if invalid else "")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+register_dataclass(Assignment, constants=("max_num_targets", "max_pairs"))
+register_dataclass(Plan)

@@ -1,0 +1,273 @@
+"""Boxes: formats, areas and the IoU family.
+
+Every measure takes boxes ``(…, 4)`` whose leading dimensions broadcast, so that the same function serves paired calls
+(``(N, 4)`` with ``(N, 4)``) and pairwise ones (``(G, 1, 4)`` with ``(P, 4)``). All are total: degenerate, inverted and
+infinite boxes have finite values and gradients; a NaN coordinate makes a NaN, which is for the caller to see. Half
+precision is computed, and returned, in float32: the area of a 640-pixel box does not fit float16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Coordinates = tuple[Tensor, Tensor, Tensor, Tensor]
+"""x1, y1, x2 and y2 of boxes, each in a tensor of its own."""
+
+FORMATS = ("xyxy", "cxcywh", "xywh")
+"""Corners; centre and size; upper left corner and size."""
+
+# An area, in whatever unit, below which a box or a union is a point or a line. A square of 1e-5 of an image is 1e-10.
+_NO_AREA = 1e-12
+
+
+def convert(boxes: Tensor, source: str, to: str) -> Tensor:
+    """Convert boxes ``(…, 4)`` between the formats ``"xyxy"``, ``"cxcywh"`` and ``"xywh"``.
+
+    Raises:
+        ValueError: An unknown format, or a last dimension other than 4.
+
+    >>> convert(torch.tensor([1.0, 2.0, 5.0, 4.0]), "xyxy", "cxcywh")
+    tensor([3., 3., 4., 2.])
+    """
+    check_format(source)
+    check_format(to)
+    check_boxes(boxes, "boxes")
+    if source == to:
+        return boxes
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if source == "xyxy":
+        size = second - first
+        return torch.cat([(first + second) / 2 if to == "cxcywh" else first, size], -1)
+    half = second / 2
+    if source == "cxcywh":
+        corner = first - half
+        return torch.cat([corner, first + half if to == "xyxy" else second], -1)
+    return torch.cat([first, first + second] if to == "xyxy" else [first + half, second], -1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "xyxy", "cxcywh")``."""
+    return convert(boxes, "xyxy", "cxcywh")
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "cxcywh", "xyxy")``."""
+    return convert(boxes, "cxcywh", "xyxy")
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "xyxy", "xywh")``."""
+    return convert(boxes, "xyxy", "xywh")
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "xywh", "xyxy")``."""
+    return convert(boxes, "xywh", "xyxy")
+
+
+def xywh_to_cxcywh(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "xywh", "cxcywh")``."""
+    return convert(boxes, "xywh", "cxcywh")
+
+
+def cxcywh_to_xywh(boxes: Tensor) -> Tensor:
+    """``convert(boxes, "cxcywh", "xywh")``."""
+    return convert(boxes, "cxcywh", "xywh")
+
+
+def normalize(boxes: Tensor, canvas_size: Tensor) -> Tensor:
+    """Pixels to fractions of the image; any format.
+
+    Args:
+        boxes: ``(*batch, N, 4)`` in pixels.
+        canvas_size: ``(*batch, 2)``, height and width of each image in pixels.
+
+    >>> normalize(torch.tensor([[10.0, 10.0, 20.0, 40.0]]), torch.tensor([50.0, 100.0]))
+    tensor([[0.1000, 0.2000, 0.2000, 0.8000]])
+    """
+    return boxes / _width_height_twice(boxes, canvas_size)
+
+
+def denormalize(boxes: Tensor, canvas_size: Tensor) -> Tensor:
+    """Fractions of the image to pixels; any format. The inverse of ``normalize``.
+
+    >>> denormalize(torch.tensor([[0.1, 0.2, 0.2, 0.8]]), torch.tensor([50.0, 100.0]))
+    tensor([[10., 10., 20., 40.]])
+    """
+    return boxes * _width_height_twice(boxes, canvas_size)
+
+
+def area(boxes: Tensor | Coordinates) -> Tensor:
+    """Areas ``(…)`` of xyxy boxes ``(…, 4)``; 0 for an inverted box.
+
+    >>> area(torch.tensor([[0.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 9.0]]))
+    tensor([6., 0.])
+    """
+    x1, y1, x2, y2 = coordinates(boxes)
+    return _area(x1, y1, x2, y2)
+
+
+def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Intersection over union, in [0, 1], of xyxy boxes ``(…, 4)`` that broadcast; 0 where the union has no area.
+
+    >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
+    tensor([0.3333, 0.0000])
+    """
+    intersection, union = _overlap(coordinates(first), coordinates(second))
+    return _ratio(intersection, union)
+
+
+def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Intersection over the area of ``first`` (the foreground), in [0, 1]; otherwise as ``iou``.
+
+    >>> iof(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 9.0, 9.0]))
+    tensor(0.5000)
+    """
+    a, b = coordinates(first), coordinates(second)
+    return _ratio(_intersection(a, b), _area(*a))
+
+
+def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Generalised IoU, in [-1, 1], of xyxy boxes that broadcast.
+
+    ``IoU - (hull - union) / hull`` with the smallest box around both (Rezatofighi et al., 2019).
+
+    >>> giou(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([2.0, 0.0, 3.0, 1.0]))
+    tensor(-0.3333)
+    """
+    a, b = coordinates(first), coordinates(second)
+    # Along an axis, the lengths of the hull and of the (signed) intersection add up to those of both boxes.
+    width, height = _shared(a[0], a[2], b[0], b[2]), _shared(a[1], a[3], b[1], b[3])
+    hull = ((a[2] - a[0]) + (b[2] - b[0]) - width).clamp(min=0) * ((a[3] - a[1]) + (b[3] - b[1]) - height).clamp(min=0)
+    intersection = width.clamp(min=0) * height.clamp(min=0)
+    union = _area(*a) + _area(*b) - intersection
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Distance IoU, in [-1, 1], of xyxy boxes that broadcast.
+
+    ``IoU - d² / c²``: distance of the centres over the diagonal of the hull (Zheng et al., 2020).
+
+    >>> diou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([2.0, 0.0, 4.0, 2.0]))
+    tensor(-0.2000)
+    """
+    a, b = coordinates(first), coordinates(second)
+    return _ratio(*_overlap(a, b)) - _centre_distance(a, b)
+
+
+def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_trade_off: bool = True) -> Tensor:
+    """Complete IoU of xyxy boxes that broadcast.
+
+    ``DIoU - alpha v`` with ``v = 4 / pi² (atan(w1 / h1) - atan(w2 / h2))²`` and ``alpha = v / (1 - IoU + v)``
+    (Zheng et al., 2020).
+
+    Args:
+        first, second: ``(…, 4)``, xyxy.
+        detach_trade_off: Whether alpha is a constant for the gradient, as in the paper.
+
+    >>> ciou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([0.0, 0.0, 2.0, 2.0]))
+    tensor(1.)
+    """
+    a, b = coordinates(first), coordinates(second)
+    overlap = _ratio(*_overlap(a, b))
+    v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
+    trade_off = v / (1 - overlap + v).clamp(min=1e-7)
+    if detach_trade_off:
+        trade_off = trade_off.detach()
+    return overlap - _centre_distance(a, b) - trade_off * v
+
+
+def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """``measure`` of every pair: boxes ``(*batch, N, 4)`` and ``(*batch, M, 4)`` give ``(*batch, N, M)``.
+
+    >>> pairwise(iou, torch.rand(2, 3, 4), torch.rand(2, 5, 4)).shape
+    torch.Size([2, 3, 5])
+    """
+    return measure(first.unsqueeze(-2), second.unsqueeze(-3))
+
+
+def check_format(name: str) -> None:
+    """Raise ``ValueError`` unless ``name`` is a known box format."""
+    if name not in FORMATS:
+        raise ValueError(f"box format must be one of {', '.join(map(repr, FORMATS))}, got {name!r}")
+
+
+def check_boxes(boxes: Tensor, name: str) -> None:
+    """Raise unless ``boxes`` is a floating tensor ``(…, 4)``."""
+    if not isinstance(boxes, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(boxes).__name__}")
+    if boxes.dim() == 0 or boxes.shape[-1] != 4:
+        raise ValueError(f"{name} must have shape (…, 4), got {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise TypeError(f"{name} must have a floating dtype, got {boxes.dtype}; convert with .float()")
+
+
+def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
+    """x1, y1, x2 and y2 ``(…)`` of xyxy boxes ``(…, 4)``, contiguous, bounded and in float32 at least.
+
+    Every measure of this module takes either form; this one spares it the conversion.
+
+    >>> coordinates(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))[2]
+    tensor([2.])
+    """
+    if isinstance(boxes, tuple):
+        return boxes
+    check_boxes(boxes, "boxes")
+    if boxes.dtype in (torch.float16, torch.bfloat16):
+        boxes = boxes.float()
+    # Bounded, so that products of two lengths, and squares of them, are finite.
+    bound = torch.finfo(boxes.dtype).max ** 0.25
+    # One contiguous tensor per coordinate: arithmetic over pairs reads them again and again.
+    x1, y1, x2, y2 = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous().unbind()
+    return x1, y1, x2, y2
+
+
+def _area(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+    return (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
+
+
+def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
+    """Length that two intervals share; negative if there is a gap between them."""
+    return torch.minimum(high, other_high) - torch.maximum(low, other_low)
+
+
+def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
+    return _shared(a[0], a[2], b[0], b[2]).clamp(min=0) * _shared(a[1], a[3], b[1], b[3]).clamp(min=0)
+
+
+def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    intersection = _intersection(a, b)
+    return intersection, _area(*a) + _area(*b) - intersection
+
+
+def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
+    width, height = (torch.maximum(a[i + 2], b[i + 2]) - torch.minimum(a[i], b[i]) for i in (0, 1))
+    dx, dy = a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]
+    # Only inverted boxes have centres farther apart than their hull is wide.
+    return _ratio((dx**2 + dy**2) / 4, width**2 + height**2).clamp(max=1)
+
+
+def _aspect_angle(a: Coordinates) -> Tensor:
+    width, height = (a[2] - a[0]).clamp(min=0), (a[3] - a[1]).clamp(min=0)
+    return torch.atan2(width, height.clamp(min=1e-7))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    if whole.requires_grad:
+        # Dividing by infinity gives zero with a zero gradient, where dividing by a small number gives a huge one.
+        return part / whole.masked_fill(whole <= _NO_AREA, math.inf)
+    return part / whole.clamp(min=_NO_AREA)
+
+
+def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:
+    check_boxes(boxes, "boxes")
+    if not isinstance(canvas_size, Tensor) or canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
+        got = tuple(canvas_size.shape) if isinstance(canvas_size, Tensor) else type(canvas_size).__name__
+        raise ValueError(f"canvas_size must be a tensor of shape (*batch, 2), height and width, got {got}")
+    size = canvas_size.to(boxes.dtype).flip(-1)
+    return torch.cat([size, size], -1).unsqueeze(-2)

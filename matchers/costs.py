@@ -1,0 +1,242 @@
+"""Costs of pairing a target with a prediction.
+
+Two forms of each. The functions of whole batches take logits ``(…, P, C)``, labels ``(…, G)`` and boxes ``(…, N, 4)``,
+and give costs ``(…, G, P)``, target-major; labels and boxes of targets may be ragged batches, whose filler gives costs
+that mean nothing. What they are made of takes the logit of the target's class in each prediction, of any shape: that is
+what a matcher computes, block by block. A class cost reads one logit of each prediction for each target; nothing of
+shape P×G×C is ever made. All is computed in float32 at least, without gradient. Weighted sums of costs are ordinary
+arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from matchers.boxes import Coordinates, coordinates, giou, iou, pairwise
+from ragged import RaggedBatch
+from ragged.checks import check_is_tensor
+
+TargetValues = RaggedBatch | Tensor
+
+# What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
+_LOWEST_LOG = -100.0
+_BLOCK_ROWS_BYTES = 1 << 20
+
+
+# --- classes, from the logit of the target's class -----------------------------------------------------------------
+
+
+def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """What calling a prediction by a target's class changes in the focal loss (Zhu et al., Deformable DETR, 2021).
+
+    ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))``
+
+    >>> focal_cost(torch.tensor([-2.0, 0.0, 2.0]))
+    tensor([ 0.4112, -0.0866, -1.2371])
+    """
+    logits = _wide(logits)
+    p = logits.sigmoid()
+    # -log p and -log(1 - p) differ by the logit.
+    wrong = F.softplus(logits)
+    return alpha * (1 - p) ** gamma * (wrong - logits) - (1 - alpha) * p**gamma * wrong
+
+
+def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0) -> Tensor:
+    """Task alignment ``p^alpha IoU^beta`` with the sigmoid probability p (Feng et al., TOOD, 2021); larger is better.
+
+    >>> alignment(torch.tensor([0.0]), torch.tensor([1.0]))
+    tensor([0.5000])
+    """
+    return _wide(logits).sigmoid() ** alpha * overlap**beta
+
+
+def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
+    """Binary cross entropy with the IoU as soft label, scaled by its squared error (Lyu et al., RTMDet, 2022).
+
+    ``sum_c BCE(x_c, y_c) (y_c - p_c)²`` with ``y_c`` = IoU for the target's class and 0 for all others.
+
+    Args:
+        logits: Logits of the target's class.
+        overlap: IoU of the pair.
+        others: ``softlabel_background`` of the prediction: the sum if ``y_c`` were 0 for every class.
+    """
+    logits = _wide(logits)
+    p, wrong = logits.sigmoid(), F.softplus(logits)
+    return others + (wrong - logits * overlap) * (overlap - p) ** 2 - wrong * p**2
+
+
+def softlabel_background(logits: Tensor) -> Tensor:
+    """``sum_c softplus(x_c) p_c²`` of logits ``(…, C)``: the part of ``softlabel_cost`` that no target changes."""
+    return _sum_over_classes(logits, lambda x: F.softplus(x).mul_(x.sigmoid().square_()))
+
+
+def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
+    """Binary cross entropy of the scores of all classes with the target's class as label (Ge et al., YOLOX, 2021).
+
+    Args:
+        log_score: Logarithm of the score of the target's class.
+        others: ``binary_background`` of the prediction.
+    """
+    return others + _log_one_minus(log_score) - log_score.clamp(min=_LOWEST_LOG)
+
+
+def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of all C scores with label 0: ``(…, C)`` logits and ``(…)`` objectness give ``(…)``."""
+    if objectness is None:
+        return -_sum_over_classes(logits, lambda x: _log_one_minus(log_joint_score(x)))
+    return -_sum_over_classes(logits, lambda x, o: _log_one_minus(log_joint_score(x, o.unsqueeze(-1))), objectness)
+
+
+def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
+    """Logarithm of YOLOX's score ``sqrt(sigmoid(class) sigmoid(objectness))``; without objectness that is 1."""
+    log_score = F.logsigmoid(_wide(logits))
+    return (log_score if objectness is None else log_score + F.logsigmoid(_wide(objectness))) / 2
+
+
+def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
+    """Of values ``(…, P, C)``, those of the targets' classes ``(…, G)``: ``(…, G, P)``.
+
+    >>> gather_labels(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1]))
+    tensor([[2., 4.]])
+    """
+    check_is_tensor(values, "logits")
+    labels = _dense(labels)
+    index = labels.unsqueeze(-1).expand(*labels.shape, values.shape[-2])
+    return values.transpose(-1, -2).gather(-2, index)
+
+
+# --- whole batches -------------------------------------------------------------------------------------------------
+
+
+def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
+    """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
+
+    >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
+    [[[-0.5, -0.5, -0.5, -0.5]]]
+    """
+    return -gather_labels(_wide(logits).softmax(-1), labels)
+
+
+def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """``focal_cost`` of every pair."""
+    return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
+
+
+def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
+    """``binary_cost`` of every pair, as in SimOTA."""
+    others = binary_background(logits, objectness).unsqueeze(-2)
+    own = None if objectness is None else objectness.unsqueeze(-2)
+    return binary_cost(log_joint_score(gather_labels(logits, labels), own), others)
+
+
+def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
+    """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet."""
+    return softlabel_cost(gather_labels(logits, labels), overlap, softlabel_background(logits).unsqueeze(-2))
+
+
+def alignment_metric(
+    logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
+) -> Tensor:
+    """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost."""
+    return alignment(gather_labels(logits, labels), overlap, alpha=alpha, beta=beta)
+
+
+def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """Sum of the absolute differences of four coordinates, in the format and unit that both have.
+
+    >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
+    tensor([[4., 4.]])
+    """
+    gt = _wide(_dense(gt_boxes)).movedim(-1, 0).unsqueeze(-1)
+    boxes = _wide(boxes).movedim(-1, 0).unsqueeze(-2)
+    cost = (gt[0] - boxes[0]).abs_()
+    for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
+        cost += (mine - theirs).abs_()
+    return cost
+
+
+def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
+    return 1 - pairwise(iou, _dense(gt_boxes), boxes)
+
+
+def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
+    return 1 - pairwise(giou, _dense(gt_boxes), boxes)
+
+
+def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie inside xyxy boxes ``(…, G, 4)``: bool ``(…, G, P)``.
+
+    Args:
+        points: x and y.
+        gt_boxes: xyxy.
+        margin: By how much, strictly, a point must be inside.
+
+    >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
+    tensor([[ True, False]])
+    """
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return inside(x, y, coordinates(_dense(gt_boxes).unsqueeze(-2)), margin=margin)
+
+
+def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie, in x and y, strictly within ``radius`` (…, P) of a box's centre.
+
+    >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))
+    tensor([[True]])
+    """
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return near_center(x, y, coordinates(_dense(gt_boxes).unsqueeze(-2)), radius.unsqueeze(-2))
+
+
+# --- geometry of pairs, from coordinates ---------------------------------------------------------------------------
+
+
+def inside(x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
+    """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
+    x1, y1, x2, y2 = boxes
+    return (x - x1 > margin) & (y - y1 > margin) & (x2 - x > margin) & (y2 - y > margin)
+
+
+def near_center(x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float) -> Tensor:
+    """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
+    x1, y1, x2, y2 = boxes
+    return ((x - (x1 + x2) / 2).abs() < radius) & ((y - (y1 + y2) / 2).abs() < radius)
+
+
+def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
+    """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
+    left, right = first[0] - second[0], first[2] - second[2]
+    top, bottom = first[1] - second[1], first[3] - second[3]
+    # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
+    centre = (left + right).abs_() + (top + bottom).abs_()
+    return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())
+
+
+def _dense(values: TargetValues) -> Tensor:
+    return values.with_padded_set_to(0).tensor if isinstance(values, RaggedBatch) else values
+
+
+def _wide(values: Tensor) -> Tensor:
+    values = values.detach()
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _log_one_minus(log_score: Tensor) -> Tensor:
+    return log_score.exp().neg_().log1p_().clamp_(min=_LOWEST_LOG)
+
+
+def _sum_over_classes(logits: Tensor, function: Callable[..., Tensor], *others: Tensor) -> Tensor:
+    """``function(logits).sum(-1)``, computed in blocks that fit the cache."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    size = max(1, _BLOCK_ROWS_BYTES // (4 * max(logits.shape[-1], 1)))
+    if torch.compiler.is_compiling() or rows.shape[0] <= size or rows.device.type != "cpu":
+        return function(_wide(rows), *(_wide(other.reshape(-1)) for other in others)).sum(-1).view(logits.shape[:-1])
+    columns = zip(*(part.split(size) for part in (rows, *(other.reshape(-1) for other in others))), strict=True)
+    blocks = [function(_wide(block), *map(_wide, rest)).sum(-1) for block, *rest in columns]
+    return torch.cat(blocks).view(logits.shape[:-1])

@@ -1,0 +1,78 @@
+"""One-to-one matching of lowest total cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import BACKGROUND, Assignment
+from matchers.cost_matcher import CostMatcher, count_invalid
+from matchers.ignored import mark_ignored
+from matchers.linear_assignment import solve_rows
+from matchers.problem import AnyPredictions
+
+
+class Hungarian(CostMatcher):
+    """Match each target to one prediction, so that the sum of the costs is smallest (Carion et al., DETR, 2020).
+
+    With more targets than predictions, the cheapest set of targets is matched. Exact, on the CPU by SciPy.
+
+    Args:
+        background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
+            made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+
+    >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.rand(1, 3, 4)}
+    >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
+    >>> targets = Targets.of([target], box_format="cxcywh", normalized=True)
+    >>> Hungarian()(predictions, targets).target_index
+    tensor([[-1,  0, -1]])
+    """
+
+    def __init__(self, *args: Any, background_cost: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.background_cost = background_cost
+
+    @torch.no_grad()
+    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Match a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C) and boxes (*batch, P, 4), in any form that ``Predictions.of`` reads.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes (P, 4) or (*batch, P, 4), with ``is_anchor_based``.
+        """
+        problem = self.problem(predictions, targets, priors)
+        pairs = problem.pairs()
+        cost = self.total_cost(pairs)
+        num_invalid = count_invalid(cost, pairs)
+        if self.background_cost is not None:
+            # What would not pay costs nothing: chosen or not, it changes no sum.
+            cost = (cost - self.background_cost).clamp(max=0).nan_to_num(0, 0, 0)
+        start, count = pairs.runs()
+        row = solve_rows(cost, start, count, pairs.valid)
+        target = _targets_of_rows(row, start, pairs.target)
+        if self.background_cost is not None and len(pairs):
+            chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
+            target = target.masked_fill(chosen >= 0, BACKGROUND)
+        quality = (target >= 0).float()
+        target = mark_ignored(target, self.ignored_region(problem))
+        unmerged = problem.unmerged
+        return Assignment(
+            unmerged(target),
+            unmerged(quality),
+            unmerged(problem.num_targets),
+            unmerged(num_invalid),
+            problem.max_num_targets,
+            min(problem.num_predictions, problem.max_num_targets),
+        )
+
+
+def _targets_of_rows(row: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    """Turn rows counted from the first of each image (N, P) into targets of the image; -1 stays."""
+    if not target.numel():
+        return row
+    taken = target[(start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=target.numel() - 1)]
+    return torch.where(row >= 0, taken, BACKGROUND)

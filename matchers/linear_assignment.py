@@ -1,0 +1,139 @@
+"""The exact linear assignment problem, batched, as one torch operation.
+
+The operation is ``ragged_batch::linear_assignment``. On CPU it is SciPy's solver (Crouse, 2016), sample by sample: the
+only step of this toolkit that is. Costs are target-major, so that a sample is a contiguous block that the solver reads
+in place. A kernel for another device is registered with ``solve_rows.register_kernel(device)``; until there is one,
+CUDA costs go through the host, which waits for the device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from matchers.assignment import BACKGROUND
+from ragged.checks import check_is_tensor, check_same_device, check_values, sample_name
+from ragged.sizes import prefix_mask
+
+
+def batched_linear_sum_assignment(
+    cost: Tensor, num_targets: Tensor | None = None, *, forbidden: Tensor | None = None
+) -> Tensor:
+    """Match targets and predictions one-to-one so that the total cost of each sample is smallest.
+
+    As many pairs are made as there are targets or predictions, whichever are fewer. A cost that is not finite is
+    avoided: as few such pairs are made as possible. A forbidden pair is never made, even if a target stays without.
+    Among equally cheap assignments, one is chosen that depends on the sample alone.
+
+    Args:
+        cost: ``(*batch, G, P)``, floating, target-major; solved in float64.
+        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default.
+        forbidden: ``(*batch, G, P)``, bool.
+
+    Returns:
+        ``(*batch, P)``, int64: the target of each prediction, or -1.
+
+    Raises:
+        TypeError: ``cost`` is not floating, or ``forbidden`` not boolean.
+        ValueError: Shapes or devices do not fit, or a number of targets is not in 0 … G.
+
+    >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
+    tensor([[ 1,  0, -1]])
+    """
+    check_is_tensor(cost, "cost")
+    if cost.dim() < 3 or not cost.is_floating_point():
+        raise (ValueError if cost.is_floating_point() else TypeError)(
+            f"cost must be a floating tensor of shape (*batch, G, P), got {tuple(cost.shape)}, {cost.dtype}"
+        )
+    batch_shape, (width, num_predictions) = cost.shape[:-2], cost.shape[-2:]
+    if num_targets is None:
+        num_targets = torch.full(batch_shape, width, device=cost.device)
+    check_is_tensor(num_targets, "num_targets")
+    if num_targets.shape != batch_shape:
+        raise ValueError(f"num_targets must have shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
+    check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
+    counts = num_targets
+    check_values(
+        (counts >= 0) & (counts <= width),
+        lambda at: f"num_targets must lie between 0 and {width}, got {int(counts[at])} for {sample_name(at)}",
+        summary="batched_linear_sum_assignment: a number of targets is out of range",
+    )
+    if forbidden is not None:
+        if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
+            raise TypeError("forbidden must be a boolean tensor")
+        if forbidden.shape != cost.shape:
+            raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
+        forbidden = forbidden.reshape(-1, num_predictions)
+    start = torch.arange(0, max(num_targets.numel(), 1) * width, max(width, 1), device=cost.device)
+    start = start[: num_targets.numel()] if width else torch.zeros_like(num_targets).reshape(-1)
+    valid = prefix_mask(num_targets, width).reshape(-1)
+    rows = cost.detach().reshape(-1, num_predictions)
+    matched = solve_rows(rows, start, torch.full_like(start, width), valid, forbidden)
+    return matched.reshape(*batch_shape, num_predictions)
+
+
+@torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())
+def solve_rows(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    """The operation itself: samples are runs of rows of one cost matrix.
+
+    Args:
+        cost: (R, P), floating; sample i has the rows ``start[i]`` to ``start[i] + count[i]``.
+        start: (N,), int64.
+        count: (N,), int64.
+        valid: (R,), bool: rows that are targets.
+        forbidden: (R, P), bool, or None.
+
+    Returns:
+        (N, P), int64: for each prediction its row, counted from the sample's first one, or -1.
+    """
+    table = cost.detach().cpu().contiguous()
+    numbers = (table if table.dtype in (torch.float32, torch.float64) else table.float()).numpy()
+    usable = valid.cpu().numpy()
+    never = None if forbidden is None else forbidden.cpu().numpy()
+    firsts, counts = start.tolist(), count.tolist()
+    matched = np.full((len(firsts), cost.shape[1]), BACKGROUND, dtype=np.int64)
+    all_usable, all_finite = bool(usable.all()), bool(np.isfinite(numbers.sum()))
+    for sample, (first, size) in enumerate(zip(firsts, counts, strict=True)):
+        rows = slice(first, first + size)
+        problem, avoid = numbers[rows], None if never is None else never[rows]
+        names = None if all_usable else np.flatnonzero(usable[rows])
+        if names is not None:
+            problem, avoid = problem[names], None if avoid is None else avoid[names]
+        if not all_finite or avoid is not None:
+            problem = bounded(problem, avoid)
+        target, prediction = linear_sum_assignment(problem)
+        if avoid is not None:
+            allowed = ~avoid[target, prediction]
+            target, prediction = target[allowed], prediction[allowed]
+        matched[sample, prediction] = target if names is None else names[target]
+    return torch.from_numpy(matched).to(cost.device)
+
+
+@solve_rows.register_fake
+def _(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    return torch.empty((start.shape[0], cost.shape[1]), dtype=torch.int64, device=cost.device)
+
+
+def bounded(cost: np.ndarray, forbidden: np.ndarray | None = None) -> np.ndarray:
+    """Replace what cannot be chosen by numbers so large that choosing one of them is never worth while.
+
+    Args:
+        cost: (G, P). Cells that are not finite cost more than any assignment without them can.
+        forbidden: (G, P), bool. These cost more than any assignment with non-finite cells can.
+    """
+    cost = cost.astype(np.float64)
+    finite = np.isfinite(cost) if forbidden is None else np.isfinite(cost) & ~forbidden
+    if finite.all():
+        return cost
+    values = cost[finite]
+    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    # Differences alone matter; from zero on, the sum of all pairs is below `avoided`.
+    cost = np.where(finite, cost - low, 0.0)
+    pairs = min(cost.shape) + 1
+    avoided = max(high - low, 1.0) * pairs
+    cost[~finite] = avoided
+    if forbidden is not None:
+        cost[forbidden] = avoided * pairs
+    return cost

@@ -1,0 +1,298 @@
+"""What a matcher computes on: all images of a call in one batch, and its pairs of a target and a prediction.
+
+Matchers look at pairs of a target with every prediction of the target's own image, in rows: R targets, P predictions.
+Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
+filler nor a crowded image costs anything; elsewhere they are all padded slots, of static shape, some of them not valid.
+Rows are computed in blocks that fit the cache: the result does not depend on the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.boxes import Coordinates, check_boxes, convert, coordinates
+from matchers.predictions import Predictions
+from matchers.targets import Targets, in_unit
+from ragged.checks import check_same_device, values_are_readable
+
+AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+# Bytes of one float32 matrix of pairs. On a CPU a dozen of them should fit the cache together.
+_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES_ON_DEVICE = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """N images with P predictions and at most G targets each; boxes are xyxy, all in one unit.
+
+    Args:
+        predictions: As given, batch dimensions merged into N.
+        boxes: Predicted boxes (N, P, 4), or None.
+        priors: Priors (P, 4) or (N, P, 4), or None.
+        gt_boxes: (N, G, 4); filler is 0.
+        labels: (N, G); filler is 0.
+        matchable: (N, G), true for targets that are neither filler nor ignored.
+        ignored: (N, G), true for ignored targets, or None if there are none by construction.
+        num_targets: (N,), ignored ones included.
+        batch_shape: What N stands for.
+        targets: As given.
+    """
+
+    predictions: Predictions
+    boxes: Tensor | None
+    priors: Tensor | None
+    gt_boxes: Tensor
+    labels: Tensor
+    matchable: Tensor
+    ignored: Tensor | None
+    num_targets: Tensor
+    batch_shape: tuple[int, ...]
+    targets: Targets
+
+    @classmethod
+    def of(
+        cls, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None, *, normalized: bool | None = None
+    ) -> Problem:
+        """Bring what a matcher was called with into one form.
+
+        Args:
+            predictions: Anything that ``Predictions.of`` reads.
+            targets: Anything that ``Targets.of`` reads.
+            priors: (P, 4) or (*batch, P, 4), or None.
+            normalized: The unit of all boxes; None means that of the targets.
+
+        Raises:
+            ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
+        """
+        predictions, targets = Predictions.of(predictions), Targets.of(targets)
+        check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
+        batch_shape, own = predictions.batch_shape, targets.batch_shape
+        if not own or batch_shape[len(batch_shape) - len(own) :] != own:
+            raise ValueError(
+                f"the batch shape {batch_shape} of predictions must end with the batch shape {own} of targets"
+            )
+        if predictions.logits is not None:
+            targets.check_labels(predictions.logits.shape[-1])
+
+        def merged(tensor: Tensor) -> Tensor:
+            rest = tensor.shape[len(own) :]
+            return tensor.expand(*batch_shape, *rest).reshape(math.prod(batch_shape), *rest)
+
+        return cls(
+            predictions=_merged_predictions(predictions),
+            boxes=_merged_boxes(predictions, targets, normalized),
+            priors=_merged_priors(priors, predictions),
+            gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized)),
+            labels=merged(targets.labels.with_padded_set_to(0).tensor),
+            matchable=merged(targets.matchable),
+            ignored=None if targets.ignore is None else merged(targets.mask & ~targets.matchable),
+            num_targets=merged(targets.num_targets),
+            batch_shape=batch_shape,
+            targets=targets,
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self.gt_boxes.shape[0]
+
+    @property
+    def num_predictions(self) -> int:
+        """P."""
+        return self.predictions.num_predictions
+
+    @property
+    def max_num_targets(self) -> int:
+        """G."""
+        return self.gt_boxes.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self.gt_boxes.device
+
+    def need_boxes(self, who: str) -> Tensor:
+        """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
+        if self.boxes is None:
+            raise ValueError(f"{who} needs predicted boxes, got predictions without them")
+        return self.boxes
+
+    def need_logits(self, who: str) -> Tensor:
+        """The class logits (N, P, C), or a ``ValueError`` that says who needs them."""
+        if self.predictions.logits is None:
+            raise ValueError(f"{who} needs class logits, got predictions without them")
+        return self.predictions.logits
+
+    def need_priors(self, who: str, what: str) -> Tensor:
+        """The priors, or a ``ValueError`` that says who needs them."""
+        if self.priors is None:
+            raise ValueError(f"{who} needs priors: {what}")
+        return self.priors
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """Coordinates of the predicted boxes, (4, N, P)."""
+        return torch.stack(coordinates(self.need_boxes("this matcher")))
+
+    @cached_property
+    def log_normalizer(self) -> Tensor:
+        """Logarithm of the softmax denominator of each prediction, (N, P)."""
+        logits = self.need_logits("this matcher")
+        return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
+
+    def prior_boxes(self) -> Coordinates:
+        """Coordinates of the priors as xyxy boxes, (1, P) or (N, P) each."""
+        assert self.priors is not None
+        x1, y1, x2, y2 = coordinates(self.priors if self.priors.dim() == 3 else self.priors.unsqueeze(0))
+        return x1, y1, x2, y2
+
+    def pairs(self, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
+        """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
+
+        Args:
+            which: Mask of targets.
+            padded: Keep all N * G slots, also where the host can read the mask.
+        """
+        which = self.matchable if which is None else which
+        slots = torch.arange(which.numel(), device=self.device)
+        valid = which.reshape(-1)
+        if not padded and values_are_readable(which):
+            slots, valid = slots[valid], valid[valid]
+        width = max(self.max_num_targets, 1)
+        return Pairs(
+            problem=self,
+            boxes=self.gt_boxes.reshape(-1, 4)[slots],
+            labels=self.labels.reshape(-1)[slots],
+            sample=slots // width,
+            target=slots % width,
+            valid=valid,
+        )
+
+    def unmerged(self, tensor: Tensor) -> Tensor:
+        """A tensor (N, …) with the batch dimensions of the predictions again."""
+        return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """R targets, each with all P predictions of its image.
+
+    Args:
+        problem: Where the targets are from.
+        boxes: (R, 4), xyxy.
+        labels: (R,).
+        sample: (R,), the image of each target; ascending.
+        target: (R,), its index in the image.
+        valid: (R,), false for rows of filler.
+    """
+
+    problem: Problem
+    boxes: Tensor
+    labels: Tensor
+    sample: Tensor
+    target: Tensor
+    valid: Tensor
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    @property
+    def gt(self) -> Coordinates:
+        """Coordinates of the targets, (R, 1) each."""
+        x1, y1, x2, y2 = coordinates(self.boxes.unsqueeze(1))
+        return x1, y1, x2, y2
+
+    @property
+    def predicted(self) -> Coordinates:
+        """Coordinates of the predicted boxes, (R, P) each."""
+        x1, y1, x2, y2 = self.problem.predicted.index_select(1, self.sample).unbind()
+        return x1, y1, x2, y2
+
+    @property
+    def priors(self) -> Coordinates:
+        """Coordinates of the priors, (1, P) or (R, P) each."""
+        x1, y1, x2, y2 = self.problem.prior_boxes()
+        if x1.shape[0] == 1:
+            return x1, y1, x2, y2
+        return x1[self.sample], y1[self.sample], x2[self.sample], y2[self.sample]
+
+    def logits_of_labels(self) -> Tensor:
+        """The logit of the target's class in each prediction, (R, P), float32 at least."""
+        logits = self.problem.need_logits("this matcher").transpose(1, 2)[self.sample, self.labels]
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def log_probabilities_of_labels(self) -> Tensor:
+        """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
+        return self.logits_of_labels() - self.of_sample(self.problem.log_normalizer)
+
+    def of_sample(self, values: Tensor) -> Tensor:
+        """Values (N, …) of the images, for each row (R, …)."""
+        return values.index_select(0, self.sample)
+
+    def runs(self) -> tuple[Tensor, Tensor]:
+        """First row and number of rows of each image, (N,) each."""
+        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
+        start = torch.searchsorted(self.sample, samples)
+        return start, torch.searchsorted(self.sample, samples, right=True) - start
+
+    def blocks(self) -> Iterator[Pairs]:
+        """The rows in blocks that are computed one after the other."""
+        limit = _BLOCK_BYTES_ON_DEVICE if self.boxes.device.type != "cpu" else _BLOCK_BYTES
+        size = max(1, limit // (4 * max(self.problem.num_predictions, 1)))
+        if torch.compiler.is_compiling() or len(self) <= size:
+            yield self
+            return
+        # Blocks of nearly equal size, not a small one at the end.
+        size = math.ceil(len(self) / math.ceil(len(self) / size))
+        columns = (self.boxes, self.labels, self.sample, self.target, self.valid)
+        for boxes, labels, sample, target, valid in zip(*(column.split(size) for column in columns), strict=True):
+            yield replace(self, boxes=boxes, labels=labels, sample=sample, target=target, valid=valid)
+
+
+def _merged_predictions(predictions: Predictions) -> Predictions:
+    count = len(predictions.batch_shape)
+    return Predictions(
+        *(
+            None if value is None else value.detach().flatten(0, count - 1)
+            for value in (predictions.logits, predictions.boxes, predictions.objectness)
+        ),
+        predictions.box_format,
+        predictions.normalized,
+    )
+
+
+def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
+    if predictions.boxes is None:
+        return None
+    boxes = predictions.boxes.detach()
+    if boxes.dtype in (torch.float16, torch.bfloat16):
+        boxes = boxes.float()
+    boxes = convert(boxes, predictions.box_format or targets.box_format, "xyxy")
+    is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
+    unit = targets.normalized if normalized is None else normalized
+    boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
+    # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
+    boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
+    return boxes.reshape(-1, *boxes.shape[-2:])
+
+
+def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | None:
+    if priors is None:
+        return None
+    check_boxes(priors, "priors")
+    check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
+    count = predictions.num_predictions
+    if priors.shape[:-1] == (count,):
+        return priors.detach()
+    shape = (*predictions.batch_shape, count)
+    if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
+        raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
+    return priors.detach().expand(*shape, 4).reshape(-1, count, 4)
