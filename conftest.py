@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 
+import matchers
 import ragged
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
@@ -22,4 +23,5 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace["torch"] = torch
-    doctest_namespace.update({name: getattr(ragged, name) for name in ragged.__all__})
+    for package in (ragged, matchers):
+        doctest_namespace.update({name: getattr(package, name) for name in package.__all__})

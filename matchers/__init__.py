@@ -1,3 +1,98 @@
-"""Matchers: which prediction answers for which target. Builds on ``ragged``; never differentiates."""
+"""Matchers: which prediction is responsible for which target. They turn predictions and targets into an assignment."""
 
-__all__: list[str] = []
+from matchers.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.boxes import (
+    area,
+    ciou,
+    convert,
+    cxcywh_to_xywh,
+    cxcywh_to_xyxy,
+    denormalize,
+    diou,
+    giou,
+    iof,
+    iou,
+    normalize,
+    pairwise,
+    xywh_to_cxcywh,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
+from matchers.costs import (
+    alignment,
+    alignment_metric,
+    binary_class_cost,
+    focal_class_cost,
+    focal_cost,
+    giou_cost,
+    iou_cost,
+    l1_cost,
+    points_in_boxes,
+    points_near_centers,
+    softlabel_class_cost,
+    softmax_class_cost,
+)
+from matchers.hungarian import Hungarian
+from matchers.linear_assignment import batched_linear_sum_assignment
+from matchers.pair_costs import detr_costs, module_costs
+from matchers.predictions import Predictions
+from matchers.problem import Pairs, Problem
+from matchers.target_layouts import (
+    read_targets,
+    targets_from_dicts,
+    targets_from_flat,
+    targets_from_lists,
+    targets_from_padded,
+    targets_from_padded_tensor,
+)
+from matchers.targets import Targets
+
+__all__ = [
+    "BACKGROUND",
+    "IGNORED",
+    "Assignment",
+    "Hungarian",
+    "Pairs",
+    "Plan",
+    "Predictions",
+    "Problem",
+    "Targets",
+    "alignment",
+    "alignment_metric",
+    "area",
+    "batched_linear_sum_assignment",
+    "binary_class_cost",
+    "ciou",
+    "convert",
+    "cxcywh_to_xywh",
+    "cxcywh_to_xyxy",
+    "denormalize",
+    "detr_costs",
+    "diou",
+    "focal_class_cost",
+    "focal_cost",
+    "giou",
+    "giou_cost",
+    "iof",
+    "iou",
+    "iou_cost",
+    "l1_cost",
+    "module_costs",
+    "normalize",
+    "pairwise",
+    "points_in_boxes",
+    "points_near_centers",
+    "read_targets",
+    "softlabel_class_cost",
+    "softmax_class_cost",
+    "targets_from_dicts",
+    "targets_from_flat",
+    "targets_from_lists",
+    "targets_from_padded",
+    "targets_from_padded_tensor",
+    "xywh_to_cxcywh",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

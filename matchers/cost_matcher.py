@@ -61,7 +61,7 @@ class CostMatcher(nn.Module):
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
-        """The cost terms ``(*batch, G, P)`` by name, as for ``Assignment.explain`` and plots; arguments as in a call."""
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots; arguments as in a call."""
         return padded_costs(self.terms, self.problem(predictions, targets, priors))
 
     def problem(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Problem:

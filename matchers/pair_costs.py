@@ -66,7 +66,8 @@ def module_costs(
 
     Args:
         cls_match_module: Takes logits (n, C) and labels (n,); None for no class cost. A module that has a method
-            ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is known.
+            ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is
+            known.
         loc_match_module: Takes boxes and target boxes (n, 4), xyxy; None for no box cost. Its result is (n,), or is
             summed over the last dimension.
         is_anchor_based: Whether the priors are compared with the targets in place of the predicted boxes.

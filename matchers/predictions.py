@@ -57,9 +57,8 @@ class Predictions:
         self._check_shapes()
 
     def _check_shapes(self) -> None:
-        if self.objectness is not None and self.objectness.dim() > 1 and self.objectness.shape[-1] == 1:
-            if tuple(self.objectness.shape[:-1]) == self._leading:
-                object.__setattr__(self, "objectness", self.objectness.squeeze(-1))
+        if self.objectness is not None and tuple(self.objectness.shape) == (*self._leading, 1):
+            object.__setattr__(self, "objectness", self.objectness.squeeze(-1))
         shapes = {"logits (*batch, P, C)": self.logits, "boxes (*batch, P, 4)": self.boxes}
         leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
         if self.objectness is not None:

@@ -259,13 +259,15 @@ class Pairs:
 
 def _merged_predictions(predictions: Predictions) -> Predictions:
     count = len(predictions.batch_shape)
-    return Predictions(
-        *(
-            None if value is None else value.detach().flatten(0, count - 1)
-            for value in (predictions.logits, predictions.boxes, predictions.objectness)
-        ),
-        predictions.box_format,
-        predictions.normalized,
+
+    def merged(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.detach().flatten(0, count - 1)
+
+    return replace(
+        predictions,
+        logits=merged(predictions.logits),
+        boxes=merged(predictions.boxes),
+        objectness=merged(predictions.objectness),
     )
 
 

@@ -116,7 +116,7 @@ def targets_from_lists(
             raise ValueError(f"boxes are given for {len(boxes)} images, {name} for {len(column)}")
         for index, (box, item) in enumerate(zip(given["boxes"], column, strict=True)):
             _check_sample(box, item, name, index, given["boxes"][0])
-    combined = {"boxes": combine_data([box.reshape(-1, 4) for box in given.pop("boxes")])}
+    combined: dict[str, Any] = {"boxes": combine_data([box.reshape(-1, 4) for box in given.pop("boxes")])}
     for name, column in given.items():
         dtype = {"labels": torch.int64, "ignore": torch.bool}.get(name)
         column = column if dtype is None else [item.to(dtype) for item in column]
@@ -185,7 +185,8 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])
-    >>> targets_from_padded({"boxes": torch.zeros(1, 2, 4), "labels": torch.tensor([[5, 6]]), "mask": mask}).labels.split()
+    >>> padded = {"boxes": torch.zeros(1, 2, 4), "labels": torch.tensor([[5, 6]]), "mask": mask}
+    >>> targets_from_padded(padded).labels.split()
     [tensor([6])]
     """
     missing = [key for key in ("boxes", "labels") if key not in padded]

@@ -139,15 +139,14 @@ class Targets:
     def to(self, *args: Any, **kwargs: Any) -> Targets:
         """On another device, or with boxes and weights of another floating dtype; arguments as ``torch.Tensor.to``."""
         boxes = self.boxes.to(*args, **kwargs)
-        device = boxes.device
-        moved = {
-            "boxes": boxes,
-            "labels": self.labels.to_device(device),
-            "weights": None if self.weights is None else self.weights.to(*args, **kwargs),
-            "ignore": None if self.ignore is None else self.ignore.to_device(device),
-            "canvas_size": None if self.canvas_size is None else self.canvas_size.to(device),
-        }
-        return replace(self, **moved)
+        return replace(
+            self,
+            boxes=boxes,
+            labels=self.labels.to_device(boxes.device),
+            weights=None if self.weights is None else self.weights.to(*args, **kwargs),
+            ignore=None if self.ignore is None else self.ignore.to_device(boxes.device),
+            canvas_size=None if self.canvas_size is None else self.canvas_size.to(boxes.device),
+        )
 
     def to_dicts(self) -> list[dict[str, Tensor]]:
         """One dict per image: ``"boxes"`` (n, 4) and ``"labels"`` (n,), and ``"weights"`` and ``"ignore"`` if known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -41,10 +41,10 @@ def register_with_torch() -> None:
     torch.serialization.add_safe_globals([RaggedBatch])
 
 
-Container = TypeVar("Container", bound=type)
+AnyClass = TypeVar("AnyClass")
 
 
-def register_dataclass(cls: Container, *, constants: Iterable[str] = ()) -> Container:
+def register_dataclass(cls: type[AnyClass], *, constants: Iterable[str] = ()) -> type[AnyClass]:
     """Register a frozen dataclass of tensors, ragged batches and constants with torch, as RaggedBatch is.
 
     Args:
@@ -52,7 +52,7 @@ def register_dataclass(cls: Container, *, constants: Iterable[str] = ()) -> Cont
         constants: Fields that are no data (numbers, names). A field that holds None is a constant of that object.
     """
     fixed = frozenset(constants)
-    names = tuple(field.name for field in dataclasses.fields(cls))
+    names = tuple(field.name for field in dataclasses.fields(cast(Any, cls)))
 
     def parts(item: Any) -> tuple[list[str], tuple[tuple[str, Any], ...]]:
         is_data = {name: name not in fixed and getattr(item, name) is not None for name in names}
