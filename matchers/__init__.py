@@ -1,6 +1,7 @@
 """Matchers: which prediction is responsible for which target. They turn predictions and targets into an assignment."""
 
 from matchers.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.atss import ATSS
 from matchers.boxes import (
     area,
     ciou,
@@ -33,11 +34,14 @@ from matchers.costs import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.hungarian import Hungarian
 from matchers.linear_assignment import batched_linear_sum_assignment
+from matchers.max_iou import MaxIoU
 from matchers.pair_costs import detr_costs, module_costs
 from matchers.predictions import Predictions
 from matchers.problem import Pairs, Problem
+from matchers.simota import SimOTA
 from matchers.target_layouts import (
     read_targets,
     targets_from_dicts,
@@ -47,17 +51,23 @@ from matchers.target_layouts import (
     targets_from_padded_tensor,
 )
 from matchers.targets import Targets
+from matchers.task_aligned import TaskAligned
 
 __all__ = [
+    "ATSS",
     "BACKGROUND",
     "IGNORED",
     "Assignment",
+    "DynamicSoftLabel",
     "Hungarian",
+    "MaxIoU",
     "Pairs",
     "Plan",
     "Predictions",
     "Problem",
+    "SimOTA",
     "Targets",
+    "TaskAligned",
     "alignment",
     "alignment_metric",
     "area",

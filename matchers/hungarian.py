@@ -57,17 +57,8 @@ class Hungarian(CostMatcher):
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
             target = target.masked_fill(chosen >= 0, BACKGROUND)
-        quality = (target >= 0).float()
         target = mark_ignored(target, self.ignored_region(problem))
-        unmerged = problem.unmerged
-        return Assignment(
-            unmerged(target),
-            unmerged(quality),
-            unmerged(problem.num_targets),
-            unmerged(num_invalid),
-            problem.max_num_targets,
-            min(problem.num_predictions, problem.max_num_targets),
-        )
+        return problem.assignment(target, num_invalid=num_invalid, one_to_one=True)
 
 
 def _targets_of_rows(row: Tensor, start: Tensor, target: Tensor) -> Tensor:

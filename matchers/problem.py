@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, check_boxes, convert, coordinates
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
@@ -25,7 +26,7 @@ from ragged.checks import check_same_device, values_are_readable
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 # Bytes of one float32 matrix of pairs. On a CPU a dozen of them should fit the cache together.
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 19
 _BLOCK_BYTES_ON_DEVICE = 1 << 28
 
 
@@ -59,12 +60,17 @@ class Problem:
 
     @classmethod
     def of(
-        cls, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None, *, normalized: bool | None = None
+        cls,
+        predictions: AnyPredictions | None,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        normalized: bool | None = None,
     ) -> Problem:
         """Bring what a matcher was called with into one form.
 
         Args:
-            predictions: Anything that ``Predictions.of`` reads.
+            predictions: Anything that ``Predictions.of`` reads; None if the priors take their place.
             targets: Anything that ``Targets.of`` reads.
             priors: (P, 4) or (*batch, P, 4), or None.
             normalized: The unit of all boxes; None means that of the targets.
@@ -72,7 +78,8 @@ class Problem:
         Raises:
             ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
         """
-        predictions, targets = Predictions.of(predictions), Targets.of(targets)
+        targets = Targets.of(targets)
+        predictions = _from_priors(priors, targets) if predictions is None else Predictions.of(predictions)
         check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
         batch_shape, own = predictions.batch_shape, targets.batch_shape
         if not own or batch_shape[len(batch_shape) - len(own) :] != own:
@@ -137,6 +144,13 @@ class Problem:
             raise ValueError(f"{who} needs priors: {what}")
         return self.priors
 
+    def need_points(self, who: str) -> Tensor:
+        """Priors that are grid points, (P, 4): x, y and strides."""
+        points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
+        if points.dim() != 2:
+            raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+        return points
+
     @cached_property
     def predicted(self) -> Tensor:
         """Coordinates of the predicted boxes, (4, N, P)."""
@@ -164,7 +178,8 @@ class Problem:
         which = self.matchable if which is None else which
         slots = torch.arange(which.numel(), device=self.device)
         valid = which.reshape(-1)
-        if not padded and values_are_readable(which):
+        packed = not padded and values_are_readable(which)
+        if packed:
             slots, valid = slots[valid], valid[valid]
         width = max(self.max_num_targets, 1)
         return Pairs(
@@ -174,6 +189,36 @@ class Problem:
             sample=slots // width,
             target=slots % width,
             valid=valid,
+            packed=packed,
+        )
+
+    def assignment(
+        self,
+        target_index: Tensor,
+        *,
+        quality: Tensor | None = None,
+        num_invalid: Tensor | None = None,
+        one_to_one: bool = False,
+    ) -> Assignment:
+        """The result of a matcher, with the batch dimensions of the predictions again.
+
+        Args:
+            target_index: (N, P).
+            quality: (N, P), read where positive; 1 there if not given.
+            num_invalid: (N,); 0 if not given.
+            one_to_one: Whether a target has one prediction at most.
+        """
+        positive = target_index >= 0
+        quality = positive.float() if quality is None else torch.where(positive, quality, 0).float()
+        num_invalid = torch.zeros_like(self.num_targets) if num_invalid is None else num_invalid
+        most = min(self.num_predictions, self.max_num_targets) if one_to_one else self.num_predictions
+        return Assignment(
+            self.unmerged(target_index),
+            self.unmerged(quality),
+            self.unmerged(self.num_targets),
+            self.unmerged(num_invalid),
+            self.max_num_targets,
+            most,
         )
 
     def unmerged(self, tensor: Tensor) -> Tensor:
@@ -192,6 +237,7 @@ class Pairs:
         sample: (R,), the image of each target; ascending.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
+        packed: Whether there are no rows of filler.
     """
 
     problem: Problem
@@ -200,6 +246,7 @@ class Pairs:
     sample: Tensor
     target: Tensor
     valid: Tensor
+    packed: bool
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -233,6 +280,13 @@ class Pairs:
         """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
         return self.logits_of_labels() - self.of_sample(self.problem.log_normalizer)
 
+    def counts(self, pairs: Tensor | None = None) -> Tensor | None:
+        """Pairs (R, P) or (R, 1) that are true and not of filler; None stands for all."""
+        if self.packed:
+            return pairs
+        valid = self.valid.unsqueeze(-1)
+        return valid if pairs is None else pairs & valid
+
     def of_sample(self, values: Tensor) -> Tensor:
         """Values (N, …) of the images, for each row (R, …)."""
         return values.index_select(0, self.sample)
@@ -255,6 +309,14 @@ class Pairs:
         columns = (self.boxes, self.labels, self.sample, self.target, self.valid)
         for boxes, labels, sample, target, valid in zip(*(column.split(size) for column in columns), strict=True):
             yield replace(self, boxes=boxes, labels=labels, sample=sample, target=target, valid=valid)
+
+
+def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
+    if priors is None:
+        raise ValueError("there are neither predictions nor priors")
+    check_boxes(priors, "priors")
+    shape = priors.shape if priors.dim() > 2 else (*targets.batch_shape, *priors.shape)
+    return Predictions(boxes=priors.expand(shape), box_format="xyxy")
 
 
 def _merged_predictions(predictions: Predictions) -> Predictions:

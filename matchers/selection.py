@@ -6,27 +6,35 @@ indices are merged into one integer key, the value in the upper half, so that no
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
 _INDEX_BITS = 32
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
-NO_KEY = torch.iinfo(torch.int64).max
-"""Larger than every key."""
+_ANY_SIGN = 0x7FFFFFFF
 
 
-def keys(values: Tensor, index: Tensor) -> Tensor:
+def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
     """Integers that sort as ``(values, index)`` do.
 
     Args:
         values: Float tensor without NaN; compared in float32.
         index: int64, from 0 to 2³¹ - 1; broadcasts against ``values``.
+        nonnegative: Promises that no value is below 0, nor -0, which is faster.
     """
-    # Adding zero turns -0 into 0, which it is equal to.
-    bits = (values.float() + 0.0).view(torch.int32)
-    # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.to(torch.int64) << _INDEX_BITS) | index
+    if nonnegative:
+        key = values.float().view(torch.int32).to(torch.int64)
+    else:
+        # Adding zero makes a copy, and turns -0 into 0, which it is equal to.
+        bits = (values.float() + 0.0).view(torch.int32)
+        # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
+        bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
+        key = bits.to(torch.int64)
+    key <<= _INDEX_BITS
+    key |= index
+    return key
 
 
 def index_of(key: Tensor) -> Tensor:
@@ -37,15 +45,16 @@ def index_of(key: Tensor) -> Tensor:
 def value_of(key: Tensor) -> Tensor:
     """The value that a key was made with, float32."""
     ordered = (key >> _INDEX_BITS).to(torch.int32)
-    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return (ordered ^ ((ordered >> 31) & _ANY_SIGN)).view(torch.float32)
 
 
-def smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def smallest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
     """The ``count`` smallest of the last dimension in ascending order, and their indices; fewer if it is shorter.
 
     Args:
         values: ``(…, P)``, float, without NaN.
         count: How many.
+        nonnegative: As in ``keys``.
 
     Returns:
         Values, float32, and indices, int64, each ``(…, min(count, P))``.
@@ -54,49 +63,65 @@ def smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     (tensor([1., 1.]), tensor([1, 2]))
     """
     index = torch.arange(values.shape[-1], device=values.device)
-    found = keys(values, index).topk(min(count, values.shape[-1]), dim=-1, largest=False).values
+    key = keys(values, index, nonnegative=nonnegative)
+    found = key.topk(min(count, values.shape[-1]), dim=-1, largest=False).values
     return value_of(found), index_of(found)
 
 
-def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
     """The ``count`` largest in descending order, and their indices; otherwise as ``smallest``.
 
     >>> largest(torch.tensor([2.0, 1.0, 2.0]), 2)
     (tensor([2., 2.]), tensor([0, 2]))
     """
-    found, index = smallest(-values, count)
-    return -found, index
+    index = torch.arange(_INDEX_MASK, _INDEX_MASK - values.shape[-1], -1, device=values.device)
+    key = keys(values, index, nonnegative=nonnegative)
+    found = key.topk(min(count, values.shape[-1]), dim=-1).values
+    return value_of(found), _INDEX_MASK - index_of(found)
 
 
-class Cheapest:
-    """For each prediction, the cheapest of the rows seen so far; the lowest target on ties.
+class BestTarget:
+    """For each prediction, the best of the targets seen so far; the first of them on ties.
 
     Args:
         num_samples: N.
         num_predictions: P.
-        device: Of the costs.
+        device: Of the values.
+        highest: Whether the highest value is best, or the lowest. Values must not be negative, nor -0.
     """
 
-    def __init__(self, num_samples: int, num_predictions: int, device: torch.device) -> None:
-        self.num_predictions = num_predictions
+    def __init__(self, num_samples: int, num_predictions: int, device: torch.device, *, highest: bool) -> None:
+        self.num_predictions, self.highest = num_predictions, highest
+        self.none = -1 if highest else torch.iinfo(torch.int64).max
+        self.reduce = "amax" if highest else "amin"
         # One slot more, for pairs that do not count.
-        self.key = torch.full((num_samples * num_predictions + 1,), NO_KEY, device=device)
+        self.key = torch.full((num_samples * num_predictions + 1,), self.none, device=device)
 
-    def see_rows(self, cost: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
-        """Take in costs (R, P) of rows of ``sample`` (R,) and ``target`` (R,), where ``counts`` (R, P) is true."""
-        key = keys(cost, target.unsqueeze(-1))
+    def see_rows(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
+        """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), where ``counts`` (R, P) is true."""
+        key = self._keys(value, target)
         if counts is not None:
-            key.masked_fill_(~counts, NO_KEY)
-        table = self.key[:-1].view(-1, self.num_predictions)
-        table.index_reduce_(0, sample, key, "amin")
+            key.masked_fill_(~counts, self.none)
+        self.key[:-1].view(-1, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
 
-    def see_pairs(self, cost: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
-        """Take in single pairs: costs (R, K) with the predictions ``index`` (R, K), where ``counts`` (R, K) is true."""
+    def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
+        """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
         slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, self.key.numel() - 1)
-        self.key.scatter_reduce_(0, slot.flatten(), keys(cost, target.unsqueeze(-1)).flatten(), "amin")
+        self.key.scatter_reduce_(0, slot.flatten(), self._keys(value, target).flatten(), self.reduce)
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Target (N, P), -1 where no pair was seen, and its cost, +inf there."""
+        """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
         key = self.key[:-1].view(-1, self.num_predictions)
-        none = key == NO_KEY
-        return index_of(key).masked_fill(none, -1), value_of(key).masked_fill(none, torch.inf)
+        none, index = key == self.none, index_of(key)
+        index = (_INDEX_MASK - index if self.highest else index).masked_fill(none, -1)
+        return index, value_of(key).masked_fill(none, -torch.inf if self.highest else torch.inf)
+
+    def _keys(self, value: Tensor, target: Tensor) -> Tensor:
+        place = (_INDEX_MASK - target if self.highest else target).unsqueeze(-1)
+        return keys(value, place, nonnegative=True)
+
+
+with warnings.catch_warnings():
+    # Said once in a process: that index_reduce_, which is as old as torch 1.12, may change. Not the user's concern.
+    warnings.filterwarnings("ignore", "index_reduce")
+    torch.zeros(1).index_reduce_(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1), "amax")

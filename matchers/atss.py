@@ -1,0 +1,116 @@
+"""Adaptive training sample selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import Assignment
+from matchers.boxes import Coordinates, iou
+from matchers.costs import inside
+from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
+from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.selection import BestTarget, smallest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ATSS:
+    """Choose the IoU threshold of each target from the priors around it (Zhang et al., ATSS, 2020).
+
+    Candidates of a target are the ``topk`` priors of each level whose centres are nearest to its own. The threshold is
+    the mean of their IoUs plus their standard deviation; candidates from there on whose centre lies inside the target
+    are its positives. A prior that several targets want goes to the one with the highest IoU, then to the first.
+
+    A target may end up without any prior, by design; ``Assignment.describe`` tells.
+
+    Args:
+        topk: Candidates per level; all priors of a level that has fewer.
+        min_center_margin: By how many pixels a centre must be inside.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0], [16.0, 0.0, 24.0, 8.0]])
+    >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
+    >>> ATSS()(None, [target], anchors).target_index
+    tensor([[ 0, -1, -1]])
+    """
+
+    topk: int = 9
+    min_center_margin: float = 0.01
+    ignore_iof: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.topk < 1:
+            raise ValueError(f"topk must be at least 1, got {self.topk}")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        predictions: AnyPredictions | None,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        level_sizes: Sequence[int] | None = None,
+    ) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Only their shape is read; None if there are none.
+            targets: Anything that ``Targets.of`` reads.
+            priors: Anchors (P, 4) or (*batch, P, 4), xyxy in pixels.
+            level_sizes: Number of priors of each feature level, in order; one level by default.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU of prior and target.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
+        sizes = checked_level_sizes(level_sizes, problem.num_predictions)
+        best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        for pairs in problem.pairs().blocks():
+            index = self._nearest(pairs, sizes)
+            boxes = _priors_at(pairs, index)
+            overlap = iou(boxes, pairs.gt)
+            x, y = (boxes[0] + boxes[2]) / 2, (boxes[1] + boxes[3]) / 2
+            positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
+            best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
+        target, overlap = best.result()
+        region = in_ignored_region(problem, prior_box_in_region(self.ignore_iof))
+        return problem.assignment(mark_ignored(target, region), quality=overlap)
+
+    def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
+        """The candidates of each target, (R, K)."""
+        prior, gt = pairs.priors, pairs.gt
+        across = (prior[0] + prior[2]) / 2 - (gt[0] + gt[2]) / 2
+        down = (prior[1] + prior[3]) / 2 - (gt[1] + gt[3]) / 2
+        distance = across.square_().add_(down.square_())
+        found, first = [], 0
+        for level in distance.split(list(sizes), -1):
+            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
+            first += level.shape[-1]
+        return torch.cat(found, -1)
+
+
+def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:
+    """``level_sizes`` as a list; a ``ValueError`` unless they add up to the number of priors."""
+    sizes = [num_priors] if level_sizes is None else list(level_sizes)
+    if sum(sizes) != num_priors:
+        raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}, but there are {num_priors} priors")
+    return sizes
+
+
+def _priors_at(pairs: Pairs, index: Tensor) -> Coordinates:
+    x1, y1, x2, y2 = pairs.problem.prior_boxes()
+    if x1.shape[0] == 1:
+        return x1[0][index], y1[0][index], x2[0][index], y2[0][index]
+    sample = pairs.sample.unsqueeze(-1)
+    return x1[sample, index], y1[sample, index], x2[sample, index], y2[sample, index]
+
+
+def _threshold(overlap: Tensor) -> Tensor:
+    mean = overlap.mean(-1, keepdim=True)
+    # One candidate deviates from nothing; its standard deviation would be 0 / 0.
+    return mean + overlap.std(-1, keepdim=True) if overlap.shape[-1] > 1 else mean

@@ -1,0 +1,90 @@
+"""Dynamic soft label assignment, as in RTMDet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import Assignment
+from matchers.boxes import iou
+from matchers.cost_matcher import count_invalid
+from matchers.costs import inside, softlabel_background, softlabel_cost
+from matchers.dynamic_k import AVOIDED, DynamicK
+from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.problem import AnyPredictions, Pairs, Problem
+
+_FARTHEST = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicSoftLabel:
+    """Let each target take its cheapest predictions, with the IoU as soft label (Lyu et al., RTMDet, 2022).
+
+    The candidates of an image are the predictions whose point lies inside any of its targets. The cost is the binary
+    cross entropy of all classes with the IoU as label of the target's class, scaled by the squared error; plus
+    ``-iou_weight log(IoU)``; plus ``10^(d - soft_center_radius)`` for a point that is d strides from the target's
+    centre. See ``DynamicK`` for how many a target takes and for conflicts.
+
+    Args:
+        topk: Overlaps that are added up, and predictions that a target may take at most.
+        soft_center_radius: Distance, in strides, from which on the centre counts.
+        iou_weight: Weight of the overlap's cost.
+
+    >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
+    >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
+    >>> points = torch.tensor([[4.0, 4.0, 8.0, 8.0], [12.0, 4.0, 8.0, 8.0]])
+    >>> DynamicSoftLabel()(predictions, [target], points).target_index
+    tensor([[ 0, -1]])
+    """
+
+    topk: int = 13
+    soft_center_radius: float = 3.0
+    iou_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.topk < 1:
+            raise ValueError(f"topk must be at least 1, got {self.topk}")
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C) and decoded boxes (*batch, P, 4).
+            targets: Anything that ``Targets.of`` reads.
+            priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides, in pixels.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU of the predicted box.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        points = problem.need_points("DynamicSoftLabel")
+        candidates = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.uint8, device=points.device)
+        for pairs in problem.pairs().blocks():
+            region = inside(points[:, 0], points[:, 1], pairs.gt)
+            region = region if pairs.packed else region & pairs.valid.unsqueeze(-1)
+            candidates.index_reduce_(0, pairs.sample, region.view(torch.uint8), "amax")
+        others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
+        wanted, invalid = DynamicK(problem, self.topk), torch.zeros_like(problem.num_targets)
+        for pairs in problem.pairs().blocks():
+            overlap = iou(pairs.predicted, pairs.gt)
+            cost = self._cost(pairs, overlap, others, points)
+            invalid += count_invalid(cost, pairs)
+            allowed = pairs.of_sample(candidates)
+            cost.nan_to_num_(AVOIDED, posinf=AVOIDED).masked_fill_(allowed == 0, torch.inf)
+            wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(allowed))
+        target, overlap = wanted.result()
+        target = mark_ignored(target, in_ignored_region(problem, point_in_region(points[:, :2])))
+        return problem.assignment(target, quality=overlap, num_invalid=invalid)
+
+    def _cost(self, pairs: Pairs, overlap: Tensor, others: Tensor, points: Tensor) -> Tensor:
+        cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
+        cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight)
+        x, y, stride, _ = points.unbind(-1)
+        x1, y1, x2, y2 = pairs.gt
+        distance = torch.hypot(x - (x1 + x2) / 2, y - (y1 + y2) / 2).div_(stride).sub_(self.soft_center_radius)
+        # Far from the centre, the power of ten would be infinite.
+        return cost.add_(torch.pow(10.0, distance.clamp_(max=_FARTHEST))).clamp_(min=0)

@@ -1,0 +1,114 @@
+"""Assignment by IoU thresholds, as in Faster R-CNN, RetinaNet and SSD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.boxes import iou
+from matchers.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
+from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.selection import BestTarget
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxIoU:
+    """Give each prior the target that it overlaps most, if it does so enough (Ren et al., Faster R-CNN, 2015).
+
+    A prior is positive if its largest IoU is at least ``pos_iou_thr``, background if it is below ``neg_iou_thr``, and
+    ignored in between. With ``match_low_quality``, each target then also takes its best prior, from whichever target
+    that prior had; if several targets have the same best prior, the one with the highest IoU gets it, then the first.
+    A target that overlaps no prior at all (IoU 0) gets none.
+
+    Args:
+        pos_iou_thr: From this IoU on, a prior is positive.
+        neg_iou_thr: Below this IoU, a prior is background; or a pair (low, high): background from low to below high,
+            ignored below low.
+        min_pos_iou: The least IoU at which a target takes its best prior.
+        match_low_quality: Whether targets take their best priors.
+        gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+
+    Raises:
+        ValueError: Thresholds are not in order.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 0.0, 8.0, 4.0], [0.0, 0.0, 4.0, 3.0]])
+    >>> target = {"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([0])}
+    >>> MaxIoU()(None, [target], anchors).target_index
+    tensor([[ 0, -1,  0]])
+    """
+
+    pos_iou_thr: float = 0.5
+    neg_iou_thr: float | tuple[float, float] = 0.5
+    min_pos_iou: float = 0.0
+    match_low_quality: bool = True
+    gt_max_assign_all: bool = False
+    ignore_iof: float = 0.5
+
+    def __post_init__(self) -> None:
+        low, high = self._background_range
+        if not 0 <= low <= high <= self.pos_iou_thr:
+            raise ValueError(
+                f"thresholds must be in order, 0 <= low <= high <= pos_iou_thr; got neg_iou_thr={self.neg_iou_thr}, "
+                f"pos_iou_thr={self.pos_iou_thr}"
+            )
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Their boxes, (*batch, P, 4), are compared with the targets if there are no priors. None if
+                there are no predictions yet.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes (P, 4) or (*batch, P, 4), in the unit of the targets.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU.
+        """
+        problem = Problem.of(predictions, targets, priors)
+        shape = (problem.num_samples, problem.num_predictions, problem.device)
+        best, forced = BestTarget(*shape, highest=True), BestTarget(*shape, highest=True)
+        for pairs in problem.pairs().blocks():
+            overlap = _overlap(pairs)
+            best.see_rows(overlap, pairs.sample, pairs.target, pairs.counts())
+            if self.match_low_quality and problem.num_predictions:
+                self._take_best(forced, overlap, pairs)
+        target, overlap = best.result()
+        index = self._by_threshold(target, overlap)
+        if self.match_low_quality:
+            taker, taken = forced.result()
+            index = torch.where(taker >= 0, taker, index)
+            overlap = torch.where(taker >= 0, taken, overlap)
+        test = prior_box_in_region if problem.priors is not None else predicted_box_in_region
+        index = mark_ignored(index, in_ignored_region(problem, test(self.ignore_iof)))
+        return problem.assignment(index, quality=overlap)
+
+    @property
+    def _background_range(self) -> tuple[float, float]:
+        limits = self.neg_iou_thr
+        return limits if isinstance(limits, tuple) else (0.0, limits)
+
+    def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
+        low, high = self._background_range
+        background = (overlap >= low) & (overlap < high) | (target < 0)
+        index = torch.where(background, BACKGROUND, IGNORED)
+        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
+
+    def _take_best(self, forced: BestTarget, overlap: Tensor, pairs: Pairs) -> None:
+        highest, prior = overlap.max(-1, keepdim=True)  # the first of several
+        takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
+        if self.gt_max_assign_all:
+            forced.see_rows(overlap, pairs.sample, pairs.target, takes & (overlap == highest))
+        else:
+            forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
+
+
+def _overlap(pairs: Pairs) -> Tensor:
+    """IoU (R, P) with the priors, or with predicted boxes if there are none; 0 for a box that is not finite."""
+    boxes = pairs.predicted if pairs.problem.priors is None else pairs.priors
+    return iou(boxes, pairs.gt).nan_to_num_(0.0)

@@ -1,0 +1,164 @@
+"""Task-aligned assignment, as in TOOD, YOLOv8 and YOLOv9."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import Assignment
+from matchers.boxes import ciou, iou
+from matchers.cost_matcher import count_invalid
+from matchers.costs import alignment, inside
+from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.selection import BestTarget, largest
+
+_SMALLEST = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAligned:
+    """Take the predictions that both classify and locate a target best (Feng et al., TOOD, 2021).
+
+    The metric of a pair is ``p^alpha overlap^beta`` with the sigmoid probability p of the target's class. A target
+    takes the ``topk`` predictions of largest metric, if it is above 0 and their points lie inside the target. A
+    prediction that several targets want goes to the one it overlaps most (or of largest metric), then to the first.
+
+    A target may end up without any prediction, by design; ``Assignment.describe`` tells.
+
+    Args:
+        topk: Predictions that a target may take.
+        alpha: Exponent of the class probability.
+        beta: Exponent of the overlap.
+        overlap: ``"iou"``, or ``"ciou"`` (clamped to [0, 1]).
+        only_inside: Whether the ``topk`` are chosen among the predictions with a point inside, as in YOLOv8 and YOLOv9;
+            or among all of them, and those outside are dropped afterwards, as in TOOD.
+        conflict: What decides between targets: ``"overlap"`` or ``"metric"``.
+        quality: What ``Assignment.quality`` is. ``"metric"``: the metric itself. ``"normalized"``: scaled for each
+            target so that its largest is the largest overlap of its positives, as in TOOD and YOLOv8.
+            ``"normalized_over_all"``: the same with the largest metric and overlap of all predictions, assigned or not,
+            as in YOLOv9.
+        min_center_margin: By how many pixels a point must be inside.
+
+    >>> TaskAligned.yolov9().alpha
+    0.5
+    """
+
+    topk: int = 13
+    alpha: float = 1.0
+    beta: float = 6.0
+    overlap: str = "iou"
+    only_inside: bool = False
+    conflict: str = "overlap"
+    quality: str = "normalized"
+    min_center_margin: float = 0.01
+
+    def __post_init__(self) -> None:
+        choices = {
+            "overlap": ("iou", "ciou"),
+            "conflict": ("overlap", "metric"),
+            "quality": ("metric", "normalized", "normalized_over_all"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+        if self.topk < 1:
+            raise ValueError(f"topk must be at least 1, got {self.topk}")
+
+    @classmethod
+    def tood(cls) -> TaskAligned:
+        """As in TOOD."""
+        return cls()
+
+    @classmethod
+    def yolov8(cls) -> TaskAligned:
+        """As in YOLOv8: ten predictions, the square root of the probability, CIoU."""
+        return cls(topk=10, alpha=0.5, overlap="ciou", only_inside=True, min_center_margin=_SMALLEST)
+
+    @classmethod
+    def yolov9(cls) -> TaskAligned:
+        """As in YOLOv9: the metric decides between targets, and quality is relative to all predictions."""
+        return cls(
+            topk=10,
+            alpha=0.5,
+            overlap="ciou",
+            only_inside=True,
+            conflict="metric",
+            quality="normalized_over_all",
+            min_center_margin=0.0,
+        )
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C) and decoded boxes (*batch, P, 4).
+            targets: Anything that ``Targets.of`` reads.
+            priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        points = problem.need_points("TaskAligned")
+        best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        rows = [self._candidates(pairs, points) for pairs in problem.pairs().blocks()]
+        for row in rows:
+            row.wanted_by(best, by_metric=self.conflict == "metric")
+        target, _ = best.result()
+        quality = torch.zeros_like(target, dtype=torch.float32)
+        for row in rows:
+            row.write_quality(quality, target, self.quality)
+        region = in_ignored_region(problem, point_in_region(points[:, :2]))
+        invalid = torch.zeros_like(problem.num_targets)
+        for row in rows:
+            invalid += row.num_invalid
+        return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=invalid)
+
+    def _candidates(self, pairs: Pairs, points: Tensor) -> _Candidates:
+        measure = iou(pairs.predicted, pairs.gt) if self.overlap == "iou" else ciou(pairs.predicted, pairs.gt)
+        overlap = measure.clamp_(0, 1)
+        metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
+        invalid = count_invalid(metric, pairs)
+        overlap, metric = overlap.nan_to_num_(0), metric.nan_to_num_(0)
+        highest = overlap.amax(-1) if self.quality == "normalized_over_all" and overlap.shape[-1] else None
+        if self.only_inside:
+            metric.masked_fill_(~inside(points[:, 0], points[:, 1], pairs.gt, margin=self.min_center_margin), 0)
+        value, index = largest(metric, self.topk, nonnegative=True)
+        counts = (value > 0) & pairs.valid.unsqueeze(-1)
+        if not self.only_inside:
+            x, y = points[:, 0][index], points[:, 1][index]
+            counts &= inside(x, y, pairs.gt, margin=self.min_center_margin)
+        return _Candidates(pairs, index, value, overlap.gather(-1, index), counts, highest, invalid)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """The K predictions that each of R targets would take, all (R, K)."""
+
+    pairs: Pairs
+    index: Tensor
+    metric: Tensor
+    overlap: Tensor
+    counts: Tensor
+    highest_overlap: Tensor | None
+    num_invalid: Tensor
+
+    def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
+        value = self.metric if by_metric else self.overlap
+        best.see_pairs(value, self.pairs.sample, self.pairs.target, self.index, self.counts)
+
+    def write_quality(self, quality: Tensor, target: Tensor, kind: str) -> None:
+        """Write the quality of the pairs that were made into (N, P)."""
+        sample = self.pairs.sample.unsqueeze(-1)
+        won = self.counts & (target[sample, self.index] == self.pairs.target.unsqueeze(-1))
+        value = self.metric
+        if kind != "metric" and value.shape[-1]:
+            among = self.counts if kind == "normalized_over_all" else won
+            most = (value * among).amax(-1, keepdim=True)
+            overlap = (self.overlap * among).amax(-1, keepdim=True)
+            if self.highest_overlap is not None:
+                overlap = self.highest_overlap.unsqueeze(-1)
+            value = value / most.clamp(min=_SMALLEST) * overlap
+        quality.index_put_((sample, self.index), torch.where(won, value, 0), accumulate=True)
