@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 ROUNDS = 25
+FEWEST_ROUNDS = 5
 SECONDS_PER_ROUND = 0.004
+SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,16 @@ class Timing:
 
 
 def compare(rivals: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
-    """Time every rival, interleaved round by round; each round repeats the call for a few milliseconds."""
+    """Time every rival, interleaved round by round; each round repeats the call for a few milliseconds.
+
+    Slow rivals get fewer rounds: about as many as fit ``SECONDS``, but not less than ``FEWEST_ROUNDS``.
+    """
     repeats = {name: _repeats(function) for name, function in rivals.items()}
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(ROUNDS):
+    begin = time.perf_counter()
+    for done in range(ROUNDS):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - begin > SECONDS:
+            break
         for name, function in rivals.items():
             start = time.perf_counter()
             for _ in range(repeats[name]):
@@ -33,7 +41,7 @@ def compare(rivals: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
 
 
 def _repeats(function: Callable[[], object]) -> int:
-    for _ in range(3):
+    for _ in range(2):
         function()
     start = time.perf_counter()
     function()

@@ -13,7 +13,7 @@ import torch
 from example.criterion import DetectionCriterion
 from example.data import IMAGE_SIZE, NUM_CLASSES, DigitScenes, make_loader
 from example.evaluate import coco_map, detect
-from example.matching import HungarianMatcher
+from example.matching import MATCHERS, make_matcher
 from example.model import GridDetector
 from example.picture import draw_scenes
 from example.train import train
@@ -36,6 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Train a small detector on scenes of handwritten digits, then print its mAP and draw a picture.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument("--matcher", choices=list(MATCHERS), default="hungarian", help="who learns which digit")
     parser.add_argument("--epochs", type=_at_least(1), default=10, help="passes over the training scenes")
     parser.add_argument("--batch-size", type=_at_least(1), default=32, help="scenes in a step")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="chooses the scenes, the weights and the order")
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     val_scenes = DigitScenes(options.val_scenes, split="val", seed=options.seed)
 
     model = GridDetector(NUM_CLASSES)
-    criterion = DetectionCriterion(matcher=HungarianMatcher(image_size=IMAGE_SIZE))
+    criterion = DetectionCriterion(matcher=make_matcher(options.matcher, IMAGE_SIZE), image_size=IMAGE_SIZE)
     loader = make_loader(train_scenes, shuffle=True, **loading)
     losses = train(model, loader, criterion, epochs=options.epochs, device=options.device)
 

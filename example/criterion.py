@@ -1,4 +1,4 @@
-"""The training loss: focal classification of all cells, L1 and GIoU of the matched pairs."""
+"""The training loss: focal classification of all cells, L1 and GIoU of those that have a target."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import ragged
-from example.boxes import giou
-from example.matching import HungarianMatcher
-from example.model import Predictions
-from ragged import RaggedBatch
-
-Pairs = tuple[RaggedBatch, RaggedBatch]
+from example.matching import Matcher
+from matchers import Assignment, Predictions, Targets, giou
 
 
 def focal_loss(logits: Tensor, is_class: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -28,55 +23,51 @@ def focal_loss(logits: Tensor, is_class: Tensor, *, alpha: float = 0.25, gamma: 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionCriterion:
-    """Match predictions to targets one-to-one and compute the weighted loss terms.
+    """Match predictions to targets and compute the weighted loss terms.
 
     Args:
-        matcher: Gives the matched pairs.
+        matcher: Says which target each prediction has.
+        image_size: Height and width of the images in pixels, the unit of L1 distances.
         class_weight: Weight of the focal loss.
-        l1_weight: Weight of the L1 distance between matched corners, in units of the image size.
-        giou_weight: Weight of 1 - GIoU of the matched boxes.
+        l1_weight: Weight of the L1 distance between corners.
+        giou_weight: Weight of 1 - GIoU.
     """
 
-    matcher: HungarianMatcher
+    matcher: Matcher
+    image_size: float
     class_weight: float = 2.0
     l1_weight: float = 5.0
     giou_weight: float = 2.0
 
-    def __call__(self, predictions: Predictions, targets: dict[str, RaggedBatch]) -> dict[str, Tensor]:
+    def __call__(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
         """Match, and return the loss terms; see `loss`."""
         return self.loss(predictions, targets, self.matcher(predictions, targets))
 
-    def loss(self, predictions: Predictions, targets: dict[str, RaggedBatch], pairs: Pairs) -> dict[str, Tensor]:
-        """Return the loss terms for given pairs.
+    def loss(self, predictions: Predictions, targets: Targets, assignment: Assignment) -> dict[str, Tensor]:
+        """Return the loss terms for a given assignment.
 
         Args:
             predictions: Logits (B, P, C) and boxes (B, P, 4), xyxy in pixels.
-            targets: Ragged ``"boxes"`` (B, G, 4), xyxy in pixels, and ``"labels"`` (B, G), int64.
-            pairs: ``(matched_gt_indices, matched_pred_indices)``.
+            targets: Boxes, xyxy in pixels, and labels.
+            assignment: Which target each prediction has.
 
         Returns:
             Scalars ``"class"``, ``"l1"`` and ``"giou"``: sums over the batch, weighted, and divided by the number of
-            targets in the batch (at least 1).
+            predictions with a target in the batch (at least 1).
         """
-        num_targets = targets["labels"].sample_sizes.sum().clamp(min=1)
-        l1, overlap = self._box_losses(predictions.boxes, targets["boxes"], pairs)
+        logits, boxes = predictions.logits, predictions.boxes
+        assert logits is not None and boxes is not None
+        positive = assignment.is_positive
+        count = positive.sum().clamp(min=1)
+        label = assignment.gather(targets.labels)
+        is_class = F.one_hot(label, logits.shape[-1]) * positive.unsqueeze(-1)
+        focal = focal_loss(logits, is_class.to(logits.dtype)).sum(dim=-1)
+        # Cells without a target are compared with themselves, which costs nothing.
+        gt = torch.where(positive.unsqueeze(-1), assignment.gather(targets.boxes), boxes.detach())
+        l1 = (boxes - gt).abs().sum(dim=-1) / self.image_size
+        separation = 1 - giou(boxes, gt)
         return {
-            "class": self.class_weight * self._class_loss(predictions.logits, targets["labels"], pairs) / num_targets,
-            "l1": self.l1_weight * l1 / num_targets,
-            "giou": self.giou_weight * overlap / num_targets,
+            "class": self.class_weight * (focal * ~assignment.is_ignored).sum() / count,
+            "l1": self.l1_weight * (l1 * positive).sum() / count,
+            "giou": self.giou_weight * (separation * positive).sum() / count,
         }
-
-    def _class_loss(self, logits: Tensor, labels: RaggedBatch, pairs: Pairs) -> Tensor:
-        gt_indices, pred_indices = pairs
-        matched = ragged.batched_indexing_access(labels, gt_indices, filler_value=0)
-        one_hot = matched.apply(lambda label: F.one_hot(label, logits.shape[-1]).to(logits.dtype))
-        is_class = ragged.batched_indexing_write(one_hot, pred_indices, torch.zeros_like(logits))
-        return focal_loss(logits, is_class).sum()
-
-    def _box_losses(self, boxes: Tensor, gt_boxes: RaggedBatch, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        gt_indices, pred_indices = pairs
-        gt = ragged.batched_indexing_access(gt_boxes, gt_indices)
-        pred = ragged.batched_indexing_access(boxes, pred_indices)
-        distance = abs(pred - gt).apply(lambda corners: corners.sum(dim=-1)) / self.matcher.image_size
-        separation = gt.create_with_sample_sizes_like_self(1 - giou(pred.tensor, gt.tensor))
-        return ragged.sum_over_targets(distance).sum(), ragged.sum_over_targets(separation).sum()

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import ragged
+from matchers import Targets
+from ragged import RaggedBatch
 
 IMAGE_SIZE = 96
 """Height and width of a scene, in pixels."""
@@ -147,3 +149,8 @@ def make_loader(
         num_workers=workers,
         collate_fn=partial(ragged.collate, stack=(0,)),
     )
+
+
+def to_targets(batch: dict[str, RaggedBatch]) -> Targets:
+    """What the loader gives as targets, as matchers take it: xyxy boxes in pixels of a square canvas."""
+    return Targets(batch["boxes"], batch["labels"], canvas_size=torch.tensor([IMAGE_SIZE, IMAGE_SIZE]))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from example.data import NUM_CLASSES, Scene
-from example.model import Predictions
+from matchers import Predictions, iou, pairwise
 
 Objects = dict[str, Tensor]
 
@@ -22,21 +22,40 @@ _MAX_DETECTIONS = 100
 
 
 def to_detections(predictions: Predictions, max_detections: int = _MAX_DETECTIONS) -> list[Objects]:
-    """Keep the best-scored pairs of cell and class in every image, best first; no suppression of near-duplicates.
+    """Keep the best-scored pairs of cell and class in every image, best first, without near-duplicates.
 
     Args:
         predictions: Logits (B, P, C) and boxes (B, P, 4), xyxy in pixels.
-        max_detections: How many to keep per image.
+        max_detections: How many to look at per image.
 
     Returns:
         For each image ``{"boxes": (D, 4), "scores": (D,), "labels": (D,)}`` on the CPU.
     """
+    assert predictions.logits is not None and predictions.boxes is not None
     num_classes = predictions.logits.shape[-1]
     flat = predictions.logits.sigmoid().flatten(1)
     scores, chosen = flat.topk(min(max_detections, flat.shape[1]), dim=1)
-    cells = (chosen // num_classes).unsqueeze(-1).expand(-1, -1, 4)
-    columns = predictions.boxes.gather(1, cells).cpu(), scores.cpu(), (chosen % num_classes).cpu()
-    return [{"boxes": b, "scores": s, "labels": c} for b, s, c in zip(*columns, strict=True)]
+    boxes = predictions.boxes.gather(1, (chosen // num_classes).unsqueeze(-1).expand(-1, -1, 4))
+    labels = chosen % num_classes
+    keep = ~is_duplicate(boxes, labels)
+    columns = boxes.cpu(), scores.cpu(), labels.cpu(), keep.cpu()
+    return [{"boxes": b[k], "scores": s[k], "labels": c[k]} for b, s, c, k in zip(*columns, strict=True)]
+
+
+def is_duplicate(boxes: Tensor, labels: Tensor, threshold: float = 0.6) -> Tensor:
+    """Tell which detections overlap a better one of their class, at once (Bolya et al., YOLACT, 2019).
+
+    Args:
+        boxes: (B, D, 4), xyxy, best first.
+        labels: (B, D).
+        threshold: From this IoU on, the worse detection is a duplicate.
+
+    Returns:
+        (B, D), bool. A detection may be a duplicate of a duplicate.
+    """
+    same_class = labels.unsqueeze(2) == labels.unsqueeze(1)
+    overlaps = (pairwise(iou, boxes, boxes) >= threshold) & same_class
+    return overlaps.triu(diagonal=1).any(dim=1)
 
 
 @torch.no_grad()

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from matchers import Predictions, grid_points
 
 STRIDE = 8
 """Side of a grid cell, in pixels."""
 
 _TYPICAL_SIDE = 20.0
 _PRIOR_PROBABILITY = 0.01
-
-
-class Predictions(NamedTuple):
-    """What the detector says about a batch: one prediction per grid cell, row by row."""
-
-    logits: Tensor
-    """Class logits, shape (B, P, C); each class has its own sigmoid, there is no background class."""
-    boxes: Tensor
-    """Boxes, shape (B, P, 4), xyxy in pixels."""
 
 
 class Residual(nn.Module):
@@ -71,14 +63,19 @@ class GridDetector(nn.Module):
         nn.init.constant_(self.class_head.get_parameter("1.bias"), -math.log(1 / _PRIOR_PROBABILITY - 1))
 
     def forward(self, images: Tensor) -> Predictions:
-        """Detect in images (B, 1, H, W), with H and W multiples of `STRIDE`; P = H * W / `STRIDE` ** 2."""
+        """Detect in images (B, 1, H, W), with H and W multiples of `STRIDE`; P = H * W / `STRIDE` ** 2.
+
+        Predictions are in the order of ``grid_points``; each class has its own sigmoid, there is no background class.
+        Boxes are xyxy in pixels.
+        """
         if images.dim() != 4 or images.shape[1] != 1 or images.shape[2] % STRIDE or images.shape[3] % STRIDE:
             raise ValueError(
                 f"expected images of shape (B, 1, H, W), H and W multiples of {STRIDE}, got {tuple(images.shape)}"
             )
         features = self.backbone(images)
         logits = self.class_head(features).flatten(2).transpose(1, 2)
-        return Predictions(logits.contiguous(), decode_boxes(self.box_head(features)))
+        boxes = decode_boxes(self.box_head(features))
+        return Predictions(logits.contiguous(), boxes, box_format="xyxy", normalized=False)
 
 
 def decode_boxes(raw: Tensor) -> Tensor:
@@ -88,9 +85,8 @@ def decode_boxes(raw: Tensor) -> Tensor:
     logarithms of width and height relative to a typical side.
     """
     rows, columns = raw.shape[-2:]
-    y = (torch.arange(rows, device=raw.device, dtype=raw.dtype) + 0.5) * STRIDE
-    x = (torch.arange(columns, device=raw.device, dtype=raw.dtype) + 0.5) * STRIDE
-    middle = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+    image_size = (rows * STRIDE, columns * STRIDE)
+    middle = grid_points(image_size, [STRIDE], device=raw.device, dtype=raw.dtype)[:, :2]
     shift, log_size = raw.flatten(2).transpose(1, 2).chunk(2, dim=-1)
     centre = middle + STRIDE * shift
     # The bound keeps an untrained detector from boxes of infinite size.

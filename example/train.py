@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from example.criterion import DetectionCriterion
-from example.data import Scene
+from example.data import Scene, to_targets
 
 
 def train(
@@ -46,8 +46,7 @@ def train(
         for _ in range(epochs):
             total: Tensor | float = 0.0
             for count, (images, targets) in enumerate(loader, start=1):
-                on_device = {name: target.to(device) for name, target in targets.items()}
-                terms = criterion(model(images.to(device)), on_device)
+                terms = criterion(model(images.to(device)), to_targets(targets).to(device))
                 values = torch.stack(list(terms.values()))
                 optimizer.zero_grad()
                 values.sum().backward()

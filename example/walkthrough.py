@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ragged
-from example.boxes import iou
-from example.matching import assign
+from matchers import Assignment, batched_linear_sum_assignment, gather_labels, iou, iou_cost
 from ragged import RaggedBatch
 
 
@@ -39,14 +38,12 @@ def match(
         probabilities: Predicted class probabilities (B, P, C).
 
     Returns:
-        ``(matched_gt_indices, matched_pred_indices)``, see `example.matching.assign`.
+        ``(matched_gt_indices, matched_pred_indices)``, each ragged, (B, M), int64: entry k of one belongs to entry k of
+        the other.
     """
-    targets = boxes_gt.with_padded_set_to(0.0).tensor.unsqueeze(2)
-    labels = labels_gt.with_padded_set_to(0).tensor.unsqueeze(-1).expand(-1, -1, boxes.shape[1])
-    probability_of_label = probabilities.transpose(1, 2).gather(1, labels)
-    costs = (1 - iou(targets, boxes.unsqueeze(1))) + (1 - probability_of_label)
-    # Ragged along the targets like the ground truth itself, so `split` will hand SciPy matrices without filler.
-    return assign(boxes_gt.create_with_sample_sizes_like_self(costs, non_uniform_dim=1))
+    costs = iou_cost(boxes_gt, boxes) + (1 - gather_labels(probabilities, labels_gt))
+    target_index = batched_linear_sum_assignment(costs, boxes_gt.sample_sizes)
+    return Assignment.from_index(target_index, num_targets=boxes_gt.sample_sizes).pairs()
 
 
 def classification_loss(labels: RaggedBatch, probabilities: RaggedBatch, weights: RaggedBatch) -> Tensor:

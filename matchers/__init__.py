@@ -20,12 +20,14 @@ from matchers.boxes import (
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
+from matchers.closest import ClosestPrediction, ClosestTarget
 from matchers.costs import (
     alignment,
     alignment_metric,
     binary_class_cost,
     focal_class_cost,
     focal_cost,
+    gather_labels,
     giou_cost,
     iou_cost,
     l1_cost,
@@ -34,12 +36,15 @@ from matchers.costs import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.denoising import denoising_assignment, denoising_indices, union_of_matches
 from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.hungarian import Hungarian
 from matchers.linear_assignment import batched_linear_sum_assignment
 from matchers.max_iou import MaxIoU
 from matchers.pair_costs import detr_costs, module_costs
+from matchers.plot import plot_cost, plot_match
 from matchers.predictions import Predictions
+from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
 from matchers.problem import Pairs, Problem
 from matchers.simota import SimOTA
 from matchers.target_layouts import (
@@ -58,6 +63,8 @@ __all__ = [
     "BACKGROUND",
     "IGNORED",
     "Assignment",
+    "ClosestPrediction",
+    "ClosestTarget",
     "DynamicSoftLabel",
     "Hungarian",
     "MaxIoU",
@@ -70,6 +77,7 @@ __all__ = [
     "TaskAligned",
     "alignment",
     "alignment_metric",
+    "anchors",
     "area",
     "batched_linear_sum_assignment",
     "binary_class_cost",
@@ -77,30 +85,40 @@ __all__ = [
     "convert",
     "cxcywh_to_xywh",
     "cxcywh_to_xyxy",
+    "denoising_assignment",
+    "denoising_indices",
     "denormalize",
     "detr_costs",
     "diou",
+    "feature_sizes",
     "focal_class_cost",
     "focal_cost",
+    "gather_labels",
     "giou",
     "giou_cost",
+    "grid_points",
     "iof",
     "iou",
     "iou_cost",
     "l1_cost",
+    "level_sizes",
     "module_costs",
     "normalize",
     "pairwise",
+    "plot_cost",
+    "plot_match",
     "points_in_boxes",
     "points_near_centers",
     "read_targets",
     "softlabel_class_cost",
     "softmax_class_cost",
+    "ssd_default_boxes",
     "targets_from_dicts",
     "targets_from_flat",
     "targets_from_lists",
     "targets_from_padded",
     "targets_from_padded_tensor",
+    "union_of_matches",
     "xywh_to_cxcywh",
     "xywh_to_xyxy",
     "xyxy_to_cxcywh",

@@ -74,7 +74,7 @@ class ATSS:
             index = self._nearest(pairs, sizes)
             boxes = _priors_at(pairs, index)
             overlap = iou(boxes, pairs.gt)
-            x, y = (boxes[0] + boxes[2]) / 2, (boxes[1] + boxes[3]) / 2
+            x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
             positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
             best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
@@ -84,8 +84,8 @@ class ATSS:
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
         """The candidates of each target, (R, K)."""
         prior, gt = pairs.priors, pairs.gt
-        across = (prior[0] + prior[2]) / 2 - (gt[0] + gt[2]) / 2
-        down = (prior[1] + prior[3]) / 2 - (gt[1] + gt[3]) / 2
+        across = (prior.x1 + prior.x2) / 2 - (gt.x1 + gt.x2) / 2
+        down = (prior.y1 + prior.y2) / 2 - (gt.y1 + gt.y2) / 2
         distance = across.square_().add_(down.square_())
         found, first = [], 0
         for level in distance.split(list(sizes), -1):
@@ -103,14 +103,13 @@ def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> l
 
 
 def _priors_at(pairs: Pairs, index: Tensor) -> Coordinates:
-    x1, y1, x2, y2 = pairs.problem.prior_boxes()
-    if x1.shape[0] == 1:
-        return x1[0][index], y1[0][index], x2[0][index], y2[0][index]
-    sample = pairs.sample.unsqueeze(-1)
-    return x1[sample, index], y1[sample, index], x2[sample, index], y2[sample, index]
+    boxes = pairs.problem.prior_boxes
+    sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
+    return Coordinates(*boxes[:, sample, index].unbind())
 
 
 def _threshold(overlap: Tensor) -> Tensor:
-    mean = overlap.mean(-1, keepdim=True)
-    # One candidate deviates from nothing; its standard deviation would be 0 / 0.
-    return mean + overlap.std(-1, keepdim=True) if overlap.shape[-1] > 1 else mean
+    """Mean plus standard deviation of each row; a single candidate deviates from nothing."""
+    count = max(overlap.shape[-1], 1)
+    mean = overlap.sum(-1, keepdim=True) / count
+    return mean + ((overlap - mean).square().sum(-1, keepdim=True) / max(count - 1, 1)).sqrt()

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Coordinates = tuple[Tensor, Tensor, Tensor, Tensor]
-"""x1, y1, x2 and y2 of boxes, each in a tensor of its own."""
+
+class Coordinates(NamedTuple):
+    """Corners and areas of boxes, each in a tensor of its own: what is read again and again when pairs are compared."""
+
+    x1: Tensor
+    y1: Tensor
+    x2: Tensor
+    y2: Tensor
+    area: Tensor
+
 
 FORMATS = ("xyxy", "cxcywh", "xywh")
 """Corners; centre and size; upper left corner and size."""
@@ -107,8 +116,7 @@ def area(boxes: Tensor | Coordinates) -> Tensor:
     >>> area(torch.tensor([[0.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 9.0]]))
     tensor([6., 0.])
     """
-    x1, y1, x2, y2 = coordinates(boxes)
-    return _area(x1, y1, x2, y2)
+    return coordinates(boxes).area
 
 
 def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
@@ -128,7 +136,7 @@ def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     tensor(0.5000)
     """
     a, b = coordinates(first), coordinates(second)
-    return _ratio(_intersection(a, b), _area(*a))
+    return _ratio(_intersection(a, b), a.area)
 
 
 def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
@@ -141,10 +149,11 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """
     a, b = coordinates(first), coordinates(second)
     # Along an axis, the lengths of the hull and of the (signed) intersection add up to those of both boxes.
-    width, height = _shared(a[0], a[2], b[0], b[2]), _shared(a[1], a[3], b[1], b[3])
-    hull = ((a[2] - a[0]) + (b[2] - b[0]) - width).clamp(min=0) * ((a[3] - a[1]) + (b[3] - b[1]) - height).clamp(min=0)
+    width, height = _shared(a.x1, a.x2, b.x1, b.x2), _shared(a.y1, a.y2, b.y1, b.y2)
+    hull_width = ((a.x2 - a.x1) + (b.x2 - b.x1) - width).clamp(min=0)
+    hull = hull_width * ((a.y2 - a.y1) + (b.y2 - b.y1) - height).clamp(min=0)
     intersection = width.clamp(min=0) * height.clamp(min=0)
-    union = _area(*a) + _area(*b) - intersection
+    union = a.area + b.area - intersection
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -208,27 +217,22 @@ def check_boxes(boxes: Tensor, name: str) -> None:
 
 
 def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
-    """x1, y1, x2 and y2 ``(…)`` of xyxy boxes ``(…, 4)``, contiguous, bounded and in float32 at least.
+    """Corners and areas ``(…)`` of xyxy boxes ``(…, 4)``, contiguous, bounded and in float32 at least.
 
     Every measure of this module takes either form; this one spares it the conversion.
 
-    >>> coordinates(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))[2]
-    tensor([2.])
+    >>> coordinates(torch.tensor([[0.0, 1.0, 2.0, 3.0]])).area
+    tensor([4.])
     """
-    if isinstance(boxes, tuple):
+    if isinstance(boxes, Coordinates):
         return boxes
     check_boxes(boxes, "boxes")
     if boxes.dtype in (torch.float16, torch.bfloat16):
         boxes = boxes.float()
     # Bounded, so that products of two lengths, and squares of them, are finite.
     bound = torch.finfo(boxes.dtype).max ** 0.25
-    # One contiguous tensor per coordinate: arithmetic over pairs reads them again and again.
     x1, y1, x2, y2 = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous().unbind()
-    return x1, y1, x2, y2
-
-
-def _area(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
-    return (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
+    return Coordinates(x1, y1, x2, y2, (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0))
 
 
 def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
@@ -237,24 +241,24 @@ def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) ->
 
 
 def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
-    return _shared(a[0], a[2], b[0], b[2]).clamp(min=0) * _shared(a[1], a[3], b[1], b[3]).clamp(min=0)
+    return _shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)
 
 
 def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
     intersection = _intersection(a, b)
-    return intersection, _area(*a) + _area(*b) - intersection
+    return intersection, a.area + b.area - intersection
 
 
 def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
-    width, height = (torch.maximum(a[i + 2], b[i + 2]) - torch.minimum(a[i], b[i]) for i in (0, 1))
-    dx, dy = a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]
+    width = torch.maximum(a.x2, b.x2) - torch.minimum(a.x1, b.x1)
+    height = torch.maximum(a.y2, b.y2) - torch.minimum(a.y1, b.y1)
+    dx, dy = a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2
     # Only inverted boxes have centres farther apart than their hull is wide.
     return _ratio((dx**2 + dy**2) / 4, width**2 + height**2).clamp(max=1)
 
 
 def _aspect_angle(a: Coordinates) -> Tensor:
-    width, height = (a[2] - a[0]).clamp(min=0), (a[3] - a[1]).clamp(min=0)
-    return torch.atan2(width, height.clamp(min=1e-7))
+    return torch.atan2((a.x2 - a.x1).clamp(min=0), (a.y2 - a.y1).clamp(min=1e-7))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -209,21 +209,20 @@ def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) 
 
 def inside(x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
-    x1, y1, x2, y2 = boxes
-    depth = torch.minimum(torch.minimum(x - x1, x2 - x), torch.minimum(y - y1, y2 - y))
-    return depth > margin
+    across, down = torch.minimum(x - boxes.x1, boxes.x2 - x), torch.minimum(y - boxes.y1, boxes.y2 - y)
+    return torch.minimum(across, down) > margin
 
 
 def near_center(x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
-    x1, y1, x2, y2 = boxes
-    return torch.maximum((x - (x1 + x2) / 2).abs_(), (y - (y1 + y2) / 2).abs_()) < radius
+    across, down = x - (boxes.x1 + boxes.x2) / 2, y - (boxes.y1 + boxes.y2) / 2
+    return torch.maximum(across.abs_(), down.abs_()) < radius
 
 
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
     """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
-    left, right = first[0] - second[0], first[2] - second[2]
-    top, bottom = first[1] - second[1], first[3] - second[3]
+    left, right = first.x1 - second.x1, first.x2 - second.x2
+    top, bottom = first.y1 - second.y1, first.y2 - second.y2
     # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
     centre = (left + right).abs_() + (top + bottom).abs_()
     return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())

@@ -84,7 +84,7 @@ class DynamicSoftLabel:
         cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
         cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight)
         x, y, stride, _ = points.unbind(-1)
-        x1, y1, x2, y2 = pairs.gt
-        distance = torch.hypot(x - (x1 + x2) / 2, y - (y1 + y2) / 2).div_(stride).sub_(self.soft_center_radius)
+        gt = pairs.gt
+        distance = torch.hypot(x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2).div_(stride).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
         return cost.add_(torch.pow(10.0, distance.clamp_(max=_FARTHEST))).clamp_(min=0)

@@ -111,4 +111,5 @@ class MaxIoU:
 def _overlap(pairs: Pairs) -> Tensor:
     """IoU (R, P) with the priors, or with predicted boxes if there are none; 0 for a box that is not finite."""
     boxes = pairs.predicted if pairs.problem.priors is None else pairs.priors
-    return iou(boxes, pairs.gt).nan_to_num_(0.0)
+    overlap = iou(boxes, pairs.gt)
+    return overlap if pairs.problem.priors is not None else overlap.nan_to_num_(0)

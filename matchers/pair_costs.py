@@ -143,8 +143,8 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
 def _box_cost(module: nn.Module, pairs: Pairs, is_anchor_based: bool) -> Tensor:
     boxes = pairs.priors if is_anchor_based else pairs.predicted
     shape = (len(pairs), pairs.problem.num_predictions)
-    mine = torch.stack([part.expand(shape) for part in boxes], -1).reshape(-1, 4)
-    theirs = torch.stack([part.expand(shape) for part in pairs.gt], -1).reshape(-1, 4)
+    mine = torch.stack([part.expand(shape) for part in boxes[:4]], -1).reshape(-1, 4)
+    theirs = torch.stack([part.expand(shape) for part in pairs.gt[:4]], -1).reshape(-1, 4)
     return _per_pair(module(mine, theirs), *shape)
 
 

@@ -21,7 +21,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, check_boxes, convert, coordinates
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_same_device, values_are_readable
+from ragged.checks import check_same_device, check_values, values_are_readable
 
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -153,7 +153,7 @@ class Problem:
 
     @cached_property
     def predicted(self) -> Tensor:
-        """Coordinates of the predicted boxes, (4, N, P)."""
+        """Coordinates of the predicted boxes, stacked, (5, N, P)."""
         return torch.stack(coordinates(self.need_boxes("this matcher")))
 
     @cached_property
@@ -162,11 +162,11 @@ class Problem:
         logits = self.need_logits("this matcher")
         return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
 
-    def prior_boxes(self) -> Coordinates:
-        """Coordinates of the priors as xyxy boxes, (1, P) or (N, P) each."""
-        assert self.priors is not None
-        x1, y1, x2, y2 = coordinates(self.priors if self.priors.dim() == 3 else self.priors.unsqueeze(0))
-        return x1, y1, x2, y2
+    @cached_property
+    def prior_boxes(self) -> Tensor:
+        """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
+        priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
+        return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
 
     def pairs(self, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
         """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
@@ -184,7 +184,7 @@ class Problem:
         width = max(self.max_num_targets, 1)
         return Pairs(
             problem=self,
-            boxes=self.gt_boxes.reshape(-1, 4)[slots],
+            corners=torch.stack(coordinates(self.gt_boxes.reshape(-1, 1, 4)[slots])),
             labels=self.labels.reshape(-1)[slots],
             sample=slots // width,
             target=slots % width,
@@ -232,7 +232,7 @@ class Pairs:
 
     Args:
         problem: Where the targets are from.
-        boxes: (R, 4), xyxy.
+        corners: Coordinates of the targets, stacked, (5, R, 1).
         labels: (R,).
         sample: (R,), the image of each target; ascending.
         target: (R,), its index in the image.
@@ -241,7 +241,7 @@ class Pairs:
     """
 
     problem: Problem
-    boxes: Tensor
+    corners: Tensor
     labels: Tensor
     sample: Tensor
     target: Tensor
@@ -249,27 +249,23 @@ class Pairs:
     packed: bool
 
     def __len__(self) -> int:
-        return self.boxes.shape[0]
+        return self.labels.shape[0]
 
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        x1, y1, x2, y2 = coordinates(self.boxes.unsqueeze(1))
-        return x1, y1, x2, y2
+        return Coordinates(*self.corners.unbind())
 
     @property
     def predicted(self) -> Coordinates:
         """Coordinates of the predicted boxes, (R, P) each."""
-        x1, y1, x2, y2 = self.problem.predicted.index_select(1, self.sample).unbind()
-        return x1, y1, x2, y2
+        return Coordinates(*self.problem.predicted.index_select(1, self.sample).unbind())
 
     @property
     def priors(self) -> Coordinates:
         """Coordinates of the priors, (1, P) or (R, P) each."""
-        x1, y1, x2, y2 = self.problem.prior_boxes()
-        if x1.shape[0] == 1:
-            return x1, y1, x2, y2
-        return x1[self.sample], y1[self.sample], x2[self.sample], y2[self.sample]
+        boxes = self.problem.prior_boxes
+        return Coordinates(*(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample)).unbind())
 
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least."""
@@ -299,16 +295,16 @@ class Pairs:
 
     def blocks(self) -> Iterator[Pairs]:
         """The rows in blocks that are computed one after the other."""
-        limit = _BLOCK_BYTES_ON_DEVICE if self.boxes.device.type != "cpu" else _BLOCK_BYTES
+        limit = _BLOCK_BYTES_ON_DEVICE if self.labels.device.type != "cpu" else _BLOCK_BYTES
         size = max(1, limit // (4 * max(self.problem.num_predictions, 1)))
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return
         # Blocks of nearly equal size, not a small one at the end.
         size = math.ceil(len(self) / math.ceil(len(self) / size))
-        columns = (self.boxes, self.labels, self.sample, self.target, self.valid)
-        for boxes, labels, sample, target, valid in zip(*(column.split(size) for column in columns), strict=True):
-            yield replace(self, boxes=boxes, labels=labels, sample=sample, target=target, valid=valid)
+        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid)]
+        for corners, labels, sample, target, valid in zip(self.corners.split(size, 1), *columns, strict=True):
+            yield Pairs(self.problem, corners, labels, sample, target, valid, self.packed)
 
 
 def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
@@ -353,6 +349,11 @@ def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | 
         return None
     check_boxes(priors, "priors")
     check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
+    check_values(
+        priors.isfinite().all(-1),
+        lambda at: f"priors must be finite, got {priors[at].tolist()} at {at}",
+        summary="priors must be finite",
+    )
     count = predictions.num_predictions
     if priors.shape[:-1] == (count,):
         return priors.detach()

@@ -49,6 +49,8 @@ def test_no_import_goes_against_the_layers(path: Path) -> None:
     allowed = OUTSIDE[layer] | set(LAYERS[: LAYERS.index(layer) + 1])
     if path.stem == "testing":
         allowed |= {"hypothesis"}
+    if path.stem.startswith("plot"):
+        allowed |= {"matplotlib"}
     assert imported_packages(path) <= allowed
 
 

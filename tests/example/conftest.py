@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import ragged
-from example.model import Predictions
+from matchers import Predictions, Targets
 
-Case = tuple[Predictions, dict[str, ragged.RaggedBatch], list[dict[str, torch.Tensor]]]
+Case = tuple[Predictions, Targets, list[dict[str, torch.Tensor]]]
+CANVAS = torch.tensor([96.0, 96.0])
 
 
 def random_boxes(*shape: int, generator: torch.Generator) -> torch.Tensor:
@@ -35,15 +36,16 @@ def make_case() -> Callable[..., Case]:
             for size in sizes
         ]
         targets = {name: ragged.combine_data([sample[name] for sample in samples]) for name in ("boxes", "labels")}
-        return Predictions(logits, boxes), targets, samples
+        return Predictions(logits, boxes), Targets(**targets, canvas_size=CANVAS), samples
 
     return make
 
 
 @pytest.fixture
-def poison() -> Callable[[dict[str, ragged.RaggedBatch]], dict[str, ragged.RaggedBatch]]:
+def poison() -> Callable[[Targets], Targets]:
     """Return a function that fills the filler of targets with NaN boxes and with labels that do not exist."""
-    return lambda targets: {
-        "boxes": targets["boxes"].with_padded_set_to(float("nan")),
-        "labels": targets["labels"].with_padded_set_to(12345),
-    }
+    return lambda targets: Targets(
+        targets.boxes.with_padded_set_to(float("nan")),
+        targets.labels.with_padded_set_to(12345),
+        canvas_size=targets.canvas_size,
+    )

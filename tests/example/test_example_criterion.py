@@ -6,17 +6,16 @@ import pytest
 import torch
 
 import ragged
-from example.boxes import giou
 from example.criterion import DetectionCriterion
-from example.matching import HungarianMatcher
 from example.model import GridDetector
+from matchers import Hungarian, Targets, giou
 
-CRITERION = DetectionCriterion(matcher=HungarianMatcher(image_size=96.0))
+CRITERION = DetectionCriterion(matcher=Hungarian(), image_size=96.0)
 
 
 def reference_terms(predictions, samples, pairs) -> dict[str, torch.Tensor]:
     """Return the three terms, image by image and pair by pair."""
-    count = max(1, sum(len(sample["labels"]) for sample in samples))
+    count = max(1, sum(len(gt) for gt in pairs[0].split()))
     terms = dict.fromkeys(("class", "l1", "giou"), torch.zeros(()))
     for index, (sample, gt, pred) in enumerate(zip(samples, pairs[0].split(), pairs[1].split(), strict=True)):
         logits, boxes = predictions.logits[index], predictions.boxes[index]
@@ -33,13 +32,15 @@ def reference_terms(predictions, samples, pairs) -> dict[str, torch.Tensor]:
 
 
 def gradients(terms, predictions) -> tuple[torch.Tensor, ...]:
-    return torch.autograd.grad(torch.stack(list(terms.values())).sum(), list(predictions), retain_graph=True)
+    return torch.autograd.grad(
+        torch.stack(list(terms.values())).sum(), [predictions.logits, predictions.boxes], retain_graph=True
+    )
 
 
 @pytest.mark.parametrize("sizes", [(2, 0, 3), (1,), (4, 4), (12, 2, 0)])
 def test_terms_and_gradients_match_the_loop(make_case, sizes):
     predictions, targets, samples = make_case(sizes)
-    pairs = CRITERION.matcher(predictions, targets)
+    pairs = CRITERION.matcher(predictions, targets).pairs()
     found, expected = CRITERION(predictions, targets), reference_terms(predictions, samples, pairs)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -62,10 +63,11 @@ def test_without_targets_every_parameter_has_a_finite_gradient(padded_size, pois
     torch.manual_seed(0)
     model = GridDetector(num_classes=5, width=4)
     none = torch.zeros(2, dtype=torch.int64)
-    targets = {
-        "boxes": ragged.RaggedBatch(torch.zeros(2, padded_size, 4), sample_sizes=none),
-        "labels": ragged.RaggedBatch(torch.zeros(2, padded_size, dtype=torch.int64), sample_sizes=none),
-    }
+    targets = Targets(
+        ragged.RaggedBatch(torch.zeros(2, padded_size, 4), sample_sizes=none),
+        ragged.RaggedBatch(torch.zeros(2, padded_size, dtype=torch.int64), sample_sizes=none),
+        canvas_size=torch.tensor([32.0, 32.0]),
+    )
     terms = CRITERION(model(torch.randn(2, 1, 32, 32)), poison(targets))
     assert terms["l1"] == 0 and terms["giou"] == 0 and terms["class"] > 0
     torch.stack(list(terms.values())).sum().backward()
@@ -78,8 +80,9 @@ def test_model_has_one_prediction_per_cell_centred_on_its_cell():
     model = GridDetector(num_classes=5, width=4).eval()
     torch.nn.init.zeros_(model.box_head[-1].weight)
     torch.nn.init.zeros_(model.box_head[-1].bias)
-    logits, boxes = model(torch.randn(2, 1, 16, 24))
-    assert logits.shape == (2, 6, 5) and boxes.shape == (2, 6, 4)
+    predictions = model(torch.randn(2, 1, 16, 24))
+    boxes = predictions.boxes
+    assert predictions.logits.shape == (2, 6, 5) and boxes.shape == (2, 6, 4)
     centres = (boxes[0, :, :2] + boxes[0, :, 2:]) / 2
     assert centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from example.data import DigitScenes
-from example.evaluate import coco_map, to_detections
-from example.model import Predictions
+from example.evaluate import coco_map, is_duplicate, to_detections
 from example.picture import draw_scenes
+from matchers import Predictions
 
 
 @pytest.fixture
@@ -49,6 +49,11 @@ def test_missing_detections_and_missing_targets(targets):
     assert all(math.isnan(value) for value in coco_map([nothing], [nothing]).values())
     with pytest.raises(ValueError, match="as many images"):
         coco_map([nothing], targets)
+
+
+def test_worse_detections_of_the_same_object_are_duplicates():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [20, 0, 30, 10]]])
+    assert is_duplicate(boxes, torch.tensor([[1, 1, 2, 1]])).tolist() == [[False, True, False, False]]
 
 
 def test_to_detections_keeps_the_best_pairs_of_cell_and_class():

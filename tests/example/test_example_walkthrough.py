@@ -7,8 +7,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from example import walkthrough
-from example.boxes import iou
 from example.walkthrough import walkthrough_loss
+from matchers import iou
 
 
 def reference_sample_loss(boxes_gt, labels_gt, weights_gt, boxes, probabilities, existence) -> torch.Tensor:

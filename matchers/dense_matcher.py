@@ -1,0 +1,116 @@
+"""What the matchers have in common that look at all costs of an image at once, padded to one size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import Assignment, Plan
+from matchers.cost_matcher import CostMatcher
+from matchers.problem import AnyPredictions, Problem
+from ragged import RaggedBatch
+from ragged.sizes import prefix_mask
+
+
+class DenseMatcher(CostMatcher):
+    """A matcher of costs (N, G, P), with or without a background that competes with the targets.
+
+    Args:
+        background: Whether a prediction can go to the background. An image without targets is all background anyway.
+        background_cost: What a pair of the background and a prediction costs, in the unit of ``cost``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+
+    Raises:
+        TypeError, ValueError: As ``CostMatcher``; the background's cost is not finite.
+    """
+
+    def __init__(self, *args: Any, background: bool = True, background_cost: float = 10.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_number(background_cost, "background_cost", low=None)
+        self.background, self.background_cost = bool(background), float(background_cost)
+
+    @torch.no_grad()
+    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan | Assignment:
+        """Match a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C) and boxes (*batch, P, 4), in any form that ``Predictions.of`` reads.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes (P, 4) or (*batch, P, 4), with ``is_anchor_based``.
+        """
+        problem = self.problem(predictions, targets, priors)
+        return self.match_costs(problem, dense_costs(self, problem))
+
+    def match_costs(self, problem: Problem, cost: Tensor) -> Plan | Assignment:
+        """Match by costs that are known already.
+
+        Args:
+            problem: What ``problem`` made of the arguments of a call.
+            cost: (N, G, P), float32 or float64. Rows that ``problem.matchable`` is false for mean nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
+
+
+def dense_costs(matcher: CostMatcher, problem: Problem) -> Tensor:
+    """The total cost (N, G, P) of all pairs; rows that ``problem.matchable`` is false for mean nothing."""
+    pairs = problem.pairs()
+    shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
+    cost = matcher.total_cost(pairs).detach()
+    cost = cost if cost.dtype == torch.float64 else cost.float()
+    if len(pairs) < shape[0] * shape[1]:
+        slots = pairs.sample * shape[1] + pairs.target
+        cost = cost.new_zeros(shape[0] * shape[1], shape[2]).index_copy_(0, slots, cost)
+    return cost.reshape(shape)
+
+
+def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pairs (N, G, P) have a target to be matched and a finite cost, and how many (N,) have an unusable cost."""
+    valid = problem.matchable.unsqueeze(-1)
+    finite = cost.isfinite()
+    return finite & valid, (~finite & valid).sum((1, 2))
+
+
+def is_empty(problem: Problem) -> Tensor:
+    """(N, 1), true for images without a target to be matched."""
+    return ~problem.matchable.any(-1, keepdim=True)
+
+
+def make_plan(
+    matcher: CostMatcher,
+    problem: Problem,
+    weights: Tensor,
+    background: Tensor,
+    num_invalid: Tensor,
+    residual: Tensor | None = None,
+) -> Plan:
+    """Wrap weights (N, G, P) and the background (N, P).
+
+    A prediction in an ignored region is not asked to find nothing: it has no background.
+    """
+    region = matcher.ignored_region(problem)
+    if region is not None:
+        background = background.masked_fill(region, 0)
+    sizes = problem.unmerged(problem.num_targets)
+    mask = prefix_mask(sizes, problem.max_num_targets)
+    return Plan(
+        RaggedBatch._unchecked(problem.unmerged(weights.transpose(1, 2).contiguous()), mask, sizes, 1),
+        problem.unmerged(background),
+        problem.unmerged(num_invalid),
+        None if residual is None else problem.unmerged(residual),
+    )
+
+
+def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
+    """Raise unless ``value`` is a finite number above ``low``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not abs(value) < float("inf") or (low is not None and value <= low):
+        raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")
+
+
+def check_source(source: Any) -> None:
+    """Raise unless ``source`` is one of the two sides."""
+    if source not in ("target", "prediction"):
+        raise ValueError(f"source must be 'target' or 'prediction', got {source!r}")

@@ -1,0 +1,29 @@
+"""Denoising queries and the union of matches, one image and one query at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+def positive_queries(num_targets: int, slots: int, groups: int) -> list[int]:
+    """What models write down as ``dn_positive_idx`` of an image, group after group."""
+    return [group * 2 * slots + slot for group in range(groups) for slot in range(num_targets)]
+
+
+def from_positive_queries(positive: list[int], num_targets: int, groups: int, num_queries: int) -> list[int]:
+    """The target of each query; -1 for those without one."""
+    index = [-1] * num_queries
+    for group in range(groups):
+        for target in range(num_targets):
+            index[positive[num_targets * group + target]] = target
+    return index
+
+
+def union(layers: list[list[int]]) -> list[int]:
+    """The target of each query of one image: the pair that occurs most often, the lowest target on ties."""
+    votes = Counter((query, target) for layer in layers for query, target in enumerate(layer) if target >= 0)
+    chosen: dict[int, int] = {}
+    for (query, target), _ in sorted(votes.items(), key=lambda item: (-item[1], item[0][1])):
+        chosen.setdefault(query, target)
+    ignored = {query for layer in layers for query, target in enumerate(layer) if target == -2}
+    return [chosen.get(query, -2 if query in ignored else -1) for query in range(len(layers[0]))]
