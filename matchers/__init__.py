@@ -20,7 +20,7 @@ from matchers.boxes import (
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
-from matchers.closest import ClosestPrediction, ClosestTarget
+from matchers.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.costs import (
     alignment,
     alignment_metric,
@@ -43,10 +43,13 @@ from matchers.linear_assignment import batched_linear_sum_assignment
 from matchers.max_iou import MaxIoU
 from matchers.pair_costs import detr_costs, module_costs
 from matchers.plot import plot_cost, plot_match
+from matchers.pot import BalancedPOT, UnbalancedPOT
 from matchers.predictions import Predictions
 from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
 from matchers.problem import Pairs, Problem
 from matchers.simota import SimOTA
+from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
+from matchers.softmin import SoftMin
 from matchers.target_layouts import (
     read_targets,
     targets_from_dicts,
@@ -57,24 +60,32 @@ from matchers.target_layouts import (
 )
 from matchers.targets import Targets
 from matchers.task_aligned import TaskAligned
+from matchers.weighted import WeightedSum
 
 __all__ = [
     "ATSS",
     "BACKGROUND",
     "IGNORED",
     "Assignment",
+    "BalancedPOT",
+    "BalancedSinkhorn",
     "ClosestPrediction",
     "ClosestTarget",
     "DynamicSoftLabel",
     "Hungarian",
     "MaxIoU",
+    "Min",
     "Pairs",
     "Plan",
     "Predictions",
     "Problem",
     "SimOTA",
+    "SoftMin",
     "Targets",
     "TaskAligned",
+    "UnbalancedPOT",
+    "UnbalancedSinkhorn",
+    "WeightedSum",
     "alignment",
     "alignment_metric",
     "anchors",

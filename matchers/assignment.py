@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from matchers.selection import largest
-from ragged import RaggedBatch
+from ragged import RaggedBatch, batched_indexing_write
 from ragged.checks import check_same_device, check_values, sample_name
+from ragged.indexing import as_indices, check_range
 from ragged.registration import register_dataclass
-from ragged.sizes import prefix_mask
+from ragged.sizes import check_same_sizes, prefix_mask
 
 BACKGROUND = -1
 """Target index of a prediction that shall find nothing."""
@@ -83,14 +84,20 @@ class Assignment:
         )
         if max_num_targets is None:
             max_num_targets = int(num_targets.max()) if num_targets.numel() else 0
-        positive = (target_index >= 0).float()
+        check_values(
+            num_targets <= max_num_targets,
+            lambda at: (
+                f"max_num_targets is {max_num_targets}, but {sample_name(at)} has {int(num_targets[at])} targets"
+            ),
+            summary="Assignment: a sample has more than max_num_targets targets",
+        )
         if quality is None:
-            quality = positive
+            quality = torch.ones_like(target_index, dtype=torch.float32)
         elif quality.shape != target_index.shape:
             raise ValueError(f"quality must have shape {tuple(target_index.shape)}, got {tuple(quality.shape)}")
         return cls(
             target_index,
-            quality.float() * positive,
+            torch.where(target_index >= 0, quality, 0).float(),
             num_targets.to(torch.int64),
             torch.zeros_like(num_targets, dtype=torch.int64),
             max_num_targets,
@@ -107,11 +114,16 @@ class Assignment:
         num_targets: Tensor,
         max_num_targets: int | None = None,
     ) -> Assignment:
-        """The inverse of ``pairs``: entry k of the one index batch belongs to entry k of the other."""
-        shape = (*matched_pred_indices.batch_shape, num_predictions)
-        slot = torch.where(matched_pred_indices.mask, matched_pred_indices.tensor, num_predictions)
-        index = slot.new_full((*shape[:-1], num_predictions + 1), BACKGROUND)
-        index = index.scatter(-1, slot, matched_gt_indices.tensor)[..., :-1].contiguous()
+        """The inverse of ``pairs``: entry k of the one index batch belongs to entry k of the other.
+
+        Raises:
+            IndexError: An index is out of range.
+            ValueError: The index batches differ in size, or a prediction occurs twice in a sample.
+        """
+        none = torch.full((*num_targets.shape, num_predictions), BACKGROUND, device=num_targets.device)
+        gt_indices = as_indices(matched_gt_indices)
+        check_range(gt_indices, num_targets.unsqueeze(-1), what="matched_gt_indices")
+        index = batched_indexing_write(gt_indices, matched_pred_indices, none, check_duplicates=True)
         return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
 
     # --- what it says ----------------------------------------------------------------------------------------------
@@ -157,6 +169,7 @@ class Assignment:
         shape = self.target_index.shape
         if values.num_batch_dims < len(shape) - 1:
             values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
+        check_same_sizes(values, self._over_targets(self.num_targets, 0), what="values and targets of the assignment")
         rest = values.tensor.shape[len(shape) :]
         if values.max_sample_size == 0:
             return values.tensor.new_full((*shape, *rest), fill)

@@ -29,8 +29,10 @@ class Coordinates(NamedTuple):
 FORMATS = ("xyxy", "cxcywh", "xywh")
 """Corners; centre and size; upper left corner and size."""
 
-# An area, in whatever unit, below which a box or a union is a point or a line. A square of 1e-5 of an image is 1e-10.
-_NO_AREA = 1e-12
+# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
+_NO_AREA = 1e-16
+# A side below which the aspect ratio of a box means nothing.
+_NO_SIDE = 1e-7
 
 
 def convert(boxes: Tensor, source: str, to: str) -> Tensor:
@@ -148,12 +150,9 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     tensor(-0.3333)
     """
     a, b = coordinates(first), coordinates(second)
-    # Along an axis, the lengths of the hull and of the (signed) intersection add up to those of both boxes.
-    width, height = _shared(a.x1, a.x2, b.x1, b.x2), _shared(a.y1, a.y2, b.y1, b.y2)
-    hull_width = ((a.x2 - a.x1) + (b.x2 - b.x1) - width).clamp(min=0)
-    hull = hull_width * ((a.y2 - a.y1) + (b.y2 - b.y1) - height).clamp(min=0)
-    intersection = width.clamp(min=0) * height.clamp(min=0)
-    union = a.area + b.area - intersection
+    intersection, union = _overlap(a, b)
+    width, height = _hull(a, b)
+    hull = width.clamp(min=0) * height.clamp(min=0)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -249,22 +248,28 @@ def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
     return intersection, a.area + b.area - intersection
 
 
-def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
+def _hull(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    """Width and height of the smallest box around both."""
     width = torch.maximum(a.x2, b.x2) - torch.minimum(a.x1, b.x1)
-    height = torch.maximum(a.y2, b.y2) - torch.minimum(a.y1, b.y1)
+    return width, torch.maximum(a.y2, b.y2) - torch.minimum(a.y1, b.y1)
+
+
+def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
+    width, height = _hull(a, b)
     dx, dy = a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2
     # Only inverted boxes have centres farther apart than their hull is wide.
     return _ratio((dx**2 + dy**2) / 4, width**2 + height**2).clamp(max=1)
 
 
 def _aspect_angle(a: Coordinates) -> Tensor:
-    return torch.atan2((a.x2 - a.x1).clamp(min=0), (a.y2 - a.y1).clamp(min=1e-7))
+    # The angle of a box without sides is that of a square, and its gradient is bounded.
+    return torch.atan2((a.x2 - a.x1).clamp(min=_NO_SIDE), (a.y2 - a.y1).clamp(min=_NO_SIDE))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     if whole.requires_grad:
-        # Dividing by infinity gives zero with a zero gradient, where dividing by a small number gives a huge one.
-        return part / whole.masked_fill(whole <= _NO_AREA, math.inf)
+        # The value is the same; but a share of nothing has no gradient, where 1 / _NO_AREA would be a huge one.
+        part = torch.where(whole > _NO_AREA, part, part.detach())
     return part / whole.clamp(min=_NO_AREA)
 
 

@@ -30,6 +30,7 @@ _BLOCK_BYTES = 1 << 19
 # --- classes, from the logit of the target's class -----------------------------------------------------------------
 
 
+@torch.no_grad()
 def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """What calling a prediction by a target's class changes in the focal loss (Zhu et al., Deformable DETR, 2021).
 
@@ -45,6 +46,7 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     return alpha * (1 - p) ** gamma * (wrong - logits) - (1 - alpha) * p**gamma * wrong
 
 
+@torch.no_grad()
 def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0) -> Tensor:
     """Task alignment ``p^alpha IoU^beta`` with the sigmoid probability p (Feng et al., TOOD, 2021); larger is better.
 
@@ -54,6 +56,7 @@ def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: floa
     return _power(_wide(logits).sigmoid(), alpha) * _power(overlap, beta)
 
 
+@torch.no_grad()
 def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
     """Binary cross entropy with the IoU as soft label, scaled by its squared error (Lyu et al., RTMDet, 2022).
 
@@ -69,11 +72,13 @@ def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
     return others + (wrong - logits * overlap) * (overlap - p) ** 2 - wrong * p**2
 
 
+@torch.no_grad()
 def softlabel_background(logits: Tensor) -> Tensor:
     """``sum_c softplus(x_c) p_c²`` of logits ``(…, C)``: the part of ``softlabel_cost`` that no target changes."""
     return _sum_over_classes(lambda x: F.softplus(x).mul_(x.sigmoid().square_()), logits)
 
 
+@torch.no_grad()
 def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
     """Binary cross entropy of the scores of all classes with the target's class as label (Ge et al., YOLOX, 2021).
 
@@ -84,6 +89,7 @@ def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
     return others + log_score.exp().neg_().log1p_().clamp_(min=_LOWEST_LOG) - log_score.clamp(min=_LOWEST_LOG)
 
 
+@torch.no_grad()
 def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     """``-sum_c log(1 - s_c)`` with YOLOX's scores ``s_c``: ``(…, C)`` logits and ``(…)`` objectness give ``(…)``."""
 
@@ -96,6 +102,7 @@ def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tenso
     return -_sum_over_classes(log_of_rest, logits, *([] if objectness is None else [objectness]))
 
 
+@torch.no_grad()
 def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     """Logarithm of YOLOX's score ``sqrt(sigmoid(class) sigmoid(objectness))``; without objectness that is 1.
 
@@ -122,6 +129,7 @@ def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
 # --- whole batches -------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
     """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
 
@@ -131,11 +139,13 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
     return -gather_labels(_wide(logits).softmax(-1), labels)
 
 
+@torch.no_grad()
 def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """``focal_cost`` of every pair."""
     return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
 
 
+@torch.no_grad()
 def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
     """``binary_cost`` of every pair, as in SimOTA."""
     others = binary_background(logits, objectness).unsqueeze(-2)
@@ -143,11 +153,13 @@ def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor |
     return binary_cost(log_joint_score(gather_labels(logits, labels), own), others)
 
 
+@torch.no_grad()
 def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
     """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet."""
     return softlabel_cost(gather_labels(logits, labels), overlap, softlabel_background(logits).unsqueeze(-2))
 
 
+@torch.no_grad()
 def alignment_metric(
     logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
 ) -> Tensor:
@@ -155,6 +167,7 @@ def alignment_metric(
     return alignment(gather_labels(logits, labels), overlap, alpha=alpha, beta=beta)
 
 
+@torch.no_grad()
 def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     """Sum of the absolute differences of four coordinates, in the format and unit that both have.
 
@@ -169,11 +182,13 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     return cost
 
 
+@torch.no_grad()
 def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
     return 1 - pairwise(iou, _dense(gt_boxes), boxes)
 
 
+@torch.no_grad()
 def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
     return 1 - pairwise(giou, _dense(gt_boxes), boxes)
@@ -233,7 +248,6 @@ def _dense(values: TargetValues) -> Tensor:
 
 
 def _wide(values: Tensor) -> Tensor:
-    values = values.detach()
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
@@ -246,7 +260,7 @@ def _power(values: Tensor, exponent: float) -> Tensor:
 
 def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
     """``function(logits, *others).sum(-1)`` of logits (…, C) and others (…), in blocks that fit the cache."""
-    parts = [logits.reshape(-1, logits.shape[-1]), *(other.reshape(-1) for other in others)]
+    parts = [logits.flatten(0, -2), *(other.reshape(-1) for other in others)]
     size = max(1, _BLOCK_BYTES // (4 * max(logits.shape[-1], 1)))
     if torch.compiler.is_compiling() or logits.device.type != "cpu":
         size = max(1, parts[0].shape[0])

@@ -85,6 +85,7 @@ class DynamicSoftLabel:
         cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight)
         x, y, stride, _ = points.unbind(-1)
         gt = pairs.gt
-        distance = torch.hypot(x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2).div_(stride).sub_(self.soft_center_radius)
+        distance = torch.hypot(x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2).div_(stride)
+        distance.sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
         return cost.add_(torch.pow(10.0, distance.clamp_(max=_FARTHEST))).clamp_(min=0)

@@ -11,7 +11,7 @@ from matchers.assignment import BACKGROUND, Assignment
 from matchers.cost_matcher import CostMatcher, count_invalid
 from matchers.ignored import mark_ignored
 from matchers.linear_assignment import solve_rows
-from matchers.problem import AnyPredictions
+from matchers.problem import AnyPredictions, Pairs, Problem
 
 
 class Hungarian(CostMatcher):
@@ -46,17 +46,25 @@ class Hungarian(CostMatcher):
         """
         problem = self.problem(predictions, targets, priors)
         pairs = problem.pairs()
-        cost = self.total_cost(pairs)
-        num_invalid = count_invalid(cost, pairs)
+        return self._match(pairs, self.total_cost(pairs))
+
+    @torch.no_grad()
+    def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
+        """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
+        pairs = problem.pairs()
+        return self._match(pairs, cost[pairs.sample, pairs.target])
+
+    def _match(self, pairs: Pairs, cost: Tensor) -> Assignment:
+        problem, num_invalid = pairs.problem, count_invalid(cost, pairs)
         if self.background_cost is not None:
-            # What would not pay costs nothing: chosen or not, it changes no sum.
-            cost = (cost - self.background_cost).clamp(max=0).nan_to_num(0, 0, 0)
+            # What would not pay costs as much as the background: chosen or not, it changes no sum.
+            cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
         start, count = pairs.runs()
         row = solve_rows(cost, start, count, pairs.valid)
         target = _targets_of_rows(row, start, pairs.target)
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
-            target = target.masked_fill(chosen >= 0, BACKGROUND)
+            target = target.masked_fill(chosen >= self.background_cost, BACKGROUND)
         target = mark_ignored(target, self.ignored_region(problem))
         return problem.assignment(target, num_invalid=num_invalid, one_to_one=True)
 

@@ -14,8 +14,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from matchers.assignment import BACKGROUND
-from ragged.checks import check_is_tensor, check_same_device, check_values, sample_name
+from ragged.checks import INTEGER_DTYPES, check_is_tensor, check_same_device, check_values, sample_name
 from ragged.sizes import prefix_mask
+
+_LARGE = 1e100
 
 
 def batched_linear_sum_assignment(
@@ -51,6 +53,8 @@ def batched_linear_sum_assignment(
     if num_targets is None:
         num_targets = torch.full(batch_shape, width, device=cost.device)
     check_is_tensor(num_targets, "num_targets")
+    if num_targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
     if num_targets.shape != batch_shape:
         raise ValueError(f"num_targets must have shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
     check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
@@ -65,12 +69,11 @@ def batched_linear_sum_assignment(
             raise TypeError("forbidden must be a boolean tensor")
         if forbidden.shape != cost.shape:
             raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
-        forbidden = forbidden.reshape(-1, num_predictions)
+        forbidden = forbidden.flatten(0, -2)
     start = torch.arange(0, max(num_targets.numel(), 1) * width, max(width, 1), device=cost.device)
     start = start[: num_targets.numel()] if width else torch.zeros_like(num_targets).reshape(-1)
     valid = prefix_mask(num_targets, width).reshape(-1)
-    rows = cost.detach().reshape(-1, num_predictions)
-    matched = solve_rows(rows, start, torch.full_like(start, width), valid, forbidden)
+    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden)
     return matched.reshape(*batch_shape, num_predictions)
 
 
@@ -94,7 +97,9 @@ def solve_rows(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbid
     never = None if forbidden is None else forbidden.cpu().numpy()
     firsts, counts = start.tolist(), count.tolist()
     matched = np.full((len(firsts), cost.shape[1]), BACKGROUND, dtype=np.int64)
-    all_usable, all_finite = bool(usable.all()), bool(np.isfinite(numbers.sum()))
+    all_usable = bool(usable.all())
+    with np.errstate(all="ignore"):
+        all_finite = bool(np.isfinite(numbers.sum()))  # much faster than looking at each of them
     for sample, (first, size) in enumerate(zip(firsts, counts, strict=True)):
         rows = slice(first, first + size)
         problem, avoid = numbers[rows], None if never is None else never[rows]
@@ -129,10 +134,13 @@ def bounded(cost: np.ndarray, forbidden: np.ndarray | None = None) -> np.ndarray
         return cost
     values = cost[finite]
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    # Differences alone matter; from zero on, the sum of all pairs is below `avoided`.
-    cost = np.where(finite, cost - low, 0.0)
+    # Differences alone matter. Scaled, so that sums of them are finite; from zero on, that of all pairs is below the
+    # replacement.
+    scale = max(abs(low), abs(high)) if max(abs(low), abs(high)) > _LARGE else 1.0
+    low, high = low / scale, high / scale
+    cost = np.where(finite, np.where(finite, cost, 0.0) / scale - low, 0.0)
     pairs = min(cost.shape) + 1
-    avoided = max(high - low, 1.0) * pairs
+    avoided = (high - low or 1.0) * pairs
     cost[~finite] = avoided
     if forbidden is not None:
         cost[forbidden] = avoided * pairs

@@ -9,6 +9,7 @@ A term takes ``Pairs`` and gives costs ``(R, P)``. Weighted sums are ordinary ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,15 +48,15 @@ def detr_costs(
     if classes not in ("focal", "softmax"):
         raise ValueError(f"classes must be 'focal' or 'softmax', got {classes!r}")
 
-    def class_cost(pairs: Pairs) -> Tensor:
-        if classes == "softmax":
-            return pairs.log_probabilities_of_labels().exp_().mul_(-class_weight)
-        return focal_cost(pairs.logits_of_labels(), alpha=alpha, gamma=gamma).mul_(class_weight)
-
+    # Not closures: a matcher can be pickled and copied.
+    if classes == "softmax":
+        class_cost = partial(_softmax_cost, weight=class_weight)
+    else:
+        class_cost = partial(_focal_cost, weight=class_weight, alpha=alpha, gamma=gamma)
     return {
         "class": class_cost,
-        "l1": lambda pairs: center_size_l1(pairs.gt, pairs.predicted).mul_(l1_weight),
-        "giou": lambda pairs: giou(pairs.gt, pairs.predicted).sub_(1).mul_(-giou_weight),
+        "l1": partial(_l1_cost, weight=l1_weight),
+        "giou": partial(_giou_cost, weight=giou_weight),
     }
 
 
@@ -81,9 +82,9 @@ def module_costs(
             raise ValueError(f"the {name} cost module must have reduction='none', got {module.reduction!r}")
     terms: dict[str, PairCost] = {}
     if cls_match_module is not None:
-        terms["class"] = lambda pairs: _class_cost(cls_match_module, pairs)
+        terms["class"] = partial(_class_cost, cls_match_module)
     if loc_match_module is not None:
-        terms["box"] = lambda pairs: _box_cost(loc_match_module, pairs, is_anchor_based)
+        terms["box"] = partial(_box_cost, loc_match_module, is_anchor_based)
     if not terms:
         raise ValueError("a cost needs a class module or a box module, got neither")
     return terms
@@ -116,6 +117,22 @@ def _checked(name: str, cost: Any, pairs: Pairs) -> Tensor:
     return cost
 
 
+def _softmax_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return pairs.log_probabilities_of_labels().exp_().mul_(-weight)
+
+
+def _focal_cost(pairs: Pairs, *, weight: float, alpha: float, gamma: float) -> Tensor:
+    return focal_cost(pairs.logits_of_labels(), alpha=alpha, gamma=gamma).mul_(weight)
+
+
+def _l1_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return center_size_l1(pairs.gt, pairs.predicted).mul_(weight)
+
+
+def _giou_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return giou(pairs.gt, pairs.predicted).sub_(1).mul_(-weight)
+
+
 def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
     own = getattr(module, "pair_cost", None)
     if own is not None:
@@ -126,6 +143,7 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
             cost *= module.weight[pairs.labels].unsqueeze(-1)
         return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
     logits = pairs.problem.need_logits("the class cost module")
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     count, classes = logits.shape[1:]
 
     def block(labels: Tensor, sample: Tensor) -> Tensor:
@@ -140,7 +158,7 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
     )
 
 
-def _box_cost(module: nn.Module, pairs: Pairs, is_anchor_based: bool) -> Tensor:
+def _box_cost(module: nn.Module, is_anchor_based: bool, pairs: Pairs) -> Tensor:
     boxes = pairs.priors if is_anchor_based else pairs.predicted
     shape = (len(pairs), pairs.problem.num_predictions)
     mine = torch.stack([part.expand(shape) for part in boxes[:4]], -1).reshape(-1, 4)

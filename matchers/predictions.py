@@ -59,6 +59,9 @@ class Predictions:
     def _check_shapes(self) -> None:
         if self.objectness is not None and tuple(self.objectness.shape) == (*self._leading, 1):
             object.__setattr__(self, "objectness", self.objectness.squeeze(-1))
+        devices = {value.device for value in (self.logits, self.boxes, self.objectness) if value is not None}
+        if len(devices) > 1:
+            raise ValueError(f"predictions must be on one device, got {', '.join(sorted(map(str, devices)))}")
         shapes = {"logits (*batch, P, C)": self.logits, "boxes (*batch, P, 4)": self.boxes}
         leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
         if self.objectness is not None:
@@ -110,9 +113,15 @@ class Predictions:
             return cls(**fields)
         if isinstance(source, Sequence) and source and all(isinstance(item, Mapping) for item in source):
             keys = [key for key in KEYS if key in source[0]]
-            missing = [(i, key) for i, item in enumerate(source) for key in keys if key not in item]
-            if missing:
-                raise ValueError(f"the predictions of sample {missing[0][0]} have no {missing[0][1]!r}")
+            for index, item in enumerate(source):
+                for key in keys:
+                    if key not in item:
+                        raise ValueError(f"the predictions of sample {index} have no {key!r}")
+                    if item[key].shape != source[0][key].shape:
+                        raise ValueError(
+                            f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
+                            f"that of sample 0 {tuple(source[0][key].shape)}"
+                        )
             return cls.of({key: torch.stack([item[key] for item in source]) for key in keys})
         raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")
 

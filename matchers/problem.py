@@ -9,9 +9,8 @@ Rows are computed in blocks that fit the cache: the result does not depend on th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,6 +44,7 @@ class Problem:
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
         targets: As given.
+        computed: What was computed on the way, for all blocks of pairs.
     """
 
     predictions: Predictions
@@ -57,6 +57,7 @@ class Problem:
     num_targets: Tensor
     batch_shape: tuple[int, ...]
     targets: Targets
+    computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -98,7 +99,7 @@ class Problem:
             boxes=_merged_boxes(predictions, targets, normalized),
             priors=_merged_priors(priors, predictions),
             gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized)),
-            labels=merged(targets.labels.with_padded_set_to(0).tensor),
+            labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
             matchable=merged(targets.matchable),
             ignored=None if targets.ignore is None else merged(targets.mask & ~targets.matchable),
             num_targets=merged(targets.num_targets),
@@ -151,22 +152,36 @@ class Problem:
             raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
         return points
 
-    @cached_property
+    @property
     def predicted(self) -> Tensor:
         """Coordinates of the predicted boxes, stacked, (5, N, P)."""
-        return torch.stack(coordinates(self.need_boxes("this matcher")))
+        return self._once("predicted", lambda: torch.stack(coordinates(self.need_boxes("this matcher"))))
 
-    @cached_property
+    @property
     def log_normalizer(self) -> Tensor:
         """Logarithm of the softmax denominator of each prediction, (N, P)."""
-        logits = self.need_logits("this matcher")
-        return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
 
-    @cached_property
+        def make() -> Tensor:
+            logits = self.need_logits("this matcher")
+            return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
+
+        return self._once("log_normalizer", make)
+
+    @property
     def prior_boxes(self) -> Tensor:
         """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
-        priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
-        return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
+
+        def make() -> Tensor:
+            priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
+            return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
+
+        return self._once("prior_boxes", make)
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
+        if name not in self.computed:
+            self.computed[name] = make()
+        return self.computed[name]
 
     def pairs(self, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
         """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
@@ -341,7 +356,7 @@ def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool |
     boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
     # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
     boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
-    return boxes.reshape(-1, *boxes.shape[-2:])
+    return boxes.flatten(0, -3)
 
 
 def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | None:
@@ -360,4 +375,4 @@ def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | 
     shape = (*predictions.batch_shape, count)
     if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
         raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
-    return priors.detach().expand(*shape, 4).reshape(-1, count, 4)
+    return priors.detach().expand(*shape, 4).flatten(0, -3)

@@ -91,7 +91,7 @@ class BestTarget:
     """
 
     def __init__(self, num_samples: int, num_predictions: int, device: torch.device, *, highest: bool) -> None:
-        self.num_predictions, self.highest = num_predictions, highest
+        self.num_samples, self.num_predictions, self.highest = num_samples, num_predictions, highest
         self.none = -1 if highest else torch.iinfo(torch.int64).max
         self.reduce = "amax" if highest else "amin"
         # One slot more, for pairs that do not count.
@@ -102,7 +102,7 @@ class BestTarget:
         key = self._keys(value, target)
         if counts is not None:
             key.masked_fill_(~counts, self.none)
-        self.key[:-1].view(-1, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
+        self.key[:-1].view(self.num_samples, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
 
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
@@ -111,7 +111,7 @@ class BestTarget:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
-        key = self.key[:-1].view(-1, self.num_predictions)
+        key = self.key[:-1].view(self.num_samples, self.num_predictions)
         none, index = key == self.none, index_of(key)
         index = (_INDEX_MASK - index if self.highest else index).masked_fill(none, -1)
         return index, value_of(key).masked_fill(none, -torch.inf if self.highest else torch.inf)

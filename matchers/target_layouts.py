@@ -21,7 +21,7 @@ from torch import Tensor
 
 from matchers.targets import Targets
 from ragged import RaggedBatch, combine_data, get_compact_lists, unpack
-from ragged.checks import INTEGER_DTYPES, check_count, check_is_tensor, check_values
+from ragged.checks import INTEGER_DTYPES, check_count, check_is_tensor, check_values, sample_name
 
 _OPTIONAL = ("weights", "ignore")
 
@@ -111,6 +111,9 @@ def targets_from_lists(
     given = {
         name: [_as_tensor(item, name) for item in column] for name, column in columns.items() if column is not None
     }
+    # An empty array need not know that the others are in another precision.
+    dtype = next((box.dtype for box in given["boxes"] if box.numel()), None)
+    given["boxes"] = [box.to(dtype) if dtype and not box.numel() else box for box in given["boxes"]]
     for name, column in given.items():
         if len(column) != len(boxes):
             raise ValueError(f"boxes are given for {len(boxes)} images, {name} for {len(column)}")
@@ -199,7 +202,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
         check_is_tensor(value, key)
     labels, boxes = fields["labels"], fields["boxes"]
     if labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
-        labels = fields["labels"] = labels.argmax(-1)  # one-hot
+        labels = fields["labels"] = labels.to(torch.float32).argmax(-1)  # one-hot
     for key, value in fields.items():
         if value.shape[: labels.dim()] != labels.shape:
             raise ValueError(
@@ -226,8 +229,16 @@ def targets_from_padded_tensor(padded: Tensor, **format_of_boxes: Any) -> Target
             f"padded targets must be a floating tensor (*batch, N, 5): label, box; got {tuple(padded.shape)}, "
             f"{padded.dtype}"
         )
+    label = padded[..., 0]
+    check_values(
+        (label == label.floor()) & label.isfinite(),
+        lambda at: (
+            f"the label at position {at[-1]} of {sample_name(at[:-1])} is {label[at].item():g}: not a whole number"
+        ),
+        summary="padded targets: a label is not a whole number",
+    )
     return targets_from_padded(
-        {"boxes": padded[..., 1:], "labels": padded[..., 0].nan_to_num(-1).long(), "mask": padded[..., 0] >= 0},
+        {"boxes": padded[..., 1:], "labels": label.long(), "mask": label >= 0},
         **format_of_boxes,
     )
 

@@ -24,7 +24,7 @@ class Targets:
 
     Args:
         boxes: ``(*batch, G, 4)``, floating, ragged along G.
-        labels: ``(*batch, G)``, integers from 0.
+        labels: ``(*batch, G)``, integers from 0. Those of ignored targets may be anything.
         weights: ``(*batch, G)``, floating: how much each target counts in a loss. None means 1.
         ignore: ``(*batch, G)``, bool: crowds and regions that nobody annotated. They are never matched; a prediction
             that lies in one and has no target is neither positive nor negative.
@@ -61,11 +61,13 @@ class Targets:
         if self.ignore is not None and self.ignore.dtype != torch.bool:
             raise TypeError(f"ignore must be boolean, got {self.ignore.dtype}")
         object.__setattr__(self, "labels", self.labels.to_dtype(torch.int64))
+        if self.weights is not None and not self.weights.tensor.is_floating_point():
+            raise TypeError(f"weights must be floating, got {self.weights.dtype}")
         if self.canvas_size is not None:
             object.__setattr__(self, "canvas_size", self._canvas(self.canvas_size))
         self._check_boxes()
         check_values(
-            (self.labels.tensor >= 0) | ~self.mask,
+            (self.labels.tensor >= 0) | ~self.matchable,
             lambda at: (
                 f"labels must not be negative, got {int(self.labels.tensor[at])} "
                 f"at position {at[-1]} of {sample_name(at[:-1])}"
@@ -126,7 +128,7 @@ class Targets:
     def check_labels(self, num_classes: int) -> None:
         """Raise ``ValueError``, naming the sample, unless every label is below ``num_classes``."""
         check_values(
-            (self.labels.tensor < num_classes) | ~self.mask,
+            (self.labels.tensor < num_classes) | ~self.matchable,
             lambda at: (
                 f"label {int(self.labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])} "
                 f"is out of range for {num_classes} classes; labels count from 0"
@@ -193,10 +195,16 @@ class Targets:
             raise ValueError(
                 f"canvas_size must be height and width, shape (2,) or {(*self.batch_shape, 2)}, got {tuple(size.shape)}"
             )
+        check_values(
+            (size > 0) & size.isfinite(),
+            lambda at: f"canvas_size must be positive and finite, got {size[at[:-1]].tolist()}",
+            summary="Targets: canvas_size is not positive and finite",
+        )
         return size.expand(*self.batch_shape, 2)
 
     def _check_boxes(self) -> None:
         boxes = self.boxes.with_padded_set_to(0).tensor.detach()
+        boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
         size = boxes[..., 2:] - boxes[..., :2] if self.box_format == "xyxy" else boxes[..., 2:]
         ok = ((size >= 0) & boxes[..., :2].isfinite() & size.isfinite()).all(-1)
         if self.normalized:
