@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import core
+from benchmarks import core, matchers
 from benchmarks.core import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
+    parser.add_argument("--rivals", type=Path, help="adapter to other matchers, see benchmarks/matchers.py")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -32,18 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
         _section("Indexing", core.indexing.__doc__, core.indexing()),
         _section("Arithmetic", core.arithmetic.__doc__, core.arithmetic()),
+        matchers.section(options.rivals, options.threads),
     ]
-    report = "\n".join([_heading(options.threads), *sections])
+    report = "\n".join([_heading(options.threads, options.rivals is not None), *sections])
     options.out.write_text(report)
     print(report)
 
 
-def _heading(threads: int) -> str:
+def _heading(threads: int, with_rivals: bool) -> str:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s' if threads > 1 else ''} used"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    command = f"python -m benchmarks --threads {threads}" + " --rivals FILE" * with_rivals
     return (
         "# Benchmark results\n\n"
-        f"Made by `python -m benchmarks --threads {threads}` on {datetime.date.today()}: {machine}; {versions}.\n\n"
+        f"Made by `{command}` on {datetime.date.today()}: {machine}; {versions}.\n\n"
         "Microseconds of one call: median ± half the distance between the quartiles, over rounds in which all columns\n"
         "of a line take turns. In brackets: the time relative to the first column. Ratios carry over to other\n"
         "machines, times do not.\n"

@@ -13,8 +13,9 @@ from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, iou
 from matchers.costs import inside
 from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 from matchers.selection import BestTarget, smallest
+from ragged.checks import check_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,7 @@ class ATSS:
     ignore_iof: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.topk < 1:
-            raise ValueError(f"topk must be at least 1, got {self.topk}")
+        check_positive(self.topk, "topk")
 
     @torch.no_grad()
     def __call__(
@@ -97,6 +97,8 @@ class ATSS:
 def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:
     """``level_sizes`` as a list; a ``ValueError`` unless they add up to the number of priors."""
     sizes = [num_priors] if level_sizes is None else list(level_sizes)
+    for size in sizes:
+        check_count(size, "each of level_sizes")
     if sum(sizes) != num_priors:
         raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}, but there are {num_priors} priors")
     return sizes

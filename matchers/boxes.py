@@ -152,7 +152,8 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     a, b = coordinates(first), coordinates(second)
     intersection, union = _overlap(a, b)
     width, height = _hull(a, b)
-    hull = width.clamp(min=0) * height.clamp(min=0)
+    # Never smaller than the union, which inverted boxes would make it.
+    hull = torch.maximum(width * height, union)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -263,7 +264,7 @@ def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
 
 def _aspect_angle(a: Coordinates) -> Tensor:
     # The angle of a box without sides is that of a square, and its gradient is bounded.
-    return torch.atan2((a.x2 - a.x1).clamp(min=_NO_SIDE), (a.y2 - a.y1).clamp(min=_NO_SIDE))
+    return torch.atan((a.x2 - a.x1).clamp(min=_NO_SIDE) / (a.y2 - a.y1).clamp(min=_NO_SIDE))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

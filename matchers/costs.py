@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.boxes import Coordinates, coordinates, giou, iou, pairwise
@@ -40,10 +39,8 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     tensor([ 0.4112, -0.0866, -1.2371])
     """
     logits = _wide(logits)
-    p = logits.sigmoid()
-    # -log p and -log(1 - p) differ by the logit.
-    wrong = F.softplus(logits)
-    return alpha * (1 - p) ** gamma * (wrong - logits) - (1 - alpha) * p**gamma * wrong
+    p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
+    return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
 
 
 @torch.no_grad()
@@ -53,7 +50,7 @@ def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: floa
     >>> alignment(torch.tensor([0.0]), torch.tensor([1.0]))
     tensor([0.5000])
     """
-    return _power(_wide(logits).sigmoid(), alpha) * _power(overlap, beta)
+    return _power(_sigmoid(_wide(logits)), alpha) * _power(overlap, beta)
 
 
 @torch.no_grad()
@@ -68,14 +65,14 @@ def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
         others: ``softlabel_background`` of the prediction: the sum if ``y_c`` were 0 for every class.
     """
     logits = _wide(logits)
-    p, wrong = logits.sigmoid(), F.softplus(logits)
+    p, wrong = _sigmoid(logits), _softplus(logits)
     return others + (wrong - logits * overlap) * (overlap - p) ** 2 - wrong * p**2
 
 
 @torch.no_grad()
 def softlabel_background(logits: Tensor) -> Tensor:
     """``sum_c softplus(x_c) p_c²`` of logits ``(…, C)``: the part of ``softlabel_cost`` that no target changes."""
-    return _sum_over_classes(lambda x: F.softplus(x).mul_(x.sigmoid().square_()), logits)
+    return _sum_over_classes(lambda x: _softplus(x).mul_(_sigmoid(x).square_()), logits)
 
 
 @torch.no_grad()
@@ -86,20 +83,15 @@ def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
         log_score: ``log_joint_score`` of the target's class.
         others: ``binary_background`` of the prediction: the sum if the label of every class were 0.
     """
-    return others + log_score.exp().neg_().log1p_().clamp_(min=_LOWEST_LOG) - log_score.clamp(min=_LOWEST_LOG)
+    return others + _log_of_rest(log_score) - log_score.clamp(min=_LOWEST_LOG)
 
 
 @torch.no_grad()
 def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     """``-sum_c log(1 - s_c)`` with YOLOX's scores ``s_c``: ``(…, C)`` logits and ``(…)`` objectness give ``(…)``."""
-
-    def log_of_rest(class_logits: Tensor, object_logits: Tensor | None = None) -> Tensor:
-        score = class_logits.sigmoid()
-        if object_logits is not None:
-            score *= object_logits.sigmoid().unsqueeze(-1)
-        return score.sqrt_().neg_().log1p_().clamp_(min=_LOWEST_LOG)
-
-    return -_sum_over_classes(log_of_rest, logits, *([] if objectness is None else [objectness]))
+    if objectness is None:
+        return -_sum_over_classes(lambda x: _log_of_rest(log_joint_score(x)), logits)
+    return -_sum_over_classes(lambda x, o: _log_of_rest(log_joint_score(x, o.unsqueeze(-1))), logits, objectness)
 
 
 @torch.no_grad()
@@ -109,9 +101,8 @@ def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     >>> log_joint_score(torch.tensor([0.0]), torch.tensor([0.0])).exp()
     tensor([0.5000])
     """
-    # F.logsigmoid is several times slower on a CPU.
-    cost = F.softplus(-_wide(logits))
-    return (cost if objectness is None else cost + F.softplus(-_wide(objectness))).mul_(-0.5)
+    cost = _softplus(-_wide(logits))
+    return (cost if objectness is None else cost + _softplus(-_wide(objectness))).mul_(-0.5)
 
 
 def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
@@ -251,11 +242,31 @@ def _wide(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+# torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:
+# the same pair costs the same at any place, so that equal targets tie.
+
+
+def _sigmoid(values: Tensor) -> Tensor:
+    return 1 / (-values).exp_().add_(1)
+
+
+def _softplus(values: Tensor) -> Tensor:
+    return values.abs().neg_().exp_().log1p_().add_(values.clamp(min=0))
+
+
 def _power(values: Tensor, exponent: float) -> Tensor:
-    # A general power takes twenty times as long as a product.
+    if exponent == 0:
+        return values * 0 + 1  # not for NaN
+    if exponent in (0.5, 1, 2, 3):
+        return values if exponent == 1 else values**exponent
     if exponent in (4, 6):
         return values.square() ** (exponent / 2)
-    return values if exponent == 1 else values**exponent
+    return values.log().mul_(exponent).exp_()
+
+
+def _log_of_rest(log_score: Tensor) -> Tensor:
+    """``log(1 - score)``, exact for scores near 0 and near 1."""
+    return torch.expm1(log_score).neg_().log_().clamp_(min=_LOWEST_LOG)
 
 
 def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:

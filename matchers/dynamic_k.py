@@ -58,7 +58,7 @@ class DynamicK:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target index and the IoU of its predicted box, (N, P) each."""
-        takers = self.takers[:-1].view(self.problem.num_samples, -1)
+        takers = self.takers[:-1].view(self.problem.num_samples, self.problem.num_predictions)
         only = torch.where(takers >= _ONE_TAKER, takers % _ONE_TAKER, -1)
         target = torch.where(takers >= 2 * _ONE_TAKER, self.cheapest.result()[0], only)
         return target, self._overlap(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import inside, softlabel_background, softlabel_cost
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 
 _FARTHEST = 30.0
 
@@ -45,8 +46,7 @@ class DynamicSoftLabel:
     iou_weight: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.topk < 1:
-            raise ValueError(f"topk must be at least 1, got {self.topk}")
+        check_positive(self.topk, "topk")
 
     @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
@@ -73,6 +73,7 @@ class DynamicSoftLabel:
             overlap = iou(pairs.predicted, pairs.gt)
             cost = self._cost(pairs, overlap, others, points)
             invalid += count_invalid(cost, pairs)
+            overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
             allowed = pairs.of_sample(candidates)
             cost.nan_to_num_(AVOIDED, posinf=AVOIDED).masked_fill_(allowed == 0, torch.inf)
             wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(allowed))
@@ -85,7 +86,7 @@ class DynamicSoftLabel:
         cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight)
         x, y, stride, _ = points.unbind(-1)
         gt = pairs.gt
-        distance = torch.hypot(x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2).div_(stride)
-        distance.sub_(self.soft_center_radius)
+        across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
+        distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
-        return cost.add_(torch.pow(10.0, distance.clamp_(max=_FARTHEST))).clamp_(min=0)
+        return cost.add_(distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()).clamp_(min=0)

@@ -50,6 +50,8 @@ class MaxIoU:
     ignore_iof: float = 0.5
 
     def __post_init__(self) -> None:
+        if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
+            raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range
         if not 0 <= low <= high <= self.pos_iou_thr:
             raise ValueError(
@@ -91,7 +93,7 @@ class MaxIoU:
     @property
     def _background_range(self) -> tuple[float, float]:
         limits = self.neg_iou_thr
-        return limits if isinstance(limits, tuple) else (0.0, limits)
+        return (limits[0], limits[1]) if isinstance(limits, (list, tuple)) else (0.0, limits)
 
     def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
         low, high = self._background_range

@@ -92,10 +92,12 @@ def module_costs(
 
 def total_cost(terms: Mapping[str, PairCost], pairs: Pairs) -> Tensor:
     """Sum of all terms, (R, P), not finite where one of them is not."""
-    parts = [_checked(name, term(pairs), pairs) for name, term in terms.items()]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+    total: Tensor | None = None
+    for name, term in terms.items():
+        cost = _checked(name, term(pairs), pairs)
+        # Not in place: a term may give a tensor that is not its own.
+        total = cost if total is None else total + cost
+    assert total is not None
     return total
 
 

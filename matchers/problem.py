@@ -20,7 +20,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, check_boxes, convert, coordinates
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_same_device, check_values, values_are_readable
+from ragged.checks import check_count, check_same_device, check_values, values_are_readable
 
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -253,6 +253,7 @@ class Pairs:
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
         packed: Whether there are no rows of filler.
+        computed: What was computed on the way.
     """
 
     problem: Problem
@@ -262,6 +263,7 @@ class Pairs:
     target: Tensor
     valid: Tensor
     packed: bool
+    computed: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -274,7 +276,9 @@ class Pairs:
     @property
     def predicted(self) -> Coordinates:
         """Coordinates of the predicted boxes, (R, P) each."""
-        return Coordinates(*self.problem.predicted.index_select(1, self.sample).unbind())
+        if "predicted" not in self.computed:  # several cost terms ask for them
+            self.computed["predicted"] = self.problem.predicted.index_select(1, self.sample)
+        return Coordinates(*self.computed["predicted"].unbind())
 
     @property
     def priors(self) -> Coordinates:
@@ -283,9 +287,10 @@ class Pairs:
         return Coordinates(*(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample)).unbind())
 
     def logits_of_labels(self) -> Tensor:
-        """The logit of the target's class in each prediction, (R, P), float32 at least."""
+        """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
         logits = self.problem.need_logits("this matcher").transpose(1, 2)[self.sample, self.labels]
-        return logits if logits.dtype == torch.float64 else logits.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return logits.add_(logits - logits)
 
     def log_probabilities_of_labels(self) -> Tensor:
         """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
@@ -320,6 +325,13 @@ class Pairs:
         columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid)]
         for corners, labels, sample, target, valid in zip(self.corners.split(size, 1), *columns, strict=True):
             yield Pairs(self.problem, corners, labels, sample, target, valid, self.packed)
+
+
+def check_positive(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a whole number from 1 on."""
+    check_count(value, name)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
@@ -366,7 +378,7 @@ def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | 
     check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
     check_values(
         priors.isfinite().all(-1),
-        lambda at: f"priors must be finite, got {priors[at].tolist()} at {at}",
+        lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
         summary="priors must be finite",
     )
     count = predictions.num_predictions

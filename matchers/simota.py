@@ -14,7 +14,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import binary_background, binary_cost, inside, log_joint_score, near_center
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,7 @@ class SimOTA:
     _OUTSIDE = 1e5
 
     def __post_init__(self) -> None:
-        if self.candidate_topk < 1:
-            raise ValueError(f"candidate_topk must be at least 1, got {self.candidate_topk}")
+        check_positive(self.candidate_topk, "candidate_topk")
 
     @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
@@ -80,6 +79,7 @@ class SimOTA:
             overlap = iou(pairs.predicted, pairs.gt)
             cost = self._cost(pairs, overlap, others)
             invalid += count_invalid(cost, pairs)
+            overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
             cost.nan_to_num_(AVOIDED, posinf=AVOIDED).add_(~(in_box & near), alpha=self._OUTSIDE)
             cost.masked_fill_(~(in_box | near), torch.inf)
             wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(pairs.of_sample(candidates)))

@@ -13,7 +13,7 @@ from matchers.boxes import ciou, iou
 from matchers.cost_matcher import count_invalid
 from matchers.costs import alignment, inside
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 from matchers.selection import BestTarget, largest
 
 _SMALLEST = 1e-9
@@ -65,8 +65,7 @@ class TaskAligned:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
-        if self.topk < 1:
-            raise ValueError(f"topk must be at least 1, got {self.topk}")
+        check_positive(self.topk, "topk")
 
     @classmethod
     def tood(cls) -> TaskAligned:
@@ -75,7 +74,10 @@ class TaskAligned:
 
     @classmethod
     def yolov8(cls) -> TaskAligned:
-        """As in YOLOv8: ten predictions, the square root of the probability, CIoU."""
+        """As in YOLOv8: ten predictions, the square root of the probability, CIoU.
+
+        There, a prediction that several targets want may also go to one that it lies in and that did not want it.
+        """
         return cls(topk=10, alpha=0.5, overlap="ciou", only_inside=True, min_center_margin=_SMALLEST)
 
     @classmethod
@@ -161,4 +163,4 @@ class _Candidates:
             if self.highest_overlap is not None:
                 overlap = self.highest_overlap.unsqueeze(-1)
             value = value / most.clamp(min=_SMALLEST) * overlap
-        quality.index_put_((sample, self.index), torch.where(won, value, 0), accumulate=True)
+        quality.index_put_((sample, self.index), torch.where(won, value, 0).float(), accumulate=True)

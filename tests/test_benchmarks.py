@@ -8,23 +8,32 @@ import pytest
 import torch
 
 from benchmarks import __main__ as report
-from benchmarks import core, timing
+from benchmarks import core, matchers, timing
+from matchers import Assignment
 
 
 def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "ROUNDS", 2)
     monkeypatch.setattr(timing, "SECONDS_PER_ROUND", 0.0)
     monkeypatch.setattr(core, "INDEXED_SHAPES", core.INDEXED_SHAPES[:1])
+    monkeypatch.setattr(timing, "FEWEST_ROUNDS", 2)
+    monkeypatch.setattr(matchers, "SIZES", ("small",))
     threads = torch.get_num_threads()
-    out = tmp_path / "RESULTS.md"
+    out, adapter = tmp_path / "RESULTS.md", tmp_path / "rivals.py"
+    adapter.write_text(
+        "def rival(matcher, scene):\n    return ('a stand-in', lambda: scene.points) if matcher == 'ATSS' else None\n"
+    )
     try:
-        report.main(["--threads", str(threads), "--out", str(out)])
+        report.main(["--threads", str(threads), "--out", str(out), "--rivals", str(adapter)])
     finally:
         torch.set_num_threads(threads)
     text = out.read_text()
     assert text.startswith("# Benchmark results")
-    assert [text.count(f"\n## {title}\n") for title in ("Combining samples", "Indexing", "Arithmetic")] == [1, 1, 1]
-    assert sum(line.startswith("| ") and "±" in line for line in text.splitlines()) == 5 + 3 + 1 + 6
+    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers")
+    assert [text.count(f"\n## {title}\n") for title in titles] == [1, 1, 1, 1]
+    lines = text.splitlines()
+    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES)
+    assert sum("a stand-in" in line for line in lines) == 1
 
 
 def test_rivals_agree() -> None:
@@ -37,3 +46,11 @@ def test_rivals_agree() -> None:
     data, indices = torch.randn(2, 9, 4), core.RaggedBatch(torch.randint(9, (2, 5)), sample_sizes=[5, 2])
     assert torch.equal(core._access(data, indices), core._gather_with_filler(data, indices))
     assert torch.equal(core._gather(data, indices.tensor), core._advanced(data, indices.tensor))
+
+
+@pytest.mark.parametrize("name", matchers.CASES)
+def test_matchers_find_something_in_their_scenes(name: str) -> None:
+    case = matchers.CASES[name]
+    assignment = case.run(case.scene("small"))
+    assert isinstance(assignment, Assignment)
+    assert assignment.num_positives.sum() > 0

@@ -1,0 +1,479 @@
+"""The dense matchers for one image, one target and one prediction at a time, from the papers, in plain floats.
+
+Each function takes lists and gives ``Answer``. ``noise`` is put on every quantity that a decision compares: a decision
+that changes with a little of it is one that float32 may take either way.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from reference.boxes import area, ciou, intersection, iou
+from scenes import CANVAS, Scene, make_scene, refilled
+from torch import Tensor
+
+from matchers import Assignment, Predictions
+
+Rows = Sequence[Sequence[float]]
+Noise = Callable[[float], float]
+
+NO_TARGET, NOT_COUNTED = -1, -2
+
+
+@dataclass
+class Answer:
+    """Of one image: the target of each prediction, how well it fits, how many costs were unusable."""
+
+    target: list[int]
+    quality: list[float]
+    invalid: int = 0
+
+
+@dataclass
+class Picture:
+    """One image: priors (P, 4), predictions, and targets in pixels, xyxy."""
+
+    priors: Rows
+    gt: Rows
+    labels: Sequence[int]
+    ignore: Sequence[bool]
+    logits: Rows | None = None
+    boxes: Rows | None = None
+    objectness: Sequence[float] | None = None
+    level_sizes: Sequence[int] | None = None
+    real: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.real = [g for g, flag in enumerate(self.ignore) if not flag]
+
+    def points(self) -> list[tuple[float, float]]:
+        return [(x, y) for x, y, *_ in self.priors]
+
+    def in_regions(self, test: Callable[[int, Sequence[float]], bool], target: list[int]) -> list[int]:
+        """Background that passes the test with an ignored target does not count."""
+        regions = [self.gt[g] for g, flag in enumerate(self.ignore) if flag]
+        return [
+            NOT_COUNTED if t == NO_TARGET and any(test(p, region) for region in regions) else t
+            for p, t in enumerate(target)
+        ]
+
+    def overlap(self, p: int, g: int) -> float:
+        """IoU of a predicted box and a target; NaN for a box that is not finite."""
+        box = self.boxes[p]
+        return iou(box, self.gt[g]) if all(map(math.isfinite, box)) else math.nan
+
+
+def exact(value: float) -> float:
+    return value
+
+
+def noise(seed: int, scale: float = 1e-5) -> Noise:
+    """Relative noise; it leaves 0, and the order of what differs by much, alone."""
+    source = random.Random(seed)
+    return lambda value: value * (1 + scale * source.uniform(-1, 1))
+
+
+def is_inside(x: float, y: float, box: Sequence[float], margin: float = 0.0, vary: Noise = exact) -> bool:
+    return vary(min(x - box[0], box[2] - x, y - box[1], box[3] - y)) > margin
+
+
+def part_inside(box: Sequence[float], region: Sequence[float]) -> float:
+    return intersection(box, region) / area(box) if area(box) > 1e-12 else 0.0
+
+
+# --- by thresholds ---------------------------------------------------------------------------------------------------
+
+
+def max_iou(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    pos_iou_thr: float = 0.5,
+    neg_iou_thr: Any = 0.5,
+    min_pos_iou: float = 0.0,
+    match_low_quality: bool = True,
+    gt_max_assign_all: bool = False,
+    ignore_iof: float = 0.5,
+) -> Answer:
+    low, high = neg_iou_thr if isinstance(neg_iou_thr, tuple) else (0.0, neg_iou_thr)
+    priors = picture.priors
+    table = {
+        (g, p): vary(iou(prior, picture.gt[g])) if all(map(math.isfinite, prior)) else 0.0
+        for g in picture.real
+        for p, prior in enumerate(priors)
+    }
+    target, quality = [NO_TARGET] * len(priors), [0.0] * len(priors)
+    for p in range(len(priors)):
+        if not picture.real:
+            continue
+        best = max(picture.real, key=lambda g: (table[g, p], -g))
+        overlap = table[best, p]
+        if overlap >= pos_iou_thr:
+            target[p], quality[p] = best, overlap
+        elif not low <= overlap < high:
+            target[p] = NOT_COUNTED
+    claims: dict[int, list[tuple[float, int]]] = {}
+    for g in picture.real if match_low_quality and priors else []:
+        highest = max(table[g, p] for p in range(len(priors)))
+        best_priors = [p for p in range(len(priors)) if table[g, p] == highest]
+        if highest > 0 and highest >= min_pos_iou:
+            for p in best_priors if gt_max_assign_all else best_priors[:1]:
+                claims.setdefault(p, []).append((highest, g))
+    for p, claim in claims.items():
+        quality[p], target[p] = max(claim, key=lambda each: (each[0], -each[1]))
+    target = picture.in_regions(lambda p, region: part_inside(priors[p], region) >= ignore_iof, target)
+    return Answer(target, quality)
+
+
+def atss(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    topk: int = 9,
+    min_center_margin: float = 0.01,
+    ignore_iof: float = 0.5,
+) -> Answer:
+    priors = picture.priors
+    wanted: list[list[tuple[float, int]]] = [[] for _ in priors]
+    centers = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in priors]
+    for g in picture.real:
+        box, candidates, first = picture.gt[g], [], 0
+        cx, cy = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        for size in picture.level_sizes or [len(priors)]:
+            level = range(first, first + size)
+            distance = {p: vary((centers[p][0] - cx) ** 2 + (centers[p][1] - cy) ** 2) for p in level}
+            candidates += sorted(level, key=lambda p: (distance[p], p))[:topk]
+            first += size
+        overlaps = [iou(priors[p], box) for p in candidates]
+        mean = sum(overlaps) / max(len(overlaps), 1)
+        spread = math.sqrt(sum((v - mean) ** 2 for v in overlaps) / (len(overlaps) - 1)) if len(overlaps) > 1 else 0.0
+        for p, overlap in zip(candidates, overlaps, strict=True):
+            if overlap >= vary(mean + spread) and is_inside(*centers[p], box, min_center_margin, vary):
+                wanted[p].append((vary(overlap), g))
+    target, quality = [NO_TARGET] * len(priors), [0.0] * len(priors)
+    for p, wants in enumerate(wanted):
+        if wants:
+            quality[p], target[p] = max(wants, key=lambda each: (each[0], -each[1]))
+    target = picture.in_regions(lambda p, region: part_inside(priors[p], region) >= ignore_iof, target)
+    return Answer(target, quality)
+
+
+# --- dynamic k -------------------------------------------------------------------------------------------------------
+
+
+def dynamic_k(
+    picture: Picture,
+    vary: Noise,
+    topk: int,
+    cost: dict[tuple[int, int], float],
+    candidate: dict[tuple[int, int], bool],
+    counted: list[bool],
+) -> Answer:
+    """``cost`` and ``candidate`` of (target, prediction); predictions that are ``counted`` have their overlaps added.
+
+    A sum that is whole, but for rounding, is whole.
+    """
+    count = len(picture.priors)
+    price = {}
+    for pair, value in cost.items():
+        varied = vary(value) + (vary(1e-5) - 1e-5)
+        price[pair] = (not math.isfinite(value), varied if math.isfinite(value) else 0.0)
+    takers: list[list[int]] = [[] for _ in range(count)]
+    for g in picture.real:
+        # A prediction that is avoided adds to no sum.
+        adds = [counted[p] and math.isfinite(cost[g, p]) for p in range(count)]
+        overlaps = [picture.overlap(p, g) if adds[p] else 0.0 for p in range(count)]
+        largest = sorted((0.0 if math.isnan(v) else v for v in overlaps), reverse=True)[:topk]
+        k = max(1, math.floor(sum(largest) + vary(1e-4) + 0.1 * (vary(1.0) - 1.0)))
+        offers = sorted((p for p in range(count) if candidate[g, p]), key=lambda p: (price[g, p], p))
+        for p in offers[: min(k, topk)]:
+            takers[p].append(g)
+    target, quality = [NO_TARGET] * count, [0.0] * count
+    for p, who in enumerate(takers):
+        if len(who) > 1:
+            who = [min((g for g in picture.real if candidate[g, p]), key=lambda g: (price[g, p], g))]
+        if who:
+            target[p] = who[0]
+            overlap = picture.overlap(p, who[0])
+            quality[p] = 0.0 if math.isnan(overlap) else overlap
+    target = picture.in_regions(lambda p, region: is_inside(*picture.points()[p], region), target)
+    return Answer(target, quality, sum(not math.isfinite(value) for value in cost.values()))
+
+
+def simota(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    center_radius: float = 2.5,
+    candidate_topk: int = 10,
+    iou_weight: float = 3.0,
+    cls_weight: float = 1.0,
+) -> Answer:
+    cost, candidate = {}, {}
+    for g in picture.real:
+        x1, y1, x2, y2 = box = picture.gt[g]
+        for p, (x, y, *strides) in enumerate(picture.priors):
+            off_center = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            near = vary(off_center) < center_radius * max(strides)
+            within = is_inside(x, y, box, vary=vary)
+            candidate[g, p] = near or within
+            classes = 0.0
+            for c, logit in enumerate(picture.logits[p]):
+                chance = sigmoid(logit) * (1.0 if picture.objectness is None else sigmoid(picture.objectness[p]))
+                classes += binary_cross_entropy(math.sqrt(chance), float(c == picture.labels[g]))
+            overlap = picture.overlap(p, g)
+            value = vary(cls_weight * classes - iou_weight * math.log(overlap + 1e-7))
+            # Half of what a float32 can tell near 1e5 is 1/256: both have to add it in the same precision.
+            cost[g, p] = float(np.float32(value) + np.float32(0.0 if near and within else 1e5))
+    counted = [any(candidate[g, p] for g in picture.real) for p in range(len(picture.priors))]
+    return dynamic_k(picture, vary, candidate_topk, cost, candidate, counted)
+
+
+def dynamic_soft_label(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    topk: int = 13,
+    soft_center_radius: float = 3.0,
+    iou_weight: float = 3.0,
+) -> Answer:
+    priors = picture.priors
+    counted = [any(is_inside(x, y, picture.gt[g], vary=vary) for g in picture.real) for x, y, *_ in priors]
+    cost, candidate = {}, {}
+    for g in picture.real:
+        x1, y1, x2, y2 = picture.gt[g]
+        for p, (x, y, stride, _) in enumerate(priors):
+            candidate[g, p] = counted[p]
+            overlap = picture.overlap(p, g)
+            total = -iou_weight * math.log(overlap + 1e-7)
+            for c, logit in enumerate(picture.logits[p]):
+                label = overlap if c == picture.labels[g] else 0.0
+                loss = softplus(logit) - logit * label
+                total += loss * (label - sigmoid(logit)) ** 2
+            strides = math.hypot(x - (x1 + x2) / 2, y - (y1 + y2) / 2) / stride
+            cost[g, p] = total + 10.0 ** min(strides - soft_center_radius, 30)
+    return dynamic_k(picture, vary, topk, cost, candidate, counted)
+
+
+# --- task-aligned ----------------------------------------------------------------------------------------------------
+
+
+def task_aligned(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    topk: int = 13,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+    overlap: str = "iou",
+    only_inside: bool = False,
+    conflict: str = "overlap",
+    quality: str = "normalized",
+    min_center_margin: float = 0.01,
+) -> Answer:
+    count, measure = len(picture.priors), {"iou": iou, "ciou": ciou}[overlap]
+    metric, overlaps, invalid = {}, {}, 0
+    wanted: list[list[tuple[float, int]]] = [[] for _ in range(count)]
+    for g in picture.real:
+        for p in range(count):
+            box, logit = picture.boxes[p], picture.logits[p][picture.labels[g]]
+            found = min(max(measure(box, picture.gt[g]), 0.0), 1.0) if all(map(math.isfinite, box)) else math.nan
+            value = vary(sigmoid(logit) ** alpha * found**beta) if math.isfinite(logit) else math.nan
+            invalid += math.isnan(value)
+            overlaps[g, p] = 0.0 if math.isnan(found) else found
+            # What is 0 in float32 does not count.
+            metric[g, p] = float(np.float32(0.0 if math.isnan(value) else value))
+        within = [is_inside(x, y, picture.gt[g], min_center_margin, vary) for x, y in picture.points()]
+        offers = sorted((p for p in range(count) if within[p] or not only_inside), key=lambda p: (-metric[g, p], p))
+        for p in offers[:topk]:
+            if metric[g, p] > 0 and within[p]:
+                decisive = metric[g, p] if conflict == "metric" else vary(overlaps[g, p])
+                wanted[p].append((decisive, g))
+    target = [max(wants, key=lambda each: (each[0], -each[1]))[1] if wants else NO_TARGET for wants in wanted]
+    value = [0.0] * count
+    for g in picture.real:
+        own = [p for p in range(count) if target[p] == g]
+        among = [p for p in range(count) if any(h == g for _, h in wanted[p])]
+        among = among if quality == "normalized_over_all" else own
+        most = max((metric[g, p] for p in among), default=0.0)
+        scope = range(count) if quality == "normalized_over_all" else own
+        highest = max((overlaps[g, p] for p in scope), default=0.0)
+        for p in own:
+            value[p] = metric[g, p] if quality == "metric" else metric[g, p] / max(most, 1e-9) * highest
+    target = picture.in_regions(lambda p, region: is_inside(*picture.points()[p], region), target)
+    return Answer(target, value, invalid)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x: float) -> float:
+    if math.isnan(x):
+        return math.nan
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def binary_cross_entropy(score: float, label: float) -> float:
+    """With logarithms of at least -100."""
+    if math.isnan(score):
+        return math.nan
+    yes = max(math.log(score), -100.0) if score > 0 else -100.0
+    no = max(math.log1p(-score), -100.0) if score < 1 else -100.0
+    return -(label * yes + (1 - label) * no)
+
+
+# --- scenes, and how they are compared -------------------------------------------------------------------------------
+
+
+def grid(strides: Sequence[int] = (8, 16, 32), *, offset: float = 0.5, count: int | None = None) -> Tensor:
+    """Grid points (P, 4) of the canvas: x, y and strides; the first ``count`` of them."""
+    rows = [
+        [(column + offset) * stride, (row + offset) * stride, float(stride), float(stride)]
+        for stride in strides
+        for row in range(math.ceil(CANVAS / stride))
+        for column in range(math.ceil(CANVAS / stride))
+    ]
+    return torch.tensor(rows[:count]).reshape(-1, 4)
+
+
+def level_sizes(strides: Sequence[int] = (8, 16, 32)) -> list[int]:
+    return [math.ceil(CANVAS / stride) ** 2 for stride in strides]
+
+
+def anchors(strides: Sequence[int] = (8, 16, 32), *, scale: float = 2.0, count: int | None = None) -> Tensor:
+    """Square anchors (P, 4), xyxy, around the grid points."""
+    points = grid(strides, count=count)
+    half = points[:, 2:] * scale / 2
+    return torch.cat([points[:, :2] - half, points[:, :2] + half], -1)
+
+
+ODD_BOXES = ((-900.0, -900.0, 900.0, 900.0), (200.0, 210.0, 230.0, 260.0), (30.0, 30.0, 30.001, 30.002), (8, 8, 8, 40))
+"""Huge, outside, tiny, without area."""
+
+
+def dense_scene(
+    sizes: Sequence[Any],
+    points: Tensor,
+    seed: int = 0,
+    *,
+    odd: bool = False,
+    twins: bool = False,
+    bad: float = 0.0,
+    objectness: bool = True,
+    num_classes: int = 4,
+    **options: Any,
+) -> Scene:
+    """A scene of ``make_scene`` whose boxes are mostly those of the target nearest to their points.
+
+    Args:
+        sizes, seed, num_classes, options: As for ``make_scene``.
+        points: (P, ≥ 2).
+        odd: The first targets of each image are ``ODD_BOXES``.
+        twins: Every second target is as the one before it.
+        bad: Part of the predictions with something that is not finite in the box, or NaN in the logits.
+        objectness: Whether there is one.
+    """
+    scene = make_scene(sizes, len(points), num_classes, seed, **options)
+    generator = torch.Generator().manual_seed(seed + 1)
+    own, boxes, logits = scene.targets, scene.predictions.boxes.clone(), scene.predictions.logits.clone()
+    gt, labels = own.boxes.with_padded_set_to(0).tensor.clone(), own.labels.with_padded_set_to(0).tensor.clone()
+    if odd:
+        first = min(len(ODD_BOXES), gt.shape[-2])
+        gt[..., :first, :] = torch.tensor(ODD_BOXES)[:first]
+    if twins:
+        half = gt.shape[-2] // 2
+        gt[..., 1 : 2 * half : 2, :] = gt[..., 0 : 2 * half : 2, :]
+        labels[..., 1 : 2 * half : 2] = labels[..., 0 : 2 * half : 2]
+    if gt.shape[-2] and len(points):
+        centers = (gt[..., :2] + gt[..., 2:]) / 2
+        distance = torch.cdist(points[:, :2].expand(*gt.shape[:-2], -1, 2), centers)
+        nearest = distance.masked_fill(~own.mask.unsqueeze(-2), math.inf).argmin(-1, keepdim=True)
+        guess = gt.gather(-2, nearest.expand(*nearest.shape[:-1], 4)).expand_as(boxes)
+        width = (guess[..., 2:] - guess[..., :2]).repeat_interleave(2, -1).roll(1, -1).clamp(max=CANVAS)
+        shift = torch.randn(boxes.shape, generator=generator) * 0.08 * (options.get("steps") is None)
+        guess = guess + shift * width
+        guess = torch.cat([guess[..., :2], torch.maximum(guess[..., :2], guess[..., 2:])], -1)
+        chosen = (torch.rand(boxes.shape[:-1], generator=generator) < 0.7) & (own.num_targets > 0).unsqueeze(-1)
+        boxes = torch.where(chosen.unsqueeze(-1), guess, boxes)
+    hit = torch.rand(boxes.shape[:-1], generator=generator)
+    boxes[..., 2] = torch.where(hit < bad / 3, math.nan, boxes[..., 2])
+    boxes[..., 1] = torch.where((hit > bad / 3) & (hit < bad / 2), -math.inf, boxes[..., 1])
+    logits[..., 1] = torch.where((hit > bad / 2) & (hit < bad), math.nan, logits[..., 1])
+    confidence = torch.randn(boxes.shape[:-1], generator=generator) if objectness else None
+    if confidence is not None and options.get("steps") is not None:
+        confidence = confidence.round()
+    filled = own.boxes.create_with_sample_sizes_like_self(gt), own.labels.create_with_sample_sizes_like_self(labels)
+    filler = options.get("filler", "zeros")
+    targets = replace(own, boxes=refilled(filled[0], filler), labels=refilled(filled[1], filler))
+    return Scene(Predictions(logits, boxes, confidence), targets)
+
+
+def pictures(scene: Scene, priors: Tensor, levels: Sequence[int] | None = None) -> list[Picture]:
+    """Every image of a scene, layers first."""
+    shape = scene.predictions.batch_shape
+    images = scene.images()
+    own = [priors] * len(images) if priors.dim() == 2 else priors.expand(*shape, *priors.shape[-2:]).flatten(0, -3)
+    confidence = scene.predictions.objectness
+    confidence = [None] * len(images) if confidence is None else confidence.flatten(0, -2).tolist()
+    return [
+        Picture(
+            priors=prior.tolist(),
+            gt=image.gt_boxes.tolist(),
+            labels=image.labels.tolist(),
+            ignore=image.ignore.tolist(),
+            logits=image.logits.tolist(),
+            boxes=image.boxes.tolist(),
+            objectness=objectness,
+            level_sizes=levels,
+        )
+        for image, prior, objectness in zip(images, own, confidence, strict=True)
+    ]
+
+
+def compare(
+    assignment: Assignment,
+    images: Sequence[Picture],
+    reference: Callable[..., Answer],
+    *,
+    unclear: float = 0.0,
+    **options: Any,
+) -> None:
+    """Assert that every image is assigned as the reference says.
+
+    Args:
+        assignment: What is checked.
+        images: Its images.
+        reference: A function of this module.
+        unclear: Up to which part of all predictions may differ, if a little noise makes the reference differ too.
+        options: Of the reference.
+    """
+    count = len(images[0].priors) if images else 0
+    rows = assignment.target_index.reshape(-1, count).tolist() if count else [[]] * len(images)
+    qualities = assignment.quality.reshape(-1, count).tolist() if count else [[]] * len(images)
+    invalid = assignment.num_invalid.reshape(-1).tolist()
+    assert len(rows) == len(qualities) == len(invalid) == len(images)
+    differing = 0
+    for image, row, quality, bad in zip(images, rows, qualities, invalid, strict=True):
+        answer = reference(image, **options)
+        assert bad == answer.invalid
+        wrong = [p for p in range(count) if row[p] != answer.target[p]]
+        if wrong:
+            others = [reference(image, noise(seed), **options).target for seed in range(24)]
+            clear = [(p, row[p], answer.target[p]) for p in wrong if row[p] not in {other[p] for other in others}]
+            assert not clear, f"(prediction, got, expected): {clear}"
+            differing += len(wrong)
+            continue
+        for p in range(count):
+            expected = answer.quality[p] if answer.target[p] >= 0 else 0.0
+            assert math.isclose(quality[p], expected, rel_tol=1e-3, abs_tol=1e-4), (p, quality[p], expected)
+    assert differing <= unclear * count * len(images), f"{differing} predictions differ within rounding"
