@@ -245,6 +245,7 @@ def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
 
 
 def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    """Intersection and union."""
     intersection = _intersection(a, b)
     return intersection, a.area + b.area - intersection
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
-from matchers.problem import AnyPredictions, Pairs, Problem
-from ragged.checks import values_are_readable
+from matchers.problem import AnyPredictions, Pairs, Problem, known_finite
 
 
 class CostMatcher(nn.Module):
@@ -87,8 +86,7 @@ class CostMatcher(nn.Module):
 def count_invalid(cost: Tensor, pairs: Pairs) -> Tensor:
     """(N,): how many costs (R, P) of valid rows are not finite, by image."""
     none = torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
-    # A sum is finite only if all its terms are, and much faster than looking at each of them.
-    if values_are_readable(cost) and cost.sum().isfinite():
+    if known_finite(cost):
         return none
     bad = ((~cost.isfinite()) & pairs.valid.unsqueeze(-1)).sum(-1)
     return none.index_add_(0, pairs.sample, bad)

@@ -247,7 +247,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _sigmoid(values: Tensor) -> Tensor:
-    return 1 / (-values).exp_().add_(1)
+    return (-values).exp_().add_(1).reciprocal_()
 
 
 def _softplus(values: Tensor) -> Tensor:

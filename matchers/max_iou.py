@@ -11,8 +11,9 @@ from torch import Tensor
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import iou
 from matchers.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem
-from matchers.selection import BestTarget
+from matchers.problem import AnyPredictions, Problem
+from matchers.selection import BestTarget, decoded, prefer_first, sortable
+from matchers.tiles import TiledBoxes, Tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +74,19 @@ class MaxIoU:
             An ``Assignment`` whose quality is the IoU.
         """
         problem = Problem.of(predictions, targets, priors)
-        shape = (problem.num_samples, problem.num_predictions, problem.device)
-        best, forced = BestTarget(*shape, highest=True), BestTarget(*shape, highest=True)
-        for pairs in problem.pairs().blocks():
-            overlap = _overlap(pairs)
-            best.see_rows(overlap, pairs.sample, pairs.target, pairs.counts())
-            if self.match_low_quality and problem.num_predictions:
-                self._take_best(forced, overlap, pairs)
-        target, overlap = best.result()
+        tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
+        best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
+        forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        for pairs in problem.pairs().blocks(larger=tiled.share):
+            tiles = Tiles.overlapping(pairs, tiled)
+            # A box that is not finite overlaps nothing.
+            overlap = sortable(iou(tiles.boxes, tiles.gt).nan_to_num_(0), nonnegative=True)
+            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
+            counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
+            best.see_rows(overlap, sample * tiled.per_image + tiles.tile, target, counts)
+            if self.match_low_quality:
+                self._take_best(forced, overlap, tiles)
+        target, overlap = (tiled.untiled(found) for found in best.result())
         index = self._by_threshold(target, overlap)
         if self.match_low_quality:
             taker, taken = forced.result()
@@ -101,17 +107,13 @@ class MaxIoU:
         index = torch.where(background, BACKGROUND, IGNORED)
         return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
 
-    def _take_best(self, forced: BestTarget, overlap: Tensor, pairs: Pairs) -> None:
-        highest, prior = overlap.max(-1, keepdim=True)  # the first of several
+    def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
+        pairs = tiles.pairs
+        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.place)).unsqueeze(-1))
         takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
-            forced.see_rows(overlap, pairs.sample, pairs.target, takes & (overlap == highest))
+            takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
+            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
+            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.place, takes)
         else:
             forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
-
-
-def _overlap(pairs: Pairs) -> Tensor:
-    """IoU (R, P) with the priors, or with predicted boxes if there are none; 0 for a box that is not finite."""
-    boxes = pairs.predicted if pairs.problem.priors is None else pairs.priors
-    overlap = iou(boxes, pairs.gt)
-    return overlap if pairs.problem.priors is not None else overlap.nan_to_num_(0)

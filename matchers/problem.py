@@ -25,7 +25,7 @@ from ragged.checks import check_count, check_same_device, check_values, values_a
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 # Bytes of one float32 matrix of pairs. On a CPU a dozen of them should fit the cache together.
-_BLOCK_BYTES = 1 << 19
+_BLOCK_BYTES = 1 << 20
 _BLOCK_BYTES_ON_DEVICE = 1 << 28
 
 
@@ -290,7 +290,7 @@ class Pairs:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
         logits = self.problem.need_logits("this matcher").transpose(1, 2)[self.sample, self.labels]
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        return logits.add_(logits - logits)
+        return logits if known_finite(logits) else logits.add_(logits - logits)
 
     def log_probabilities_of_labels(self) -> Tensor:
         """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
@@ -313,10 +313,10 @@ class Pairs:
         start = torch.searchsorted(self.sample, samples)
         return start, torch.searchsorted(self.sample, samples, right=True) - start
 
-    def blocks(self) -> Iterator[Pairs]:
-        """The rows in blocks that are computed one after the other."""
+    def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
+        """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
         limit = _BLOCK_BYTES_ON_DEVICE if self.labels.device.type != "cpu" else _BLOCK_BYTES
-        size = max(1, limit // (4 * max(self.problem.num_predictions, 1)))
+        size = max(1, larger * limit // (4 * max(self.problem.num_predictions, 1)))
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return
@@ -325,6 +325,11 @@ class Pairs:
         columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid)]
         for corners, labels, sample, target, valid in zip(self.corners.split(size, 1), *columns, strict=True):
             yield Pairs(self.problem, corners, labels, sample, target, valid, self.packed)
+
+
+def known_finite(values: Tensor) -> bool:
+    """Whether the host can see at a glance that all values are finite. A sum is so only if all its terms are."""
+    return values_are_readable(values) and bool(values.sum().isfinite())
 
 
 def check_positive(value: Any, name: str) -> None:
@@ -367,7 +372,8 @@ def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool |
     unit = targets.normalized if normalized is None else normalized
     boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
     # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
-    boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
+    if not known_finite(boxes):
+        boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
     return boxes.flatten(0, -3)
 
 
@@ -376,11 +382,12 @@ def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | 
         return None
     check_boxes(priors, "priors")
     check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
-    check_values(
-        priors.isfinite().all(-1),
-        lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
-        summary="priors must be finite",
-    )
+    if not known_finite(priors):
+        check_values(
+            priors.isfinite().all(-1),
+            lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
+            summary="priors must be finite",
+        )
     count = predictions.num_predictions
     if priors.shape[:-1] == (count,):
         return priors.detach()

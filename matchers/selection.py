@@ -16,12 +16,11 @@ _INDEX_MASK = (1 << _INDEX_BITS) - 1
 _ANY_SIGN = 0x7FFFFFFF
 
 
-def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
-    """Integers that sort as ``(values, index)`` do.
+def sortable(values: Tensor, *, nonnegative: bool = False) -> Tensor:
+    """Integers that sort as ``values`` do, with room for an index in the lower half.
 
     Args:
         values: Float tensor without NaN; compared in float32.
-        index: int64, from 0 to 2³¹ - 1; broadcasts against ``values``.
         nonnegative: Promises that no value is below 0, nor -0, which is faster.
     """
     if nonnegative:
@@ -33,6 +32,12 @@ def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
         bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
         key = bits.to(torch.int64)
     key <<= _INDEX_BITS
+    return key
+
+
+def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
+    """Integers that sort as ``(values, index)`` do; ``index`` is int64, from 0 to 2³² - 1, and broadcasts."""
+    key = sortable(values, nonnegative=nonnegative)
     key |= index
     return key
 
@@ -80,6 +85,16 @@ def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[T
     return value_of(found), _INDEX_MASK - index_of(found)
 
 
+def prefer_first(sorting: Tensor, index: Tensor) -> Tensor:
+    """Keys whose maximum is the first of the highest values; from ``sortable`` values. See ``decoded``."""
+    return sorting | (_INDEX_MASK - index)
+
+
+def decoded(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and index of keys that ``prefer_first`` made."""
+    return value_of(key), _INDEX_MASK - index_of(key)
+
+
 class BestTarget:
     """For each prediction, the best of the targets seen so far; the first of them on ties.
 
@@ -98,8 +113,12 @@ class BestTarget:
         self.key = torch.full((num_samples * num_predictions + 1,), self.none, device=device)
 
     def see_rows(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
-        """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), where ``counts`` (R, P) is true."""
-        key = self._keys(value, target)
+        """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), where ``counts`` (R, P) is true.
+
+        Values may be ``sortable`` already.
+        """
+        sorting = value if value.dtype == torch.int64 else sortable(value, nonnegative=True)
+        key = sorting | self._place(target)
         if counts is not None:
             key.masked_fill_(~counts, self.none)
         self.key[:-1].view(self.num_samples, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
@@ -107,7 +126,9 @@ class BestTarget:
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
         slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, self.key.numel() - 1)
-        self.key.scatter_reduce_(0, slot.flatten(), self._keys(value, target).flatten(), self.reduce)
+        self.key.scatter_reduce_(
+            0, slot.flatten(), keys(value, self._place(target), nonnegative=True).flatten(), self.reduce
+        )
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
@@ -116,9 +137,8 @@ class BestTarget:
         index = (_INDEX_MASK - index if self.highest else index).masked_fill(none, -1)
         return index, value_of(key).masked_fill(none, -torch.inf if self.highest else torch.inf)
 
-    def _keys(self, value: Tensor, target: Tensor) -> Tensor:
-        place = (_INDEX_MASK - target if self.highest else target).unsqueeze(-1)
-        return keys(value, place, nonnegative=True)
+    def _place(self, target: Tensor) -> Tensor:
+        return (_INDEX_MASK - target if self.highest else target).unsqueeze(-1)
 
 
 with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from matchers.boxes import ciou, iou
 from matchers.cost_matcher import count_invalid
 from matchers.costs import alignment, inside
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
-from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
+from matchers.problem import AnyPredictions, Pairs, Problem, check_positive, known_finite
 from matchers.selection import BestTarget, largest
 
 _SMALLEST = 1e-9
@@ -119,11 +119,12 @@ class TaskAligned:
         return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=invalid)
 
     def _candidates(self, pairs: Pairs, points: Tensor) -> _Candidates:
-        measure = iou(pairs.predicted, pairs.gt) if self.overlap == "iou" else ciou(pairs.predicted, pairs.gt)
-        overlap = measure.clamp_(0, 1)
+        boxes, gt = pairs.predicted, pairs.gt
+        overlap = iou(boxes, gt) if self.overlap == "iou" else ciou(boxes, gt).clamp_(0, 1)
         metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
         invalid = count_invalid(metric, pairs)
-        overlap, metric = overlap.nan_to_num_(0), metric.nan_to_num_(0)
+        if not known_finite(metric):
+            overlap, metric = overlap.nan_to_num_(0), metric.nan_to_num_(0)
         highest = overlap.amax(-1) if self.quality == "normalized_over_all" and overlap.shape[-1] else None
         if self.only_inside:
             metric.masked_fill_(~inside(points[:, 0], points[:, 1], pairs.gt, margin=self.min_center_margin), 0)

@@ -18,8 +18,8 @@ from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
-from matchers import cost_matcher as cost_matcher_module
 from matchers import problem as problem_module
+from matchers import tiles as tiles_module
 
 Call = Callable[[Predictions | None, Targets, Tensor], Assignment]
 NO_LEARNING: dict[str, Call] = {
@@ -126,7 +126,7 @@ def test_how_it_is_computed_does_not_matter(name: str, data: st.DataObject) -> N
 
 
 def make_static(patch: pytest.MonkeyPatch) -> None:
-    for module in (problem_module, cost_matcher_module):
+    for module in (problem_module, tiles_module):
         patch.setattr(module, "values_are_readable", lambda tensor: False)
 
 
