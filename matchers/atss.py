@@ -13,6 +13,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, iou
 from matchers.costs import inside
 from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
+from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 from matchers.selection import BestTarget, smallest
 from ragged.checks import check_count
@@ -80,6 +81,14 @@ class ATSS:
         target, overlap = best.result()
         region = in_ignored_region(problem, prior_box_in_region(self.ignore_iof))
         return problem.assignment(mark_ignored(target, region), quality=overlap)
+
+    @torch.no_grad()
+    def costs(
+        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        return padded_costs({"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}, problem)
 
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
         """The candidates of each target, (R, K)."""

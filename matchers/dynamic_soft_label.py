@@ -15,6 +15,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import inside, softlabel_background, softlabel_cost
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.pair_costs import PairCost, padded_costs
 from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 
 _FARTHEST = 30.0
@@ -71,7 +72,8 @@ class DynamicSoftLabel:
         wanted, invalid = DynamicK(problem, self.topk), torch.zeros_like(problem.num_targets)
         for pairs in problem.pairs().blocks():
             overlap = iou(pairs.predicted, pairs.gt)
-            cost = self._cost(pairs, overlap, others, points)
+            cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
+            cost.add_(self._overlap_cost(overlap)).add_(self._centre_cost(pairs, points)).clamp_(min=0)
             invalid += count_invalid(cost, pairs)
             overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
             allowed = pairs.of_sample(candidates)
@@ -81,12 +83,29 @@ class DynamicSoftLabel:
         target = mark_ignored(target, in_ignored_region(problem, point_in_region(points[:, :2])))
         return problem.assignment(target, quality=overlap, num_invalid=invalid)
 
-    def _cost(self, pairs: Pairs, overlap: Tensor, others: Tensor, points: Tensor) -> Tensor:
-        cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
-        cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight)
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        points = problem.need_points("DynamicSoftLabel")
+        others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
+        terms: dict[str, PairCost] = {
+            "class": lambda pairs: softlabel_cost(
+                pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_sample(others)
+            ),
+            "iou": lambda pairs: self._overlap_cost(iou(pairs.predicted, pairs.gt)),
+            "centre": lambda pairs: self._centre_cost(pairs, points),
+        }
+        return padded_costs(terms, problem)
+
+    def _overlap_cost(self, overlap: Tensor) -> Tensor:
+        # Never below 0: an IoU of 1 and a little has a logarithm above.
+        return (overlap + 1e-7).log_().mul_(-self.iou_weight).clamp_(min=0)
+
+    def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
         x, y, stride, _ = points.unbind(-1)
         gt = pairs.gt
         across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
         distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
-        return cost.add_(distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()).clamp_(min=0)
+        return distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()

@@ -11,6 +11,7 @@ from torch import Tensor
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import iou
 from matchers.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
+from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.tiles import TiledBoxes, Tiles
@@ -95,6 +96,15 @@ class MaxIoU:
         test = prior_box_in_region if problem.priors is not None else predicted_box_in_region
         index = mark_ignored(index, in_ignored_region(problem, test(self.ignore_iof)))
         return problem.assignment(index, quality=overlap)
+
+    @torch.no_grad()
+    def costs(
+        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors)
+        which = "predicted" if problem.priors is None else "priors"
+        return padded_costs({"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}, problem)
 
     @property
     def _background_range(self) -> tuple[float, float]:

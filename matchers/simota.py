@@ -14,6 +14,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import binary_background, binary_cost, inside, log_joint_score, near_center
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.pair_costs import PairCost, padded_costs
 from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
 
 
@@ -77,7 +78,7 @@ class SimOTA:
         wanted, invalid = DynamicK(problem, self.candidate_topk), torch.zeros_like(problem.num_targets)
         for pairs, in_box, near in blocks:
             overlap = iou(pairs.predicted, pairs.gt)
-            cost = self._cost(pairs, overlap, others)
+            cost = self._class_cost(pairs, others).add_(self._overlap_cost(overlap))
             invalid += count_invalid(cost, pairs)
             overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
             cost.nan_to_num_(AVOIDED, posinf=AVOIDED).add_(~(in_box & near), alpha=self._OUTSIDE)
@@ -92,8 +93,29 @@ class SimOTA:
         radius = self.center_radius * torch.maximum(stride_x, stride_y)
         return inside(x, y, pairs.gt), near_center(x, y, pairs.gt, radius)
 
-    def _cost(self, pairs: Pairs, overlap: Tensor, others: Tensor) -> Tensor:
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        points = problem.need_points("SimOTA")
+        others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
+
+        def outside(pairs: Pairs) -> Tensor:
+            in_box, near = self._regions(pairs, points)
+            return (self._OUTSIDE * ~(in_box & near)).masked_fill(~(in_box | near), torch.inf)
+
+        terms: dict[str, PairCost] = {
+            "class": lambda pairs: self._class_cost(pairs, others),
+            "iou": lambda pairs: self._overlap_cost(iou(pairs.predicted, pairs.gt)),
+            "outside": outside,
+        }
+        return padded_costs(terms, problem)
+
+    def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
         objectness = pairs.problem.predictions.objectness
         score = log_joint_score(pairs.logits_of_labels(), None if objectness is None else pairs.of_sample(objectness))
-        cost = binary_cost(score, pairs.of_sample(others)).mul_(self.cls_weight)
-        return cost.sub_((overlap + 1e-7).log_(), alpha=self.iou_weight).clamp_(min=0)
+        return binary_cost(score, pairs.of_sample(others)).mul_(self.cls_weight)
+
+    def _overlap_cost(self, overlap: Tensor) -> Tensor:
+        # Never below 0: an IoU of 1 and a little has a logarithm above.
+        return (overlap + 1e-7).log_().mul_(-self.iou_weight).clamp_(min=0)

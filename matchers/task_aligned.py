@@ -13,6 +13,7 @@ from matchers.boxes import ciou, iou
 from matchers.cost_matcher import count_invalid
 from matchers.costs import alignment, inside
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Pairs, Problem, check_positive, known_finite
 from matchers.selection import BestTarget, largest
 
@@ -118,9 +119,23 @@ class TaskAligned:
             invalid += row.num_invalid
         return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=invalid)
 
-    def _candidates(self, pairs: Pairs, points: Tensor) -> _Candidates:
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """``{"alignment": -metric}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+
+        def cost(pairs: Pairs) -> Tensor:
+            overlap = self._overlap(pairs)
+            return -alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
+
+        return padded_costs({"alignment": cost}, problem)
+
+    def _overlap(self, pairs: Pairs) -> Tensor:
         boxes, gt = pairs.predicted, pairs.gt
-        overlap = iou(boxes, gt) if self.overlap == "iou" else ciou(boxes, gt).clamp_(0, 1)
+        return iou(boxes, gt) if self.overlap == "iou" else ciou(boxes, gt).clamp_(0, 1)
+
+    def _candidates(self, pairs: Pairs, points: Tensor) -> _Candidates:
+        overlap = self._overlap(pairs)
         metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
         invalid = count_invalid(metric, pairs)
         if not known_finite(metric):
