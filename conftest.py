@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 
+import losses
 import matchers
 import ragged
 
@@ -23,5 +24,5 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
     doctest_namespace["torch"] = torch
-    for package in (ragged, matchers):
+    for package in (ragged, matchers, losses):
         doctest_namespace.update({name: getattr(package, name) for name in package.__all__})

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 ROUNDS = 25
-FEWEST_ROUNDS = 5
+FEWEST_ROUNDS = 3
 SECONDS_PER_ROUND = 0.004
-SECONDS = 20.0
+SECONDS = 6.0
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,77 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
-__all__: list[str] = []
+from losses.box_losses import (
+    centerness,
+    centerness_of_points,
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    iou_loss,
+    l1_loss,
+    smooth_l1_loss,
+)
+from losses.coders import (
+    BoxCoder,
+    CenterLogSizeCoder,
+    DeltaXYWHCoder,
+    DistanceCoder,
+    SSDCoder,
+    clip_to_canvas,
+)
+from losses.dfine_coders import BinTargets, bbox2distance, distance2bbox, weighting_function
+from losses.distribution import (
+    decoupled_distillation_loss,
+    distribution_focal_loss,
+    fine_grained_localization_loss,
+)
+from losses.distribution_coders import DecodedLevels, DistributionCoder, Vec2Box, integral
+from losses.mining import hard_negative_mining
+from losses.normalizer import Normalizer
+from losses.sigmoid_losses import (
+    binary_cross_entropy,
+    matchability_aware_loss,
+    quality_focal_loss,
+    sigmoid_focal_cost,
+    sigmoid_focal_loss,
+    varifocal_loss,
+)
+from losses.softmax_losses import cross_entropy, negative_probability, softmax_focal_loss
+
+__all__ = [
+    "BinTargets",
+    "BoxCoder",
+    "CenterLogSizeCoder",
+    "DecodedLevels",
+    "DeltaXYWHCoder",
+    "DistanceCoder",
+    "DistributionCoder",
+    "Normalizer",
+    "SSDCoder",
+    "Vec2Box",
+    "bbox2distance",
+    "binary_cross_entropy",
+    "centerness",
+    "centerness_of_points",
+    "ciou_loss",
+    "clip_to_canvas",
+    "cross_entropy",
+    "decoupled_distillation_loss",
+    "diou_loss",
+    "distance2bbox",
+    "distribution_focal_loss",
+    "fine_grained_localization_loss",
+    "giou_loss",
+    "hard_negative_mining",
+    "integral",
+    "iou_loss",
+    "l1_loss",
+    "matchability_aware_loss",
+    "negative_probability",
+    "quality_focal_loss",
+    "sigmoid_focal_cost",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "softmax_focal_loss",
+    "varifocal_loss",
+    "weighting_function",
+]

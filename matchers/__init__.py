@@ -42,11 +42,12 @@ from matchers.hungarian import Hungarian
 from matchers.linear_assignment import batched_linear_sum_assignment
 from matchers.max_iou import MaxIoU
 from matchers.pair_costs import detr_costs, module_costs
+from matchers.pairs import Pairs
 from matchers.plot import plot_cost, plot_match
 from matchers.pot import BalancedPOT, UnbalancedPOT
 from matchers.predictions import Predictions
 from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
-from matchers.problem import Pairs, Problem
+from matchers.problem import Problem
 from matchers.simota import SimOTA
 from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 from matchers.softmin import SoftMin

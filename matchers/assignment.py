@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from matchers import explanation
 from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.checks import check_same_device, check_values, sample_name
@@ -203,7 +204,7 @@ class Assignment:
 
     def describe(self) -> str:
         """One line per image: targets, positives, background, ignored, and targets left without a prediction."""
-        return "\n".join(_line(self, at) for at in _positions(self.num_targets))
+        return explanation.describe(self)
 
     def explain(self, *sample: int, costs: Mapping[str, Tensor] | None = None) -> str:
         """What each target of one image got, and at which costs.
@@ -218,20 +219,7 @@ class Assignment:
           target 0: prediction 0 (quality 1)
           target 1: none
         """
-        if len(sample) != self.num_targets.dim():
-            raise IndexError(f"expected {self.num_targets.dim()} indices, one for each batch dimension, got {sample}")
-        lines = [_line(self, sample)]
-        index, quality = self.target_index[sample].tolist(), self.quality[sample].tolist()
-        for target in range(int(self.num_targets[sample])):
-            own = [place for place, found in enumerate(index) if found == target]
-            lines.append(f"  target {target}: " + ("none" if not own else ""))
-            lines[-1] += "; ".join(
-                f"prediction {place} (quality {quality[place]:.3g}"
-                + "".join(f", {name} {term[(*sample, target, place)]:.4g}" for name, term in (costs or {}).items())
-                + ")"
-                for place in own
-            )
-        return "\n".join(lines)
+        return explanation.explain_assignment(self, sample, costs or {})
 
     def _over_targets(self, tensor: Tensor, ragged_axis: int) -> RaggedBatch:
         return RaggedBatch._unchecked(
@@ -293,35 +281,7 @@ class Plan:
 
     def explain(self, *sample: int, smallest_weight: float = 0.01) -> str:
         """What each target of one image got, heaviest first, down to ``smallest_weight``."""
-        count = int(self.num_targets[sample])
-        weights = self.weights.tensor[sample][:, :count]
-        lines = [f"{sample_name(sample)}: {count} targets, background {self.background[sample].sum():.4g}"]
-        for target, column in enumerate(weights.unbind(-1)):
-            order = column.argsort(descending=True, stable=True).tolist()
-            parts = [f"prediction {place} ({column[place]:.3g})" for place in order if column[place] >= smallest_weight]
-            lines.append(f"  target {target}: total {column.sum():.4g}; " + (", ".join(parts) or "none"))
-        return "\n".join(lines)
-
-
-def _positions(sizes: Tensor) -> list[tuple[int, ...]]:
-    return [tuple(at) for at in torch.ones_like(sizes).nonzero().tolist()]
-
-
-def _line(assignment: Assignment, at: tuple[int, ...]) -> str:
-    index, count = assignment.target_index[at], int(assignment.num_targets[at])
-    positive = index[index >= 0]
-    without = count - positive.unique().numel()
-    text = (
-        f"{sample_name(at)}: {_counted(count, 'target')}, {positive.numel()} positive, "
-        f"{int((index == BACKGROUND).sum())} background, {int((index == IGNORED).sum())} ignored; "
-        f"{_counted(without, 'target')} without a prediction"
-    )
-    invalid = int(assignment.num_invalid[at])
-    return text + (f"; {_counted(invalid, 'cost')} not finite" if invalid else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        return explanation.explain_plan(self, sample, smallest_weight)
 
 
 register_dataclass(Assignment, constants=("max_num_targets", "max_pairs"))

@@ -14,9 +14,10 @@ from matchers.boxes import Coordinates, iou
 from matchers.costs import inside
 from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
 from matchers.pair_costs import padded_costs
-from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, smallest
-from ragged.checks import check_count
+from ragged.checks import check_count, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ragged.precision import wide
+
 
 class Coordinates(NamedTuple):
     """Corners and areas of boxes, each in a tensor of its own: what is read again and again when pairs are compared."""
@@ -227,8 +229,7 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     if isinstance(boxes, Coordinates):
         return boxes
     check_boxes(boxes, "boxes")
-    if boxes.dtype in (torch.float16, torch.bfloat16):
-        boxes = boxes.float()
+    boxes = wide(boxes)
     # Bounded, so that products of two lengths, and squares of them, are finite.
     bound = torch.finfo(boxes.dtype).max ** 0.25
     x1, y1, x2, y2 = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous().unbind()

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
-from matchers.problem import AnyPredictions, Pairs, Problem, known_finite
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
+from ragged.checks import known_finite
 
 
 class CostMatcher(nn.Module):

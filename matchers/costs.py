@@ -18,6 +18,7 @@ from torch import Tensor
 from matchers.boxes import Coordinates, coordinates, giou, iou, pairwise
 from ragged import RaggedBatch
 from ragged.checks import check_is_tensor
+from ragged.precision import wide
 
 TargetValues = RaggedBatch | Tensor
 
@@ -38,7 +39,7 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     >>> focal_cost(torch.tensor([-2.0, 0.0, 2.0]))
     tensor([ 0.4112, -0.0866, -1.2371])
     """
-    logits = _wide(logits)
+    logits = wide(logits)
     p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
     return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
 
@@ -50,7 +51,7 @@ def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: floa
     >>> alignment(torch.tensor([0.0]), torch.tensor([1.0]))
     tensor([0.5000])
     """
-    return _power(_sigmoid(_wide(logits)), alpha) * _power(overlap, beta)
+    return _power(_sigmoid(wide(logits)), alpha) * _power(overlap, beta)
 
 
 @torch.no_grad()
@@ -64,7 +65,7 @@ def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
         overlap: IoU of the pair.
         others: ``softlabel_background`` of the prediction: the sum if ``y_c`` were 0 for every class.
     """
-    logits = _wide(logits)
+    logits = wide(logits)
     p, wrong = _sigmoid(logits), _softplus(logits)
     return others + (wrong - logits * overlap) * (overlap - p) ** 2 - wrong * p**2
 
@@ -101,8 +102,8 @@ def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     >>> log_joint_score(torch.tensor([0.0]), torch.tensor([0.0])).exp()
     tensor([0.5000])
     """
-    cost = _softplus(-_wide(logits))
-    return (cost if objectness is None else cost + _softplus(-_wide(objectness))).mul_(-0.5)
+    cost = _softplus(-wide(logits))
+    return (cost if objectness is None else cost + _softplus(-wide(objectness))).mul_(-0.5)
 
 
 def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
@@ -127,7 +128,7 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
     [[[-0.5, -0.5, -0.5, -0.5]]]
     """
-    return -gather_labels(_wide(logits).softmax(-1), labels)
+    return -gather_labels(wide(logits).softmax(-1), labels)
 
 
 @torch.no_grad()
@@ -165,8 +166,8 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
     tensor([[4., 4.]])
     """
-    gt = _wide(_dense(gt_boxes)).movedim(-1, 0).unsqueeze(-1)
-    boxes = _wide(boxes).movedim(-1, 0).unsqueeze(-2)
+    gt = wide(_dense(gt_boxes)).movedim(-1, 0).unsqueeze(-1)
+    boxes = wide(boxes).movedim(-1, 0).unsqueeze(-2)
     cost = (gt[0] - boxes[0]).abs_()
     for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
         cost += (mine - theirs).abs_()
@@ -238,10 +239,6 @@ def _dense(values: TargetValues) -> Tensor:
     return values.with_padded_set_to(0).tensor if isinstance(values, RaggedBatch) else values
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
 # torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:
 # the same pair costs the same at any place, so that equal targets tie.
 
@@ -276,4 +273,4 @@ def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: 
     if torch.compiler.is_compiling() or logits.device.type != "cpu":
         size = max(1, parts[0].shape[0])
     blocks = zip(*(part.split(size) for part in parts), strict=True)
-    return torch.cat([function(*map(_wide, block)).sum(-1) for block in blocks]).view(logits.shape[:-1])
+    return torch.cat([function(*map(wide, block)).sum(-1) for block in blocks]).view(logits.shape[:-1])

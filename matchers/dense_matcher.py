@@ -11,6 +11,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.problem import AnyPredictions, Problem
 from ragged import RaggedBatch
+from ragged.precision import wide
 from ragged.sizes import prefix_mask
 
 
@@ -58,7 +59,7 @@ def dense_costs(matcher: CostMatcher, problem: Problem) -> Tensor:
     pairs = problem.pairs()
     shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
     cost = matcher.total_cost(pairs).detach()
-    cost = cost if cost.dtype == torch.float64 else cost.float()
+    cost = wide(cost)
     if len(pairs) < shape[0] * shape[1]:
         slots = pairs.sample * shape[1] + pairs.target
         cost = cost.new_zeros(shape[0] * shape[1], shape[2]).index_copy_(0, slots, cost)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from matchers.boxes import iou
-from matchers.problem import Pairs, Problem
+from matchers.pairs import Pairs
+from matchers.problem import Problem
 from matchers.selection import BestTarget, smallest
 
 AVOIDED = 1e36

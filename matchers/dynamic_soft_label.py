@@ -16,7 +16,9 @@ from matchers.costs import inside, softlabel_background, softlabel_cost
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pair_costs import PairCost, padded_costs
-from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
+from ragged.checks import check_positive
 
 _FARTHEST = 30.0
 

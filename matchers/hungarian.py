@@ -11,7 +11,8 @@ from matchers.assignment import BACKGROUND, Assignment
 from matchers.cost_matcher import CostMatcher, count_invalid
 from matchers.ignored import mark_ignored
 from matchers.linear_assignment import solve_rows
-from matchers.problem import AnyPredictions, Pairs, Problem
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
 
 
 class Hungarian(CostMatcher):

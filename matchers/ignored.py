@@ -10,7 +10,8 @@ from torch import Tensor
 from matchers.assignment import BACKGROUND, IGNORED
 from matchers.boxes import iof
 from matchers.costs import inside
-from matchers.problem import Pairs, Problem
+from matchers.pairs import Pairs
+from matchers.problem import Problem
 
 PairTest = Callable[[Pairs], Tensor]
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from matchers.boxes import giou
 from matchers.costs import center_size_l1, focal_cost
-from matchers.problem import Pairs, Problem
+from matchers.pairs import Pairs
+from matchers.problem import Problem
+from ragged.precision import wide
 
 PairCost = Callable[[Pairs], Tensor]
 
@@ -144,8 +146,7 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
         if module.weight is not None:
             cost *= module.weight[pairs.labels].unsqueeze(-1)
         return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
-    logits = pairs.problem.need_logits("the class cost module")
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = wide(pairs.problem.need_logits("the class cost module"))
     count, classes = logits.shape[1:]
 
     def block(labels: Tensor, sample: Tensor) -> Tensor:
@@ -170,4 +171,4 @@ def _box_cost(module: nn.Module, is_anchor_based: bool, pairs: Pairs) -> Tensor:
 
 def _per_pair(cost: Tensor, rows: int, count: int) -> Tensor:
     cost = cost.sum(-1) if cost.dim() > 1 else cost
-    return (cost if cost.dtype == torch.float64 else cost.float()).reshape(rows, count)
+    return wide(cost).reshape(rows, count)

@@ -1,15 +1,9 @@
-"""What a matcher computes on: all images of a call in one batch, and its pairs of a target and a prediction.
-
-Matchers look at pairs of a target with every prediction of the target's own image, in rows: R targets, P predictions.
-Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
-filler nor a crowded image costs anything; elsewhere they are all padded slots, of static shape, some of them not valid.
-Rows are computed in blocks that fit the cache: the result does not depend on the blocks.
-"""
+"""What a matcher computes on: all images of a call in one batch, boxes in one format and unit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,16 +11,14 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Assignment
-from matchers.boxes import Coordinates, check_boxes, convert, coordinates
+from matchers.boxes import check_boxes, convert, coordinates
+from matchers.pairs import Pairs
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_count, check_same_device, check_values, values_are_readable
+from ragged.checks import check_same_device, check_values, known_finite, values_are_readable
+from ragged.precision import wide
 
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
-# Bytes of one float32 matrix of pairs. On a CPU a dozen of them should fit the cache together.
-_BLOCK_BYTES = 1 << 20
-_BLOCK_BYTES_ON_DEVICE = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +154,7 @@ class Problem:
         """Logarithm of the softmax denominator of each prediction, (N, P)."""
 
         def make() -> Tensor:
-            logits = self.need_logits("this matcher")
-            return (logits if logits.dtype == torch.float64 else logits.float()).logsumexp(-1)
+            return wide(self.need_logits("this matcher")).logsumexp(-1)
 
         return self._once("log_normalizer", make)
 
@@ -241,104 +232,6 @@ class Problem:
         return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """R targets, each with all P predictions of its image.
-
-    Args:
-        problem: Where the targets are from.
-        corners: Coordinates of the targets, stacked, (5, R, 1).
-        labels: (R,).
-        sample: (R,), the image of each target; ascending.
-        target: (R,), its index in the image.
-        valid: (R,), false for rows of filler.
-        packed: Whether there are no rows of filler.
-        computed: What was computed on the way.
-    """
-
-    problem: Problem
-    corners: Tensor
-    labels: Tensor
-    sample: Tensor
-    target: Tensor
-    valid: Tensor
-    packed: bool
-    computed: dict[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return self.labels.shape[0]
-
-    @property
-    def gt(self) -> Coordinates:
-        """Coordinates of the targets, (R, 1) each."""
-        return Coordinates(*self.corners.unbind())
-
-    @property
-    def predicted(self) -> Coordinates:
-        """Coordinates of the predicted boxes, (R, P) each."""
-        if "predicted" not in self.computed:  # several cost terms ask for them
-            self.computed["predicted"] = self.problem.predicted.index_select(1, self.sample)
-        return Coordinates(*self.computed["predicted"].unbind())
-
-    @property
-    def priors(self) -> Coordinates:
-        """Coordinates of the priors, (1, P) or (R, P) each."""
-        boxes = self.problem.prior_boxes
-        return Coordinates(*(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample)).unbind())
-
-    def logits_of_labels(self) -> Tensor:
-        """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
-        logits = self.problem.need_logits("this matcher").transpose(1, 2)[self.sample, self.labels]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return logits if known_finite(logits) else logits.add_(logits - logits)
-
-    def log_probabilities_of_labels(self) -> Tensor:
-        """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
-        return self.logits_of_labels() - self.of_sample(self.problem.log_normalizer)
-
-    def counts(self, pairs: Tensor | None = None) -> Tensor | None:
-        """Pairs (R, P) or (R, 1) that are true and not of filler; None stands for all."""
-        if self.packed:
-            return pairs
-        valid = self.valid.unsqueeze(-1)
-        return valid if pairs is None else pairs & valid
-
-    def of_sample(self, values: Tensor) -> Tensor:
-        """Values (N, …) of the images, for each row (R, …)."""
-        return values.index_select(0, self.sample)
-
-    def runs(self) -> tuple[Tensor, Tensor]:
-        """First row and number of rows of each image, (N,) each."""
-        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
-        start = torch.searchsorted(self.sample, samples)
-        return start, torch.searchsorted(self.sample, samples, right=True) - start
-
-    def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
-        """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
-        limit = _BLOCK_BYTES_ON_DEVICE if self.labels.device.type != "cpu" else _BLOCK_BYTES
-        size = max(1, larger * limit // (4 * max(self.problem.num_predictions, 1)))
-        if torch.compiler.is_compiling() or len(self) <= size:
-            yield self
-            return
-        # Blocks of nearly equal size, not a small one at the end.
-        size = math.ceil(len(self) / math.ceil(len(self) / size))
-        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid)]
-        for corners, labels, sample, target, valid in zip(self.corners.split(size, 1), *columns, strict=True):
-            yield Pairs(self.problem, corners, labels, sample, target, valid, self.packed)
-
-
-def known_finite(values: Tensor) -> bool:
-    """Whether the host can see at a glance that all values are finite. A sum is so only if all its terms are."""
-    return values_are_readable(values) and bool(values.sum().isfinite())
-
-
-def check_positive(value: Any, name: str) -> None:
-    """Raise unless ``value`` is a whole number from 1 on."""
-    check_count(value, name)
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-
-
 def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
     if priors is None:
         raise ValueError("there are neither predictions nor priors")
@@ -364,9 +257,7 @@ def _merged_predictions(predictions: Predictions) -> Predictions:
 def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
     if predictions.boxes is None:
         return None
-    boxes = predictions.boxes.detach()
-    if boxes.dtype in (torch.float16, torch.bfloat16):
-        boxes = boxes.float()
+    boxes = wide(predictions.boxes.detach())
     boxes = convert(boxes, predictions.box_format or targets.box_format, "xyxy")
     is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
     unit = targets.normalized if normalized is None else normalized

@@ -15,7 +15,9 @@ from matchers.costs import binary_background, binary_cost, inside, log_joint_sco
 from matchers.dynamic_k import AVOIDED, DynamicK
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pair_costs import PairCost, padded_costs
-from matchers.problem import AnyPredictions, Pairs, Problem, check_positive
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
+from ragged.checks import check_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
 from ragged.checks import INTEGER_DTYPES, check_same_device, check_values, sample_name
+from ragged.precision import wide
 from ragged.registration import register_dataclass
 from ragged.sizes import check_same_sizes
 
@@ -119,9 +120,7 @@ class Targets:
         Raises:
             ValueError: The unit has to change, and there is no ``canvas_size``.
         """
-        boxes = self.boxes.with_padded_set_to(0).tensor
-        if boxes.dtype in (torch.float16, torch.bfloat16):
-            boxes = boxes.float()
+        boxes = wide(self.boxes.with_padded_set_to(0).tensor)
         boxes = convert(boxes, self.box_format, box_format)
         return in_unit(boxes, self.normalized, normalized, self.canvas_size)
 
@@ -203,8 +202,7 @@ class Targets:
         return size.expand(*self.batch_shape, 2)
 
     def _check_boxes(self) -> None:
-        boxes = self.boxes.with_padded_set_to(0).tensor.detach()
-        boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
+        boxes = wide(self.boxes.with_padded_set_to(0).tensor.detach())
         size = boxes[..., 2:] - boxes[..., :2] if self.box_format == "xyxy" else boxes[..., 2:]
         ok = ((size >= 0) & boxes[..., :2].isfinite() & size.isfinite()).all(-1)
         if self.normalized:

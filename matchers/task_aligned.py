@@ -14,8 +14,10 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import alignment, inside
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pair_costs import padded_costs
-from matchers.problem import AnyPredictions, Pairs, Problem, check_positive, known_finite
+from matchers.pairs import Pairs
+from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, largest
+from ragged.checks import check_positive, known_finite
 
 _SMALLEST = 1e-9
 

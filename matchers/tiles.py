@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.boxes import Coordinates
-from matchers.problem import Pairs
+from matchers.pairs import Pairs
 from ragged.checks import values_are_readable
 
 _SIZE = 40

@@ -23,8 +23,16 @@ def has_values(tensor: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, Parameter)  # fake tensors are a subclass
         and not tensor.is_meta
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and not _stands_for_many(tensor)
     )
+
+
+def _stands_for_many(tensor: Tensor) -> bool:
+    """Whether a ``vmap`` is at work, below any derivative that is being taken."""
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def values_are_readable(tensor: Tensor) -> bool:
@@ -38,6 +46,11 @@ def known_within(tensor: Tensor, low: int, high: int) -> bool:
         return False
     smallest, largest = tensor.aminmax()
     return low <= smallest.item() and largest.item() <= high
+
+
+def known_finite(values: Tensor) -> bool:
+    """Whether the host can see at a glance that all values are finite: a sum is so only if all its terms are."""
+    return values_are_readable(values) and bool(values.sum().isfinite())
 
 
 def check_values(
@@ -74,6 +87,13 @@ def check_count(value: Any, name: str) -> None:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_positive(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a whole number from 1 on."""
+    check_count(value, name)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def check_is_tensor(value: Any, name: str) -> None:

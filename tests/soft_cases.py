@@ -14,8 +14,8 @@ from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
+from matchers.pairs import Pairs
 from matchers.predictions import Predictions
-from matchers.problem import Pairs
 from matchers.targets import Targets
 from ragged import RaggedBatch
 

@@ -18,6 +18,7 @@ from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
+from matchers import pairs as pairs_module
 from matchers import problem as problem_module
 from matchers import tiles as tiles_module
 
@@ -116,7 +117,7 @@ def test_how_it_is_computed_does_not_matter(name: str, data: st.DataObject) -> N
     expected = run(name, scene, priors)
     for size in (1, 4 * len(priors) * 3):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(problem_module, "_BLOCK_BYTES", size)
+            patch.setattr(pairs_module, "_BLOCK_BYTES", size)
             same(run(name, scene, priors), expected, exact=False)
             make_static(patch)
             same(run(name, scene, priors), expected, exact=False)

@@ -94,7 +94,6 @@ def test_derivatives_of_every_sample_by_itself(
     torch.testing.assert_close(vmap(derivative(function))(data, index), expected)
 
 
-@pytest.mark.xfail(strict=True, reason="has_values is false under grad: a wide entry is read from the next sample")
 @pytest.mark.parametrize("derivative", [grad, jacrev, jacfwd])
 def test_values_are_checked_while_a_derivative_is_taken(derivative: Callable[..., Any]) -> None:
     with pytest.raises(IndexError, match="index 4 at position 0 of sample 0 is out of range for size 3"):

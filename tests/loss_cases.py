@@ -1,0 +1,144 @@
+"""Every unreduced loss, with inputs and constants for it: what the tests of their common contract run over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from scenes import make_boxes
+from torch import Tensor
+
+from losses import box_losses, distribution, sigmoid_losses, softmax_losses
+
+CLASSES = 5
+BINS = 6
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss, with its hyper-parameters, of inputs that differentiate and of inputs that are constants."""
+
+    function: Callable[..., Tensor]
+    options: dict[str, Any]
+    make: Callable[[tuple[int, ...], int], tuple[tuple[Tensor, ...], dict[str, Tensor]]]
+    elementwise: bool = False  # a loss for each element of the input, not for each row
+    cut: bool = False  # has a part that is a constant for the gradient, so that finite differences do not agree
+
+    def __call__(self, *inputs: Tensor, **constants: Tensor) -> Tensor:
+        return self.function(*inputs, **constants, **self.options)
+
+
+def logits(shape: tuple[int, ...], seed: int, last: int = CLASSES) -> Tensor:
+    return torch.randn(*shape, last, generator=generator(seed), dtype=torch.float64) * 3
+
+
+def uniform(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.rand(shape, generator=generator(seed), dtype=torch.float64)
+
+
+def labels(shape: tuple[int, ...], seed: int, low: int = 0) -> Tensor:
+    return torch.randint(low, CLASSES, shape, generator=generator(seed + 100))
+
+
+def dense(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    targets = uniform((*shape, CLASSES), seed + 1)
+    return (logits(shape, seed),), {"targets": targets.where(targets > 0.5, 0)}
+
+
+def sparse(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    constants = {"targets": labels(shape, seed, low=-1), "scores": uniform(shape, seed + 1)}
+    return (logits(shape, seed),), constants
+
+
+def labelled(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return (logits(shape, seed),), {"labels": labels(shape, seed)}
+
+
+def weighted(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    constants = {"labels": labels(shape, seed, low=-1), "class_weights": uniform((CLASSES,), seed + 2)}
+    return (logits(shape, seed),), constants
+
+
+def box_pairs(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    count = torch.Size(shape).numel()
+    first = make_boxes(count, generator(seed)).double() / 10
+    second = first + torch.rand(count, 4, generator=generator(seed + 1)).double()
+    return (first.reshape(*shape, 4), second.reshape(*shape, 4)), {}
+
+
+def binned(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return (logits(shape, seed, BINS),), {"distances": uniform(shape, seed + 1) * (BINS + 1) - 1}
+
+
+def graded(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    names = ("weight_left", "weight_right", "quality")
+    constants = {name: uniform(shape, seed + k) for k, name in enumerate(names)}
+    left = torch.randint(BINS - 1, shape, generator=generator(seed + 9))
+    return (logits(shape, seed, BINS),), {"left": left, **constants}
+
+
+def taught(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return (logits(shape, seed, BINS),), {"teacher": logits(shape, seed + 1, BINS)}
+
+
+def case(function: Callable[..., Tensor], make: Any, **options: Any) -> Any:
+    flags = {name: options.pop(name) for name in ("elementwise", "cut") if name in options}
+    described = ",".join([make.__name__, *(f"{name}={value}" for name, value in options.items())])
+    return pytest.param(Case(function, options, make, **flags), id=f"{function.__name__}[{described}]")
+
+
+PER_CLASS = [
+    case(function, form, elementwise=True, **options)
+    for form in (dense, sparse)
+    for function, options in (
+        (sigmoid_losses.binary_cross_entropy, {}),
+        (sigmoid_losses.sigmoid_focal_loss, {}),
+        (sigmoid_losses.sigmoid_focal_loss, {"alpha": None, "gamma": 1.5}),
+        (sigmoid_losses.sigmoid_focal_loss, {"alpha": 0.4, "gamma": 0}),
+        (sigmoid_losses.sigmoid_focal_loss, {"alpha": 1.0, "gamma": 0.5}),
+        (sigmoid_losses.quality_focal_loss, {}),
+        (sigmoid_losses.quality_focal_loss, {"beta": 1.5}),
+        (sigmoid_losses.varifocal_loss, {}),
+        (sigmoid_losses.varifocal_loss, {"alpha": 0.2, "gamma": 0.5}),
+        (sigmoid_losses.varifocal_loss, {"detach_weights": True, "cut": True}),
+        (sigmoid_losses.matchability_aware_loss, {"cut": True}),
+        (sigmoid_losses.matchability_aware_loss, {"detach_weights": False}),
+    )
+]
+OTHERS = [
+    case(sigmoid_losses.sigmoid_focal_cost, labelled),
+    case(sigmoid_losses.sigmoid_focal_cost, labelled, alpha=None, gamma=0.5),
+    case(softmax_losses.cross_entropy, labelled),
+    case(softmax_losses.cross_entropy, weighted, ignored_label=-1),
+    case(softmax_losses.softmax_focal_loss, labelled),
+    case(softmax_losses.softmax_focal_loss, labelled, gamma=0.5),
+    case(softmax_losses.softmax_focal_loss, weighted, gamma=1.5, ignored_label=-1),
+    case(softmax_losses.negative_probability, labelled),
+    case(box_losses.iou_loss, box_pairs),
+    case(box_losses.iou_loss, box_pairs, mode="square"),
+    case(box_losses.iou_loss, box_pairs, mode="log"),
+    case(box_losses.giou_loss, box_pairs),
+    case(box_losses.diou_loss, box_pairs),
+    case(box_losses.ciou_loss, box_pairs, cut=True),
+    case(box_losses.ciou_loss, box_pairs, detach_trade_off=False),
+    case(box_losses.l1_loss, box_pairs, elementwise=True),
+    case(box_losses.smooth_l1_loss, box_pairs, elementwise=True),
+    case(box_losses.smooth_l1_loss, box_pairs, elementwise=True, beta=0.1),
+    case(distribution.distribution_focal_loss, binned),
+    case(distribution.fine_grained_localization_loss, graded),
+    case(distribution.decoupled_distillation_loss, taught),
+    case(distribution.decoupled_distillation_loss, taught, temperature=1.0),
+]
+EVERY_LOSS = [*PER_CLASS, *OTHERS]
+
+
+def gradients(loss: Case, inputs: tuple[Tensor, ...], constants: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    leaves = tuple(each.detach().clone().requires_grad_() for each in inputs)
+    return torch.autograd.grad(loss(*leaves, **constants).sum(), leaves)
