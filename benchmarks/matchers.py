@@ -28,8 +28,8 @@ from matchers import ATSS, DynamicSoftLabel, Hungarian, MaxIoU, SimOTA, Targets,
 Run = Callable[[], object]
 
 DESCRIPTION = """Milliseconds of one call, from lists of ground truth to an assignment, and by how many megabytes the
-memory of a process grows at its peak. Images of 640 × 640 pixels, 80
-classes. Heads with a prediction for each of 8,400 grid points or anchors: 2, 8 and 16 images of 0 to 50 objects, and,
+memory of a process grows at its peak. Images of 640 × 640 pixels, 80 classes. Heads with
+a prediction for each of 8,400 grid points or anchors: 2, 8 and 16 images of 0 to 50 objects, and,
 skewed, one of 300 among 7 of 2. Heads with 300 queries (Hungarian): 2, 8 and 32 images of 0 to 20, 50 and 100 objects,
 and the same skew. The counterparts are given the same inputs.
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers import explanation
 from matchers.selection import largest
@@ -200,10 +201,14 @@ class Assignment:
         weights = (self.target_index.unsqueeze(-1) == targets).float()
         return Plan(self._over_targets(weights, 1), self.is_background.float(), self.num_invalid)
 
+    def to(self, device: torch.device | str) -> Assignment:
+        """On another device."""
+        return pytree.tree_map(lambda tensor: tensor.to(device), self)
+
     # --- for people ------------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """One line per image: targets, positives, background, ignored, and targets left without a prediction."""
+        """One line per image, read by the host: targets, positives, background, ignored, and targets left over."""
         return explanation.describe(self)
 
     def explain(self, *sample: int, costs: Mapping[str, Tensor] | None = None) -> str:
@@ -278,6 +283,10 @@ class Plan:
             self.weights.tensor.shape[-1],
             self.background.shape[-1],
         )
+
+    def to(self, device: torch.device | str) -> Plan:
+        """On another device."""
+        return pytree.tree_map(lambda tensor: tensor.to(device), self)
 
     def explain(self, *sample: int, smallest_weight: float = 0.01) -> str:
         """What each target of one image got, heaviest first, down to ``smallest_weight``."""

@@ -17,7 +17,7 @@ from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, smallest
-from ragged.checks import check_count, check_positive
+from ragged.checks import check_count, check_not_negative, check_number, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class ATSS:
 
     def __post_init__(self) -> None:
         check_positive(self.topk, "topk")
+        check_number(self.min_center_margin, "min_center_margin", low=None)
+        check_not_negative(self.ignore_iof, "ignore_iof")
 
     @torch.no_grad()
     def __call__(

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignment import BACKGROUND, Assignment, Plan
-from matchers.dense_matcher import DenseMatcher, check_number, check_source, is_empty, make_plan, usable_pairs
+from matchers.dense_matcher import DenseMatcher, check_source, is_empty, make_plan, usable_pairs
 from matchers.ignored import mark_ignored
 from matchers.problem import Problem
 from matchers.selection import index_of, keys, value_of
+from ragged.checks import check_number
 
 
 class ClosestPrediction(DenseMatcher):

@@ -12,7 +12,7 @@ from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_b
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import known_finite
+from ragged.checks import check_not_negative, known_finite
 
 
 class CostMatcher(nn.Module):
@@ -44,8 +44,10 @@ class CostMatcher(nn.Module):
         ignore_iof: float = 0.5,
     ) -> None:
         super().__init__()
+        check_not_negative(ignore_iof, "ignore_iof")
         self.cls_match_module, self.loc_match_module = cls_match_module, loc_match_module
         self.is_anchor_based, self.ignore_iof = is_anchor_based, ignore_iof
+        self.uses_priors = is_anchor_based or cost is not None  # a cost of one's own may look at them
         has_modules = cls_match_module is not None or loc_match_module is not None
         if has_modules and cost is not None:
             raise ValueError("give either cost or loss modules, not both")
@@ -67,6 +69,8 @@ class CostMatcher(nn.Module):
 
     def problem(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Problem:
         """The arguments of a call in the form that is computed on."""
+        if priors is not None and not self.uses_priors:
+            raise ValueError(f"{type(self).__name__} compares predicted boxes; for priors set is_anchor_based=True")
         problem = Problem.of(predictions, targets, priors, normalized=self.normalized)
         if self.is_anchor_based:
             problem.need_priors(type(self).__name__, "with is_anchor_based=True, xyxy boxes (P, 4) or (*batch, P, 4)")

@@ -114,6 +114,11 @@ def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
     """
     check_is_tensor(values, "logits")
     labels = _dense(labels)
+    if labels.shape[:-1] != values.shape[:-2]:
+        raise ValueError(
+            f"logits (*batch, P, C) and labels (*batch, G) must have the same *batch, "
+            f"got {tuple(values.shape)} and {tuple(labels.shape)}"
+        )
     index = labels.unsqueeze(-1).expand(*labels.shape, values.shape[-2])
     return values.transpose(-1, -2).gather(-2, index)
 

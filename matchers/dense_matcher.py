@@ -11,6 +11,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.problem import AnyPredictions, Problem
 from ragged import RaggedBatch
+from ragged.checks import check_number
 from ragged.precision import wide
 from ragged.sizes import prefix_mask
 
@@ -101,14 +102,6 @@ def make_plan(
         problem.unmerged(num_invalid),
         None if residual is None else problem.unmerged(residual),
     )
-
-
-def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
-    """Raise unless ``value`` is a finite number above ``low``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not abs(value) < float("inf") or (low is not None and value <= low):
-        raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")
 
 
 def check_source(source: Any) -> None:

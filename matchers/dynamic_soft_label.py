@@ -18,7 +18,7 @@ from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import check_positive
+from ragged.checks import check_not_negative, check_number, check_positive
 
 _FARTHEST = 30.0
 
@@ -50,6 +50,8 @@ class DynamicSoftLabel:
 
     def __post_init__(self) -> None:
         check_positive(self.topk, "topk")
+        check_number(self.soft_center_radius, "soft_center_radius", low=None)
+        check_not_negative(self.iou_weight, "iou_weight")
 
     @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:

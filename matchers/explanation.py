@@ -21,6 +21,8 @@ def describe(assignment: Assignment) -> str:
 
 def explain_assignment(assignment: Assignment, sample: tuple[int, ...], costs: Mapping[str, Tensor]) -> str:
     """What each target of one image got, and at which costs ``(*batch, G, P)``."""
+    if len(sample) == 1 and isinstance(sample[0], (tuple, list)):
+        sample = tuple(sample[0])
     if len(sample) != assignment.num_targets.dim():
         count = assignment.num_targets.dim()
         raise IndexError(f"expected {count} indices, one for each batch dimension, got {sample}")

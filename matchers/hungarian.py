@@ -13,12 +13,14 @@ from matchers.ignored import mark_ignored
 from matchers.linear_assignment import solve_rows
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
+from ragged.checks import check_number
 
 
 class Hungarian(CostMatcher):
     """Match each target to one prediction, so that the sum of the costs is smallest (Carion et al., DETR, 2020).
 
-    With more targets than predictions, the cheapest set of targets is matched. Exact, on the CPU by SciPy.
+    With more targets than predictions, the cheapest set of targets is matched. Exact, by SciPy: costs on an accelerator
+    go through the host, which waits for them.
 
     Args:
         background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
@@ -34,6 +36,8 @@ class Hungarian(CostMatcher):
 
     def __init__(self, *args: Any, background_cost: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if background_cost is not None:
+            check_number(background_cost, "background_cost", low=None)
         self.background_cost = background_cost
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.tiles import TiledBoxes, Tiles
+from ragged.checks import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,14 @@ class MaxIoU:
         if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
             raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range
-        if not 0 <= low <= high <= self.pos_iou_thr:
+        for name, value in (("pos_iou_thr", self.pos_iou_thr), ("neg_iou_thr", low), ("neg_iou_thr", high)):
+            check_not_negative(value, name)
+        check_not_negative(self.min_pos_iou, "min_pos_iou")
+        check_not_negative(self.ignore_iof, "ignore_iof")
+        if not low <= high <= self.pos_iou_thr:
             raise ValueError(
-                f"thresholds must be in order, 0 <= low <= high <= pos_iou_thr; got neg_iou_thr={self.neg_iou_thr}, "
-                f"pos_iou_thr={self.pos_iou_thr}"
+                "thresholds must be in order, 0 <= low <= high <= pos_iou_thr; "
+                f"got neg_iou_thr={self.neg_iou_thr}, pos_iou_thr={self.pos_iou_thr}"
             )
 
     @torch.no_grad()
@@ -88,14 +93,19 @@ class MaxIoU:
             if self.match_low_quality:
                 self._take_best(forced, overlap, tiles)
         target, overlap = (tiled.untiled(found) for found in best.result())
-        index = self._by_threshold(target, overlap)
+        # A prior that met no target has an IoU of 0 with all of them, of which the first is the best.
+        alone = ~problem.matchable.any(1, keepdim=True)
+        if problem.max_num_targets:
+            first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
+            target, overlap = torch.where(target < 0, first, target), overlap.clamp(min=0)
+        index = self._by_threshold(target, overlap).masked_fill(alone, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
             index = torch.where(taker >= 0, taker, index)
             overlap = torch.where(taker >= 0, taken, overlap)
         test = prior_box_in_region if problem.priors is not None else predicted_box_in_region
         index = mark_ignored(index, in_ignored_region(problem, test(self.ignore_iof)))
-        return problem.assignment(index, quality=overlap)
+        return problem.assignment(index, quality=overlap, num_invalid=_num_invalid(problem))
 
     @torch.no_grad()
     def costs(
@@ -113,8 +123,7 @@ class MaxIoU:
 
     def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
         low, high = self._background_range
-        background = (overlap >= low) & (overlap < high) | (target < 0)
-        index = torch.where(background, BACKGROUND, IGNORED)
+        index = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
         return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
@@ -127,3 +136,11 @@ class MaxIoU:
             forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.place, takes)
         else:
             forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
+
+
+def _num_invalid(problem: Problem) -> Tensor | None:
+    """Pairs with predicted boxes that are not finite, (N,); priors are finite."""
+    if problem.priors is not None:
+        return None
+    unusable = problem.need_boxes("MaxIoU").isnan().any(-1).sum(-1)
+    return unusable * problem.matchable.sum(-1)

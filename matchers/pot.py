@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchers.dense_matcher import check_number
 from matchers.sinkhorn import TransportMatcher
 from matchers.transport import Transport, marginal_error
-from ragged.checks import check_count
+from ragged.checks import check_count, check_number
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 

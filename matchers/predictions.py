@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers.boxes import check_boxes, check_format
 from ragged.registration import register_dataclass
@@ -92,6 +93,10 @@ class Predictions:
         reference = self.boxes if self.boxes is not None else self.logits
         assert reference is not None
         return reference.device
+
+    def to(self, *args: Any, **kwargs: Any) -> Predictions:
+        """On another device, or in another floating dtype; arguments as ``torch.Tensor.to``."""
+        return pytree.tree_map(lambda tensor: tensor.to(*args, **kwargs), self)
 
     @classmethod
     def of(cls, source: Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Predictions:

@@ -142,6 +142,11 @@ class Problem:
         points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
         if points.dim() != 2:
             raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+        check_values(
+            (points[:, 2:] > 0).all(-1),
+            lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
+            summary="grid points must have strides above 0",
+        )
         return points
 
     @property
@@ -164,6 +169,11 @@ class Problem:
 
         def make() -> Tensor:
             priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
+            check_values(
+                (priors[..., 2:] >= priors[..., :2]).all(-1),
+                lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
+                summary="priors must be xyxy boxes",
+            )
             return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
 
         return self._once("prior_boxes", make)

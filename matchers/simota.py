@@ -17,7 +17,7 @@ from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import check_positive
+from ragged.checks import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,8 @@ class SimOTA:
 
     def __post_init__(self) -> None:
         check_positive(self.candidate_topk, "candidate_topk")
+        for name in ("center_radius", "iou_weight", "cls_weight"):
+            check_not_negative(getattr(self, name), name)
 
     @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Plan
-from matchers.dense_matcher import DenseMatcher, check_number, make_plan
+from matchers.dense_matcher import DenseMatcher, make_plan
 from matchers.problem import Problem
 from matchers.transport import Iteration, Transport, change, marginal_error
-from ragged.checks import check_count
+from ragged.checks import check_count, check_number
 
 
 class TransportMatcher(DenseMatcher):

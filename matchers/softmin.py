@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Plan
-from matchers.dense_matcher import DenseMatcher, check_number, check_source, is_empty, make_plan, usable_pairs
+from matchers.dense_matcher import DenseMatcher, check_source, is_empty, make_plan, usable_pairs
 from matchers.problem import Problem
+from ragged.checks import check_number
 
 
 class SoftMin(DenseMatcher):

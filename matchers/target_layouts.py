@@ -90,7 +90,10 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
             if not all(present):
                 index = present.index(False)
                 raise ValueError(f"the targets of sample {index} have no {key!r}, but {list(samples[index])}")
-            columns[field] = [sample[key] for sample in samples]
+            flags = [sample[key] for sample in samples]
+            if field in columns:  # both flags are given
+                flags = [_either(one, other) for one, other in zip(columns[field], flags, strict=True)]
+            columns[field] = flags
     return targets_from_lists(columns.pop("boxes"), columns.pop("labels"), **columns, **format_of_boxes)
 
 
@@ -202,7 +205,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
         check_is_tensor(value, key)
     labels, boxes = fields["labels"], fields["boxes"]
     if labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
-        labels = fields["labels"] = labels.to(torch.float32).argmax(-1)  # one-hot
+        labels = fields["labels"] = _from_one_hot(labels, padded.get("mask"))
     for key, value in fields.items():
         if value.shape[: labels.dim()] != labels.shape:
             raise ValueError(
@@ -241,6 +244,23 @@ def targets_from_padded_tensor(padded: Tensor, **format_of_boxes: Any) -> Target
         {"boxes": padded[..., 1:], "labels": label.long(), "mask": label >= 0},
         **format_of_boxes,
     )
+
+
+def _either(one: Any, other: Any) -> Tensor:
+    return _as_tensor(one, "ignore").bool() | _as_tensor(other, "iscrowd").bool()
+
+
+def _from_one_hot(labels: Tensor, mask: Any) -> Tensor:
+    if labels.shape[-1] == 1:
+        return labels.squeeze(-1)
+    rows = labels.float()
+    ok = ((rows == 1).sum(-1) == 1) & ((rows == 0).sum(-1) == rows.shape[-1] - 1)
+    check_values(
+        ok if not isinstance(mask, Tensor) or mask.shape != ok.shape else ok | ~mask.bool(),
+        lambda at: f"one-hot labels must have a single 1; not so at position {at[-1]} of {sample_name(at[:-1])}",
+        summary="one-hot labels must have a single 1",
+    )
+    return rows.argmax(-1)
 
 
 def _boxes_of(table: RaggedBatch) -> RaggedBatch:

@@ -111,8 +111,11 @@ class Iteration:
 
     def solve(self, transport: Transport) -> tuple[Tensor, Potentials]:
         """The potential f (N, P), and f and g of one iteration before."""
-        readable = values_are_readable(transport.log_kernel)
-        found = self._solve_scaled(transport) if readable else None
+        kernel = transport.log_kernel
+        found = None
+        if values_are_readable(kernel):
+            with torch.autocast("cpu", enabled=False):  # which would multiply matrices in half precision
+                found = self._solve_scaled(transport)
         return self._solve_in_logarithms(transport) if found is None else found
 
     def demand_potential(self, transport: Transport, row_sums: Tensor) -> Tensor:

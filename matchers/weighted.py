@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
-from matchers.dense_matcher import check_number, dense_costs
+from matchers.dense_matcher import dense_costs
 from matchers.problem import AnyPredictions, Problem
+from ragged.checks import check_number
 
 
 class WeightedSum(CostMatcher):
@@ -45,7 +46,7 @@ class WeightedSum(CostMatcher):
 
     def __init__(
         self,
-        matching_modules: Sequence[nn.Module],
+        matching_modules: Sequence[Any],
         *,
         weights: Sequence[float] | None = None,
         normalize: bool = True,
@@ -55,7 +56,10 @@ class WeightedSum(CostMatcher):
         if not same_cost and kwargs:
             raise ValueError(f"with same_cost=False each matcher has its own cost, got {', '.join(kwargs)} for all")
         super().__init__(**kwargs)
-        self.matching_modules = nn.ModuleList(_checked_modules(matching_modules, same_cost))
+        self.matching_modules = _checked_modules(matching_modules, same_cost)
+        for index, module in enumerate(self.matching_modules):
+            if isinstance(module, nn.Module):  # so that its parts move with this one
+                self.add_module(f"matcher_{index}", module)
         self.weights = _checked_weights(weights, len(self.matching_modules))
         self.normalize, self.same_cost = bool(normalize), bool(same_cost)
 
@@ -88,16 +92,16 @@ class WeightedSum(CostMatcher):
         return Plan(plans[0].weights.create_with_sample_sizes_like_self(weights), background, num_invalid)
 
 
-def _match_costs(module: nn.Module) -> Any:
+def _match_costs(module: Any) -> Any:
     return module.match_costs
 
 
-def _checked_modules(modules: Sequence[nn.Module], same_cost: bool) -> list[nn.Module]:
+def _checked_modules(modules: Sequence[Any], same_cost: bool) -> list[Any]:
     modules = list(modules)
     if not modules:
         raise ValueError("matching_modules must have at least one matcher, got none")
     for index, module in enumerate(modules):
-        if not isinstance(module, nn.Module):
+        if isinstance(module, type) or not callable(module):
             raise TypeError(f"matching_modules[{index}] must be a matcher, got {type(module).__name__}")
         if same_cost and not hasattr(module, "match_costs"):
             raise TypeError(

@@ -89,6 +89,21 @@ def check_count(value: Any, name: str) -> None:
         raise ValueError(f"{name} must not be negative, got {value}")
 
 
+def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
+    """Raise unless ``value`` is a finite number above ``low``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not abs(value) < float("inf") or (low is not None and value <= low):
+        raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")
+
+
+def check_not_negative(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a finite number from 0 on."""
+    check_number(value, name, low=None)
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+
+
 def check_positive(value: Any, name: str) -> None:
     """Raise unless ``value`` is a whole number from 1 on."""
     check_count(value, name)

@@ -109,7 +109,7 @@ def test_compiles_and_does_not_synchronise() -> None:
 
 
 def test_its_matchers_are_its_children() -> None:
-    assert len(list(WeightedSum(modules()).matching_modules.children())) == 3
+    assert len(list(WeightedSum(modules()).children())) == 3
 
 
 @pytest.mark.parametrize(
