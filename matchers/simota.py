@@ -87,6 +87,7 @@ class SimOTA:
             overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
             cost.nan_to_num_(AVOIDED, posinf=AVOIDED).add_(~(in_box & near), alpha=self._OUTSIDE)
             cost.masked_fill_(~(in_box | near), torch.inf)
+            pairs.computed.clear()  # the block lives on, what it was compared with need not
             wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(pairs.of_sample(candidates)))
         target, overlap = wanted.result()
         target = mark_ignored(target, in_ignored_region(problem, point_in_region(points[:, :2])))

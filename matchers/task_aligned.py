@@ -153,6 +153,7 @@ class TaskAligned:
         if not self.only_inside:
             x, y = points[:, 0][index], points[:, 1][index]
             counts &= inside(x, y, pairs.gt, margin=self.min_center_margin)
+        pairs.computed.clear()  # the block lives on, what it was compared with need not
         return _Candidates(pairs, index, value, overlap.gather(-1, index), counts, highest, invalid)
 
 
