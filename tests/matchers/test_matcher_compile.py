@@ -88,7 +88,8 @@ def test_matching_and_what_follows_in_one_graph() -> None:
 def test_anchors_in_one_graph() -> None:
     scene = scene_of([3, 0, 4])
     matcher = Hungarian(loc_match_module=L1, is_anchor_based=True)
-    priors = scene.predictions.boxes[0].nan_to_num(0, 9, 0)
+    first, second = scene.predictions.boxes[0].nan_to_num(0, 9, 0).split(2, -1)
+    priors = torch.cat([torch.minimum(first, second), torch.maximum(first, second)], -1)
     for given in (priors, priors[0]):
         compiled = torch.compile(matcher, fullgraph=True, backend="eager")
         arguments = (scene.predictions, scene.targets, given)
