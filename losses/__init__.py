@@ -1,5 +1,6 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
+from losses.assigned import AssignedTargets
 from losses.box_losses import (
     centerness,
     centerness_of_points,
@@ -18,6 +19,7 @@ from losses.coders import (
     SSDCoder,
     clip_to_canvas,
 )
+from losses.criterion import Criterion
 from losses.dfine_coders import BinTargets, bbox2distance, distance2bbox, weighting_function
 from losses.distribution import (
     decoupled_distillation_loss,
@@ -25,8 +27,21 @@ from losses.distribution import (
     fine_grained_localization_loss,
 )
 from losses.distribution_coders import DecodedLevels, DistributionCoder, Vec2Box, integral
+from losses.levels import DensePredictions, flatten_levels, image_size_of
 from losses.mining import hard_negative_mining
+from losses.modules import (
+    BinaryCrossEntropy,
+    CIoULoss,
+    DIoULoss,
+    FocalLoss,
+    GIoULoss,
+    IoULoss,
+    L1Loss,
+    MultipleObjectiveLoss,
+    QualityFocalLoss,
+)
 from losses.normalizer import Normalizer
+from losses.positives import Positives
 from losses.sigmoid_losses import (
     binary_cross_entropy,
     matchability_aware_loss,
@@ -36,18 +51,35 @@ from losses.sigmoid_losses import (
     varifocal_loss,
 )
 from losses.softmax_losses import cross_entropy, negative_probability, softmax_focal_loss
+from losses.terms import detached, total
+from losses.yolox import YOLOXCriterion, YOLOXLoss
 
 __all__ = [
+    "AssignedTargets",
     "BinTargets",
+    "BinaryCrossEntropy",
     "BoxCoder",
+    "CIoULoss",
     "CenterLogSizeCoder",
+    "Criterion",
+    "DIoULoss",
     "DecodedLevels",
     "DeltaXYWHCoder",
+    "DensePredictions",
     "DistanceCoder",
     "DistributionCoder",
+    "FocalLoss",
+    "GIoULoss",
+    "IoULoss",
+    "L1Loss",
+    "MultipleObjectiveLoss",
     "Normalizer",
+    "Positives",
+    "QualityFocalLoss",
     "SSDCoder",
     "Vec2Box",
+    "YOLOXCriterion",
+    "YOLOXLoss",
     "bbox2distance",
     "binary_cross_entropy",
     "centerness",
@@ -56,12 +88,15 @@ __all__ = [
     "clip_to_canvas",
     "cross_entropy",
     "decoupled_distillation_loss",
+    "detached",
     "diou_loss",
     "distance2bbox",
     "distribution_focal_loss",
     "fine_grained_localization_loss",
+    "flatten_levels",
     "giou_loss",
     "hard_negative_mining",
+    "image_size_of",
     "integral",
     "iou_loss",
     "l1_loss",
@@ -72,6 +107,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "total",
     "varifocal_loss",
     "weighting_function",
 ]

@@ -1,0 +1,221 @@
+"""What each prediction shall say: the targets of an assignment, in the form that criteria read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.numerics import check_floating, check_integer, check_shape
+from losses.positives import Positives
+from matchers.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.boxes import check_boxes
+from matchers.targets import Targets
+from ragged.checks import check_same_device, check_values, sample_name
+from ragged.precision import wide
+from ragged.registration import register_dataclass
+from ragged.sizes import check_same_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class AssignedTargets:
+    """The label of each of P predictions, and the boxes of those that have one.
+
+    Args:
+        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2).
+        quality: ``(*batch, P)``, float32: what the matcher says of each positive prediction; 0 elsewhere.
+        positives: The R predictions that have a class.
+        boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's.
+        weights: ``(*batch, P)``, how much each prediction counts, or None if that is 1 for all. A target of weight 2
+            counts as two of the same kind: in the sum of the losses, and in what it is divided by.
+
+    >>> targets = Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([7])}])
+    >>> assignment = Assignment.from_index(torch.tensor([[-1, 0]]), num_targets=torch.tensor([1]))
+    >>> assigned = AssignedTargets.of(targets, assignment)
+    >>> assigned.labels, assigned.boxes
+    (tensor([[-1,  7]]), tensor([[0., 0., 4., 4.]]))
+    """
+
+    labels: Tensor
+    quality: Tensor
+    positives: Positives
+    boxes: Tensor
+    weights: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        targets: Any,
+        assignment: Assignment,
+        *,
+        box_format: str = "xyxy",
+        normalized: bool | None = None,
+        num_classes: int | None = None,
+    ) -> AssignedTargets:
+        """Look up what an assignment refers to.
+
+        Args:
+            targets: Anything that ``Targets.of`` reads.
+            assignment: Of these targets. It may have leading batch dimensions that the targets do not have.
+            box_format: Of the boxes that are wanted.
+            normalized: Their unit; None keeps it.
+            num_classes: If given, labels are checked against it.
+
+        Raises:
+            ValueError: The assignment is of other targets, or a label is out of range.
+        """
+        targets = Targets.of(targets)
+        check_same_device(
+            assignment.target_index.device, targets.device, name="the assignment", reference="the targets"
+        )
+        _check_same_targets(targets, assignment)
+        if num_classes is not None:
+            targets.check_labels(num_classes)
+        positives = Positives.of(assignment)
+        own = len(targets.batch_shape)
+        index = assignment.target_index
+        labels = positives.of_targets(targets.labels.tensor, batch_dims=own)
+        if positives.valid is not None:
+            labels = labels.masked_fill(~positives.valid, BACKGROUND)
+        weights = None
+        if targets.weights is not None:
+            own_weights = wide(positives.of_targets(targets.weights.with_padded_set_to(0).tensor, batch_dims=own))
+            weights = (index < 0).to(own_weights.dtype) + positives.per_prediction(own_weights)
+        return cls(
+            labels=_written(index.clamp(max=BACKGROUND), labels, positives),
+            quality=assignment.quality,
+            positives=positives,
+            boxes=positives.of_targets(targets.boxes_as(box_format, normalized=normalized), batch_dims=own),
+            weights=weights,
+        )
+
+    @classmethod
+    def from_dense(
+        cls,
+        labels: Tensor,
+        boxes: Tensor,
+        *,
+        num_classes: int,
+        quality: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> AssignedTargets:
+        """Wrap targets that are given for each prediction, as many heads compute them.
+
+        Args:
+            labels: ``(*batch, P)``, integers: a class from 0, ``num_classes`` or -1 for background, -2 for ignored.
+            boxes: ``(*batch, P, 4)``; those of predictions without a class may be anything.
+            num_classes: C.
+            quality: ``(*batch, P)``; 1 for positives if not given.
+            weights: ``(*batch, P)``, floating; a weight of 0 is the same as ignored.
+
+        Raises:
+            TypeError, ValueError: Shapes or dtypes do not fit, or a label is out of range.
+
+        >>> boxes = torch.zeros(1, 2, 4)
+        >>> AssignedTargets.from_dense(torch.tensor([[3, 80]]), boxes, num_classes=80).labels
+        tensor([[ 3, -1]])
+        """
+        check_integer(labels)
+        if labels.dim() == 0:
+            raise ValueError("labels must have shape (*batch, P), got ()")
+        check_boxes(boxes, "boxes")
+        check_shape(boxes, (*labels.shape, 4), "boxes", "the labels, with 4 coordinates")
+        check_values(
+            (labels >= IGNORED) & (labels <= num_classes),
+            lambda at: (
+                f"labels must be a class 0 … {num_classes - 1}, {num_classes} or -1 for background, or -2 for ignored; "
+                f"got {int(labels[at])} for prediction {at[-1]} of {sample_name(at[:-1])}"
+            ),
+            summary="AssignedTargets: a label is out of range",
+        )
+        labels = labels.long()
+        labels = labels.masked_fill(labels == num_classes, BACKGROUND)
+        if weights is not None:
+            check_floating(weights, "weights")
+            check_shape(weights, labels.shape, "weights", "the labels")
+            labels = labels.masked_fill(weights == 0, IGNORED)
+        # Each prediction is the only one of a target of its own.
+        places = torch.arange(labels.shape[-1], device=labels.device)
+        index = torch.where(labels >= 0, places, labels)
+        num_targets = torch.full(labels.shape[:-1], labels.shape[-1], device=labels.device)
+        if quality is not None:
+            check_floating(quality, "quality")
+            check_shape(quality, labels.shape, "quality", "the labels")
+        assignment = Assignment.from_index(
+            index, num_targets=num_targets, quality=quality, max_num_targets=labels.shape[-1]
+        )
+        positives = Positives.of(assignment)
+        return cls(
+            labels,
+            assignment.quality,
+            positives,
+            wide(positives.of_predictions(boxes.detach())),
+            None if weights is None else wide(weights).masked_fill(labels == IGNORED, 0),
+        )
+
+    @property
+    def is_positive(self) -> Tensor:
+        """``(*batch, P)``, bool."""
+        return self.labels >= 0
+
+    @property
+    def is_ignored(self) -> Tensor:
+        """``(*batch, P)``, bool."""
+        return self.labels == IGNORED
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, P)`` of all predictions: 0 where ignored, and weighted."""
+        values = values.masked_fill(self.is_ignored, 0)
+        return values if self.weights is None else values * self.weights
+
+    def counted_rows(self, rows: Tensor) -> Tensor:
+        """Values (R,) of the positives, weighted."""
+        rows = self.positives.masked(rows)
+        return rows if self.weights is None else rows * self.positives.of_predictions(self.weights.unsqueeze(-1))[:, 0]
+
+    def num_positives(self) -> Tensor:
+        """``(*batch,)``, float32 at least: the sum of the positives' weights."""
+        if self.weights is None:
+            return self.is_positive.sum(-1).float()
+        return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
+
+    def labels_of_rows(self) -> Tensor:
+        """(R,), the classes of the positives; 0 in rows that are not valid."""
+        return self.positives.of_predictions(self.labels.unsqueeze(-1))[:, 0]
+
+    def quality_of_rows(self) -> Tensor:
+        """(R,)."""
+        return self.positives.of_predictions(self.quality.unsqueeze(-1))[:, 0]
+
+
+def _written(background: Tensor, labels: Tensor, positives: Positives) -> Tensor:
+    """Labels (R,) at their predictions, ``background`` ``(*batch, P)`` elsewhere."""
+    if positives.valid is not None:
+        # Rows that are not valid would write over others: add up instead, what is written being the difference.
+        found = torch.zeros_like(background).view(-1)
+        rows = (labels + 1).masked_fill(~positives.valid, 0)
+        found = found.index_add(0, positives.sample * background.shape[-1] + positives.prediction, rows)
+        return torch.where(found.view_as(background) > 0, found.view_as(background) - 1, background)
+    flat = background.reshape(-1).clone()
+    return flat.index_copy_(0, positives.sample * background.shape[-1] + positives.prediction, labels).view_as(
+        background
+    )
+
+
+def _check_same_targets(targets: Targets, assignment: Assignment) -> None:
+    own, batch = targets.batch_shape, tuple(assignment.target_index.shape[:-1])
+    if batch[len(batch) - len(own) :] != own:
+        raise ValueError(f"the batch shape {batch} of the assignment must end with {own}, that of the targets")
+    if assignment.max_num_targets != targets.max_num_targets:
+        raise ValueError(
+            f"the assignment is of {assignment.max_num_targets} targets at most, there are {targets.max_num_targets}"
+        )
+    labels = targets.labels
+    if len(own) < len(batch):
+        labels = labels.broadcast_batch_dims_to_shape(batch)
+    check_same_sizes(assignment.predictions_per_target(), labels, what="the assignment and the targets")
+
+
+register_dataclass(AssignedTargets)

@@ -1,0 +1,115 @@
+"""What the criteria have in common: matching and loss as two steps, and how terms are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from losses.assigned import AssignedTargets
+from losses.normalizer import Normalizer
+from losses.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
+from matchers.assignment import Assignment
+from matchers.targets import Targets
+from ragged.checks import check_positive
+
+GlobalCount = Mapping[str, Any] | Tensor | float | None
+
+
+class Criterion(nn.Module):
+    """A loss of predictions with a hard assignment to targets.
+
+    Calling it is ``assign`` and ``loss`` in one. Whatever is not said here is said by the criterion.
+
+    Args:
+        num_classes: C, without a background.
+        matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
+        reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
+            one value for each image, the loss that it would have alone. ``"none"``: a RaggedBatch, one value for each
+            prediction, weighted but not divided. ``"sum"``: not divided.
+        normalizer: How counts are added up over the ranks, and what they are at least.
+
+    Raises:
+        TypeError, ValueError: A parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        matcher: Callable[..., Assignment],
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(num_classes, "num_classes")
+        check_reduction(reduction)
+        self.num_classes, self.matcher, self.reduction = num_classes, matcher, reduction
+        self.normalizer = Normalizer() if normalizer is None else normalizer
+
+    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Losses:
+        """Assign, and compute the loss.
+
+        Args:
+            predictions: What the head gives; see the criterion.
+            targets: Anything that ``Targets.of`` reads.
+            global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
+
+        Returns:
+            The terms by name, weighted.
+        """
+        predictions, targets = self.read(predictions), Targets.of(targets)
+        return self.loss(predictions, targets, self.assign(predictions, targets), global_count=global_count)
+
+    def assign(self, predictions: Any, targets: Any) -> Assignment:
+        """The first step: which prediction is responsible for which target. Arguments as for a call."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it assigns")
+
+    def loss(
+        self,
+        predictions: Any,
+        targets: Any,
+        assignment: Assignment | None = None,
+        *,
+        global_count: GlobalCount = None,
+    ) -> Losses:
+        """The second step: the loss of predictions whose targets are known.
+
+        Args:
+            predictions: As for a call.
+            targets: As for a call; or ``AssignedTargets``, which need no assignment.
+            assignment: Of these targets.
+            global_count: As for a call.
+        """
+        terms = self.terms(self.read(predictions), self.assigned(targets, assignment))
+        return reduce_terms(terms, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count)
+
+    @torch.no_grad()
+    def counts(self, predictions: Any, targets: Any, assignment: Assignment | None = None) -> dict[str, Tensor]:
+        """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
+
+        Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
+        """
+        return count_terms(self.terms(self.read(predictions), self.assigned(targets, assignment)), self.normalizer)
+
+    # --- what a criterion says -------------------------------------------------------------------------------------
+
+    def read(self, predictions: Any) -> Any:
+        """The predictions in the form that is computed on; what has this form already is given back."""
+        return predictions
+
+    def terms(self, predictions: Any, assigned: AssignedTargets) -> Terms:
+        """The terms before they are reduced, of predictions that were read."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+
+    def assigned(self, targets: Any, assignment: Assignment | None) -> AssignedTargets:
+        """The targets of the predictions; boxes are xyxy, in pixels."""
+        if isinstance(targets, AssignedTargets):
+            if assignment is not None:
+                raise ValueError("targets that are assigned already need no assignment, but one is given")
+            return targets
+        if assignment is None:
+            raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
+        return AssignedTargets.of(targets, assignment, normalized=False, num_classes=self.num_classes)

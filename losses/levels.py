@@ -1,0 +1,168 @@
+"""The maps of a dense head, level by level, as one tensor of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.numerics import check_floating
+from matchers.priors import Stride
+from ragged.checks import check_same_device
+from ragged.registration import register_dataclass
+
+Maps = Sequence[Tensor] | Tensor
+"""Of each level (B, A * K, h, w), with A predictions of K channels in a cell; or a tensor (B, P, K), all together."""
+
+
+@dataclass(frozen=True, eq=False)
+class DensePredictions:
+    """What a dense head says of B images, at P priors of all levels together.
+
+    Args:
+        logits: (B, P, C).
+        deltas: (B, P, 4), boxes as the head's coder has them.
+        priors: (P, 4) or (B, P, 4), grid points or anchors.
+        confidence: (B, P), logits of objectness or centerness, if the head has them.
+        level_sizes: How many priors each level has; None if that is not known.
+    """
+
+    logits: Tensor
+    deltas: Tensor
+    priors: Tensor
+    confidence: Tensor | None = None
+    level_sizes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        parts = [("class scores", self.logits), ("boxes", self.deltas)]
+        if self.confidence is not None:
+            parts.append(("confidences", self.confidence))
+        check_same_predictions(parts)
+        check_same_device(self.priors.device, self.logits.device, name="priors", reference="class scores")
+        shape = tuple(self.logits.shape[:2])
+        if tuple(self.priors.shape[:-1]) not in (shape, shape[1:]):
+            raise ValueError(f"priors must be for (B, P) = {shape}, or for {shape[1:]}, got {tuple(self.priors.shape)}")
+
+    def need_confidence(self, who: str) -> Tensor:
+        """The confidence (B, P), or a ``ValueError`` that says who needs it."""
+        if self.confidence is None:
+            raise ValueError(f"{who} needs a confidence (B, P), got predictions without it")
+        return self.confidence
+
+
+def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | Sequence[int] = 1) -> Tensor:
+    """Predictions (B, P, K) of all levels, in the order of ``grid_points`` and ``anchors``.
+
+    Args:
+        maps: Of each level; what is flat already is only checked.
+        channels: K.
+        name: Of the maps, for messages.
+        num_per_cell: A, of all levels or of each.
+
+    Raises:
+        TypeError: A map is no floating tensor.
+        ValueError: A map has another number of channels or images, or there is no level.
+
+    >>> flatten_levels([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)], channels=3, name="class scores").shape
+    torch.Size([2, 20, 3])
+    """
+    if isinstance(maps, Tensor):
+        check_floating(maps, name)
+        if maps.dim() != 3 or maps.shape[-1] != channels:
+            raise ValueError(f"{name} of all levels must have shape (B, P, {channels}), got {tuple(maps.shape)}")
+        return maps
+    if not isinstance(maps, Sequence) or not maps:
+        raise ValueError(f"{name} must be a sequence of maps, one for each level, got {type(maps).__name__}")
+    per_cell = [num_per_cell] * len(maps) if isinstance(num_per_cell, int) else list(num_per_cell)
+    if len(per_cell) != len(maps):
+        raise ValueError(f"{name} must have {len(per_cell)} levels, got {len(maps)}")
+    for level, (each, count) in enumerate(zip(maps, per_cell, strict=True)):
+        _check_map(each, count * channels, f"{name} of level {level}", maps[0])
+    if set(per_cell) == {1}:
+        # Channels stay first in memory: nothing is copied but once, side by side.
+        return torch.cat([each.flatten(2) for each in maps], -1).mT
+    cells = [
+        each.flatten(2).unflatten(1, (count, channels)).permute(0, 3, 1, 2).flatten(1, 2)
+        for each, count in zip(maps, per_cell, strict=True)
+    ]
+    return torch.cat(cells, 1)
+
+
+def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]) -> list[Sequence[Tensor]]:
+    """What a head gives, as a list of maps for each of ``names``.
+
+    Raises:
+        TypeError: It is no sequence of sequences of tensors.
+        ValueError: Numbers of levels differ from that of the strides, or maps of a level differ in size.
+    """
+    wanted = f"({', '.join(names)}), each a list with a map for each level"
+    if not isinstance(predictions, Sequence) or len(predictions) != len(names):
+        got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
+        raise TypeError(f"predictions must be {wanted}; got {got}")
+    for name, maps in zip(names, predictions, strict=True):
+        if not isinstance(maps, Sequence) or not all(isinstance(each, Tensor) for each in maps):
+            raise TypeError(f"predictions must be {wanted}; got {type(maps).__name__} for {name}")
+        if len(maps) != len(strides):
+            raise ValueError(f"{name} must have a map for each of the strides {tuple(strides)}, got {len(maps)}")
+        for level, (each, first) in enumerate(zip(maps, predictions[0], strict=True)):
+            if each.shape[-2:] != first.shape[-2:]:
+                raise ValueError(
+                    f"{name} of level {level} must have (h, w) = {tuple(first.shape[-2:])} like {names[0]}, "
+                    f"got {tuple(each.shape[-2:])}"
+                )
+    return list(predictions)
+
+
+def image_size_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> tuple[int, int]:
+    """Height and width of an image that has feature maps of these sizes, the smallest one.
+
+    Args:
+        maps: Of each level, (…, h, w).
+        strides: Of each level.
+
+    Raises:
+        ValueError: There is no such image, or numbers of levels differ; sizes and strides are named.
+
+    >>> image_size_of([torch.zeros(1, 1, 4, 8), torch.zeros(1, 1, 2, 4)], [8, 16])
+    (25, 57)
+    """
+    if len(maps) != len(strides):
+        raise ValueError(f"there are {len(strides)} strides {tuple(strides)}, but maps of {len(maps)} levels")
+    pairs = [(stride, stride) if isinstance(stride, int) else tuple(stride) for stride in strides]
+    sides = []
+    for axis in (0, 1):
+        counts = [each.shape[axis - 2] for each in maps]
+        steps = [pair[axis] for pair in pairs]
+        # ceil(side / step) == count, for all levels at once.
+        low = max((count - 1) * step + 1 for count, step in zip(counts, steps, strict=True))
+        high = min(count * step for count, step in zip(counts, steps, strict=True))
+        if low > high:
+            got = [tuple(each.shape[-2:]) for each in maps]
+            raise ValueError(f"no image has feature maps (h, w) of {got} at strides {tuple(strides)}")
+        sides.append(low)
+    return sides[0], sides[1]
+
+
+def check_same_predictions(tensors: Sequence[tuple[str, Tensor]]) -> None:
+    """Raise ``ValueError`` unless tensors (B, P, …), given with their names, agree in (B, P) and device."""
+    first_name, first = tensors[0]
+    for name, tensor in tensors[1:]:
+        if tensor.shape[:2] != first.shape[:2]:
+            raise ValueError(
+                f"{name} are for (B, P) = {tuple(tensor.shape[:2])}, {first_name} for {tuple(first.shape[:2])}"
+            )
+        check_same_device(tensor.device, first.device, name=name, reference=first_name)
+
+
+def _check_map(each: Tensor, channels: int, name: str, first: Tensor) -> None:
+    check_floating(each, name)
+    if each.dim() != 4 or each.shape[1] != channels:
+        raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}")
+    if each.shape[0] != first.shape[0]:
+        raise ValueError(f"{name} is of {each.shape[0]} images, that of level 0 of {first.shape[0]}")
+
+
+register_dataclass(DensePredictions, constants=("level_sizes",))

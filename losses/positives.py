@@ -1,0 +1,118 @@
+"""The predictions that have a target, in rows: what box losses are computed of, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matchers.assignment import Assignment
+from ragged.checks import values_are_readable
+from ragged.registration import register_dataclass
+
+
+@dataclass(frozen=True, eq=False)
+class Positives:
+    """R rows, each a prediction with its target, of N images with P predictions.
+
+    Where the host can read the assignment (on CPU) there is a row for each positive prediction; elsewhere the number of
+    rows is static, and some of them are not valid. Values of such rows are 0 when they are read, so that whatever is
+    computed of them is finite, and they are left out of every sum.
+
+    Args:
+        sample: (R,), the image of each row, batch dimensions merged.
+        prediction: (R,), its index in the image.
+        target: (R,), the index of its target in the image.
+        valid: (R,), or None if all rows are.
+        shape: ``(*batch, P)``.
+    """
+
+    sample: Tensor
+    prediction: Tensor
+    target: Tensor
+    valid: Tensor | None
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> Positives:
+        """The positive predictions of an assignment."""
+        index = assignment.target_index
+        shape = tuple(index.shape)
+        count = shape[-1]
+        flat = index.reshape(-1)
+        if values_are_readable(flat):
+            rows = (flat >= 0).nonzero().squeeze(-1)
+            return cls(rows // max(count, 1), rows % max(count, 1), flat[rows], None, shape)
+        if assignment.max_pairs < count:
+            gt, pred = assignment.pairs()
+            prediction, target, valid = pred.tensor, gt.tensor, pred.mask
+        else:
+            prediction = torch.arange(count, device=index.device).expand(shape)
+            target, valid = index.clamp(min=0), index >= 0
+        samples = math.prod(shape[:-1])
+        sample = torch.arange(samples, device=index.device).repeat_interleave(
+            prediction.shape[-1], output_size=samples * prediction.shape[-1]
+        )
+        return cls(sample, prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape)
+
+    def __len__(self) -> int:
+        return self.sample.shape[0]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """``*batch``."""
+        return self.shape[:-1]
+
+    def of_predictions(self, values: Tensor) -> Tensor:
+        """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
+        merged = values.reshape(-1, *values.shape[len(self.batch_shape) :])
+        if merged.dim() == 3 and merged.mT.is_contiguous() and not merged.is_contiguous():
+            # Maps with the channels first: read, and have their gradient written, as they lie in memory.
+            return self._only_valid(merged.mT[self.sample, :, self.prediction])
+        rows = merged.flatten(0, 1).index_select(0, self.sample * self.shape[-1] + self.prediction)
+        return self._only_valid(rows)
+
+    def of_priors(self, priors: Tensor) -> Tensor:
+        """What priors (P, …) or ``(*batch, P, …)`` have, in rows (R, …)."""
+        if priors.shape[0] == self.shape[-1] and priors.dim() == 2:
+            return self._only_valid(priors.index_select(0, self.prediction))
+        return self.of_predictions(priors.expand(*self.shape, *priors.shape[-1:]))
+
+    def of_targets(self, values: Tensor, *, batch_dims: int | None = None) -> Tensor:
+        """What targets have, in rows (R, …).
+
+        Args:
+            values: ``(*batch, G, …)``. Leading dimensions that only the predictions have, layers for example, may be
+                missing.
+            batch_dims: How many batch dimensions ``values`` has; by default those of the predictions.
+        """
+        own = len(self.batch_shape) if batch_dims is None else batch_dims
+        images, count = math.prod(values.shape[:own]), values.shape[own]
+        if images * count == 0:
+            return values.new_zeros(len(self), *values.shape[own + 1 :])
+        merged = values.reshape(images * count, *values.shape[own + 1 :])
+        return self._only_valid(merged.index_select(0, self.sample % images * count + self.target))
+
+    def per_prediction(self, rows: Tensor) -> Tensor:
+        """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
+        flat = rows.new_zeros(math.prod(self.shape))
+        return flat.index_add(0, self.sample * self.shape[-1] + self.prediction, self.masked(rows)).view(self.shape)
+
+    def per_sample(self, rows: Tensor) -> Tensor:
+        """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""
+        flat = rows.new_zeros(math.prod(self.batch_shape))
+        return flat.index_add(0, self.sample, self.masked(rows)).view(self.batch_shape)
+
+    def masked(self, rows: Tensor) -> Tensor:
+        """Values (R,), 0 where the row is not valid."""
+        return rows if self.valid is None else rows.masked_fill(~self.valid, 0)
+
+    def _only_valid(self, rows: Tensor) -> Tensor:
+        if self.valid is None:
+            return rows
+        return rows.masked_fill(~self.valid.view(-1, *(1,) * (rows.dim() - 1)), 0)
+
+
+register_dataclass(Positives, constants=("shape",))
