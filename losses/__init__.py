@@ -20,6 +20,10 @@ from losses.coders import (
     clip_to_canvas,
 )
 from losses.criterion import Criterion
+from losses.decoder import DecoderLayers, DecoderOutputs
+from losses.deim import DEIMCriterion
+from losses.detr import DetrCriterion
+from losses.dfine import DFINECriterion
 from losses.dfine_coders import BinTargets, bbox2distance, distance2bbox, weighting_function
 from losses.distribution import (
     decoupled_distillation_loss,
@@ -62,10 +66,15 @@ __all__ = [
     "CIoULoss",
     "CenterLogSizeCoder",
     "Criterion",
+    "DEIMCriterion",
+    "DFINECriterion",
     "DIoULoss",
     "DecodedLevels",
+    "DecoderLayers",
+    "DecoderOutputs",
     "DeltaXYWHCoder",
     "DensePredictions",
+    "DetrCriterion",
     "DistanceCoder",
     "DistributionCoder",
     "FocalLoss",

@@ -60,10 +60,10 @@ class Criterion(nn.Module):
         Returns:
             The terms by name, weighted.
         """
-        predictions, targets = self.read(predictions), Targets.of(targets)
+        predictions, targets = self.read(predictions), self.read_targets(targets)
         return self.loss(predictions, targets, self.assign(predictions, targets), global_count=global_count)
 
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
+    def assign(self, predictions: Any, targets: Any) -> Any:
         """The first step: which prediction is responsible for which target. Arguments as for a call."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it assigns")
 
@@ -71,7 +71,7 @@ class Criterion(nn.Module):
         self,
         predictions: Any,
         targets: Any,
-        assignment: Assignment | None = None,
+        assignment: Any = None,
         *,
         global_count: GlobalCount = None,
     ) -> Losses:
@@ -87,7 +87,7 @@ class Criterion(nn.Module):
         return reduce_terms(terms, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count)
 
     @torch.no_grad()
-    def counts(self, predictions: Any, targets: Any, assignment: Assignment | None = None) -> dict[str, Tensor]:
+    def counts(self, predictions: Any, targets: Any, assignment: Any = None) -> dict[str, Tensor]:
         """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
 
         Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
@@ -99,6 +99,10 @@ class Criterion(nn.Module):
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""
         return predictions
+
+    def read_targets(self, targets: Any) -> Targets:
+        """The targets; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""
+        return Targets.of(targets)
 
     def terms(self, predictions: Any, assigned: AssignedTargets) -> Terms:
         """The terms before they are reduced, of predictions that were read."""
@@ -112,4 +116,6 @@ class Criterion(nn.Module):
             return targets
         if assignment is None:
             raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
-        return AssignedTargets.of(targets, assignment, normalized=False, num_classes=self.num_classes)
+        return AssignedTargets.of(
+            self.read_targets(targets), assignment, normalized=False, num_classes=self.num_classes
+        )

@@ -17,7 +17,7 @@ REDUCTIONS = ("mean", "sum", "sample", "none")
 """``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
 would have as the only one of its batch. ``"none"``: not summed, not divided."""
 
-Losses = dict[str, Any]
+Losses = dict[Any, Any]
 """Loss terms by name: tensors, or with ``reduction="none"`` ragged batches."""
 
 
@@ -49,7 +49,7 @@ class Term:
         return (self.values.sum(-1) if self.rows is None else self.rows.per_sample(self.values)) * self.weight
 
 
-Terms = Mapping[str, Term | Sequence[Term]]
+Terms = Mapping[Any, Term | Sequence[Term]]
 """Terms by name; several of one name add up."""
 
 
@@ -145,11 +145,11 @@ def _ragged(values: Tensor) -> RaggedBatch:
     return RaggedBatch.from_full_tensor(values, num_batch_dims=values.dim() - 1)
 
 
-def _parts(terms: Terms) -> dict[str, list[Term]]:
+def _parts(terms: Terms) -> dict[Any, list[Term]]:
     return {name: [term] if isinstance(term, Term) else list(term) for name, term in terms.items()}
 
 
-def _counts(parts: Mapping[str, Sequence[Term]]) -> dict[str, Tensor]:
+def _counts(parts: Mapping[Any, Sequence[Term]]) -> dict[str, Tensor]:
     return {name: count for part in parts.values() for term in part for name, count in term.counts.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +127,47 @@ class Assignment:
         check_range(gt_indices, num_targets.unsqueeze(-1), what="matched_gt_indices")
         index = batched_indexing_write(gt_indices, matched_pred_indices, none, check_duplicates=True)
         return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
+
+    @classmethod
+    def stack(cls, assignments: Sequence[Assignment]) -> Assignment:
+        """One assignment with a first batch dimension more: of the layers of a decoder, for example.
+
+        Raises:
+            TypeError: Something is no ``Assignment``.
+            ValueError: There is none, or shapes differ.
+
+        >>> one = Assignment.from_index(torch.tensor([[0, -1]]), num_targets=torch.tensor([1]))
+        >>> Assignment.stack([one, one, one]).target_index.shape
+        torch.Size([3, 1, 2])
+        """
+        wrong = [type(each).__name__ for each in assignments if not isinstance(each, Assignment)]
+        if wrong:
+            raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
+        if not assignments:
+            raise ValueError("expected the assignments of one layer at least, got none")
+        shapes = {tuple(each.target_index.shape): None for each in assignments}
+        if len(shapes) > 1:
+            raise ValueError(f"the assignments of all layers must have the same shape, got {list(shapes)}")
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([getattr(each, name) for each in assignments])
+
+        return cls(
+            stacked("target_index"),
+            stacked("quality"),
+            stacked("num_targets"),
+            stacked("num_invalid"),
+            max(each.max_num_targets for each in assignments),
+            max(each.max_pairs for each in assignments),
+        )
+
+    def unstack(self) -> list[Assignment]:
+        """The inverse of ``stack``."""
+        parts = (part.unbind(0) for part in (self.target_index, self.quality, self.num_targets, self.num_invalid))
+        return [
+            Assignment(index, quality, targets, invalid, self.max_num_targets, self.max_pairs)
+            for index, quality, targets, invalid in zip(*parts, strict=True)
+        ]
 
     # --- what it says ----------------------------------------------------------------------------------------------
 

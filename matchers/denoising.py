@@ -261,23 +261,4 @@ def _stacked(assignments: Assignment | Sequence[Assignment]) -> Assignment:
                 f"expected an assignment of shape (layers, *batch, P) with one layer at least, got {shape}"
             )
         return assignments
-    wrong = [type(each).__name__ for each in assignments if not isinstance(each, Assignment)]
-    if wrong:
-        raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
-    if not assignments:
-        raise ValueError("expected the assignments of one layer at least, got none")
-    shapes = {tuple(each.target_index.shape): None for each in assignments}
-    if len(shapes) > 1:
-        raise ValueError(f"the assignments of all layers must have the same shape, got {list(shapes)}")
-
-    def stacked(name: str) -> Tensor:
-        return torch.stack([getattr(each, name) for each in assignments])
-
-    return Assignment(
-        stacked("target_index"),
-        stacked("quality"),
-        stacked("num_targets"),
-        stacked("num_invalid"),
-        max(each.max_num_targets for each in assignments),
-        max(each.max_pairs for each in assignments),
-    )
+    return Assignment.stack(assignments)

@@ -1,0 +1,132 @@
+"""The output of a detection transformer: the predictions of its layers, those that fit together in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.numerics import check_scores
+from matchers.boxes import check_boxes
+from ragged.checks import check_same_device
+
+# Where layers stand in the output, what their terms are called, and whether they are of denoising queries.
+_LISTS = (
+    ("aux_outputs", "_aux_{}", False),
+    ("pre_outputs", "_pre", False),
+    ("enc_aux_outputs", "_enc_{}", False),
+    ("dn_aux_outputs", "_dn_{}", True),
+    ("dn_outputs", "_dn_{}", True),
+    ("dn_pre_outputs", "_dn_pre", True),
+)
+_OPTIONAL = ("pred_corners", "ref_points", "teacher_corners", "teacher_logits")
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderLayers:
+    """Layers of equal shape: L layers, B images, Q queries.
+
+    Args:
+        suffixes: Of the names of their terms, "" for the last layer.
+        logits: (L, B, Q, C).
+        boxes: (L, B, Q, 4), cxcywh, in fractions of the image.
+        extras: Of each layer, what else it gives, by name.
+        denoising: Whether the queries are made from the targets.
+    """
+
+    suffixes: tuple[str, ...]
+    logits: Tensor
+    boxes: Tensor
+    extras: tuple[Mapping[str, Tensor], ...]
+    denoising: bool
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderOutputs:
+    """All layers of a detection transformer, in groups of equal shape; the group of the last layer comes first."""
+
+    groups: tuple[DecoderLayers, ...]
+    dn_meta: Mapping[str, Any] | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outputs: Any, *, num_classes: int) -> DecoderOutputs:
+        """Read the output of a model.
+
+        Args:
+            outputs: A dict with ``"pred_logits"`` (B, Q, C) and ``"pred_boxes"`` (B, Q, 4), and optionally dicts of the
+                same, or lists of them: ``"aux_outputs"``, ``"pre_outputs"``, ``"enc_aux_outputs"``, and of denoising
+                queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and ``"dn_pre_outputs"`` with ``"dn_meta"``. It is not
+                changed.
+            num_classes: C.
+
+        Raises:
+            TypeError: Something is of the wrong kind.
+            KeyError: A key is missing.
+            ValueError: Shapes do not fit.
+        """
+        if isinstance(outputs, DecoderOutputs):
+            return outputs
+        if not isinstance(outputs, Mapping):
+            raise TypeError(f"outputs must be a dict, got {type(outputs).__name__}")
+        layers = [("", outputs, "outputs", False)]
+        for key, suffix, denoising in _LISTS:
+            given = outputs.get(key)
+            if given is None:
+                continue
+            several = not isinstance(given, Mapping)
+            if several != suffix.endswith("{}") or (several and not isinstance(given, Sequence)):
+                wanted = "a list of dicts, one for each layer" if suffix.endswith("{}") else "a dict"
+                raise TypeError(f"outputs[{key!r}] must be {wanted}, got {type(given).__name__}")
+            for index, layer in enumerate(given if several else [given]):
+                layers.append((suffix.format(index), layer, f"outputs[{key!r}]" + f"[{index}]" * several, denoising))
+        for _, layer, where, _ in layers:
+            _check_layer(layer, outputs, where, num_classes)
+        if any(denoising for *_, denoising in layers) and "dn_meta" not in outputs:
+            raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
+        constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
+        return cls(_grouped(layers), outputs.get("dn_meta"), constants)
+
+
+def _grouped(layers: Sequence[tuple[str, Mapping[str, Tensor], str, bool]]) -> tuple[DecoderLayers, ...]:
+    groups: dict[Any, list[tuple[str, Mapping[str, Tensor]]]] = {}
+    for suffix, layer, _, denoising in layers:
+        logits, boxes = layer["pred_logits"], layer["pred_boxes"]
+        groups.setdefault((denoising, logits.shape, logits.dtype, boxes.dtype), []).append((suffix, layer))
+    return tuple(
+        DecoderLayers(
+            tuple(suffix for suffix, _ in group),
+            torch.stack([layer["pred_logits"] for _, layer in group]),
+            torch.stack([layer["pred_boxes"] for _, layer in group]),
+            tuple({key: layer[key] for key in _OPTIONAL if layer.get(key) is not None} for _, layer in group),
+            key[0],
+        )
+        for key, group in groups.items()
+    )
+
+
+def _check_layer(layer: Any, last: Mapping[str, Any], where: str, num_classes: int) -> None:
+    if not isinstance(layer, Mapping):
+        raise TypeError(f"{where} must be a dict, got {type(layer).__name__}")
+    for key in ("pred_logits", "pred_boxes"):
+        if key not in layer:
+            raise KeyError(f"{where} must have {key!r}, got {list(layer)}")
+    logits, boxes = layer["pred_logits"], layer["pred_boxes"]
+    check_scores(logits, f"pred_logits of {where}")
+    check_boxes(boxes, f"pred_boxes of {where}")
+    if logits.dim() != 3 or logits.shape[-1] != num_classes:
+        raise ValueError(f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}")
+    if boxes.shape[:-1] != logits.shape[:-1]:
+        raise ValueError(
+            f"pred_boxes of {where} must have shape {(*logits.shape[:-1], 4)}, as pred_logits have it, "
+            f"got {tuple(boxes.shape)}"
+        )
+    if logits.shape[0] != last["pred_logits"].shape[0]:
+        raise ValueError(
+            f"pred_logits of {where} are of {logits.shape[0]} images, those of the last layer of "
+            f"{last['pred_logits'].shape[0]}"
+        )
+    check_same_device(boxes.device, logits.device, name=f"pred_boxes of {where}", reference="its pred_logits")

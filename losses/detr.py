@@ -1,0 +1,294 @@
+"""The criterion of DETR and RT-DETR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.assigned import AssignedTargets
+from losses.box_losses import giou_loss, l1_loss
+from losses.criterion import Criterion, GlobalCount
+from losses.decoder import DecoderLayers, DecoderOutputs
+from losses.normalizer import Normalizer
+from losses.sigmoid_losses import varifocal_loss
+from losses.terms import Losses, Term, count_terms, reduce_terms
+from matchers.assignment import Assignment
+from matchers.boxes import convert, iou
+from matchers.denoising import denoising_assignment
+from matchers.hungarian import Hungarian
+from matchers.predictions import Predictions
+from matchers.targets import Targets
+from ragged import RaggedBatch
+from ragged.checks import check_not_negative, check_number
+from ragged.precision import wide
+
+Assignments = Mapping[str, Assignment]
+"""Of each layer, by the suffix of its terms; that of the last layer is ""."""
+LayerTerms = dict[tuple[str, tuple[str, ...]], list[Term]]
+"""Terms of several layers at once, by name and by the suffixes of the layers; of batch shape (L, B)."""
+
+_LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedLayers:
+    """A group of layers whose queries have targets; boxes are cxcywh, in fractions of the image.
+
+    Args:
+        layers: The group: L layers, B images, Q queries.
+        classes: What the queries (L, B, Q) shall be called.
+        boxes: Where the queries (L, B, Q) shall be; not always of the same matches.
+        class_counts, box_counts: What the terms of either kind are divided by, (1, B) each.
+    """
+
+    layers: DecoderLayers
+    classes: AssignedTargets
+    boxes: AssignedTargets
+    class_counts: Mapping[str, Tensor]
+    box_counts: Mapping[str, Tensor]
+
+    def class_term(self, values: Tensor) -> list[Term]:
+        """Of values (L, B, Q, C)."""
+        return [Term(self.classes.counted(values.sum(-1)), self.class_counts)]
+
+    def box_term(self, rows: Tensor) -> list[Term]:
+        """Of values (R,) of the matched boxes."""
+        return [Term(self.boxes.counted_rows(rows), self.box_counts, self.boxes.positives)]
+
+    def overlap_of_queries(self) -> Tensor:
+        """(L, B, Q), the IoU of boxes with the targets that the class loss has for them; 0 without one. A constant."""
+        rows = self.classes.positives
+        return rows.per_prediction(overlap(rows.of_predictions(self.layers.boxes.detach()), self.classes.boxes))
+
+
+def overlap(pred: Tensor, target: Tensor) -> Tensor:
+    """IoU (R,) of cxcywh boxes (R, 4)."""
+    return iou(convert(wide(pred), "cxcywh", "xyxy"), convert(target, "cxcywh", "xyxy"))
+
+
+class DetrCriterion(Criterion):
+    """The loss of a detection transformer: one-to-one matching of every layer, then classes and boxes.
+
+    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. Targets that are
+    no ``Targets`` yet are read as such boxes too; others are converted, for which pixels need a ``canvas_size``.
+
+    Terms, each divided by the number of targets of the batch, or by 1:
+
+    * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score;
+    * ``loss_bbox``: L1 of the matched boxes, as cxcywh;
+    * ``loss_giou``: ``1 - GIoU`` of the matched boxes.
+
+    Other layers have the same terms with a suffix: ``_aux_0``, ``_aux_1``, …, ``_pre``, ``_enc_0``, …, and for
+    denoising queries ``_dn_0``, …, ``_dn_pre``; these are divided by the number of targets times that of groups. All
+    layers of equal shape are matched and evaluated together.
+
+    Args:
+        weight_dict: Weight of each term, by its name without suffix. A term that is not named is left out.
+        alpha, gamma: Of the varifocal loss. RT-DETR has 0.75 and 2.
+        num_classes: C.
+        matcher: ``Hungarian()`` unless given: focal cost 2, L1 5, GIoU 2.
+        reduction, normalizer: See ``Criterion``.
+
+    Raises:
+        KeyError: A weight is of a term that there is not; an output is missing.
+        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class.
+
+    Differences to other implementations: without any target all terms are there, and 0 or those of the background.
+    Targets that cannot be matched, for want of queries, count in the divisor, as elsewhere. OTX weighs a term that is
+    not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of all targets over the number of ranks,
+    bounded from below before that division and not after.
+
+    Source: Carion et al., DETR, 2020; Zhao et al., RT-DETR, 2024.
+
+    >>> outputs = {"pred_logits": torch.zeros(1, 4, 3), "pred_boxes": torch.full((1, 4, 4), 0.5)}
+    >>> targets = [{"boxes": torch.tensor([[0.5, 0.5, 0.5, 0.25]]), "labels": torch.tensor([2])}]
+    >>> DetrCriterion({"loss_bbox": 5.0, "loss_giou": 2.0}, num_classes=3)(outputs, targets)
+    {'loss_bbox': tensor(1.2500), 'loss_giou': tensor(1.)}
+    """
+
+    TERMS: tuple[str, ...] = ("loss_vfl", "loss_bbox", "loss_giou")
+
+    def __init__(
+        self,
+        weight_dict: Mapping[str, float],
+        alpha: float = 0.2,
+        gamma: float = 2.0,
+        num_classes: int = 80,
+        *,
+        matcher: Callable[..., Assignment] | None = None,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__(num_classes, matcher=matcher or Hungarian(), reduction=reduction, normalizer=normalizer)
+        for name, weight in weight_dict.items():
+            if name not in self.TERMS:
+                raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
+            check_number(weight, f"the weight of {name}", low=None)
+        check_not_negative(alpha, "alpha")
+        check_not_negative(gamma, "gamma")
+        self.weight_dict, self.alpha, self.gamma = dict(weight_dict), alpha, gamma
+
+    def read(self, predictions: Any) -> DecoderOutputs:
+        """The layers in groups of equal shape."""
+        return DecoderOutputs.of(predictions, num_classes=self.num_classes)
+
+    def read_targets(self, targets: Any) -> Targets:
+        """Raw layouts hold cxcywh boxes in fractions of the image."""
+        return targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
+
+    @torch.no_grad()
+    def assign(self, predictions: Any, targets: Any) -> dict[str, Assignment]:
+        """The assignment (B, Q) of every layer, by the suffix of its terms."""
+        read, targets = self.read(predictions), self.read_targets(targets)
+        found: dict[str, Assignment] = {}
+        for group in read.groups:
+            if group.denoising:
+                found |= dict.fromkeys(group.suffixes, _of_denoising(read.dn_meta, targets, group))
+            else:
+                layers = self.matcher(
+                    Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True), targets
+                )
+                found |= dict(zip(group.suffixes, layers.unstack(), strict=True))
+        return found
+
+    def loss(
+        self,
+        predictions: Any,
+        targets: Any,
+        assignment: Assignments | None = None,
+        *,
+        global_count: GlobalCount = None,
+    ) -> Losses:
+        """The loss of layers whose assignments, as ``assign`` gives them, are known; see ``Criterion``."""
+        reduced = reduce_terms(
+            self._layer_terms(predictions, targets, assignment),
+            reduction=self.reduction,
+            normalizer=self.normalizer,
+            global_count=global_count,
+            layers=1,
+        )
+        return {
+            name + suffix: _layer(value, index)
+            for (name, suffixes), value in reduced.items()
+            for index, suffix in enumerate(suffixes)
+        }
+
+    @torch.no_grad()
+    def counts(self, predictions: Any, targets: Any, assignment: Assignments | None = None) -> dict[str, Tensor]:
+        """See ``Criterion``."""
+        return count_terms(self._layer_terms(predictions, targets, assignment), self.normalizer, layers=1)
+
+    # --- terms -----------------------------------------------------------------------------------------------------
+
+    def _layer_terms(self, predictions: Any, targets: Any, assignment: Assignments | None) -> LayerTerms:
+        read, targets = self.read(predictions), self.read_targets(targets)
+        if assignment is None:
+            raise ValueError("loss needs the assignments of all layers, as assign gives them")
+        targets.check_labels(self.num_classes)
+        terms: LayerTerms = {}
+        groups = self.matched(read, targets, assignment)
+        for group in groups:
+            for (name, suffixes), part in self.group_terms(group, groups[0], read).items():
+                terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
+        return terms
+
+    def matched(self, read: DecoderOutputs, targets: Targets, assignment: Assignments) -> list[MatchedLayers]:
+        """The groups of layers with their targets."""
+        groups = []
+        for group in read.groups:
+            own = _lookup(targets, [_of_layer(assignment, suffix) for suffix in group.suffixes])
+            counts = self.divided_by(group, read, targets)
+            groups.append(MatchedLayers(group, own, own, counts, counts))
+        return groups
+
+    def divided_by(self, group: DecoderLayers, read: DecoderOutputs, targets: Targets) -> dict[str, Tensor]:
+        """What terms are divided by, (1, B): the number of targets, in all groups of denoising queries."""
+        count = num_targets(targets).unsqueeze(0)
+        if not group.denoising:
+            return {"num_boxes": count}
+        groups = 0 if read.dn_meta is None else read.dn_meta["dn_num_group"]
+        return {"num_boxes_dn": count * groups}
+
+    def group_terms(self, matched: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
+        """The terms of a group of layers that have a weight; ``decoder`` is the group of the last layer."""
+        return self.class_terms(matched) | self.box_terms(matched)
+
+    def class_terms(self, matched: MatchedLayers) -> LayerTerms:
+        """The varifocal loss."""
+        terms: LayerTerms = {}
+        if "loss_vfl" in self.weight_dict:
+            values = varifocal_loss(
+                matched.layers.logits,
+                matched.classes.labels,
+                scores=matched.overlap_of_queries(),
+                alpha=self.alpha,
+                gamma=self.gamma,
+                detach_weights=True,
+            )
+            terms["loss_vfl", matched.layers.suffixes] = matched.class_term(values)
+        return terms
+
+    def box_terms(self, matched: MatchedLayers) -> LayerTerms:
+        """L1 and GIoU of the matched boxes."""
+        boxes, suffixes = matched.boxes, matched.layers.suffixes
+        pred = wide(boxes.positives.of_predictions(matched.layers.boxes))
+        terms: LayerTerms = {}
+        if "loss_bbox" in self.weight_dict:
+            terms["loss_bbox", suffixes] = matched.box_term(l1_loss(pred, boxes.boxes).sum(-1))
+        if "loss_giou" in self.weight_dict:
+            corners = convert(pred, "cxcywh", "xyxy"), convert(boxes.boxes, "cxcywh", "xyxy")
+            terms["loss_giou", suffixes] = matched.box_term(giou_loss(*corners))
+        return terms
+
+    @staticmethod
+    def get_cdn_matched_indices(dn_meta: Mapping[str, Any], targets: Any) -> list[tuple[Tensor, Tensor]]:
+        """The positive denoising queries of each image and their targets, (n * groups,) each, ordered by query.
+
+        Reads their numbers, for which the host has to wait.
+
+        Args:
+            dn_meta: As ``matchers.denoising_assignment`` has it.
+            targets: Anything that ``Targets.of`` reads, cxcywh in fractions of the image.
+        """
+        targets = targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
+        gt, pred = denoising_assignment(dn_meta, targets).pairs()
+        found = []
+        for query, target in zip(pred.split(), gt.split(), strict=True):
+            order = query.argsort()
+            found.append((query[order], target[order]))
+        return found
+
+
+def num_targets(targets: Targets) -> Tensor:
+    """(B,), float32 at least: how many targets can be matched, each as often as its weight says."""
+    if targets.weights is None:
+        return targets.matchable.sum(-1).float()
+    return wide(targets.weights.with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
+
+
+def _lookup(targets: Targets, assignments: Sequence[Assignment]) -> AssignedTargets:
+    return AssignedTargets.of(targets, Assignment.stack(assignments), box_format="cxcywh", normalized=True)
+
+
+def _of_layer(assignment: Assignments, suffix: str) -> Assignment:
+    if suffix not in assignment:
+        raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignment)}")
+    return assignment[suffix]
+
+
+def _of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, group: DecoderLayers) -> Assignment:
+    found = denoising_assignment(dn_meta, targets)
+    queries = group.logits.shape[-2]
+    if found.target_index.shape[-1] != queries:
+        raise ValueError(f"dn_meta is of {found.target_index.shape[-1]} denoising queries, outputs are of {queries}")
+    return found
+
+
+def _layer(values: Any, index: int) -> Any:
+    if isinstance(values, RaggedBatch):
+        return RaggedBatch.from_full_tensor(values.tensor[index], num_batch_dims=values.num_batch_dims - 1)
+    return values[index]
