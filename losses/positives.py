@@ -67,7 +67,7 @@ class Positives:
 
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
-        merged = values.reshape(-1, *values.shape[len(self.batch_shape) :])
+        merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
         if merged.dim() == 3 and merged.mT.is_contiguous() and not merged.is_contiguous():
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
             return self._only_valid(merged.mT[self.sample, :, self.prediction])

@@ -94,7 +94,7 @@ def reduce_terms(
             if reduction in ("mean", "sum"):
                 value = value.flatten(layers).sum(-1)
             if reduction != "sum":
-                value = value / _divisor(term, totals, normalizer)
+                value = value / _divisor(term, totals, value.dtype, normalizer)
             sums.append(value * normalizer.num_ranks if reduction == "mean" else value)
         losses[name] = _sum(sums)
     return losses
@@ -180,6 +180,6 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
     return torch.full_like(local, global_count)
 
 
-def _divisor(term: Term, totals: Mapping[str, Tensor], normalizer: Normalizer) -> Tensor:
-    own = [totals[name] for name in term.counts]
+def _divisor(term: Term, totals: Mapping[str, Tensor], dtype: torch.dtype, normalizer: Normalizer) -> Tensor:
+    own = [totals[name].to(dtype) for name in term.counts]
     return own[0].clamp(min=normalizer.minimum) if term.divisor is None else term.divisor(*own)
