@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import core, matchers
+from benchmarks import core, criteria, matchers
 from benchmarks.core import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
-    parser.add_argument("--rivals", type=Path, help="adapter to other matchers, see benchmarks/matchers.py")
+    parser.add_argument("--rivals", type=Path, help="adapter to other systems, see benchmarks/contest.py")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _section("Indexing", core.indexing.__doc__, core.indexing()),
         _section("Arithmetic", core.arithmetic.__doc__, core.arithmetic()),
         matchers.section(options.rivals, options.threads),
+        criteria.section(options.rivals, options.threads),
     ]
     report = "\n".join([_heading(options.threads, options.rivals is not None), *sections])
     options.out.write_text(report)

@@ -7,16 +7,23 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from example.criterion import DetectionCriterion
 from example.data import IMAGE_SIZE, NUM_CLASSES, DigitScenes, make_loader
 from example.evaluate import coco_map, detect
+from example.heads import HEADS, HeadDetector
 from example.matching import MATCHERS, make_matcher
 from example.model import GridDetector
 from example.picture import draw_scenes
 from example.train import train
+from matchers import Predictions, Targets
+
+Loss = Callable[[Any, Targets], dict[str, Tensor]]
+Decode = Callable[[Any], Predictions]
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:
@@ -36,7 +43,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Train a small detector on scenes of handwritten digits, then print its mAP and draw a picture.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--matcher", choices=list(MATCHERS), default="hungarian", help="who learns which digit")
+    parser.add_argument(
+        "--criterion",
+        choices=["own", *HEADS],
+        default="own",
+        help="the loss, with a head that suits it; own is example/criterion.py",
+    )
+    parser.add_argument("--matcher", choices=list(MATCHERS), help="who learns which digit, with the criterion own")
     parser.add_argument("--epochs", type=_at_least(1), default=10, help="passes over the training scenes")
     parser.add_argument("--batch-size", type=_at_least(1), default=32, help="scenes in a step")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="chooses the scenes, the weights and the order")
@@ -45,7 +58,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--train-scenes", type=_at_least(1), default=2000, help="number of training scenes")
     parser.add_argument("--val-scenes", type=_at_least(1), default=300, help="number of validation scenes")
     parser.add_argument("--workers", type=_at_least(0), default=0, help="processes that load scenes, 0 for none")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.matcher and options.criterion != "own":
+        parser.error(f"--matcher goes with --criterion own, the criterion {options.criterion} has a matcher of its own")
+    return options
+
+
+def make_detector(criterion: str, matcher: str | None) -> tuple[nn.Module, Loss, Decode]:
+    """The model, what it is trained with, and how its output is read."""
+    if criterion == "own":
+        own = DetectionCriterion(matcher=make_matcher(matcher or "hungarian", IMAGE_SIZE), image_size=IMAGE_SIZE)
+        return GridDetector(NUM_CLASSES), own, lambda predictions: predictions
+    head = HEADS[criterion]
+    module = head.criterion()
+
+    def loss(maps: Any, targets: Targets) -> dict[str, Tensor]:
+        found = module(head.inputs(maps), targets)
+        return found if isinstance(found, dict) else {"loss": found}
+
+    return HeadDetector(head), loss, head.decode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train_scenes = DigitScenes(options.train_scenes, split="train", seed=options.seed)
     val_scenes = DigitScenes(options.val_scenes, split="val", seed=options.seed)
 
-    model = GridDetector(NUM_CLASSES)
-    criterion = DetectionCriterion(matcher=make_matcher(options.matcher, IMAGE_SIZE), image_size=IMAGE_SIZE)
+    model, criterion, decode = make_detector(options.criterion, options.matcher)
     loader = make_loader(train_scenes, shuffle=True, **loading)
     losses = train(model, loader, criterion, epochs=options.epochs, device=options.device)
 
-    detections, targets = detect(model, make_loader(val_scenes, **loading), device=options.device)
+    detections, targets = detect(model, make_loader(val_scenes, **loading), decode=decode, device=options.device)
     scores = coco_map(detections, targets)
     for name in ("mAP@0.5", "mAP@[.5:.95]"):
         print(f"{name} = {scores[name]:.3f}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,9 +61,19 @@ def is_duplicate(boxes: Tensor, labels: Tensor, threshold: float = 0.6) -> Tenso
 
 @torch.no_grad()
 def detect(
-    model: nn.Module, loader: DataLoader[Scene], *, device: torch.device | str = "cpu"
+    model: nn.Module,
+    loader: DataLoader[Scene],
+    *,
+    decode: Callable[[Any], Predictions] = lambda predictions: predictions,
+    device: torch.device | str = "cpu",
 ) -> tuple[list[Objects], list[Objects]]:
     """Run the model over a loader.
+
+    Args:
+        model: Maps images (B, 1, H, W) to what `decode` takes.
+        loader: Gives ``(images, targets)``.
+        decode: Makes predictions of it, boxes xyxy in pixels; needed unless the model does.
+        device: Where to run.
 
     Returns:
         Detections (see `to_detections`) and targets ``{"boxes": (n, 4), "labels": (n,)}``, one entry per image each.
@@ -71,7 +82,7 @@ def detect(
     detections: list[Objects] = []
     targets: list[Objects] = []
     for images, batch in loader:
-        detections += to_detections(model(images.to(device)))
+        detections += to_detections(decode(model(images.to(device))))
         samples = zip(batch["boxes"].split(), batch["labels"].split(), strict=True)
         targets += [{"boxes": boxes, "labels": labels} for boxes, labels in samples]
     return detections, targets

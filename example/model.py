@@ -39,24 +39,33 @@ def conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
     )
 
 
+def backbone(width: int) -> nn.Sequential:
+    """Features (B, 4 * width, H / `STRIDE`, W / `STRIDE`) of images (B, 1, H, W).
+
+    Args:
+        width: Number of channels at the finest level; the coarser levels have two and four times as many.
+    """
+    return nn.Sequential(
+        conv(1, width, stride=2),
+        conv(width, 2 * width, stride=2),
+        Residual(2 * width),
+        conv(2 * width, 4 * width, stride=2),
+        Residual(4 * width),
+        Residual(4 * width),
+    )
+
+
 class GridDetector(nn.Module):
     """Predict classes and a box in every cell of a grid with stride `STRIDE`.
 
     Args:
         num_classes: Number of classes C.
-        width: Number of channels at the finest level; the coarser levels have two and four times as many.
+        width: As for `backbone`.
     """
 
     def __init__(self, num_classes: int, width: int = 16) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(
-            conv(1, width, stride=2),
-            conv(width, 2 * width, stride=2),
-            Residual(2 * width),
-            conv(2 * width, 4 * width, stride=2),
-            Residual(4 * width),
-            Residual(4 * width),
-        )
+        self.backbone = backbone(width)
         self.class_head = nn.Sequential(conv(4 * width, 4 * width), nn.Conv2d(4 * width, num_classes, 1))
         self.box_head = nn.Sequential(conv(4 * width, 4 * width), nn.Conv2d(4 * width, 4, 1))
         # Nearly every cell is background: starting from a low probability keeps the first focal losses small.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from example.criterion import DetectionCriterion
 from example.data import Scene, to_targets
+from matchers import Targets
 
 
 def train(
     model: nn.Module,
     loader: DataLoader[Scene],
-    criterion: DetectionCriterion,
+    criterion: Callable[[Any, Targets], dict[str, Tensor]],
     *,
     epochs: int,
     learning_rate: float = 4e-3,
@@ -25,9 +28,9 @@ def train(
     """Train with AdamW and a one-cycle schedule, with a progress bar that shows the epoch's mean loss terms.
 
     Args:
-        model: Maps images (B, 1, H, W) to predictions; trained in place.
+        model: Maps images (B, 1, H, W) to what the criterion takes; trained in place.
         loader: Gives ``(images, targets)``.
-        criterion: Gives the loss terms.
+        criterion: Gives the loss terms, of the model's output and of targets.
         epochs: Passes over the loader.
         learning_rate: Peak of the schedule.
         weight_decay: Decay of AdamW.

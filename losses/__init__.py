@@ -1,6 +1,7 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
 from losses.assigned import AssignedTargets
+from losses.atss import ATSSCriterion
 from losses.box_losses import (
     centerness,
     centerness_of_points,
@@ -11,6 +12,7 @@ from losses.box_losses import (
     l1_loss,
     smooth_l1_loss,
 )
+from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from losses.coders import (
     BoxCoder,
     CenterLogSizeCoder,
@@ -22,6 +24,7 @@ from losses.coders import (
 from losses.criterion import Criterion
 from losses.decoder import DecoderLayers, DecoderOutputs
 from losses.deim import DEIMCriterion
+from losses.detection import DetectionLoss
 from losses.detr import DetrCriterion
 from losses.dfine import DFINECriterion
 from losses.dfine_coders import BinTargets, bbox2distance, distance2bbox, weighting_function
@@ -31,6 +34,7 @@ from losses.distribution import (
     fine_grained_localization_loss,
 )
 from losses.distribution_coders import DecodedLevels, DistributionCoder, Vec2Box, integral
+from losses.hard_mining import HardMiningCrossEntropyLoss
 from losses.levels import DensePredictions, flatten_levels, image_size_of
 from losses.mining import hard_negative_mining
 from losses.modules import (
@@ -41,11 +45,14 @@ from losses.modules import (
     GIoULoss,
     IoULoss,
     L1Loss,
+    MatchabilityAwareLoss,
     MultipleObjectiveLoss,
     QualityFocalLoss,
+    VarifocalLoss,
 )
 from losses.normalizer import Normalizer
 from losses.positives import Positives
+from losses.rtmdet import RTMDetCriterion
 from losses.sigmoid_losses import (
     binary_cross_entropy,
     matchability_aware_loss,
@@ -55,10 +62,14 @@ from losses.sigmoid_losses import (
     varifocal_loss,
 )
 from losses.softmax_losses import cross_entropy, negative_probability, softmax_focal_loss
+from losses.ssd import SSDCriterion
+from losses.ssd_flat import SSDLoss
 from losses.terms import detached, total
+from losses.yolov9 import YOLOv9Criterion
 from losses.yolox import YOLOXCriterion, YOLOXLoss
 
 __all__ = [
+    "ATSSCriterion",
     "AssignedTargets",
     "BinTargets",
     "BinaryCrossEntropy",
@@ -74,21 +85,32 @@ __all__ = [
     "DecoderOutputs",
     "DeltaXYWHCoder",
     "DensePredictions",
+    "DetectionLoss",
     "DetrCriterion",
     "DistanceCoder",
     "DistributionCoder",
     "FocalLoss",
     "GIoULoss",
+    "HardMiningCrossEntropyLoss",
     "IoULoss",
     "L1Loss",
+    "MatchabilityAwareLoss",
     "MultipleObjectiveLoss",
+    "NegativeProbLoss",
     "Normalizer",
     "Positives",
     "QualityFocalLoss",
+    "RTMDetCriterion",
     "SSDCoder",
+    "SSDCriterion",
+    "SSDLoss",
+    "SigmoidFocalCost",
+    "SigmoidFocalLoss",
+    "VarifocalLoss",
     "Vec2Box",
     "YOLOXCriterion",
     "YOLOXLoss",
+    "YOLOv9Criterion",
     "bbox2distance",
     "binary_cross_entropy",
     "centerness",

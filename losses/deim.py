@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from losses.detr import LayerTerms, MatchedLayers
 from losses.dfine import DFINECriterion
-from losses.sigmoid_losses import matchability_aware_loss
+from losses.modules import MatchabilityAwareLoss
 
 
 class DEIMCriterion(DFINECriterion):
@@ -29,12 +29,6 @@ class DEIMCriterion(DFINECriterion):
         """The varifocal and the matchability-aware loss, as far as they have a weight."""
         terms = super().class_terms(matched)
         if "loss_mal" in self.weight_dict:
-            values = matchability_aware_loss(
-                matched.layers.logits,
-                matched.classes.labels,
-                scores=matched.overlap_of_queries(),
-                gamma=self.gamma,
-                detach_weights=True,
-            )
-            terms["loss_mal", matched.layers.suffixes] = matched.class_term(values)
+            loss = MatchabilityAwareLoss(gamma=self.gamma)
+            terms["loss_mal", matched.layers.suffixes] = matched.class_term(loss)
         return terms

@@ -13,8 +13,8 @@ from losses.assigned import AssignedTargets
 from losses.box_losses import giou_loss, l1_loss
 from losses.criterion import Criterion, GlobalCount
 from losses.decoder import DecoderLayers, DecoderOutputs
+from losses.modules import ClassLoss, VarifocalLoss, class_values
 from losses.normalizer import Normalizer
-from losses.sigmoid_losses import varifocal_loss
 from losses.terms import Losses, Term, count_terms, reduce_terms
 from matchers.assignment import Assignment
 from matchers.boxes import convert, iou
@@ -23,7 +23,7 @@ from matchers.hungarian import Hungarian
 from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged import RaggedBatch
-from ragged.checks import check_not_negative, check_number
+from ragged.checks import check_number
 from ragged.precision import wide
 
 Assignments = Mapping[str, Assignment]
@@ -51,9 +51,10 @@ class MatchedLayers:
     class_counts: Mapping[str, Tensor]
     box_counts: Mapping[str, Tensor]
 
-    def class_term(self, values: Tensor) -> list[Term]:
-        """Of values (L, B, Q, C)."""
-        return [Term(self.classes.counted(values.sum(-1)), self.class_counts)]
+    def class_term(self, loss: ClassLoss) -> list[Term]:
+        """Of all queries, with the IoU of a matched box as score."""
+        values = class_values(loss, self.layers.logits, self.classes.labels, self.overlap_of_queries())
+        return [Term(self.classes.counted(values), self.class_counts)]
 
     def box_term(self, rows: Tensor) -> list[Term]:
         """Of values (R,) of the matched boxes."""
@@ -128,9 +129,8 @@ class DetrCriterion(Criterion):
             if name not in self.TERMS:
                 raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
             check_number(weight, f"the weight of {name}", low=None)
-        check_not_negative(alpha, "alpha")
-        check_not_negative(gamma, "gamma")
         self.weight_dict, self.alpha, self.gamma = dict(weight_dict), alpha, gamma
+        self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
 
     def read(self, predictions: Any) -> DecoderOutputs:
         """The layers in groups of equal shape."""
@@ -221,15 +221,7 @@ class DetrCriterion(Criterion):
         """The varifocal loss."""
         terms: LayerTerms = {}
         if "loss_vfl" in self.weight_dict:
-            values = varifocal_loss(
-                matched.layers.logits,
-                matched.classes.labels,
-                scores=matched.overlap_of_queries(),
-                alpha=self.alpha,
-                gamma=self.gamma,
-                detach_weights=True,
-            )
-            terms["loss_vfl", matched.layers.suffixes] = matched.class_term(values)
+            terms["loss_vfl", matched.layers.suffixes] = matched.class_term(self.loss_vfl)
         return terms
 
     def box_terms(self, matched: MatchedLayers) -> LayerTerms:

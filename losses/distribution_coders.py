@@ -146,15 +146,25 @@ class Vec2Box:
         Raises:
             ValueError: The number of levels or the shape of a map does not fit image size and strides.
         """
-        self._check(levels)
-        logits = torch.cat([_cells_last(level[0]) for level in levels], -1).mT
-        distribution = torch.cat([_cells_last(level[1]) for level in levels], -1).movedim(-1, -3).mT
-        if len(levels[0]) == 3:
-            distances = torch.cat([_cells_last(level[2]) for level in levels], -1).mT
-        else:
+        logits, distribution, distances = self.flatten(levels)
+        if distances is None:
             distances = integral(distribution)
         boxes = DistanceCoder(scale_by_stride=True).decode(self.points(distances), distances)
         return DecodedLevels(logits, distribution, boxes)
+
+    def flatten(self, levels: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The maps of all levels side by side, not decoded; arguments and errors as for a call.
+
+        Returns:
+            Class logits (*batch, P, C), distributions (*batch, P, 4, R), and, if given, distances (*batch, P, 4).
+            Channels stay first in memory.
+        """
+        self._check(levels)
+        logits = torch.cat([_cells_last(level[0]) for level in levels], -1).mT
+        distribution = torch.cat([_cells_last(level[1]) for level in levels], -1).movedim(-1, -3).mT
+        if len(levels[0]) < 3:
+            return logits, distribution, None
+        return logits, distribution, torch.cat([_cells_last(level[2]) for level in levels], -1).mT
 
     def _check(self, levels: Sequence[Sequence[Tensor]]) -> None:
         sizes = feature_sizes(self.image_size, self.strides)

@@ -19,8 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from losses.box_losses import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
+from losses.class_sums import can_sum_classes, summed_over_classes
 from losses.numerics import check_share
-from losses.sigmoid_losses import binary_cross_entropy, quality_focal_loss, sigmoid_focal_loss
+from losses.sigmoid_losses import (
+    binary_cross_entropy,
+    check_form,
+    matchability_aware_loss,
+    quality_focal_loss,
+    sigmoid_focal_loss,
+    varifocal_loss,
+)
 from ragged.checks import check_not_negative, check_number
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
@@ -149,6 +157,39 @@ class FocalLoss(LossModule):
         return self.reduced(sigmoid_focal_loss(logits, targets, scores=scores, alpha=self.alpha, gamma=self.gamma))
 
 
+class VarifocalLoss(LossModule):
+    """``varifocal_loss`` of logits with labels and scores, or with dense targets."""
+
+    def __init__(self, *, alpha: float = 0.75, gamma: float = 2.0, detach_weights: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_not_negative(alpha, "alpha")
+        check_not_negative(gamma, "gamma")
+        self.alpha, self.gamma, self.detach_weights = alpha, gamma, bool(detach_weights)
+
+    def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
+        """Logits (…, C) to losses (…, C)."""
+        loss = varifocal_loss(
+            logits, targets, scores=scores, alpha=self.alpha, gamma=self.gamma, detach_weights=self.detach_weights
+        )
+        return self.reduced(loss)
+
+
+class MatchabilityAwareLoss(LossModule):
+    """``matchability_aware_loss`` of logits with labels and scores, or with dense targets."""
+
+    def __init__(self, *, gamma: float = 1.5, detach_weights: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_not_negative(gamma, "gamma")
+        self.gamma, self.detach_weights = gamma, bool(detach_weights)
+
+    def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
+        """Logits (…, C) to losses (…, C)."""
+        loss = matchability_aware_loss(
+            logits, targets, scores=scores, gamma=self.gamma, detach_weights=self.detach_weights
+        )
+        return self.reduced(loss)
+
+
 class MultipleObjectiveLoss(nn.Module):
     """Weighted sum of several loss modules of one kind, such as L1 and GIoU.
 
@@ -229,6 +270,13 @@ def class_values(
     Raises:
         ValueError: There is a mask, and the loss does not give a value for each class; or it gives something else.
     """
+    background = _of_background(loss)
+    if background is not None and class_mask is None and can_sum_classes(labels):
+        check_form(logits, labels, scores)
+        exponent, scale, detach = background
+        return summed_over_classes(
+            logits, labels, scores, own=loss, exponent=exponent, scale=scale, detach_weights=detach
+        )
     if isinstance(loss, nn.BCEWithLogitsLoss):
         values = loss(logits, soft_one_hot(labels, scores, logits))
     else:
@@ -243,6 +291,25 @@ def class_values(
             raise ValueError("a mask of classes needs a class loss (…, C) with a value for each class, got (…)")
         return values
     return (values if class_mask is None else values * class_mask).sum(-1)
+
+
+def _of_background(loss: ClassLoss) -> tuple[float, float, bool] | None:
+    """Exponent and scale of a loss that is ``scale p^exponent BCE(x, 0)`` for a class that is not labelled.
+
+    The third says whether the power is a constant for the gradient.
+    """
+    # Of these very types: what is derived from them may compute something else.
+    if type(loss) is BinaryCrossEntropy:
+        return 0.0, loss.loss_weight, False
+    if type(loss) is QualityFocalLoss:
+        return loss.beta, loss.loss_weight, False
+    if type(loss) is FocalLoss:
+        return loss.gamma, loss.loss_weight * (1.0 if loss.alpha is None else 1 - loss.alpha), False
+    if type(loss) is VarifocalLoss:
+        return loss.gamma, loss.loss_weight * loss.alpha, loss.detach_weights
+    if type(loss) is MatchabilityAwareLoss:
+        return loss.gamma, loss.loss_weight, loss.detach_weights
+    return None
 
 
 def soft_one_hot(labels: Tensor, scores: Tensor | None, logits: Tensor) -> Tensor:

@@ -257,7 +257,7 @@ def _per_class(
 ) -> Tensor:
     """``loss``, in whichever form the targets are; where a target is 0 it is ``scale p^exponent BCE(x, 0)``."""
     check_scores(logits)
-    _check_form(logits, targets, scores)
+    check_form(logits, targets, scores)
     logits = wide(logits)
     if targets.is_floating_point() or targets.dtype == torch.bool:
         return loss(logits, targets.detach().to(logits.dtype), None)
@@ -283,7 +283,7 @@ def _probability(logits: Tensor, detach: bool) -> Tensor:
     return (logits.detach() if detach else logits).sigmoid()
 
 
-def _check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
+def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
     """Raise unless targets and scores are in one of the two forms that the module describes."""
     if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
         check_shape(targets, logits.shape, "dense targets", "the logits")

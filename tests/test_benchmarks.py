@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as report
-from benchmarks import core, matchers, timing
+from benchmarks import core, criteria, matchers, timing
 from matchers import Assignment
 
 
@@ -18,10 +18,12 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(core, "INDEXED_SHAPES", core.INDEXED_SHAPES[:1])
     monkeypatch.setattr(timing, "FEWEST_ROUNDS", 2)
     monkeypatch.setattr(matchers, "SIZES", ("small",))
+    monkeypatch.setattr(criteria, "SIZES", ("small",))
+    monkeypatch.setattr(criteria, "CASES", {name: criteria.CASES[name] for name in ("DetrCriterion", "SSDLoss")})
     threads = torch.get_num_threads()
     out, adapter = tmp_path / "RESULTS.md", tmp_path / "rivals.py"
     adapter.write_text(
-        "def rival(matcher, scene):\n    return ('a stand-in', lambda: scene.points) if matcher == 'ATSS' else None\n"
+        "def rival(name, scene):\n    return ('a stand-in', lambda: scene.points) if name == 'ATSS' else None\n"
     )
     try:
         report.main(["--threads", str(threads), "--out", str(out), "--rivals", str(adapter)])
@@ -29,10 +31,10 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
         torch.set_num_threads(threads)
     text = out.read_text()
     assert text.startswith("# Benchmark results")
-    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers")
-    assert [text.count(f"\n## {title}\n") for title in titles] == [1, 1, 1, 1]
+    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers", "Criteria")
+    assert [text.count(f"\n## {title}\n") for title in titles] == [1, 1, 1, 1, 1]
     lines = text.splitlines()
-    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES)
+    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES) + 2
     assert sum("a stand-in" in line for line in lines) == 1
 
 
@@ -51,6 +53,15 @@ def test_rivals_agree() -> None:
 @pytest.mark.parametrize("name", matchers.CASES)
 def test_matchers_find_something_in_their_scenes(name: str) -> None:
     case = matchers.CASES[name]
-    assignment = case.run(case.scene("small"))
+    assignment = case.run(case.scene("small"))()
     assert isinstance(assignment, Assignment)
     assert assignment.num_positives.sum() > 0
+
+
+@pytest.mark.parametrize("name", criteria.CASES)
+def test_criteria_have_gradients_in_their_scenes(name: str) -> None:
+    case = criteria.CASES[name]
+    scene = case.scene("small")
+    case.run(scene)()
+    assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in scene.leaves)
+    assert sum(float(leaf.grad.abs().sum() > 0) for leaf in scene.leaves) >= len(scene.leaves) / 2

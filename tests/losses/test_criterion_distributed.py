@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION, cast, leaves_of, take, take_targets
+from criterion_cases import EVERY_CRITERION
+from criterion_types import cast, leaves_of, take, take_targets
 from distributed_worker import launch
 from torch import Tensor
 

@@ -1,0 +1,152 @@
+"""The criteria, from lists of ground truth to gradients, beside the systems that people use today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import criterion_scenes as scenes
+from benchmarks.contest import Case, Run, contest, table
+from benchmarks.criterion_scenes import CriterionScene
+from benchmarks.scenes import CANVAS, NUM_CLASSES, STRIDES
+from losses import (
+    ATSSCriterion,
+    DetectionLoss,
+    DetrCriterion,
+    DFINECriterion,
+    GIoULoss,
+    L1Loss,
+    MultipleObjectiveLoss,
+    NegativeProbLoss,
+    RTMDetCriterion,
+    SSDCriterion,
+    SSDLoss,
+    Vec2Box,
+    YOLOv9Criterion,
+    YOLOXCriterion,
+    total,
+)
+from matchers import (
+    BalancedSinkhorn,
+    ClosestPrediction,
+    ClosestTarget,
+    Hungarian,
+    SoftMin,
+    Targets,
+    UnbalancedSinkhorn,
+    WeightedSum,
+    anchors,
+    ssd_default_boxes,
+)
+
+DESCRIPTION = """Milliseconds from lists of ground truth to gradients, forward and backward, and by how many megabytes
+the memory of a process grows at its peak. Images of 640 × 640 pixels, 80 classes; sizes as for the matchers, dense
+heads with 8,400 to 8,732 predictions, those of detection transformers with 300 queries (D-FINE: four layers, denoising
+queries, and an encoder). The counterparts are given the same outputs and ground truth.
+"""
+SIZES: tuple[str, ...] = ("small", "medium", "large", "skewed")
+_DETR = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
+_FINE = _DETR | {"loss_fgl": 0.15, "loss_ddf": 1.5}
+
+
+def gradients_of(loss: Callable[[], Tensor], leaves: list[Tensor]) -> Run:
+    """A function that computes a loss and its gradients."""
+
+    def run() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        loss().backward()
+
+    return run
+
+
+def _case(make: Callable[[], nn.Module], scene: Callable[[str], CriterionScene], layout: str = "pixels") -> Case:
+    criterion = cache(make)
+
+    def run(given: CriterionScene) -> Run:
+        return gradients_of(lambda: _as_tensor(criterion()(given.output, _targets(given, layout))), given.leaves)
+
+    return Case(run, scene)
+
+
+def _targets(scene: CriterionScene, layout: str) -> Any:
+    """Ground truth, in the form that the criterion's users have it in."""
+    if layout == "fractions":
+        return [{"boxes": box, "labels": label} for box, label in zip(scene.fractions, scene.labels, strict=True)]
+    if layout == "rows":
+        return torch.cat(
+            [
+                torch.cat([torch.full((len(box), 1), float(image)), label.unsqueeze(1).float(), box], 1)
+                for image, (box, label) in enumerate(zip(scene.fractions, scene.labels, strict=True))
+            ]
+        )
+    if layout == "corners":  # labels from 1, 0 being the background
+        return Targets.of(([box / CANVAS for box in scene.boxes], [label + 1 for label in scene.labels]))
+    return Targets.of((scene.boxes, scene.labels), canvas_size=(CANVAS, CANVAS))
+
+
+def _as_tensor(result: Any) -> Tensor:
+    if isinstance(result, dict):
+        return total(result)
+    return result[0] if isinstance(result, tuple) else result
+
+
+def _ssd_anchors() -> Tensor:
+    sides = {16: (45.0, 115.0, 200.0, 215.0), 32: (350.0, 385.0, 480.0, 560.0, 640.0)}
+    levels = [anchors((CANVAS, CANVAS), [stride], base_sizes=[1.0], scales=sides[stride]) for stride in sides]
+    return torch.cat(levels)
+
+
+def _default_boxes() -> Tensor:
+    maps = [(side, side) for side in (38, 19, 10, 5, 3, 1)]
+    ratios = [(2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,)]
+    return ssd_default_boxes(maps, (300, 300), sizes=(21, 45, 99, 153, 207, 261, 315), aspect_ratios=ratios)
+
+
+def _detection(matcher: Callable[..., nn.Module], *, own_cost: bool = False, **options: Any) -> Case:
+    def make() -> DetectionLoss:
+        boxes = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0, 2.0])
+        if own_cost:  # as DETR's: classes and boxes
+            cost: dict[str, Any] = {"cls_match_module": NegativeProbLoss(), "loc_match_module": boxes}
+        else:
+            cost = {"loc_match_module": GIoULoss()}
+        return DetectionLoss(nn.CrossEntropyLoss(reduction="none"), boxes, matcher(**cost, **options))
+
+    return _case(make, scenes.pair_outputs, "corners")
+
+
+def _both(**cost: Any) -> WeightedSum:
+    return WeightedSum([Hungarian(**cost), BalancedSinkhorn(background_cost=0.8, **cost)], **cost)
+
+
+CASES = {
+    "DetrCriterion": _case(lambda: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES), scenes.set_outputs, "fractions"),
+    "DFINECriterion": _case(lambda: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES), scenes.decoder_outputs, "fractions"),
+    "YOLOXCriterion": _case(lambda: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps),
+    "RTMDetCriterion": _case(lambda: RTMDetCriterion(NUM_CLASSES), scenes.rtmdet_maps),
+    "YOLOv9Criterion": _case(
+        lambda: YOLOv9Criterion(NUM_CLASSES, Vec2Box(image_size=(CANVAS, CANVAS), strides=STRIDES)),
+        scenes.yolov9_maps,
+    ),
+    "ATSSCriterion": _case(lambda: ATSSCriterion(NUM_CLASSES), scenes.atss_maps),
+    "SSDCriterion": _case(lambda: SSDCriterion(NUM_CLASSES + 1, anchors=_ssd_anchors()), scenes.ssd_maps),
+    "SSDLoss": _case(lambda: SSDLoss(_default_boxes()), scenes.default_box_outputs, "rows"),
+    "DetectionLoss, Hungarian": _detection(Hungarian, own_cost=True),
+    "DetectionLoss, BalancedSinkhorn": _detection(BalancedSinkhorn, background_cost=0.8),
+    "DetectionLoss, UnbalancedSinkhorn": _detection(UnbalancedSinkhorn, background_cost=0.8),
+    "DetectionLoss, SoftMin": _detection(SoftMin, background_cost=0.8),
+    "DetectionLoss, ClosestPrediction": _detection(ClosestPrediction, background_cost=0.8),
+    "DetectionLoss, ClosestTarget": _detection(ClosestTarget, background_cost=0.8),
+    "DetectionLoss, WeightedSum": _detection(_both),
+}
+
+
+def section(rivals: Path | None, threads: int) -> str:
+    """The part of the report."""
+    rows = contest("benchmarks.criteria", CASES, SIZES, rivals, threads)
+    return f"## Criteria\n\n{DESCRIPTION}\n{table('criterion', rows)}\n"

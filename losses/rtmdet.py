@@ -1,0 +1,113 @@
+"""The criterion of RTMDet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from losses.assigned import AssignedTargets
+from losses.coders import BoxCoder, DistanceCoder
+from losses.criterion import Criterion
+from losses.levels import DensePredictions, flatten_levels, image_size_of, level_maps
+from losses.modules import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, check_loss, class_values
+from losses.normalizer import Normalizer
+from losses.numerics import check_shape
+from losses.terms import Term, Terms
+from matchers.assignment import Assignment
+from matchers.dynamic_soft_label import DynamicSoftLabel
+from matchers.predictions import Predictions
+from matchers.priors import Stride, grid_points
+
+
+class RTMDetCriterion(Criterion):
+    """The loss of RTMDet (Lyu et al., 2022): dynamic soft labels, then classes and boxes, both by the IoU.
+
+    Predictions are ``(class scores, boxes)``, each a list of maps, one for each level: (B, C, h, w), logits, and
+    (B, 4, h, w), distances left, top, right and bottom from the upper left corner of the cell, in pixels. A head that
+    predicts logarithms in strides gives ``x.exp() * stride``. Or they are ``DensePredictions``. Targets are in pixels,
+    or have a ``canvas_size``.
+
+    With q the quality of a positive prediction, its IoU at the time of assignment, and 0 for all others, the terms are,
+    each divided by the sum of q over the batch, or by 1:
+
+    * ``loss_cls``: of all predictions, quality focal loss ``|q - p|² BCE(x, q)``, with 0 in place of q for the classes
+      that are not the target's;
+    * ``loss_bbox``: of the positives, ``q (1 - GIoU)``, times 2.
+
+    Args:
+        num_classes: C.
+        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
+        strides: Of the levels, in pixels.
+        matcher: ``DynamicSoftLabel()`` unless given. What is called q here is the quality that it gives.
+        coder: ``DistanceCoder()`` unless given.
+        reduction, normalizer: See ``Criterion``.
+
+    Raises:
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+
+    Differences to other implementations: with assigned targets, a positive of weight 0 is left out of all terms and of
+    what they are divided by, where OTX still counts its box and its quality. OTX divides by the ranks before it bounds
+    the divisor by 1. For those of the matching see ``DynamicSoftLabel``.
+
+    >>> maps = [torch.zeros(1, 3, 4, 4)], [torch.full((1, 4, 4, 4), 8.0)]
+    >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])
+    >>> sorted(RTMDetCriterion(3, strides=(8,))(maps, targets))
+    ['loss_bbox', 'loss_cls']
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        loss_cls: ClassLoss | None = None,
+        loss_bbox: BoxLoss | None = None,
+        *,
+        strides: Sequence[Stride] = (8, 16, 32),
+        matcher: Callable[..., Assignment] | None = None,
+        coder: BoxCoder | None = None,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__(num_classes, matcher=matcher or DynamicSoftLabel(), reduction=reduction, normalizer=normalizer)
+        self.loss_cls = loss_cls or QualityFocalLoss()
+        self.loss_bbox = loss_bbox or GIoULoss(loss_weight=2.0)
+        for name in ("loss_cls", "loss_bbox"):
+            check_loss(getattr(self, name), name)
+        self.strides, self.coder = tuple(strides), coder or DistanceCoder()
+
+    def read(self, predictions: Any) -> DensePredictions:
+        """All levels side by side, with the points that they are predicted from."""
+        if isinstance(predictions, DensePredictions):
+            shape = (*predictions.logits.shape[:2], self.num_classes)
+            check_shape(predictions.logits, shape, "class scores", f"num_classes = {self.num_classes}")
+            return predictions
+        scores, boxes = level_maps(predictions, ("class scores", "boxes"), self.strides)
+        points = grid_points(image_size_of(scores, self.strides), self.strides, offset=0.0, device=scores[0].device)
+        return DensePredictions(
+            logits=flatten_levels(scores, channels=self.num_classes, name="class scores"),
+            deltas=flatten_levels(boxes, channels=4, name="boxes"),
+            priors=points,
+            level_sizes=tuple(each.shape[-2] * each.shape[-1] for each in scores),
+        )
+
+    @torch.no_grad()
+    def assign(self, predictions: Any, targets: Any) -> Assignment:
+        """Match predicted classes and boxes, at the points that boxes are predicted from."""
+        read = self.read(predictions)
+        boxes = self.coder.decode(read.priors, read.deltas)
+        found = Predictions(read.logits, boxes, box_format="xyxy", normalized=False)
+        return self.matcher(found, targets, read.priors)
+
+    def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
+        """See the class."""
+        rows = assigned.positives
+        boxes = self.coder.decode(rows.of_priors(predictions.priors), rows.of_predictions(predictions.deltas))
+        quality = assigned.quality_of_rows().detach().to(boxes.dtype)
+        overlaps = box_values(self.loss_bbox, boxes, assigned.boxes) * quality
+        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, assigned.quality)
+        count = {"sum_of_quality": rows.per_sample(assigned.counted_rows(quality))}
+        return {
+            "loss_cls": Term(assigned.counted(scores), count),
+            "loss_bbox": Term(assigned.counted_rows(overlaps), count, rows),
+        }

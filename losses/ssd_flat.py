@@ -1,0 +1,202 @@
+"""The loss of SSD as super-gradients has it: default boxes in fractions of the image, the background first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from losses.assigned import AssignedTargets
+from losses.box_losses import smooth_l1_loss
+from losses.coders import BoxCoder, SSDCoder
+from losses.criterion import GlobalCount
+from losses.hard_mining import HardMiningCrossEntropyLoss, check_class_maps
+from losses.normalizer import Normalizer
+from losses.numerics import check_floating, check_shape, check_share
+from losses.ssd_terms import SSDPredictions, assign_priors, positive_box_loss
+from losses.terms import Term, check_reduction, count_terms, reduce_terms
+from matchers.assignment import Assignment
+from matchers.boxes import check_boxes
+from matchers.max_iou import MaxIoU
+from matchers.targets import Targets
+from ragged.checks import check_not_negative
+
+_LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
+
+
+class SSDLoss(nn.Module):
+    """The loss of SSD (Liu et al., 2016, equation 1), divided by the positives of each image.
+
+    With ``L_cls`` the ``HardMiningCrossEntropyLoss`` of an image, ``L_box`` the smooth L1 loss of its n positives'
+    encoded boxes, the loss of the image is ``((2 - alpha) L_box + alpha L_cls) / max(n, 1)``, and the result the mean
+    over all images, also those without objects. A default box is positive if its IoU with a target is above
+    ``iou_thresh``, or if it is a target's best one.
+
+    Predictions are ``(boxes, class scores)``, (B, 4, D) as the coder has them and (B, C + 1, D), logits with the
+    background first; or, as in validation, a tuple with this pair as its second entry. Targets are rows (N, 6) of image
+    index, label from 0, and box; or any other layout. Boxes are cxcywh in fractions of the image, unless ``Targets``
+    say something else.
+
+    Args:
+        dboxes: (D, 4), cxcywh in fractions of the image, as of ``ssd_default_boxes``; or an object that gives them as
+            ``dboxes(order="xywh")``, with ``scale_xy`` and ``scale_wh``.
+        alpha: Weight of the classes, 0 to 2.
+        iou_thresh: See above.
+        neg_pos_ratio: Negatives to a positive.
+        coder: ``SSDCoder`` with the scales of ``dboxes``, or 0.1 and 0.2, unless given.
+        matcher: ``MaxIoU`` with ``iou_thresh`` unless given. Another one is called with the decoded predictions too.
+        negatives_without_positives: How many negatives are trained of an image without a positive.
+        reduction: ``"mean"`` as above; ``"sample"``: (B,); ``"none"``: a RaggedBatch (B, D), weighted but not divided;
+            ``"sum"``: its sum.
+        normalizer: How images are counted over the ranks.
+
+    Raises:
+        TypeError, ValueError: Shapes or parameters that do not fit; a label that is no class.
+
+    Differences to other implementations: super-gradients counts positives twice where there are fewer negatives than
+    are asked for, its loss is infinite for a target without area, NaN if a background box is predicted as NaN, and of
+    two targets with the same best box it keeps either. A target that overlaps no default box has none here.
+
+    >>> dboxes = torch.tensor([[0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.5, 1.0]])
+    >>> target = torch.tensor([[0.0, 1.0, 0.25, 0.5, 0.5, 1.0]])
+    >>> loss, components = SSDLoss(dboxes)((torch.zeros(1, 4, 2), torch.zeros(1, 3, 2)), target)
+    >>> loss, components
+    (tensor(2.1972), tensor([0.0000, 2.1972, 2.1972]))
+    """
+
+    dboxes: Tensor
+
+    def __init__(
+        self,
+        dboxes: Any,
+        alpha: float = 1.0,
+        iou_thresh: float = 0.5,
+        neg_pos_ratio: float = 3.0,
+        *,
+        coder: BoxCoder | None = None,
+        matcher: Callable[..., Assignment] | None = None,
+        negatives_without_positives: float = 0.0,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__()
+        check_not_negative(alpha, "alpha")
+        if alpha > 2:
+            raise ValueError(f"alpha must lie in [0, 2], got {alpha}: boxes have the weight 2 - alpha")
+        check_share(iou_thresh, "iou_thresh")
+        check_reduction(reduction)
+        boxes = dboxes if isinstance(dboxes, Tensor) else dboxes(order="xywh")
+        check_boxes(boxes, "dboxes")
+        check_shape(boxes, (len(boxes), 4), "dboxes", "default boxes")
+        self.register_buffer("dboxes", boxes.detach(), persistent=False)
+        scales = {name: getattr(dboxes, name) for name in ("scale_xy", "scale_wh") if hasattr(dboxes, name)}
+        self.coder = coder or SSDCoder(**scales)
+        self.matcher = matcher or _max_iou(iou_thresh)
+        self.con_loss = HardMiningCrossEntropyLoss(
+            neg_pos_ratio, negatives_without_positives=negatives_without_positives
+        )
+        self.alpha, self.iou_thresh, self.reduction = alpha, iou_thresh, reduction
+        self.normalizer = normalizer or Normalizer()
+
+    @property
+    def component_names(self) -> list[str]:
+        """What the second result of a call holds, in this order."""
+        return ["smooth_l1", "closs", "Loss"]
+
+    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> tuple[Any, Tensor]:
+        """Assign, and compute the loss.
+
+        Args:
+            predictions, targets: See the class.
+            global_count: Number of images of all ranks and micro-batches, see ``Normalizer``.
+
+        Returns:
+            The loss, and its components (3,) for logging: the means over the images of ``L_box`` and ``L_cls``, and of
+            the loss, of this rank.
+        """
+        predictions = self.read(predictions)
+        targets = self.read_targets(targets, predictions)
+        return self.loss(predictions, targets, self.assign(predictions, targets), global_count=global_count)
+
+    @torch.no_grad()
+    def assign(self, predictions: Any, targets: Any) -> Assignment:
+        """Match default boxes. Arguments as for a call."""
+        read = self.read(predictions)
+        own = self.read_targets(targets, read)
+        return assign_priors(self.matcher, read, own, self.coder, background=0, **_LAYOUT)
+
+    def loss(
+        self, predictions: Any, targets: Any, assignment: Assignment | None = None, *, global_count: GlobalCount = None
+    ) -> tuple[Any, Tensor]:
+        """The loss and its components, of targets with their assignment or of ``AssignedTargets``."""
+        terms, components = self._terms(predictions, targets, assignment)
+        found = reduce_terms(
+            {"loss": terms}, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count
+        )
+        return found["loss"], components
+
+    @torch.no_grad()
+    def counts(self, predictions: Any, targets: Any, assignment: Assignment | None = None) -> dict[str, Tensor]:
+        """How many images there are over all ranks; see ``Criterion.counts``."""
+        return count_terms({"loss": self._terms(predictions, targets, assignment)[0]}, self.normalizer)
+
+    def read(self, predictions: Any) -> SSDPredictions:
+        """The predictions with their default boxes. Nothing is copied."""
+        if isinstance(predictions, SSDPredictions):
+            return predictions
+        if isinstance(predictions, Sequence) and len(predictions) == 2 and isinstance(predictions[1], Sequence):
+            predictions = predictions[1]
+        if not isinstance(predictions, Sequence) or len(predictions) != 2:
+            got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
+            raise TypeError(f"predictions must be (boxes (B, 4, D), class scores (B, C + 1, D)); got {got}")
+        boxes, scores = predictions
+        check_floating(boxes, "boxes")
+        check_class_maps(scores, "class scores")
+        check_shape(boxes, (len(scores), 4, scores.shape[-1]), "boxes", "(B, 4, D), with class scores (B, C + 1, D)")
+        return SSDPredictions((scores.unsqueeze(1),), boxes.mT, self.dboxes)
+
+    def read_targets(self, targets: Any, predictions: SSDPredictions) -> Targets:
+        """The targets of these predictions; raw layouts hold cxcywh boxes in fractions of the image."""
+        if isinstance(targets, Targets):
+            return targets
+        if isinstance(targets, Tensor) and targets.dim() == 2:
+            images, device = predictions.deltas.shape[0], predictions.deltas.device
+            return Targets.of(targets.to(device), batch_size=images, **_LAYOUT)
+        return Targets.of(targets, **_LAYOUT)
+
+    def _terms(self, predictions: Any, targets: Any, assignment: Assignment | None) -> tuple[list[Term], Tensor]:
+        read = self.read(predictions)
+        assigned = self._assigned(read, targets, assignment)
+        rows, positives = assigned.positives, assigned.num_positives()
+        entropy = self.con_loss.per_prediction(read.scores, assigned.labels, assigned.weights)
+        boxes = positive_box_loss(read, assigned, self.coder, smooth_l1_loss, decoded=False)
+        divisor = positives.clamp(min=self.normalizer.minimum)
+        components = self._components(rows.per_sample(boxes.detach()), entropy.detach().sum(-1), divisor)
+        if self.reduction in ("mean", "sample"):
+            entropy, boxes = entropy / divisor.unsqueeze(-1), boxes / divisor.index_select(0, rows.sample)
+        count = {"num_images": torch.ones_like(positives)}
+        return [Term(boxes, count, rows, 2 - self.alpha), Term(entropy, count, weight=self.alpha)], components
+
+    def _assigned(self, read: SSDPredictions, targets: Any, assignment: Assignment | None) -> AssignedTargets:
+        if isinstance(targets, AssignedTargets):
+            if assignment is not None:
+                raise ValueError("targets that are assigned already need no assignment, but one is given")
+            return targets
+        if assignment is None:
+            raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
+        own = self.read_targets(targets, read)
+        return AssignedTargets.of(own, assignment, num_classes=read.num_channels - 1, **_LAYOUT)
+
+    def _components(self, boxes: Tensor, entropy: Tensor, divisor: Tensor) -> Tensor:
+        """Of values (B,) of the images."""
+        loss = ((2 - self.alpha) * boxes + self.alpha * entropy) / divisor
+        return torch.stack([boxes, entropy, loss], -1).sum(0) / max(boxes.shape[0], 1)
+
+
+def _max_iou(above: float) -> MaxIoU:
+    """Positive strictly above the threshold: from the next number on, in the precision of the overlaps."""
+    limit = torch.full((), above, dtype=torch.float32, device="cpu")
+    lowest = torch.nextafter(limit, torch.full_like(limit, torch.inf)).item()
+    return MaxIoU(pos_iou_thr=lowest, neg_iou_thr=lowest)

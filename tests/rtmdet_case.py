@@ -1,0 +1,28 @@
+"""Case of the criterion of RTMDet, for the tests of what every criterion keeps to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from criterion_types import CLASSES, STRIDES, CriterionCase, near_at_points, to_levels
+from scenes import CANVAS
+from torch import Tensor
+
+from losses import DistanceCoder
+from losses.rtmdet import RTMDetCriterion
+from matchers import grid_points
+
+
+def predictions(boxes: list[Tensor], seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed + 2)
+    points = grid_points((int(CANVAS), int(CANVAS)), STRIDES, offset=0.0)
+    predicted = near_at_points(boxes, points, generator)
+    distances = DistanceCoder().encode(points, predicted)
+    return (
+        to_levels(torch.randn(*predicted.shape[:2], CLASSES, generator=generator)),
+        to_levels(torch.where(distances.abs() < 0.5, 0.5, distances.abs())),
+    )
+
+
+CASES = {"rtmdet": CriterionCase(lambda **options: RTMDetCriterion(CLASSES, strides=STRIDES, **options), predictions)}
