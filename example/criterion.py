@@ -5,20 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from example.matching import Matcher
+from losses import sigmoid_focal_loss
 from matchers import Assignment, Predictions, Targets, giou
-
-
-def focal_loss(logits: Tensor, is_class: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Return the sigmoid focal loss (Lin et al., 2017), elementwise, for logits and 0/1 targets of one shape."""
-    p = logits.sigmoid()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, is_class, reduction="none")
-    wrong = p + is_class - 2 * p * is_class
-    share = (1 - alpha) + (2 * alpha - 1) * is_class
-    return share * wrong**gamma * cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +50,7 @@ class DetectionCriterion:
         assert logits is not None and boxes is not None
         positive = assignment.is_positive
         count = positive.sum().clamp(min=1)
-        label = assignment.gather(targets.labels)
-        is_class = F.one_hot(label, logits.shape[-1]) * positive.unsqueeze(-1)
-        focal = focal_loss(logits, is_class.to(logits.dtype)).sum(dim=-1)
+        focal = sigmoid_focal_loss(logits, assignment.gather(targets.labels, fill=-1)).sum(dim=-1)
         # Cells without a target are compared with themselves, which costs nothing.
         gt = torch.where(positive.unsqueeze(-1), assignment.gather(targets.boxes), boxes.detach())
         l1 = (boxes - gt).abs().sum(dim=-1) / self.image_size

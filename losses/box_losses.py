@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.numerics import check_floating, check_not_negative
+from losses.numerics import check_floating
 from matchers.boxes import ciou, diou, giou, iou
+from ragged.checks import check_not_negative
 from ragged.precision import wide
 
 MODES = ("linear", "square", "log")

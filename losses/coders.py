@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from matchers.boxes import check_boxes, convert
-from ragged.checks import check_is_tensor, check_same_device
+from ragged.checks import check_all_positive, check_is_tensor, check_same_device
 from ragged.precision import wide
 
 CanvasSize = Tensor | tuple[float, float]
@@ -72,7 +72,7 @@ class DeltaXYWHCoder:
         for name, values in (("means", self.means), ("stds", self.stds)):
             if len(values) != 4:
                 raise ValueError(f"{name} must have 4 entries (of dx, dy, dw, dh), got {len(values)}")
-        _check_positive(self.stds, "stds")
+        check_all_positive(self.stds, "stds")
         if self.wh_ratio_clip is not None and not 0 < self.wh_ratio_clip < 1:
             raise ValueError(f"wh_ratio_clip must lie between 0 and 1, got {self.wh_ratio_clip}")
 
@@ -112,7 +112,7 @@ class SSDCoder:
     scale_wh: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_positive((self.scale_xy, self.scale_wh), "scale_xy and scale_wh")
+        check_all_positive((self.scale_xy, self.scale_wh), "scale_xy and scale_wh")
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (…, 4) of cxcywh ``boxes`` (…, 4) relative to cxcywh ``priors`` (…, 4)."""
@@ -161,7 +161,7 @@ class DistanceCoder:
 
     def __post_init__(self) -> None:
         if self.max_distance is not None:
-            _check_positive((self.max_distance,), "max_distance")
+            check_all_positive((self.max_distance,), "max_distance")
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Distances (…, 4), in the order ltrb, of xyxy ``boxes`` (…, 4).
@@ -290,9 +290,3 @@ def _strides_twice(priors: Tensor) -> Tensor:
         raise ValueError(f"distances in strides need grid points (…, 4), x, y and strides, got {tuple(priors.shape)}")
     strides = priors[..., 2:].clamp(min=NO_SIDE)
     return torch.cat([strides, strides], -1)
-
-
-def _check_positive(values: Sequence[Any], name: str) -> None:
-    bad = [value for value in values if not value > 0]
-    if bad:
-        raise ValueError(f"{name} must be positive, got {bad[0]}")

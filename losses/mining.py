@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from losses.numerics import check_floating, check_not_negative, check_shape
+from losses.numerics import check_floating, check_shape
 from matchers.selection import largest
-from ragged.checks import values_are_readable
+from ragged.checks import check_not_negative, values_are_readable
 from ragged.precision import wide
 
 # Sums of weights, and ratios such as 0.1, are rounded; a negative that just fits must not be lost to that.

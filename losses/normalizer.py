@@ -125,7 +125,7 @@ class _AllReduceSum(torch.autograd.Function):
 def _tensor(counts: Any, device: torch.device | str | None, name: str) -> Tensor:
     """As one tensor, in float32 at least."""
     if isinstance(counts, Tensor):
-        return _wide(counts)
+        return wide(counts)
     if not isinstance(counts, Sequence) or isinstance(counts, str):
         return _scalar(counts, device, name)
     if not counts:
@@ -145,12 +145,8 @@ def _scalar(value: Any, device: torch.device | str | None, name: str) -> Tensor:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise ValueError(f"{name} in a sequence must have one element each, got shape {tuple(value.shape)}")
-        return _wide(value).reshape(())
+        return wide(value).reshape(())
     if not isinstance(value, _NUMBERS):
         raise TypeError(f"{name} must be numbers or tensors, got {type(value).__name__}")
     # Filled on the device: a copy from the host would wait for it.
     return torch.full((), value, device=device, dtype=torch.float32)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return wide(tensor)

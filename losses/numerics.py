@@ -60,12 +60,6 @@ def check_broadcasts(value: Tensor, shape: Sequence[int], name: str, meaning: st
         raise ValueError(f"{name} must broadcast to the shape of {meaning}, {tuple(shape)}, got {own}")
 
 
-def check_not_negative(value: float, name: str) -> None:
-    """Raise ``ValueError`` unless ``value`` is a number of at least 0."""
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, got {value}")
-
-
 def check_share(value: float | None, name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is ``None`` or lies in [0, 1]."""
     if value is not None and not 0 <= value <= 1:

@@ -24,13 +24,13 @@ from losses.numerics import (
     check_floating,
     check_integer,
     check_labels,
-    check_not_negative,
     check_scores,
     check_shape,
     check_share,
     power,
     softplus,
 )
+from ragged.checks import check_not_negative
 from ragged.precision import wide
 
 # Of logits with targets of the same shape. The third argument says which are of a labelled class, if that is known, for

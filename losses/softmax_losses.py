@@ -14,11 +14,11 @@ from losses.numerics import (
     check_floating,
     check_integer,
     check_labels,
-    check_not_negative,
     check_scores,
     check_shape,
     power,
 )
+from ragged.checks import check_not_negative
 from ragged.precision import wide
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignment import BACKGROUND, Assignment, Plan
-from matchers.dense_matcher import DenseMatcher, check_source, is_empty, make_plan, usable_pairs
+from matchers.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
 from matchers.ignored import mark_ignored
 from matchers.problem import Problem
 from matchers.selection import index_of, keys, value_of
@@ -55,7 +55,7 @@ class ClosestPrediction(DenseMatcher):
             best = keys(cost.masked_fill(~allowed, torch.inf), place).amin(-1, keepdim=True)
             chosen = allowed & (place == index_of(best))
         alone = ~chosen.any(1)
-        background = alone if self.background else alone & is_empty(problem)
+        background = alone if self.background else alone & problem.is_empty
         return make_plan(self, problem, chosen.to(cost.dtype), background.to(cost.dtype), num_invalid)
 
 

@@ -95,7 +95,7 @@ def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Ass
     else:
         index = _from_positive_queries(_as_batch(positive, targets), targets.num_targets, num_groups, num_queries)
     if targets.ignore is not None and targets.max_num_targets:
-        ignored = (targets.mask & ~targets.matchable).gather(-1, index.clamp(min=0))
+        ignored = targets.ignored.gather(-1, index.clamp(min=0))
         index = torch.where((index >= 0) & ignored, IGNORED, index)
     return _assignment(index, targets.num_targets, targets.max_num_targets, num_groups)
 

@@ -74,11 +74,6 @@ def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
     return finite & valid, (~finite & valid).sum((1, 2))
 
 
-def is_empty(problem: Problem) -> Tensor:
-    """(N, 1), true for images without a target to be matched."""
-    return ~problem.matchable.any(-1, keepdim=True)
-
-
 def make_plan(
     matcher: CostMatcher,
     problem: Problem,

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from matchers.assignment import Assignment
 from matchers.boxes import iou
-from matchers.cost_matcher import count_invalid
 from matchers.costs import inside, softlabel_background, softlabel_cost
-from matchers.dynamic_k import AVOIDED, DynamicK
-from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.dynamic_k import DynamicK, in_any_region, of_all_classes, overlap_cost
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
@@ -67,25 +65,15 @@ class DynamicSoftLabel:
         """
         problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("DynamicSoftLabel")
-        candidates = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.uint8, device=points.device)
-        for pairs in problem.pairs().blocks():
-            region = inside(points[:, 0], points[:, 1], pairs.gt)
-            region = region if pairs.packed else region & pairs.valid.unsqueeze(-1)
-            candidates.index_reduce_(0, pairs.sample, region.view(torch.uint8), "amax")
-        others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
-        wanted, invalid = DynamicK(problem, self.topk), torch.zeros_like(problem.num_targets)
-        for pairs in problem.pairs().blocks():
+        rows, (x, y) = problem.pairs(), points[:, :2].unbind(-1)
+        wanted = DynamicK(problem, self.topk, in_any_region(rows, (inside(x, y, each.gt) for each in rows.blocks())))
+        others = of_all_classes(rows, softlabel_background, problem.need_logits("DynamicSoftLabel"))
+        for pairs in rows.blocks():
             overlap = iou(pairs.predicted, pairs.gt)
             cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
-            cost.add_(self._overlap_cost(overlap)).add_(self._centre_cost(pairs, points)).clamp_(min=0)
-            invalid += count_invalid(cost, pairs)
-            overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
-            allowed = pairs.of_sample(candidates)
-            cost.nan_to_num_(AVOIDED, posinf=AVOIDED).masked_fill_(allowed == 0, torch.inf)
-            wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(allowed))
-        target, overlap = wanted.result()
-        target = mark_ignored(target, in_ignored_region(problem, point_in_region(points[:, :2])))
-        return problem.assignment(target, quality=overlap, num_invalid=invalid)
+            cost.add_(overlap_cost(overlap, self.iou_weight)).add_(self._centre_cost(pairs, points)).clamp_(min=0)
+            wanted.see(pairs, cost, overlap)
+        return wanted.assignment(points)
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
@@ -97,14 +85,10 @@ class DynamicSoftLabel:
             "class": lambda pairs: softlabel_cost(
                 pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_sample(others)
             ),
-            "iou": lambda pairs: self._overlap_cost(iou(pairs.predicted, pairs.gt)),
+            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
             "centre": lambda pairs: self._centre_cost(pairs, points),
         }
         return padded_costs(terms, problem)
-
-    def _overlap_cost(self, overlap: Tensor) -> Tensor:
-        # Never below 0: an IoU of 1 and a little has a logarithm above.
-        return (overlap + 1e-7).log_().mul_(-self.iou_weight).clamp_(min=0)
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
         x, y, stride, _ = points.unbind(-1)

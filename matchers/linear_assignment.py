@@ -70,8 +70,7 @@ def batched_linear_sum_assignment(
         if forbidden.shape != cost.shape:
             raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
         forbidden = forbidden.flatten(0, -2)
-    start = torch.arange(0, max(num_targets.numel(), 1) * width, max(width, 1), device=cost.device)
-    start = start[: num_targets.numel()] if width else torch.zeros_like(num_targets).reshape(-1)
+    start = torch.arange(num_targets.numel(), device=cost.device) * width
     valid = prefix_mask(num_targets, width).reshape(-1)
     matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden)
     return matched.reshape(*batch_shape, num_predictions)

@@ -94,11 +94,10 @@ class MaxIoU:
                 self._take_best(forced, overlap, tiles)
         target, overlap = (tiled.untiled(found) for found in best.result())
         # A prior that met no target has an IoU of 0 with all of them, of which the first is the best.
-        alone = ~problem.matchable.any(1, keepdim=True)
         if problem.max_num_targets:
             first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
             target, overlap = torch.where(target < 0, first, target), overlap.clamp(min=0)
-        index = self._by_threshold(target, overlap).masked_fill(alone, BACKGROUND)
+        index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
             index = torch.where(taker >= 0, taker, index)

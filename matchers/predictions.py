@@ -72,10 +72,14 @@ class Predictions:
             raise ValueError(f"predictions must agree in (*batch, P), got {listed}")
 
     @property
-    def _leading(self) -> tuple[int, ...]:
+    def _reference(self) -> Tensor:
         reference = self.boxes if self.boxes is not None else self.logits
         assert reference is not None
-        return tuple(reference.shape[:-1])
+        return reference
+
+    @property
+    def _leading(self) -> tuple[int, ...]:
+        return tuple(self._reference.shape[:-1])
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -90,9 +94,7 @@ class Predictions:
     @property
     def device(self) -> torch.device:
         """Where the predictions are."""
-        reference = self.boxes if self.boxes is not None else self.logits
-        assert reference is not None
-        return reference.device
+        return self._reference.device
 
     def to(self, *args: Any, **kwargs: Any) -> Predictions:
         """On another device, or in another floating dtype; arguments as ``torch.Tensor.to``."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matchers.boxes import check_format, convert
-from ragged.checks import check_count
+from ragged.checks import check_all_positive, check_count
 
 Stride = int | tuple[int, int]
 """Of both directions, or (stride_y, stride_x), in pixels."""
@@ -141,8 +141,8 @@ def anchors(
     pairs = _strides(strides)
     bases = pairs if base_sizes is None else [_both(size, "base_sizes") for size in base_sizes]
     _check_levels(len(bases), "base_sizes", len(pairs))
-    _check_positive(ratios, "ratios")
-    _check_positive(scales, "scales")
+    check_all_positive(ratios, "ratios")
+    check_all_positive(scales, "scales")
     like, levels = _no_boxes(device, dtype), []
     for stride, size, base in zip(pairs, _maps(image_size, strides, feature_sizes), bases, strict=True):
         shapes = [(base[0] * s * r**0.5, base[1] * s / r**0.5) for r in ratios for s in scales]
@@ -201,7 +201,7 @@ def ssd_default_boxes(
         sizes = [scale * min(height, width) for scale in _even_scales(len(maps), *scale_range)]
     if len(sizes) != len(maps) + 1:
         raise ValueError(f"sizes must have {len(maps) + 1} entries, one more than there are levels, got {len(sizes)}")
-    _check_positive(sizes, "sizes")
+    check_all_positive(sizes, "sizes")
     steps: Sequence[tuple[float, float]] = (
         [(height / max(rows, 1), width / max(columns, 1)) for rows, columns in maps]
         if strides is None
@@ -262,7 +262,7 @@ def _default_shapes(size: float, following: float, ratios: Sequence[float]) -> l
 
 def _strides(strides: Sequence[Stride]) -> list[tuple[int, int]]:
     pairs = [_size((stride, stride) if not isinstance(stride, Sequence) else stride, "strides") for stride in strides]
-    _check_positive([side for pair in pairs for side in pair], "strides")
+    check_all_positive([side for pair in pairs for side in pair], "strides")
     return pairs
 
 
@@ -283,7 +283,7 @@ def _ratios_by_level(ratios: Sequence[Any], levels: int) -> list[Sequence[float]
     by_level = own or [ratios] * levels
     _check_levels(len(by_level), "aspect_ratios", levels)
     for each in by_level:
-        _check_positive(each, "aspect_ratios")
+        check_all_positive(each, "aspect_ratios")
     return by_level
 
 
@@ -303,14 +303,8 @@ def _both(size: Size, name: str) -> tuple[float, float]:
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2:
         raise ValueError(f"{name} must be numbers or pairs (height, width), got {size}")
-    _check_positive(pair, name)
+    check_all_positive(pair, name)
     return pair[0], pair[1]
-
-
-def _check_positive(values: Sequence[float], name: str) -> None:
-    bad = [value for value in values if not value > 0]
-    if bad:
-        raise ValueError(f"{name} must be positive, got {bad[0]}")
 
 
 def _check_levels(count: int, name: str, levels: int) -> None:

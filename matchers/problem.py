@@ -35,7 +35,6 @@ class Problem:
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
-        targets: As given.
         computed: What was computed on the way, for all blocks of pairs.
     """
 
@@ -48,7 +47,6 @@ class Problem:
     ignored: Tensor | None
     num_targets: Tensor
     batch_shape: tuple[int, ...]
-    targets: Targets
     computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -93,10 +91,9 @@ class Problem:
             gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized)),
             labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
             matchable=merged(targets.matchable),
-            ignored=None if targets.ignore is None else merged(targets.mask & ~targets.matchable),
+            ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),
             batch_shape=batch_shape,
-            targets=targets,
         )
 
     @property
@@ -118,6 +115,11 @@ class Problem:
     def device(self) -> torch.device:
         """Where everything is."""
         return self.gt_boxes.device
+
+    @property
+    def is_empty(self) -> Tensor:
+        """(N, 1), true for images without a target to be matched."""
+        return ~self.matchable.any(-1, keepdim=True)
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""

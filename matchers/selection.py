@@ -79,10 +79,9 @@ def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[T
     >>> largest(torch.tensor([2.0, 1.0, 2.0]), 2)
     (tensor([2., 2.]), tensor([0, 2]))
     """
-    index = torch.arange(_INDEX_MASK, _INDEX_MASK - values.shape[-1], -1, device=values.device)
-    key = keys(values, index, nonnegative=nonnegative)
-    found = key.topk(min(count, values.shape[-1]), dim=-1).values
-    return value_of(found), _INDEX_MASK - index_of(found)
+    index = _INDEX_MASK - torch.arange(values.shape[-1], device=values.device)
+    key = keys(values, index, nonnegative=nonnegative)  # as prefer_first has it, but in place
+    return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values)
 
 
 def prefer_first(sorting: Tensor, index: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ class BestTarget:
         Values may be ``sortable`` already.
         """
         sorting = value if value.dtype == torch.int64 else sortable(value, nonnegative=True)
-        key = sorting | self._place(target)
+        key = self._key(sorting, target)
         if counts is not None:
             key.masked_fill_(~counts, self.none)
         self.key[:-1].view(self.num_samples, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
@@ -126,19 +125,19 @@ class BestTarget:
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
         slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, self.key.numel() - 1)
-        self.key.scatter_reduce_(
-            0, slot.flatten(), keys(value, self._place(target), nonnegative=True).flatten(), self.reduce
-        )
+        key = self._key(sortable(value, nonnegative=True), target)
+        self.key.scatter_reduce_(0, slot.flatten(), key.flatten(), self.reduce)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
         key = self.key[:-1].view(self.num_samples, self.num_predictions)
-        none, index = key == self.none, index_of(key)
-        index = (_INDEX_MASK - index if self.highest else index).masked_fill(none, -1)
-        return index, value_of(key).masked_fill(none, -torch.inf if self.highest else torch.inf)
+        none = key == self.none
+        value, index = decoded(key) if self.highest else (value_of(key), index_of(key))
+        return index.masked_fill(none, -1), value.masked_fill(none, -torch.inf if self.highest else torch.inf)
 
-    def _place(self, target: Tensor) -> Tensor:
-        return (_INDEX_MASK - target if self.highest else target).unsqueeze(-1)
+    def _key(self, sorting: Tensor, target: Tensor) -> Tensor:
+        target = target.unsqueeze(-1)
+        return prefer_first(sorting, target) if self.highest else sorting | target
 
 
 with warnings.catch_warnings():

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from matchers.assignment import Assignment
 from matchers.boxes import iou
-from matchers.cost_matcher import count_invalid
 from matchers.costs import binary_background, binary_cost, inside, log_joint_score, near_center
-from matchers.dynamic_k import AVOIDED, DynamicK
-from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.dynamic_k import DynamicK, in_any_region, of_all_classes, overlap_cost
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
@@ -72,31 +70,24 @@ class SimOTA:
         """
         problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("SimOTA")
-        blocks = [(pairs, *self._regions(pairs, points)) for pairs in problem.pairs().blocks()]
-        candidates = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.uint8, device=points.device)
-        for pairs, in_box, near in blocks:
-            region = in_box | near if pairs.packed else (in_box | near) & pairs.valid.unsqueeze(-1)
-            candidates.index_reduce_(0, pairs.sample, region.view(torch.uint8), "amax")
+        rows = problem.pairs()
+        regions = [self._regions(pairs, points) for pairs in rows.blocks()]
+        wanted = DynamicK(problem, self.candidate_topk, in_any_region(rows, (either for either, _ in regions)))
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
-        others = binary_background(logits, objectness)
-        wanted, invalid = DynamicK(problem, self.candidate_topk), torch.zeros_like(problem.num_targets)
-        for pairs, in_box, near in blocks:
+        others = of_all_classes(rows, binary_background, logits, objectness)
+        for pairs, (either, both) in zip(rows.blocks(), regions, strict=True):
             overlap = iou(pairs.predicted, pairs.gt)
-            cost = self._class_cost(pairs, others).add_(self._overlap_cost(overlap))
-            invalid += count_invalid(cost, pairs)
-            overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
-            cost.nan_to_num_(AVOIDED, posinf=AVOIDED).add_(~(in_box & near), alpha=self._OUTSIDE)
-            cost.masked_fill_(~(in_box | near), torch.inf)
-            pairs.computed.clear()  # the block lives on, what it was compared with need not
-            wanted.see(pairs, cost, overlap.nan_to_num_(0).mul_(pairs.of_sample(candidates)))
-        target, overlap = wanted.result()
-        target = mark_ignored(target, in_ignored_region(problem, point_in_region(points[:, :2])))
-        return problem.assignment(target, quality=overlap, num_invalid=invalid)
+            cost = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
+            cost.add_(~both, alpha=self._OUTSIDE)
+            wanted.see(pairs, cost, overlap, either)
+        return wanted.assignment(points)
 
     def _regions(self, pairs: Pairs, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a point is in the box or near its centre, and where it is both."""
         x, y, stride_x, stride_y = points.unbind(-1)
         radius = self.center_radius * torch.maximum(stride_x, stride_y)
-        return inside(x, y, pairs.gt), near_center(x, y, pairs.gt, radius)
+        in_box, near = inside(x, y, pairs.gt), near_center(x, y, pairs.gt, radius)
+        return in_box | near, in_box & near
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
@@ -106,12 +97,12 @@ class SimOTA:
         others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
 
         def outside(pairs: Pairs) -> Tensor:
-            in_box, near = self._regions(pairs, points)
-            return (self._OUTSIDE * ~(in_box & near)).masked_fill(~(in_box | near), torch.inf)
+            either, both = self._regions(pairs, points)
+            return (self._OUTSIDE * ~both).masked_fill(~either, torch.inf)
 
         terms: dict[str, PairCost] = {
             "class": lambda pairs: self._class_cost(pairs, others),
-            "iou": lambda pairs: self._overlap_cost(iou(pairs.predicted, pairs.gt)),
+            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
             "outside": outside,
         }
         return padded_costs(terms, problem)
@@ -120,7 +111,3 @@ class SimOTA:
         objectness = pairs.problem.predictions.objectness
         score = log_joint_score(pairs.logits_of_labels(), None if objectness is None else pairs.of_sample(objectness))
         return binary_cost(score, pairs.of_sample(others)).mul_(self.cls_weight)
-
-    def _overlap_cost(self, overlap: Tensor) -> Tensor:
-        # Never below 0: an IoU of 1 and a little has a logarithm above.
-        return (overlap + 1e-7).log_().mul_(-self.iou_weight).clamp_(min=0)

@@ -12,7 +12,7 @@ from matchers.assignment import Plan
 from matchers.dense_matcher import DenseMatcher, make_plan
 from matchers.problem import Problem
 from matchers.transport import Iteration, Transport, change, marginal_error
-from ragged.checks import check_count, check_number
+from ragged.checks import check_number, check_positive
 
 
 class TransportMatcher(DenseMatcher):
@@ -165,9 +165,7 @@ class UnbalancedSinkhorn(TransportMatcher):
 
 
 def _checked_iteration(num_iter: int, tolerance: float | None) -> tuple[int, float | None]:
-    check_count(num_iter, "num_iter")
-    if num_iter == 0:
-        raise ValueError("num_iter must be at least 1, got 0")
+    check_positive(num_iter, "num_iter")
     if tolerance is not None:
         check_number(tolerance, "tolerance")
     return num_iter, tolerance

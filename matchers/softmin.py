@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Plan
-from matchers.dense_matcher import DenseMatcher, check_source, is_empty, make_plan, usable_pairs
+from matchers.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
 from matchers.problem import Problem
 from ragged.checks import check_number
 
@@ -62,7 +62,7 @@ class SoftMin(DenseMatcher):
             weights = logits.softmax(1).masked_fill_(logits == -torch.inf, 0)
             weights, background = weights[:, :-1], weights[:, -1]
         if not self.background:
-            background = nothing.masked_fill(is_empty(problem), 1)
+            background = nothing.masked_fill(problem.is_empty, 1)
         return make_plan(self, problem, weights, background, num_invalid)
 
     def _background_total(self, problem: Problem) -> Tensor:

@@ -101,9 +101,12 @@ class Targets:
     @property
     def matchable(self) -> Tensor:
         """``(*batch, G)``, true for targets that are not ignored."""
-        if self.ignore is None:
-            return self.mask
-        return self.mask & ~self.ignore.with_padded_set_to(True).tensor
+        return self.mask if self.ignore is None else self.mask & ~self.ignored
+
+    @property
+    def ignored(self) -> Tensor:
+        """``(*batch, G)``, true for ignored targets, false for all others and filler."""
+        return torch.zeros_like(self.mask) if self.ignore is None else self.ignore.with_padded_set_to(False).tensor
 
     @property
     def device(self) -> torch.device:

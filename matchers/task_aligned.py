@@ -153,15 +153,16 @@ class TaskAligned:
         if not self.only_inside:
             x, y = points[:, 0][index], points[:, 1][index]
             counts &= inside(x, y, pairs.gt, margin=self.min_center_margin)
-        pairs.computed.clear()  # the block lives on, what it was compared with need not
-        return _Candidates(pairs, index, value, overlap.gather(-1, index), counts, highest, invalid)
+        overlap = overlap.gather(-1, index)
+        return _Candidates(pairs.sample, pairs.target, index, value, overlap, counts, highest, invalid)
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The K predictions that each of R targets would take, all (R, K)."""
+    """The K predictions that each of R targets would take, all (R, K); image and index of the targets, (R,) each."""
 
-    pairs: Pairs
+    sample: Tensor
+    target: Tensor
     index: Tensor
     metric: Tensor
     overlap: Tensor
@@ -171,12 +172,12 @@ class _Candidates:
 
     def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
         value = self.metric if by_metric else self.overlap
-        best.see_pairs(value, self.pairs.sample, self.pairs.target, self.index, self.counts)
+        best.see_pairs(value, self.sample, self.target, self.index, self.counts)
 
     def write_quality(self, quality: Tensor, target: Tensor, kind: str) -> None:
         """Write the quality of the pairs that were made into (N, P)."""
-        sample = self.pairs.sample.unsqueeze(-1)
-        won = self.counts & (target[sample, self.index] == self.pairs.target.unsqueeze(-1))
+        sample = self.sample.unsqueeze(-1)
+        won = self.counts & (target[sample, self.index] == self.target.unsqueeze(-1))
         value = self.metric
         if kind != "metric" and value.shape[-1]:
             among = self.counts if kind == "normalized_over_all" else won

@@ -111,6 +111,13 @@ def check_positive(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def check_all_positive(values: Sequence[float], name: str) -> None:
+    """Raise unless every one of the numbers is above 0."""
+    bad = [value for value in values if not value > 0]
+    if bad:
+        raise ValueError(f"{name} must be positive, got {bad[0]}")
+
+
 def check_is_tensor(value: Any, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a tensor."""
     if not isinstance(value, Tensor):

@@ -203,7 +203,7 @@ def test_bad_input() -> None:
         sigmoid_focal_loss(logits, labels, alpha=-1.0)
     with pytest.raises(ValueError, match="gamma must not be negative, got -2"):
         matchability_aware_loss(logits, labels, gamma=-2)
-    with pytest.raises(ValueError, match="beta must not be negative, got nan"):
+    with pytest.raises(ValueError, match="beta must be finite, got nan"):
         quality_focal_loss(logits, labels, beta=float("nan"))
     with pytest.raises(ValueError, match=r"labels must lie in 0 … 2, got 3 at \(1,\)"):
         sigmoid_focal_cost(logits, torch.tensor([0, 3]))

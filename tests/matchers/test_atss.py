@@ -12,22 +12,13 @@ from reference import dense as reference
 
 from matchers import ATSS, Predictions, read_targets
 
-SCENES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "odd": {"odd": True},
-    "twins": {"twins": True},
-    "ties": {"steps": 8, "degenerate": 0.2},
-    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
-    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan"},
-}
 
-
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", reference.FINITE_SCENES)
 @pytest.mark.parametrize("options", [{}, {"topk": 1}, {"topk": 3, "min_center_margin": 0.0}, {"topk": 100}], ids=str)
 @pytest.mark.parametrize("seed", [3, 4])
 def test_against_a_loop(scene: str, options: dict[str, Any], seed: int) -> None:
     priors, levels = reference.anchors(), reference.level_sizes()
-    made = reference.dense_scene([6, 0, 1, 20], priors, seed=seed, **SCENES[scene])
+    made = reference.dense_scene([6, 0, 1, 20], priors, seed=seed, **reference.FINITE_SCENES[scene])
     images = reference.pictures(made, priors, levels)
     result = ATSS(**options)(made.predictions, made.targets, priors, level_sizes=levels)
     reference.compare(result, images, reference.atss, unclear=0.02, **options)

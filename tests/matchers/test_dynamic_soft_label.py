@@ -12,25 +12,15 @@ from torch import Tensor
 
 from matchers import DynamicSoftLabel, Predictions, read_targets
 
-SCENES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "odd": {"odd": True},
-    "twins": {"twins": True},
-    "ties": {"steps": 8, "degenerate": 0.2},
-    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
-    "bad": {"bad": 0.3, "twins": True},
-    "all bad": {"bad": 1.0},
-    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan", "objectness": False},
-}
 OPTIONS: list[dict[str, Any]] = [{}, {"topk": 3, "soft_center_radius": 1.0}, {"iou_weight": 0.5, "topk": 200}]
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", reference.SCENES)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_against_a_loop(scene: str, options: dict[str, Any], offset: float) -> None:
     points = reference.grid(offset=offset)
-    made = reference.dense_scene([6, 0, 1, 16], points, seed=3, **SCENES[scene])
+    made = reference.dense_scene([6, 0, 1, 16], points, seed=3, **reference.SCENES[scene])
     result = DynamicSoftLabel(**options)(made.predictions, made.targets, points)
     assert result.num_positives.sum() > 0
     images = reference.pictures(made, points)
@@ -55,15 +45,8 @@ def test_levels(strides: tuple[int, ...]) -> None:
     reference.compare(result, reference.pictures(made, points), reference.dynamic_soft_label, unclear=0.03)
 
 
-def call(
-    boxes: Any, gt: Any, points: Any, logits: Any = None, labels: Any = None, **options: Any
-) -> tuple[list[int], Tensor]:
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
-    logits = torch.zeros(1, boxes.shape[1], 2) if logits is None else torch.tensor([logits])
-    gt = torch.tensor(gt, dtype=torch.float32).reshape(-1, 4)
-    labels = torch.zeros(len(gt), dtype=torch.int64) if labels is None else torch.tensor(labels)
-    points = torch.tensor([[x, y, 8.0, 8.0] for x, y in points])
-    result = DynamicSoftLabel(**options)(Predictions(logits, boxes), [{"boxes": gt, "labels": labels}], points)
+def call(*arguments: Any, **options: Any) -> tuple[list[int], Tensor]:
+    result = reference.call(DynamicSoftLabel(**options), *arguments)
     return result.target_index[0].tolist(), result.num_invalid
 
 
@@ -135,13 +118,7 @@ def test_large_logits() -> None:
 
 
 def test_units_and_formats() -> None:
-    points = reference.grid(offset=0.0)
-    made = reference.dense_scene([5, 0, 9], points, seed=9)
-    expected = DynamicSoftLabel()(made.predictions, made.targets, points).target_index
-    for formats in ({"predictions": "cxcywh", "targets": "xywh"}, {"predictions": "xyxy", "targets": "cxcywh"}):
-        for normalized in (False, True, (True, False), (False, True)):
-            other = made.in_format(**formats, normalized=normalized)
-            assert torch.equal(DynamicSoftLabel()(other.predictions, other.targets, points).target_index, expected)
+    reference.check_units_and_formats(DynamicSoftLabel(), reference.grid(offset=0.0))
 
 
 def test_bad_arguments() -> None:

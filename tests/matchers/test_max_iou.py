@@ -26,14 +26,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "everything": {"pos_iou_thr": 0.0, "neg_iou_thr": 0.0},
     "whole numbers": {"pos_iou_thr": 1, "neg_iou_thr": 1},
 }
-SCENES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "odd": {"odd": True},
-    "twins": {"twins": True},
-    "ties": {"steps": 8, "degenerate": 0.2},
-    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
-    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan"},
-}
 
 
 def target(*boxes: Any, ignore: list[bool] | None = None) -> list[dict[str, torch.Tensor]]:
@@ -46,11 +38,11 @@ def target(*boxes: Any, ignore: list[bool] | None = None) -> list[dict[str, torc
     return [image]
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", reference.FINITE_SCENES)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_against_a_loop(name: str, scene: str) -> None:
     priors = reference.anchors()
-    made = reference.dense_scene([6, 0, 1, 20], priors, seed=3, **SCENES[scene])
+    made = reference.dense_scene([6, 0, 1, 20], priors, seed=3, **reference.FINITE_SCENES[scene])
     images = reference.pictures(made, priors)
     result = MaxIoU(**OPTIONS[name])(made.predictions, made.targets, priors)
     reference.compare(result, images, reference.max_iou, **OPTIONS[name])

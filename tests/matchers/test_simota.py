@@ -12,16 +12,6 @@ from torch import Tensor
 
 from matchers import Predictions, SimOTA, read_targets
 
-SCENES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "odd": {"odd": True},
-    "twins": {"twins": True},
-    "ties": {"steps": 8, "degenerate": 0.2},
-    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
-    "bad": {"bad": 0.3, "twins": True},
-    "all bad": {"bad": 1.0},
-    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan", "objectness": False},
-}
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"candidate_topk": 3, "center_radius": 1.0},
@@ -29,12 +19,12 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", reference.SCENES)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("seed", [3, 4])
 def test_against_a_loop(scene: str, options: dict[str, Any], seed: int) -> None:
     points = reference.grid()
-    made = reference.dense_scene([6, 0, 1, 16], points, seed=seed, **SCENES[scene])
+    made = reference.dense_scene([6, 0, 1, 16], points, seed=seed, **reference.SCENES[scene])
     result = SimOTA(**options)(made.predictions, made.targets, points)
     assert result.num_positives.sum() > 0
     reference.compare(result, reference.pictures(made, points), reference.simota, unclear=0.03, **options)
@@ -58,15 +48,8 @@ def test_levels(strides: tuple[int, ...]) -> None:
     reference.compare(result, reference.pictures(made, points), reference.simota, unclear=0.03)
 
 
-def call(
-    boxes: Any, gt: Any, points: Any, logits: Any = None, labels: Any = None, **options: Any
-) -> tuple[list[int], Tensor]:
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
-    logits = torch.zeros(1, boxes.shape[1], 2) if logits is None else torch.tensor([logits])
-    gt = torch.tensor(gt, dtype=torch.float32).reshape(-1, 4)
-    labels = torch.zeros(len(gt), dtype=torch.int64) if labels is None else torch.tensor(labels)
-    points = torch.tensor([[x, y, 8.0, 8.0] for x, y in points])
-    result = SimOTA(**options)(Predictions(logits, boxes), [{"boxes": gt, "labels": labels}], points)
+def call(*arguments: Any, **options: Any) -> tuple[list[int], Tensor]:
+    result = reference.call(SimOTA(**options), *arguments)
     return result.target_index[0].tolist(), result.num_invalid
 
 
@@ -152,13 +135,7 @@ def test_an_infinite_logit_is_not_preferred() -> None:
 
 
 def test_units_and_formats() -> None:
-    points = reference.grid()
-    made = reference.dense_scene([5, 0, 9], points, seed=9)
-    expected = SimOTA()(made.predictions, made.targets, points).target_index
-    for formats in ({"predictions": "cxcywh", "targets": "xywh"}, {"predictions": "xyxy", "targets": "cxcywh"}):
-        for normalized in (False, True, (True, False), (False, True)):
-            other = made.in_format(**formats, normalized=normalized)
-            assert torch.equal(SimOTA()(other.predictions, other.targets, points).target_index, expected)
+    reference.check_units_and_formats(SimOTA(), reference.grid())
 
 
 def test_bad_arguments() -> None:

@@ -10,18 +10,8 @@ import pytest
 import torch
 from reference import dense as reference
 
-from matchers import Assignment, Predictions, TaskAligned, read_targets
+from matchers import Predictions, TaskAligned, read_targets
 
-SCENES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "odd": {"odd": True},
-    "twins": {"twins": True},
-    "ties": {"steps": 8, "degenerate": 0.2},
-    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
-    "bad": {"bad": 0.3, "twins": True},
-    "all bad": {"bad": 1.0},
-    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan", "objectness": False},
-}
 FLAVOURS: dict[str, TaskAligned] = {
     "tood": TaskAligned.tood(),
     "yolov8": TaskAligned.yolov8(),
@@ -33,11 +23,11 @@ FLAVOURS: dict[str, TaskAligned] = {
 }
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", reference.SCENES)
 @pytest.mark.parametrize("name", FLAVOURS)
 def test_against_a_loop(scene: str, name: str) -> None:
     points, matcher = reference.grid(), FLAVOURS[name]
-    made = reference.dense_scene([6, 0, 1, 16], points, seed=3, **SCENES[scene])
+    made = reference.dense_scene([6, 0, 1, 16], points, seed=3, **reference.SCENES[scene])
     result = matcher(made.predictions, made.targets, points)
     assert scene == "all bad" or result.num_positives.sum() > 0
     images = reference.pictures(made, points)
@@ -64,17 +54,8 @@ def test_levels(strides: tuple[int, ...]) -> None:
     reference.compare(result, reference.pictures(made, points), reference.task_aligned, unclear=0.03, **asdict(matcher))
 
 
-def call(matcher: TaskAligned, boxes: Any, gt: Any, points: Any, logits: Any = None, labels: Any = None) -> Assignment:
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
-    logits = torch.zeros(1, boxes.shape[1], 2) if logits is None else torch.tensor([logits])
-    gt = torch.tensor(gt, dtype=torch.float32).reshape(-1, 4)
-    labels = torch.zeros(len(gt), dtype=torch.int64) if labels is None else torch.tensor(labels)
-    points = torch.tensor([[x, y, 8.0, 8.0] for x, y in points])
-    return matcher(Predictions(logits, boxes), [{"boxes": gt, "labels": labels}], points)
-
-
 def taken(*arguments: Any) -> list[int]:
-    return call(*arguments).target_index[0].tolist()
+    return reference.call(*arguments).target_index[0].tolist()
 
 
 POINTS = [(4, 4), (12, 4), (4, 12), (12, 12)]
@@ -116,7 +97,7 @@ def test_qualities() -> None:
     options = {"topk": 10, "beta": 2.0, "only_inside": True}
 
     def quality(kind: str) -> list[float]:
-        return call(TaskAligned(**options, quality=kind), boxes, [BOX], points).quality[0].tolist()
+        return reference.call(TaskAligned(**options, quality=kind), boxes, [BOX], points).quality[0].tolist()
 
     assert quality("metric") == pytest.approx([*metrics, 0.0])
     assert quality("normalized") == pytest.approx([0.75, metrics[1] / metrics[0] * 0.75, 0.0])
@@ -126,7 +107,7 @@ def test_qualities() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["tood", "yolov8", "yolov9"])
 def test_an_unusable_box_gets_nothing(bad: float, name: str) -> None:
-    result = call(FLAVOURS[name], [[0, 0, bad, 16], [0, 0, 16, 15]], [BOX], POINTS[:2])
+    result = reference.call(FLAVOURS[name], [[0, 0, bad, 16], [0, 0, 16, 15]], [BOX], POINTS[:2])
     assert result.target_index.tolist() == [[-1, 0]]
     assert result.num_invalid.tolist() == [1]
     assert result.quality.isfinite().all()
@@ -134,13 +115,13 @@ def test_an_unusable_box_gets_nothing(bad: float, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tood", "yolov8", "yolov9"])
 def test_an_unusable_logit_gets_nothing(name: str) -> None:
-    result = call(FLAVOURS[name], [BOX, [0, 0, 16, 15]], [BOX], POINTS[:2], [[math.nan, 0.0], [-3.0, 0.0]])
+    result = reference.call(FLAVOURS[name], [BOX, [0, 0, 16, 15]], [BOX], POINTS[:2], [[math.nan, 0.0], [-3.0, 0.0]])
     assert result.target_index.tolist() == [[-1, 0]]
     assert result.num_invalid.tolist() == [1]
 
 
 def test_an_infinite_logit_is_not_preferred() -> None:
-    result = call(TaskAligned(topk=1), [BOX, BOX], [BOX], POINTS[:2], [[math.inf, 0.0], [2.0, 0.0]])
+    result = reference.call(TaskAligned(topk=1), [BOX, BOX], [BOX], POINTS[:2], [[math.inf, 0.0], [2.0, 0.0]])
     assert result.target_index.tolist() == [[-1, 0]]
     assert result.num_invalid.tolist() == [1]
 
@@ -168,13 +149,7 @@ def test_presets() -> None:
 
 
 def test_units_and_formats() -> None:
-    points = reference.grid()
-    made = reference.dense_scene([5, 0, 9], points, seed=9)
-    expected = TaskAligned()(made.predictions, made.targets, points).target_index
-    for formats in ({"predictions": "cxcywh", "targets": "xywh"}, {"predictions": "xyxy", "targets": "cxcywh"}):
-        for normalized in (False, True, (True, False), (False, True)):
-            other = made.in_format(**formats, normalized=normalized)
-            assert torch.equal(TaskAligned()(other.predictions, other.targets, points).target_index, expected)
+    reference.check_units_and_formats(TaskAligned(), reference.grid())
 
 
 def test_bad_options() -> None:

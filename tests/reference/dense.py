@@ -357,6 +357,19 @@ def anchors(strides: Sequence[int] = (8, 16, 32), *, scale: float = 2.0, count: 
     return torch.cat([points[:, :2] - half, points[:, :2] + half], -1)
 
 
+SCENES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "odd": {"odd": True},
+    "twins": {"twins": True},
+    "ties": {"steps": 8, "degenerate": 0.2},
+    "many ties": {"steps": 4, "twins": True, "ignored": 0.3},
+    "bad": {"bad": 0.3, "twins": True},
+    "all bad": {"bad": 1.0},
+    "layers": {"layers": (2,), "ignored": 0.4, "slack": 2, "filler": "nan", "objectness": False},
+}
+"""Options of ``dense_scene``."""
+FINITE_SCENES = {name: options for name, options in SCENES.items() if "bad" not in options}
+
 ODD_BOXES = ((-900.0, -900.0, 900.0, 900.0), (200.0, 210.0, 230.0, 260.0), (30.0, 30.0, 30.001, 30.002), (8, 8, 8, 40))
 """Huge, outside, tiny, without area."""
 
@@ -438,6 +451,26 @@ def pictures(scene: Scene, priors: Tensor, levels: Sequence[int] | None = None) 
         )
         for image, prior, objectness in zip(images, own, confidence, strict=True)
     ]
+
+
+def call(matcher: Any, boxes: Any, gt: Any, points: Any, logits: Any = None, labels: Any = None) -> Assignment:
+    """Of one image: boxes (P, 4), targets (n, 4), points (P, 2) of stride 8, logits (P, C), labels (n); lists."""
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
+    logits = torch.zeros(1, boxes.shape[1], 2) if logits is None else torch.tensor([logits])
+    gt = torch.tensor(gt, dtype=torch.float32).reshape(-1, 4)
+    labels = torch.zeros(len(gt), dtype=torch.int64) if labels is None else torch.tensor(labels)
+    points = torch.tensor([[x, y, 8.0, 8.0] for x, y in points])
+    return matcher(Predictions(logits, boxes), [{"boxes": gt, "labels": labels}], points)
+
+
+def check_units_and_formats(matcher: Any, points: Tensor) -> None:
+    """Assert that the format and unit of boxes do not matter."""
+    made = dense_scene([5, 0, 9], points, seed=9)
+    expected = matcher(made.predictions, made.targets, points).target_index
+    for formats in ({"predictions": "cxcywh", "targets": "xywh"}, {"predictions": "xyxy", "targets": "cxcywh"}):
+        for normalized in (False, True, (True, False), (False, True)):
+            other = made.in_format(**formats, normalized=normalized)
+            assert torch.equal(matcher(other.predictions, other.targets, points).target_index, expected)
 
 
 def compare(
