@@ -9,11 +9,12 @@ from torch import Tensor
 
 from losses.class_losses import ClassLosses
 from losses.modules import LossModule
-from losses.numerics import check_floating, check_not_negative, check_shape, check_share, power, softplus
+from losses.numerics import check_floating, check_shape, check_share, power, softplus
 from losses.sigmoid_losses import sigmoid_focal_cost, sigmoid_focal_loss
 from losses.softmax_losses import negative_probability
 from matchers.costs import focal_cost
 from matchers.pairs import Pairs
+from ragged.checks import check_not_negative
 from ragged.precision import wide
 
 

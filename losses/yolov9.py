@@ -14,7 +14,7 @@ from losses.distribution import distribution_focal_loss
 from losses.distribution_coders import DistributionCoder, Vec2Box
 from losses.modules import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, check_loss, class_values
 from losses.normalizer import Normalizer
-from losses.numerics import check_not_negative, softplus
+from losses.numerics import softplus
 from losses.terms import Losses, Term, Terms, count_terms, reduce_terms
 from losses.yolov9_predictions import YOLOv9Predictions, by_side
 from matchers.assignment import Assignment
@@ -22,6 +22,7 @@ from matchers.predictions import Predictions
 from matchers.targets import Targets
 from matchers.task_aligned import TaskAligned
 from ragged import RaggedBatch
+from ragged.checks import check_not_negative
 from ragged.precision import wide
 
 DistributionLoss = Callable[[Tensor, Tensor], Tensor]
