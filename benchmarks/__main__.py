@@ -6,7 +6,8 @@ import argparse
 import datetime
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,12 @@ from benchmarks import core, criteria, matchers
 from benchmarks.core import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+HEADING = """# Benchmark results
+
+Medians ± half the distance between the quartiles, over rounds in which all columns of a line take turns. Ratios carry
+over to other machines, times do not. Every section says how it was made.
+"""
+PARTS = ("core", "matchers", "criteria")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,47 +29,65 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
     parser.add_argument("--rivals", type=Path, help="adapter to other systems, see benchmarks/contest.py")
+    parser.add_argument("--only", choices=PARTS, help="a part to run; the rest of the file stays")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    sections = [
-        _section("Combining samples", core.combining.__doc__, core.combining()),
-        _section(
-            "Combining samples, with gradient", core.combining_with_gradient.__doc__, core.combining_with_gradient()
-        ),
-        _section("Indexing", core.indexing.__doc__, core.indexing()),
-        _section("Arithmetic", core.arithmetic.__doc__, core.arithmetic()),
-        matchers.section(options.rivals, options.threads),
-        criteria.section(options.rivals, options.threads),
-    ]
-    report = "\n".join([_heading(options.threads, options.rivals is not None), *sections])
+    sections = _sections(options.out.read_text()) if options.only and options.out.exists() else {}
+    made_by = _made_by(options.threads, options.only, options.rivals is not None)
+    for part in PARTS:
+        if options.only in (None, part):
+            for title, text in _run(part, options.rivals, options.threads):
+                sections[title] = f"{made_by}\n{text}"
+    report = "\n".join([HEADING, *(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())])
     options.out.write_text(report)
     print(report)
 
 
-def _heading(threads: int, with_rivals: bool) -> str:
+def _run(part: str, rivals: Path | None, threads: int) -> Iterator[tuple[str, str]]:
+    """Titles and texts of the sections of a part."""
+    if part == "matchers":
+        yield "Matchers", matchers.section(rivals, threads)
+    elif part == "criteria":
+        yield "Criteria", criteria.section(rivals, threads)
+    else:
+        for title, measure in (
+            ("Combining samples", core.combining),
+            ("Combining samples, with gradient", core.combining_with_gradient),
+            ("Indexing", core.indexing),
+            ("Arithmetic", core.arithmetic),
+        ):
+            yield title, _table(measure)
+
+
+def _sections(report: str) -> dict[str, str]:
+    """Title and text of every section of a report."""
+    parts = re.split(r"^## (.*)$", report, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _made_by(threads: int, only: str | None, with_rivals: bool) -> str:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s' if threads > 1 else ''} used"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    command = f"python -m benchmarks --threads {threads}" + " --rivals FILE" * with_rivals
-    return (
-        "# Benchmark results\n\n"
-        f"Made by `{command}` on {datetime.date.today()}: {machine}; {versions}.\n\n"
-        "Microseconds of one call: median ± half the distance between the quartiles, over rounds in which all columns\n"
-        "of a line take turns. In brackets: the time relative to the first column. Ratios carry over to other\n"
-        "machines, times do not.\n"
-    )
+    command = f"python -m benchmarks --threads {threads}" + f" --only {only}" * bool(only)
+    command += " --rivals FILE" * with_rivals
+    return f"Made by `{command}` on {datetime.date.today()}: {machine}; {versions}.\n"
 
 
-def _section(title: str, description: str | None, rows: Iterator[Row]) -> str:
-    measured = list(rows)
+def _table(measure: Callable[[], Iterator[Row]]) -> str:
+    measured = list(measure())
     names = list(measured[0].timings)
-    lines = [f"## {title}\n", f"{description}\n", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        f"{measure.__doc__} Microseconds of one call; in brackets the time relative to the first column.\n",
+        "| | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     for row in measured:
         first = row.timings[names[0]].median
         cells = [f"{t.median:.1f} ± {t.spread:.1f} ({t.median / first:.2f})" for t in row.timings.values()]
         lines.append(f"| {row.size} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

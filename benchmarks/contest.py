@@ -25,6 +25,9 @@ from benchmarks.timing import Timing, compare
 
 Run = Callable[[], object]
 
+# Where the memory is measured: a process for each number takes its time.
+PEAK_SIZES = ("large", "skewed")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -41,7 +44,7 @@ class Row:
     name: str
     size: str
     ours: Timing
-    our_peak: float
+    our_peak: float | None = None
     rival: str | None = None
     theirs: Timing | None = None
     their_peak: float | None = None
@@ -60,12 +63,13 @@ def contest(
             if found is not None:
                 contestants["theirs"] = found[1]
             timings = compare(contestants)
-            peak = {who: _peak_in_child(module, name, size, who, rivals, threads) for who in contestants}
+            measured = contestants if size in PEAK_SIZES else ()
+            peak = {who: _peak_in_child(module, name, size, who, rivals, threads) for who in measured}
             yield Row(
                 name,
                 size,
                 timings["ours"],
-                peak["ours"],
+                peak.get("ours"),
                 None if found is None else found[0],
                 timings.get("theirs"),
                 peak.get("theirs"),
@@ -79,15 +83,16 @@ def table(what: str, rows: Iterator[Row]) -> str:
         "|---" * 8 + "|",
     ]
     for row in rows:
-        ours = f"{row.ours.median / 1e3:.1f} ± {row.ours.spread / 1e3:.1f}"
-        if row.theirs is None or row.their_peak is None:
-            lines.append(f"| {row.name} | {row.size} | {ours} | | | {row.our_peak:.0f} | | |")
-            continue
-        theirs = f"{row.theirs.median / 1e3:.1f} ± {row.theirs.spread / 1e3:.1f}"
-        faster = f"{row.theirs.median / row.ours.median:.1f}"
-        peaks = f"{row.our_peak:.0f} | {row.their_peak:.0f}"
-        lines.append(f"| {row.name} | {row.size} | {ours} | {theirs} | {faster} | {peaks} | {row.rival} |")
+        times, faster = [_milliseconds(row.ours), ""], ""
+        if row.theirs is not None:
+            times[1], faster = _milliseconds(row.theirs), f"{row.theirs.median / row.ours.median:.1f}"
+        peaks = ["" if peak is None else f"{peak:.0f}" for peak in (row.our_peak, row.their_peak)]
+        lines.append(f"| {' | '.join([row.name, row.size, *times, faster, *peaks, row.rival or ''])} |")
     return "\n".join(lines)
+
+
+def _milliseconds(timing: Timing) -> str:
+    return f"{timing.median / 1e3:.1f} ± {timing.spread / 1e3:.1f}"
 
 
 def load_adapter(path: Path) -> Any:

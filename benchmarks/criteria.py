@@ -147,6 +147,6 @@ CASES = {
 
 
 def section(rivals: Path | None, threads: int) -> str:
-    """The part of the report."""
+    """The text of the section."""
     rows = contest("benchmarks.criteria", CASES, SIZES, rivals, threads)
-    return f"## Criteria\n\n{DESCRIPTION}\n{table('criterion', rows)}\n"
+    return f"{DESCRIPTION}\n{table('criterion', rows)}"

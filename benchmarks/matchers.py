@@ -43,6 +43,6 @@ SIZES: tuple[str, ...] = ("small", "medium", "large", "skewed")
 
 
 def section(rivals: Path | None, threads: int) -> str:
-    """The part of the report."""
+    """The text of the section."""
     rows = contest("benchmarks.matchers", CASES, SIZES, rivals, threads)
-    return f"## Matchers\n\n{DESCRIPTION}\n{table('matcher', rows)}\n"
+    return f"{DESCRIPTION}\n{table('matcher', rows)}"

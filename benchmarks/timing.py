@@ -41,10 +41,12 @@ def compare(rivals: Mapping[str, Callable[[], object]]) -> dict[str, Timing]:
 
 
 def _repeats(function: Callable[[], object]) -> int:
-    for _ in range(2):
-        function()
     start = time.perf_counter()
     function()
+    if time.perf_counter() - start < 1:  # what takes longer needs no further warming
+        function()
+        start = time.perf_counter()
+        function()
     return max(1, min(200, int(SECONDS_PER_ROUND / (time.perf_counter() - start))))
 
 

@@ -36,6 +36,12 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     lines = text.splitlines()
     assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES) + 2
     assert sum("a stand-in" in line for line in lines) == 1
+    assert text.count("\nMade by `python -m benchmarks") == len(titles) + 1
+
+    report.main(["--threads", str(threads), "--out", str(out), "--only", "criteria"])
+    again = out.read_text()
+    assert again.partition("\n## Criteria\n")[0] == text.partition("\n## Criteria\n")[0]
+    assert "--only criteria` on" in again.partition("\n## Criteria\n")[2]
 
 
 def test_rivals_agree() -> None:

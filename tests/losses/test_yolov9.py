@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import CLASSES, STRIDES, cast, leaves_of
+from criterion_types import CLASSES, STRIDES, cast, leaves_of
 from reference.yolov9_loss import mean_of_bins, yolov9
 from torch import Tensor, nn
 from yolov9_case import CASES, REG_MAX, VEC2BOX

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import CLASSES, EVERY_CRITERION, STRIDES, cast, leaves_of
+from criterion_cases import EVERY_CRITERION
+from criterion_types import CLASSES, STRIDES, cast, leaves_of
 from reference.yolox_loss import yolox
 from torch import Tensor, nn
 
