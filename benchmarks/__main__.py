@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ Medians ± half the distance between the quartiles, over rounds in which all col
 over to other machines, times do not. Every section says how it was made.
 """
 PARTS = ("core", "matchers", "criteria")
+CONTESTS: dict[str, Any] = {"matchers": matchers, "criteria": criteria}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,27 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
     parser.add_argument("--rivals", type=Path, help="adapter to other systems, see benchmarks/contest.py")
     parser.add_argument("--only", choices=PARTS, help="a part to run; the rest of the file stays")
+    parser.add_argument("--case", nargs="+", help="with --only matchers or criteria: their names; other lines stay")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     sections = _sections(options.out.read_text()) if options.only and options.out.exists() else {}
-    made_by = _made_by(options.threads, options.only, options.rivals is not None)
+    if options.case and options.only not in CONTESTS:
+        parser.error("--case goes with --only matchers or --only criteria")
+    made_by = _made_by(options)
     for part in PARTS:
         if options.only in (None, part):
-            for title, text in _run(part, options.rivals, options.threads):
-                sections[title] = f"{made_by}\n{text}"
+            for title, text in _run(part, options.rivals, options.threads, options.case):
+                text = f"{made_by}\n{text}"
+                sections[title] = _with_lines_of(sections[title], text) if options.case else text
     report = "\n".join([HEADING, *(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())])
     options.out.write_text(report)
     print(report)
 
 
-def _run(part: str, rivals: Path | None, threads: int) -> Iterator[tuple[str, str]]:
+def _run(part: str, rivals: Path | None, threads: int, cases: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Titles and texts of the sections of a part."""
-    if part == "matchers":
-        yield "Matchers", matchers.section(rivals, threads)
-    elif part == "criteria":
-        yield "Criteria", criteria.section(rivals, threads)
+    if part in CONTESTS:
+        yield part.capitalize(), CONTESTS[part].section(rivals, threads, cases)
     else:
         for title, measure in (
             ("Combining samples", core.combining),
@@ -67,11 +71,22 @@ def _sections(report: str) -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _made_by(threads: int, only: str | None, with_rivals: bool) -> str:
+def _with_lines_of(section: str, later: str) -> str:
+    """The section with the lines of a table, and the note on how they were made, of a later one put into it."""
+    made_by, _, _ = later.partition("\n")
+    lines = {tuple(line.split("|")[1:3]): line for line in later.splitlines() if "±" in line}
+    found = [lines.get(tuple(line.split("|")[1:3]), line) for line in section.strip().splitlines()]
+    names = sorted({name.strip() for name, _ in lines})
+    return "\n".join([*found, "", f"The lines of {', '.join(names)}: {made_by[0].lower()}{made_by[1:]}"])
+
+
+def _made_by(options: argparse.Namespace) -> str:
+    threads = options.threads
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} thread{'s' if threads > 1 else ''} used"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    command = f"python -m benchmarks --threads {threads}" + f" --only {only}" * bool(only)
-    command += " --rivals FILE" * with_rivals
+    command = f"python -m benchmarks --threads {threads}" + f" --only {options.only}" * bool(options.only)
+    command += f" --case {' '.join(map(repr, options.case))}" if options.case else ""
+    command += " --rivals FILE" * (options.rivals is not None)
     return f"Made by `{command}` on {datetime.date.today()}: {machine}; {versions}.\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ CASES = {
 }
 
 
-def section(rivals: Path | None, threads: int) -> str:
-    """The text of the section."""
-    rows = contest("benchmarks.criteria", CASES, SIZES, rivals, threads)
+def section(rivals: Path | None, threads: int, names: Sequence[str] | None = None) -> str:
+    """The text of the section; of some cases only, if they are named."""
+    cases = CASES if names is None else {name: CASES[name] for name in names}
+    rows = contest("benchmarks.criteria", cases, SIZES, rivals, threads)
     return f"{DESCRIPTION}\n{table('criterion', rows)}"

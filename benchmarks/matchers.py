@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,8 @@ CASES = {
 SIZES: tuple[str, ...] = ("small", "medium", "large", "skewed")
 
 
-def section(rivals: Path | None, threads: int) -> str:
-    """The text of the section."""
-    rows = contest("benchmarks.matchers", CASES, SIZES, rivals, threads)
+def section(rivals: Path | None, threads: int, names: Sequence[str] | None = None) -> str:
+    """The text of the section; of some cases only, if they are named."""
+    cases = CASES if names is None else {name: CASES[name] for name in names}
+    rows = contest("benchmarks.matchers", cases, SIZES, rivals, threads)
     return f"{DESCRIPTION}\n{table('matcher', rows)}"

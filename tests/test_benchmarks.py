@@ -43,6 +43,14 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.partition("\n## Criteria\n")[0] == text.partition("\n## Criteria\n")[0]
     assert "--only criteria` on" in again.partition("\n## Criteria\n")[2]
 
+    report.main(["--threads", str(threads), "--out", str(out), "--only", "criteria", "--case", "SSDLoss"])
+    last = out.read_text()
+    assert "\nThe lines of SSDLoss: made by `python -m benchmarks" in last
+    changed = [line for line in last.splitlines() if "±" in line and line not in again.splitlines()]
+    assert all(line.startswith("| SSDLoss | small |") for line in changed) and len(changed) <= 1
+    with pytest.raises(SystemExit):
+        report.main(["--case", "SSDLoss"])
+
 
 def test_rivals_agree() -> None:
     samples = [torch.randn(n, 4) for n in (3, 0, 5)]
