@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,15 +77,14 @@ class AssignedTargets:
         positives = Positives.of(assignment)
         own = len(targets.batch_shape)
         index = assignment.target_index
-        labels = positives.of_targets(targets.labels.tensor, batch_dims=own)
-        if positives.valid is not None:
-            labels = labels.masked_fill(~positives.valid, BACKGROUND)
+        # Counted from 1, so that 0 is left for predictions without a label.
+        labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
         weights = None
         if targets.weights is not None:
             own_weights = wide(positives.of_targets(targets.weights.with_padded_set_to(0).tensor, batch_dims=own))
             weights = (index < 0).to(own_weights.dtype) + positives.per_prediction(own_weights)
         return cls(
-            labels=_written(index.clamp(max=BACKGROUND), labels, positives),
+            labels=torch.where(labels > 0, labels - 1, index.clamp(max=BACKGROUND)),
             quality=assignment.quality,
             positives=positives,
             boxes=positives.of_targets(targets.boxes_as(box_format, normalized=normalized), batch_dims=own),
@@ -173,7 +173,7 @@ class AssignedTargets:
     def counted_rows(self, rows: Tensor) -> Tensor:
         """Values (R,) of the positives, weighted."""
         rows = self.positives.masked(rows)
-        return rows if self.weights is None else rows * self.positives.of_predictions(self.weights.unsqueeze(-1))[:, 0]
+        return rows if self.weights is None else rows * self.positives.of_predictions(self.weights)
 
     def num_positives(self) -> Tensor:
         """``(*batch,)``, float32 at least: the sum of the positives' weights."""
@@ -183,25 +183,34 @@ class AssignedTargets:
 
     def labels_of_rows(self) -> Tensor:
         """(R,), the classes of the positives; 0 in rows that are not valid."""
-        return self.positives.of_predictions(self.labels.unsqueeze(-1))[:, 0]
+        return self.positives.of_predictions(self.labels)
 
     def quality_of_rows(self) -> Tensor:
         """(R,)."""
-        return self.positives.of_predictions(self.quality.unsqueeze(-1))[:, 0]
+        return self.positives.of_predictions(self.quality)
 
 
-def _written(background: Tensor, labels: Tensor, positives: Positives) -> Tensor:
-    """Labels (R,) at their predictions, ``background`` ``(*batch, P)`` elsewhere."""
-    if positives.valid is not None:
-        # Rows that are not valid would write over others: add up instead, what is written being the difference.
-        found = torch.zeros_like(background).view(-1)
-        rows = (labels + 1).masked_fill(~positives.valid, 0)
-        found = found.index_add(0, positives.sample * background.shape[-1] + positives.prediction, rows)
-        return torch.where(found.view_as(background) > 0, found.view_as(background) - 1, background)
-    flat = background.reshape(-1).clone()
-    return flat.index_copy_(0, positives.sample * background.shape[-1] + positives.prediction, labels).view_as(
-        background
-    )
+def look_up(
+    targets: Any, assignment: Assignment | None, read: Callable[[Any], Targets], **options: Any
+) -> AssignedTargets:
+    """What the second step of a criterion was given: targets with their assignment, or ``AssignedTargets`` alone.
+
+    Args:
+        targets: As above.
+        assignment: Of these targets.
+        read: Makes ``Targets`` of them, where there is an assignment.
+        options: Of ``AssignedTargets.of``.
+
+    Raises:
+        ValueError: There is an assignment too many, or none.
+    """
+    if isinstance(targets, AssignedTargets):
+        if assignment is not None:
+            raise ValueError("targets that are assigned already need no assignment, but one is given")
+        return targets
+    if assignment is None:
+        raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
+    return AssignedTargets.of(read(targets), assignment, **options)
 
 
 def _check_same_targets(targets: Targets, assignment: Assignment) -> None:

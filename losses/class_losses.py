@@ -21,6 +21,7 @@ from losses.modules import (
     MultipleObjectiveLoss,
     QualityFocalLoss,
     soft_one_hot,
+    sum_of_classes,
 )
 from losses.numerics import check_shape
 
@@ -110,12 +111,7 @@ def values_of_labels(loss: ClassLoss, logits: Tensor, labels: Tensor, *, one_hot
         return total
     dense = isinstance(loss, nn.BCEWithLogitsLoss) or (one_hot and not isinstance(loss, LossModule))
     values = loss(logits, soft_one_hot(labels, None, logits) if dense else labels)
-    if values.shape not in (logits.shape, logits.shape[:-1]):
-        raise ValueError(
-            f"a class loss of logits {tuple(logits.shape)} must give a value for each class or each prediction, "
-            f"got {tuple(values.shape)}"
-        )
-    return values.sum(-1) if values.dim() == logits.dim() else values
+    return sum_of_classes(values, logits)
 
 
 def class_weights(loss: ClassLoss, logits: Tensor) -> Tensor | None:

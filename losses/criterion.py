@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from losses.assigned import AssignedTargets
+from losses.assigned import AssignedTargets, look_up
 from losses.normalizer import Normalizer
 from losses.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
 from matchers.assignment import Assignment
@@ -110,12 +110,4 @@ class Criterion(nn.Module):
 
     def assigned(self, targets: Any, assignment: Assignment | None) -> AssignedTargets:
         """The targets of the predictions; boxes are xyxy, in pixels."""
-        if isinstance(targets, AssignedTargets):
-            if assignment is not None:
-                raise ValueError("targets that are assigned already need no assignment, but one is given")
-            return targets
-        if assignment is None:
-            raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
-        return AssignedTargets.of(
-            self.read_targets(targets), assignment, normalized=False, num_classes=self.num_classes
-        )
+        return look_up(targets, assignment, self.read_targets, normalized=False, num_classes=self.num_classes)

@@ -200,7 +200,7 @@ class DetrCriterion(Criterion):
         """The groups of layers with their targets."""
         groups = []
         for group in read.groups:
-            own = _lookup(targets, [_of_layer(assignment, suffix) for suffix in group.suffixes])
+            own = targets_of_layers(targets, [_of_layer(assignment, suffix) for suffix in group.suffixes])
             counts = self.divided_by(group, read, targets)
             groups.append(MatchedLayers(group, own, own, counts, counts))
         return groups
@@ -262,8 +262,9 @@ def num_targets(targets: Targets) -> Tensor:
     return wide(targets.weights.with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
 
 
-def _lookup(targets: Targets, assignments: Sequence[Assignment]) -> AssignedTargets:
-    return AssignedTargets.of(targets, Assignment.stack(assignments), box_format="cxcywh", normalized=True)
+def targets_of_layers(targets: Targets, assignments: Sequence[Assignment]) -> AssignedTargets:
+    """The targets of the queries (L, B, Q) of several layers, of which each has its assignment."""
+    return AssignedTargets.of(targets, Assignment.stack(assignments), **_LAYOUT)
 
 
 def _of_layer(assignment: Assignments, suffix: str) -> Assignment:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses.assigned import AssignedTargets
 from losses.decoder import DecoderLayers, DecoderOutputs
-from losses.detr import Assignments, DetrCriterion, LayerTerms, MatchedLayers, overlap
+from losses.detr import Assignments, DetrCriterion, LayerTerms, MatchedLayers, overlap, targets_of_layers
 from losses.dfine_coders import bbox2distance
 from losses.distribution import decoupled_distillation_loss, fine_grained_localization_loss
 from losses.normalizer import Normalizer
@@ -88,12 +88,7 @@ class DFINECriterion(DetrCriterion):
         found = []
         for group in groups:
             if any(group is other for other in alike):
-                boxes = AssignedTargets.of(
-                    targets,
-                    Assignment.stack([union] * len(group.layers.suffixes)),
-                    box_format="cxcywh",
-                    normalized=True,
-                )
+                boxes = targets_of_layers(targets, [union] * len(group.layers.suffixes))
                 counts = {"num_boxes_union": boxes.num_positives()[:1]}
                 group = replace(group, boxes=boxes, box_counts=counts)
             found.append(group)

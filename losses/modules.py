@@ -281,6 +281,15 @@ def class_values(
         values = loss(logits, soft_one_hot(labels, scores, logits))
     else:
         values = loss(logits, labels, scores=scores)
+    return sum_of_classes(values, logits, class_mask)
+
+
+def sum_of_classes(values: Tensor, logits: Tensor, class_mask: Tensor | None = None) -> Tensor:
+    """What a class loss gave for logits (…, C), a value for each class or for each prediction, as (…).
+
+    Raises:
+        ValueError: It is neither, or there is a mask of classes and no value for each of them.
+    """
     if values.shape not in (logits.shape, logits.shape[:-1]):
         raise ValueError(
             f"a class loss of logits {tuple(logits.shape)} must give a value for each class or each prediction, "

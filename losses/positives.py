@@ -65,13 +65,18 @@ class Positives:
         """``*batch``."""
         return self.shape[:-1]
 
+    @property
+    def place(self) -> Tensor:
+        """(R,), the index of each prediction among those of all images."""
+        return self.sample * self.shape[-1] + self.prediction
+
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
         merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
         if merged.dim() == 3 and merged.mT.is_contiguous() and not merged.is_contiguous():
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
             return self._only_valid(merged.mT[self.sample, :, self.prediction])
-        rows = merged.flatten(0, 1).index_select(0, self.sample * self.shape[-1] + self.prediction)
+        rows = merged.flatten(0, 1).index_select(0, self.place)
         return self._only_valid(rows)
 
     def of_priors(self, priors: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ class Positives:
     def per_prediction(self, rows: Tensor) -> Tensor:
         """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
         flat = rows.new_zeros(math.prod(self.shape))
-        return flat.index_add(0, self.sample * self.shape[-1] + self.prediction, self.masked(rows)).view(self.shape)
+        return flat.index_add(0, self.place, self.masked(rows)).view(self.shape)
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""

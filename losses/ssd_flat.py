@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from losses.assigned import AssignedTargets
+from losses.assigned import look_up
 from losses.box_losses import smooth_l1_loss
 from losses.coders import BoxCoder, SSDCoder
 from losses.criterion import GlobalCount
@@ -168,7 +168,10 @@ class SSDLoss(nn.Module):
 
     def _terms(self, predictions: Any, targets: Any, assignment: Assignment | None) -> tuple[list[Term], Tensor]:
         read = self.read(predictions)
-        assigned = self._assigned(read, targets, assignment)
+        num_classes = read.num_channels - 1
+        assigned = look_up(
+            targets, assignment, lambda given: self.read_targets(given, read), num_classes=num_classes, **_LAYOUT
+        )
         rows, positives = assigned.positives, assigned.num_positives()
         entropy = self.con_loss.per_prediction(read.scores, assigned.labels, assigned.weights)
         boxes = positive_box_loss(read, assigned, self.coder, smooth_l1_loss, decoded=False)
@@ -178,16 +181,6 @@ class SSDLoss(nn.Module):
             entropy, boxes = entropy / divisor.unsqueeze(-1), boxes / divisor.index_select(0, rows.sample)
         count = {"num_images": torch.ones_like(positives)}
         return [Term(boxes, count, rows, 2 - self.alpha), Term(entropy, count, weight=self.alpha)], components
-
-    def _assigned(self, read: SSDPredictions, targets: Any, assignment: Assignment | None) -> AssignedTargets:
-        if isinstance(targets, AssignedTargets):
-            if assignment is not None:
-                raise ValueError("targets that are assigned already need no assignment, but one is given")
-            return targets
-        if assignment is None:
-            raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
-        own = self.read_targets(targets, read)
-        return AssignedTargets.of(own, assignment, num_classes=read.num_channels - 1, **_LAYOUT)
 
     def _components(self, boxes: Tensor, entropy: Tensor, divisor: Tensor) -> Tensor:
         """Of values (B,) of the images."""

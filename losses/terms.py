@@ -103,9 +103,7 @@ def reduce_terms(
 @torch.no_grad()
 def count_terms(terms: Terms, normalizer: Normalizer, layers: int = 0) -> dict[str, Tensor]:
     """What the terms are divided by, over all images and all ranks, by name, ``(*layers,)`` each."""
-    return _totals(
-        _counts({name: [t] if isinstance(t, Term) else t for name, t in terms.items()}), normalizer, None, layers
-    )
+    return _totals(_counts(_parts(terms)), normalizer, None, layers)
 
 
 def total(losses: Losses) -> Any:

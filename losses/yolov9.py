@@ -170,7 +170,7 @@ class YOLOv9Criterion(Criterion):
         rows, dtype = assigned.positives, wide(predictions.logits).dtype
         quality = assigned.quality.to(dtype)
         count = {"sum_of_qualities": assigned.counted(quality).sum(-1)}
-        points, own = rows.of_priors(predictions.points), rows.of_predictions(quality.unsqueeze(-1))[:, 0]
+        points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
         sides = by_side(rows.of_predictions(predictions.distribution))
         if predictions.boxes is None:
             boxes = self.coder.decode(points, sides)
@@ -193,7 +193,7 @@ class YOLOv9Criterion(Criterion):
         # log(1 + e^x) of all, less x times its target, which few have: three times as fast as one after the other.
         rows, rate = assigned.positives, self.cls_rate * self.loss_cls.loss_weight
         own = wide(rows.of_predictions(logits)).gather(-1, assigned.labels_of_rows().unsqueeze(-1)).squeeze(-1)
-        hits = -own * rows.of_predictions(quality.unsqueeze(-1)).squeeze(-1)
+        hits = -own * rows.of_predictions(quality)
         return [
             Term(assigned.counted(softplus(wide(logits)).sum(-1)), count, weight=rate),
             Term(assigned.counted_rows(hits), count, rows, rate),
