@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from strategies import FILLERS, filler_value
 from torch import Tensor
 
 from matchers.boxes import convert, normalize
 from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged import RaggedBatch
+from ragged.testing import FILLERS, filler_value
 
 CANVAS = 64.0
 """Height and width of every image of a scene, unless given."""

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from strategies import filler_value
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
@@ -18,6 +16,7 @@ from matchers.pairs import Pairs
 from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged import RaggedBatch
+from ragged.testing import assert_no_host_sync, filler_value
 
 
 @dataclass(frozen=True)

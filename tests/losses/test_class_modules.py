@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import reference.loss_terms as reference
 import torch
-from sync_free import assert_no_host_sync
 from torch import Tensor, nn
 
 from losses import FocalLoss, MultipleObjectiveLoss
 from losses.class_losses import ClassLosses, class_losses, class_weights, values_of_labels
 from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
+from ragged.testing import assert_no_host_sync
 
 C = 4
 close = torch.testing.assert_close

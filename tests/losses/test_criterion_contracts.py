@@ -18,12 +18,12 @@ from criterion_types import (
     take,
     take_targets,
 )
-from sync_free import assert_no_host_sync
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from losses import Normalizer, total
 from ragged import RaggedBatch
+from ragged.testing import assert_no_host_sync
 
 SIZES = [3, 0, 1, 6]
 every_criterion = pytest.mark.parametrize("case", EVERY_CRITERION.values(), ids=EVERY_CRITERION)

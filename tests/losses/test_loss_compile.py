@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from loss_cases import EVERY_LOSS, Case, generator, gradients
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from losses.mining import hard_negative_mining
+from ragged.testing import assert_no_host_sync
 
 # Hyper-parameters make little difference to a graph.
 ONE_OF_EACH: dict[str, Case] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from loss_cases import EVERY_LOSS, Case, box_pairs, generator, gradients
-from sync_free import assert_no_host_sync
 from torch import Tensor
+
+from ragged.testing import assert_no_host_sync
 
 every_loss = pytest.mark.parametrize("loss", EVERY_LOSS)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from distributed_worker import launch
-from sync_free import assert_no_host_sync
 from torch import Tensor, nn
 
 from losses.normalizer import Normalizer
+from ragged.testing import assert_no_host_sync
 
 RANKS = 2
 # Objects of every image: the first half of the images belongs to rank 0.

@@ -12,13 +12,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import FILLERS, filler_value
-from sync_free import assert_no_host_sync
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers import Assignment, Hungarian, Plan, Predictions, Targets, detr_costs
 from ragged import RaggedBatch
+from ragged.testing import FILLERS, assert_no_host_sync, filler_value
 
 
 @st.composite

@@ -11,13 +11,13 @@ import torch
 from reference import boxes as box_reference
 from reference import costs as reference
 from scenes import make_boxes, make_scene
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 import matchers
 from matchers.boxes import coordinates
 from matchers.costs import center_size_l1, gather_labels
 from ragged import RaggedBatch
+from ragged.testing import assert_no_host_sync
 
 SHAPES = [(5, 7), (1, 1), (0, 4), (4, 0), (0, 0)]
 HALVES = [torch.float16, torch.bfloat16]

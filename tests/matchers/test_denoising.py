@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import denoising as reference
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.denoising import denoising_assignment, denoising_indices, union_of_matches
 from matchers.targets import Targets
 from ragged import RaggedBatch, combine_data
+from ragged.testing import assert_no_host_sync
 
 counts = st.lists(st.integers(0, 4), min_size=1, max_size=4)
 

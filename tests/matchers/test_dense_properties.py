@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import dense as reference
 from scenes import Scene
-from strategies import FILLERS
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
 from matchers import pairs as pairs_module
 from matchers import problem as problem_module
 from matchers import tiles as tiles_module
+from ragged.testing import FILLERS, assert_no_host_sync
 
 Call = Callable[[Predictions | None, Targets, Tensor], Assignment]
 NO_LEARNING: dict[str, Call] = {

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.hungarian import best_total, brute_force, made_pairs, score
-from strategies import FILLERS, filler_value
 from torch import Tensor
 
 from matchers import batched_linear_sum_assignment as solve
 from matchers.linear_assignment import solve_rows
+from ragged.testing import FILLERS, filler_value
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 BAD = [math.nan, math.inf, -math.inf]

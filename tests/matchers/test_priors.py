@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import priors as reference
-from sync_free import assert_no_host_sync
 from torch import Tensor
 
 from matchers.boxes import convert
 from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
+from ragged.testing import assert_no_host_sync
 
 sizes = st.tuples(st.integers(0, 25), st.integers(0, 25))
 strides = st.lists(st.one_of(st.integers(1, 20), st.tuples(st.integers(1, 20), st.integers(1, 20))), max_size=3)

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import boxes as box_reference
 from scenes import make_boxes, make_scene
-from strategies import FILLERS
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -31,6 +30,7 @@ from matchers import (
     targets_from_padded_tensor,
 )
 from ragged import RaggedBatch, combine_data
+from ragged.testing import FILLERS
 
 SIZES = [[3, 0, 1], [0, 0], [1], [0], [5, 2, 2, 7]]
 Sample = dict[str, Tensor]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from reference import loops
-from strategies import DTYPES, ragged_batches
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -26,9 +25,10 @@ from ragged import (
     to_nested,
     unpack,
 )
+from ragged.testing import DTYPES, ragged_batches
 
 
-@given(ragged_batches(DTYPES))
+@given(ragged_batches(dtypes=DTYPES))
 def test_combining_split_samples_gives_the_batch_back(batch: RaggedBatch) -> None:
     again = combine_data(batch.split(), flatten_batch_dims=False, non_uniform_dim=batch.non_uniform_dim)
     assert again.equal(batch)
@@ -39,7 +39,7 @@ def test_combining_split_samples_gives_the_batch_back(batch: RaggedBatch) -> Non
     assert shared.equal(batch) and shared.mask is batch.mask and shared.sample_sizes is batch.sample_sizes
 
 
-@given(ragged_batches(DTYPES))
+@given(ragged_batches(dtypes=DTYPES))
 def test_unpacking_packed_values_gives_the_batch_back(batch: RaggedBatch) -> None:
     values, sizes = pack(batch)
     assert torch.equal(values, torch.cat(loops.entries(batch)))
@@ -196,7 +196,7 @@ def test_joining_batches() -> None:
         cat_targets([one, combine_data([[1]])])
 
 
-@given(ragged_batches(DTYPES, batch_shape=(2,)), ragged_batches(DTYPES, batch_shape=(2,)))
+@given(ragged_batches(dtypes=DTYPES, batch_shape=(2,)), ragged_batches(dtypes=DTYPES, batch_shape=(2,)))
 def test_joined_batches_have_the_samples_of_both(one: RaggedBatch, other: RaggedBatch) -> None:
     other = one.repeat_samples(2).to_dtype(other.dtype)  # another dtype, the same shape of entries
     dtype = torch.promote_types(one.dtype, other.dtype)

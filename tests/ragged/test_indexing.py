@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import loops
-from strategies import DTYPES, FLOATS, index_batches, ragged_batches, values
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -20,6 +19,7 @@ from ragged import (
     combine_data,
     rows,
 )
+from ragged.testing import DTYPES, FLOATS, draw_values, index_batches, ragged_batches
 
 INDICES = RaggedBatch(torch.tensor([[4, 4, 1], [0, -100, 99], [7, 7, 7]]), sample_sizes=[3, 1, 0])
 
@@ -37,7 +37,7 @@ def assert_samples_equal(results: list[Tensor], expected: list[Tensor]) -> None:
 
 @given(st.data())
 def test_access_reads_what_a_loop_reads(data: st.DataObject) -> None:
-    batch = data.draw(ragged_batches(DTYPES))
+    batch = data.draw(ragged_batches(dtypes=DTYPES))
     indices = data.draw(index_batches(batch.sample_sizes))
     result = batched_indexing_access(batch, indices, filler_value=1)
     assert result.sample_sizes is indices.sample_sizes
@@ -51,7 +51,7 @@ def test_access_to_a_tensor_along_any_dimension(data: st.DataObject) -> None:
     batch_shape = tuple(data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
     shape = batch_shape + tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
     dim = data.draw(st.integers(len(batch_shape), len(shape) - 1))
-    tensor = values(shape, torch.float32, torch.Generator().manual_seed(0))
+    tensor = draw_values(shape, torch.float32, "integers", torch.Generator().manual_seed(0))
     indices = data.draw(index_batches(torch.full(batch_shape, shape[dim])))
     result = batched_indexing_access(tensor, indices, dim_to_index_in=dim)
     assert result.non_uniform_dim == dim
@@ -72,12 +72,14 @@ def test_access_along_a_dense_dimension_hides_the_filler_of_the_data() -> None:
 
 @given(st.data())
 def test_write_equals_a_loop_and_the_last_duplicate_wins(data: st.DataObject) -> None:
-    into = data.draw(ragged_batches(DTYPES))
+    into = data.draw(ragged_batches(dtypes=DTYPES))
     indices = data.draw(index_batches(into.sample_sizes))
     axis, width = into.non_uniform_dim, indices.max_sample_size
     dtype = data.draw(st.sampled_from(DTYPES))
     shape = (*into.shape[:axis], width, *into.shape[axis + 1 :])
-    source = indices.create_with_sample_sizes_like_self(values(shape, dtype, torch.Generator().manual_seed(1)), axis)
+    source = indices.create_with_sample_sizes_like_self(
+        draw_values(shape, dtype, "integers", torch.Generator().manual_seed(1)), axis
+    )
     result = batched_indexing_write(source, indices, into)
     assert isinstance(result, RaggedBatch)
     expected = loops.write(loops.entries(source), loops.entries(indices), loops.entries(into))
@@ -97,8 +99,8 @@ def test_inverse_access_is_a_write_into_filler(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_mapping_is_access_then_write(data: st.DataObject) -> None:
-    source = data.draw(ragged_batches(batch_shape=(3,), max_dims=0))
-    target = data.draw(ragged_batches(batch_shape=(3,), max_dims=0))
+    source = data.draw(ragged_batches(batch_shape=(3,), max_data_dims=0))
+    target = data.draw(ragged_batches(batch_shape=(3,), max_data_dims=0))
     both = torch.minimum(source.sample_sizes, target.sample_sizes)
     source_indices = data.draw(index_batches(both))
     width = source_indices.max_sample_size

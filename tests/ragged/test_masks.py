@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import loops
-from strategies import DTYPES, index_batches, ragged_batches
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -21,6 +20,7 @@ from ragged import (
     get_mask_from_indices,
     squeeze_except_batch_and_sample,
 )
+from ragged.testing import DTYPES, index_batches, ragged_batches
 
 MASK = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
 
@@ -42,7 +42,7 @@ def test_mask_from_indices_and_back(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_bool_indexing_reads_and_writes_back(data: st.DataObject) -> None:
-    batch = data.draw(ragged_batches(DTYPES))
+    batch = data.draw(ragged_batches(dtypes=DTYPES))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 100)))
     drawn = torch.rand(batch.mask.shape, generator=generator) > 0.5
     mask = batch.create_with_sample_sizes_like_self(drawn, batch.num_batch_dims)
@@ -99,7 +99,7 @@ def test_apply_mask_to_tensor_stops_gradients() -> None:
     assert apply_mask_to_tensor(torch.ones(2, 2, 3), torch.tensor([True, False])).sum() == 6
 
 
-@given(ragged_batches(max_dims=3))
+@given(ragged_batches(max_data_dims=3))
 def test_squeeze_keeps_batch_and_ragged_dimensions(batch: RaggedBatch) -> None:
     squeezed = squeeze_except_batch_and_sample(batch)
     assert squeezed.batch_shape == batch.batch_shape

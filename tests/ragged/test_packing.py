@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from strategies import ragged_batches
 from torch import Tensor
 
 from ragged import RaggedBatch, combine_data, from_nested, pack, to_nested, unpack
+from ragged.testing import ragged_batches
 
 SAMPLES = [torch.arange(6.0).view(2, 3), torch.empty(0, 3), torch.arange(12.0).view(4, 3)]
 
@@ -77,7 +77,7 @@ def test_nested_tensors_of_both_layouts(layout: torch.layout, max_size: int | No
     assert batch.max_sample_size == max(max_size or 0, 4)
 
 
-@given(ragged_batches((torch.float32,), max_dims=2))
+@given(ragged_batches(dtypes=(torch.float32,), max_data_dims=2))
 def test_batches_survive_the_way_through_a_nested_tensor(batch: RaggedBatch) -> None:
     flat = batch.flatten_batch_dims()
     again = from_nested(to_nested(flat))

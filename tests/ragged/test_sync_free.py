@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from ragged_ops import OPERATIONS, SYNCHRONISING, batch, indices, mask
-from sync_free import HostSyncError, assert_no_host_sync
 from torch import Tensor
 
 import ragged
+from ragged.testing import HostSyncError, assert_no_host_sync
 
 # The sizes of samples that are on the device already still come from the host, by a copy that waits.
 COPIES_SIZES = pytest.mark.xfail(strict=True, reason="combine_data: torch.tensor(sizes, device=…) waits for the device")

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ragged.testing.outcome import PropertyViolation
 
-class HostSyncError(AssertionError):
+
+class HostSyncError(PropertyViolation):
     """Something needs a value, or another device, in the middle of the computation."""
 
 
@@ -79,21 +82,38 @@ def _is_float(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dtype.is_floating_point
 
 
-def assert_no_host_sync(function: Callable[..., Any], *arguments: Any) -> None:
-    """Run ``function`` forward and backward where a synchronisation is impossible; raise if it asks for one.
+def assert_no_host_sync(op: Callable[..., Any], *arguments: Any) -> None:
+    """The operation, forward and backward, never makes the host wait for an accelerator; none is needed to show it.
 
-    First on meta tensors, which have no values and stand for another device than the host; then on fake CPU tensors,
+    It runs on meta tensors, which have no values and stand for another device than the host, and on fake CPU tensors,
     where ``item()``, ``nonzero`` and boolean indexing raise. Assigning to a boolean index is rejected even where the
     value is a single number, which torch would turn into a ``masked_fill``.
+
+    Args:
+        op: The operation. Parameters and buffers of an ``nn.Module`` move to the device along with the arguments.
+        arguments: All tensors that live on the device, in any containers. A tensor that the operation holds in another
+            way counts as one on the host.
+
+    Raises:
+        HostSyncError: With what asked for a value.
+
+    >>> assert_no_host_sync(lambda x: x / x.sum().item(), torch.ones(3))
+    Traceback (most recent call last):
+    ragged.testing.synchronisation.HostSyncError: aten._local_scalar_dense.default depends on data
     """
+    if isinstance(op, nn.Module):
+        tensors = {**dict(op.named_parameters()), **dict(op.named_buffers())}
+        module = op
+        assert_no_host_sync(lambda state, *given: functional_call(module, state, given), tensors, *arguments)
+        return
     on_meta = pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, arguments)
     try:
         with _RejectSyncs(), _RejectHostData():
-            _forward_and_backward(function, on_meta)
+            _forward_and_backward(op, on_meta)
         mode = torch._subclasses.FakeTensorMode()
         fake = pytree.tree_map(lambda leaf: mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, arguments)
         with mode:
-            _forward_and_backward(function, fake)
+            _forward_and_backward(op, fake)
     except HostSyncError:
         raise
     except Exception as error:

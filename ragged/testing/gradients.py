@@ -1,0 +1,87 @@
+"""Checker: gradients are those of the values, first and second, also where samples are empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
+from torch.utils import _pytree as pytree
+
+from ragged.testing.arguments import batch_shape_of, cast, emptied, is_batch, refill
+from ragged.testing.outcome import evaluate, violation
+
+
+def assert_gradients(
+    op: Callable[..., Any],
+    *arguments: Any,
+    shared: Sequence[Any] = (),
+    second: bool = True,
+    eps: float = 1e-6,
+) -> None:
+    """Gradients agree with finite differences in float64, filler gets none, and empty samples make no NaN.
+
+    Args:
+        op: The operation, called as ``op(*arguments, *shared)``.
+        arguments: As in ``assert_filler_invariant``; floating ones are differentiated. Values should lie off the kinks
+            of the operation (ties, boxes that touch), where a gradient is not defined.
+        shared: Further arguments, which all samples share and which are not differentiated.
+        second: Also check second derivatives.
+        eps: The step of the finite differences.
+
+    Raises:
+        PropertyViolation: With torch's report, or the argument whose gradient is not finite.
+        ValueError: There is nothing to differentiate.
+    """
+    double, constants = refill(cast(list(arguments), torch.float64), "garbage"), cast(list(shared), torch.float64)
+    leaves, structure = pytree.tree_flatten(double)
+    places = [place for place, leaf in enumerate(leaves) if _is_floating(leaf)]
+    inputs = [leaves[place].detach().clone().requires_grad_() for place in places]
+
+    def function(*values: Tensor) -> tuple[Tensor, ...]:
+        given = list(leaves)
+        for place, value in zip(places, values, strict=True):
+            given[place] = value.clone()  # which the operation may write into
+        result = op(*pytree.tree_unflatten(given, structure), *constants)
+        return _differentiable_entries(result)
+
+    if not inputs or not function(*inputs):
+        raise ValueError("no result depends on a floating argument: there is nothing to differentiate")
+    try:
+        torch.autograd.gradcheck(function, inputs, eps=eps)
+        if second and any(result.requires_grad for result in _first_gradients(function, inputs)):
+            torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+    except GradcheckError as error:
+        raise violation("gradients", str(error), arguments) from error
+    _assert_finite_with_empty_samples(op, arguments, shared)
+
+
+def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
+    for first_only in (True, False):
+        changed = refill(emptied(arguments, first_only=first_only), "nan")
+        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments))
+        claim = f"gradients ({'the first sample' if first_only else 'every sample'} empty)"
+        for name, leaf in outcome.items():
+            gradient = leaf.tensor if is_batch(leaf) else leaf
+            if name.startswith("gradient of") and gradient is not None and not gradient.isfinite().all():
+                at = tuple((~gradient.isfinite()).nonzero()[0].tolist())
+                raise violation(claim, f"{name} is {gradient[at].item()} at {at}", changed)
+
+
+def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
+    """The results that depend on an input, with zeros for filler."""
+    leaves = pytree.tree_leaves(result, is_leaf=is_batch)
+    entries = [torch.where(leaf.aligned_mask, leaf.tensor, 0) if is_batch(leaf) else leaf for leaf in leaves]
+    return tuple(entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad)
+
+
+def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:
+    total = torch.stack([result.sum() for result in function(*inputs)]).sum()
+    found = torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()

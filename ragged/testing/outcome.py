@@ -1,0 +1,188 @@
+"""What an operation gives, values and gradients, and the comparison of two such outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ragged.batch import RaggedBatch
+from ragged.checks import sample_name
+from ragged.testing.arguments import Position, has_samples, is_batch, named_leaves
+from ragged.testing.as_code import as_code
+
+Outcome = dict[str, Any]
+
+
+class PropertyViolation(AssertionError):
+    """An operation does not keep to a property; the message names it, the first sample, the position, the values."""
+
+
+class Tolerance(NamedTuple):
+    """How far values may differ; None means what is usual for the dtype."""
+
+    rtol: float | None = None
+    atol: float | None = None
+
+    def of(self, dtype: torch.dtype) -> tuple[float, float]:
+        """Relative and absolute tolerance for a dtype."""
+        usual = {torch.float16: (1e-3, 1e-5), torch.bfloat16: (1.6e-2, 1e-5), torch.float64: (1e-7, 1e-7)}
+        rtol, atol = usual.get(dtype, (1.3e-6, 1e-5) if dtype.is_floating_point or dtype.is_complex else (0.0, 0.0))
+        return rtol if self.rtol is None else self.rtol, atol if self.atol is None else self.atol
+
+
+EXACT = Tolerance(0.0, 0.0)
+
+
+def evaluate(
+    op: Callable[..., Any],
+    arguments: Sequence[Any],
+    *,
+    shared: Sequence[Any] = (),
+    batch_shape: Position = (),
+    gradients: bool = True,
+) -> Outcome:
+    """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument.
+
+    What is differentiated is a weighted sum of all entries of all results, filler excepted. The weight of an entry
+    depends on its position in its sample, not on the sample, so that it moves along when samples do.
+    """
+    leaves, structure = pytree.tree_flatten(list(arguments), is_leaf=is_batch)
+    leaves = [_leaf_with_gradient(leaf) if gradients else leaf for leaf in leaves]
+    # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
+    given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
+    outcome = named_leaves(op(*pytree.tree_unflatten(given, structure), *shared), "result")
+    differentiable = [_weighted_sum(leaf, batch_shape) for leaf in outcome.values() if _needs_gradient(leaf)]
+    outcome = {name: _detached(leaf) for name, leaf in outcome.items()}
+    if not gradients or not differentiable:
+        return outcome
+    inputs = {
+        name: leaf
+        for place, argument in enumerate(pytree.tree_unflatten(leaves, structure))
+        for name, leaf in named_leaves(argument, f"argument {place}").items()
+        if _needs_gradient(leaf)
+    }
+    total = torch.stack([each.double() for each in differentiable]).sum()
+    found = torch.autograd.grad(total, [_data(leaf) for leaf in inputs.values()], allow_unused=True)
+    for (name, leaf), gradient in zip(inputs.items(), found, strict=True):
+        outcome[f"gradient of {name}"] = None if gradient is None else _with_data(leaf, gradient)
+    return outcome
+
+
+def assert_same(
+    found: Outcome,
+    expected: Outcome,
+    *,
+    claim: str,
+    arguments: Any,
+    batch_shape: Position,
+    tolerance: Tolerance,
+) -> None:
+    """Raise ``PropertyViolation`` unless both outcomes are the same; filler does not count."""
+    problem = first_difference(found, expected, batch_shape, tolerance)
+    if problem is not None:
+        raise violation(claim, problem, arguments)
+
+
+def violation(claim: str, problem: str, arguments: Any) -> PropertyViolation:
+    """The exception: what should hold, what does not, and the arguments to see it with."""
+    return PropertyViolation(f"{claim}: {problem}\nReproduce with\n    arguments = {as_code(tuple(arguments))}")
+
+
+def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, tolerance: Tolerance) -> str | None:
+    """The first difference of two outcomes in words, or None."""
+    if found.keys() != expected.keys():
+        return f"there are {', '.join(found) or 'no results'}, expected {', '.join(expected) or 'none'}"
+    for name, one in found.items():
+        problem = _difference(one, expected[name], batch_shape, tolerance)
+        if problem is not None:
+            return f"{name} {problem}"
+    return None
+
+
+def _difference(one: Any, other: Any, batch_shape: Position, tolerance: Tolerance) -> str | None:
+    if is_batch(one) and is_batch(other):
+        return _difference_of_batches(one, other, tolerance)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        dims = len(batch_shape) if has_samples(one, batch_shape) else 0
+        return _difference_of_tensors(one, other, None, dims, tolerance)
+    if isinstance(one, (Tensor, RaggedBatch)) or isinstance(other, (Tensor, RaggedBatch)) or one != other:
+        return f"is {_shortly(one)}, expected {_shortly(other)}"
+    return None
+
+
+def _difference_of_batches(one: RaggedBatch, other: RaggedBatch, tolerance: Tolerance) -> str | None:
+    sizes = _difference_of_tensors(one.sample_sizes, other.sample_sizes, None, one.num_batch_dims, EXACT)
+    if sizes is not None:
+        return f"has other sample sizes: {sizes}"
+    if one.ragged_axis != other.ragged_axis:
+        return f"is ragged along dimension {one.non_uniform_dim}, expected {other.non_uniform_dim}"
+    width = min(one.max_sample_size, other.max_sample_size)  # every entry lies below it, for sizes are the same
+    one, other = (batch.with_max_sample_size(width) for batch in (one, other))
+    mask = one.aligned_mask.expand(one.shape) if one.dim() == other.dim() else None
+    return _difference_of_tensors(one.tensor, other.tensor, mask, one.num_batch_dims, tolerance)
+
+
+def _difference_of_tensors(
+    one: Tensor, other: Tensor, mask: Tensor | None, batch_dims: int, tolerance: Tolerance
+) -> str | None:
+    if one.shape != other.shape:
+        return f"has shape {tuple(one.shape)}, expected {tuple(other.shape)}"
+    if one.dtype != other.dtype:
+        return f"has dtype {one.dtype}, expected {other.dtype}"
+    rtol, atol = tolerance.of(one.dtype)
+    differs = ~torch.isclose(one, other, rtol=rtol, atol=atol, equal_nan=True)
+    differs = differs if mask is None else differs & mask
+    if not differs.any():
+        return None
+    at = tuple(differs.nonzero()[0].tolist())
+    where = f"of {sample_name(at[:batch_dims])} " if batch_dims else ""
+    place = f"at position {at[batch_dims:]} " if at[batch_dims:] else ""
+    return f"{where}{place}is {one[at].item()}, expected {other[at].item()}"
+
+
+def _leaf_with_gradient(leaf: Any) -> Any:
+    data = _data(leaf)
+    if not isinstance(data, Tensor) or not (data.is_floating_point() or data.is_complex()):
+        return leaf
+    return _with_data(leaf, data.detach().clone().requires_grad_())
+
+
+def _weighted_sum(leaf: Any, batch_shape: Position) -> Tensor:
+    data = _data(leaf)
+    skipped = len(batch_shape) if has_samples(leaf, batch_shape) else 0
+    if is_batch(leaf):
+        skipped = leaf.num_batch_dims
+        data = torch.where(leaf.aligned_mask, data, 0)
+    angle = torch.ones((), dtype=torch.float64, device=data.device)
+    for dim in range(skipped, data.dim()):
+        index = torch.arange(1, data.shape[dim] + 1, dtype=torch.float64, device=data.device)
+        angle = angle + (0.7 + 0.37 * (dim - skipped)) * index.view(-1, *(1,) * (data.dim() - dim - 1))
+    values = torch.view_as_real(data).sum(-1) if data.is_complex() else data
+    return (values * (1.25 + angle.cos()).to(values.dtype)).sum()
+
+
+def _data(leaf: Any) -> Any:
+    return leaf.tensor if is_batch(leaf) else leaf
+
+
+def _with_data(leaf: Any, data: Tensor) -> Any:
+    return leaf.create_with_sample_sizes_like_self(data) if is_batch(leaf) else data
+
+
+def _needs_gradient(leaf: Any) -> bool:
+    data = _data(leaf)
+    return isinstance(data, Tensor) and data.requires_grad
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, (Tensor, RaggedBatch)) else leaf
+
+
+def _shortly(value: Any) -> str:
+    if isinstance(value, (Tensor, RaggedBatch)):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    return repr(value)
