@@ -49,13 +49,13 @@ def assert_gradients(
 
     if not inputs or not function(*inputs):
         raise ValueError("no result depends on a floating argument: there is nothing to differentiate")
+    _assert_finite_with_empty_samples(op, arguments, shared)
     try:
         torch.autograd.gradcheck(function, inputs, eps=eps)
         if second and any(result.requires_grad for result in _first_gradients(function, inputs)):
             torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
     except GradcheckError as error:
         raise violation("gradients", str(error), arguments) from error
-    _assert_finite_with_empty_samples(op, arguments, shared)
 
 
 def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
