@@ -61,7 +61,7 @@ class Assignment:
 
         Args:
             target_index: ``(*batch, P)``, as above.
-            num_targets: ``(*batch,)``.
+            num_targets: ``(*batch,)``, or its last dimensions if predictions have more than targets.
             quality: ``(*batch, P)``; 1 for positives if not given.
             max_num_targets: G; the largest of ``num_targets`` if not given, which synchronises on an accelerator.
 
@@ -71,10 +71,10 @@ class Assignment:
         if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
             got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
             raise TypeError(f"target_index must be an int64 tensor, got {got}")
-        if num_targets.shape != target_index.shape[:-1]:
-            raise ValueError(
-                f"num_targets must have the shape {tuple(target_index.shape[:-1])}, got {tuple(num_targets.shape)}"
-            )
+        batch_shape = target_index.shape[:-1]
+        if num_targets.shape != batch_shape[max(len(batch_shape) - num_targets.dim(), 0) :]:
+            raise ValueError(f"num_targets must have the shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
+        num_targets = num_targets.expand(batch_shape)
         check_same_device(num_targets.device, target_index.device, name="num_targets", reference="target_index")
         check_values(
             (target_index >= IGNORED) & (target_index < num_targets.unsqueeze(-1)),

@@ -14,7 +14,8 @@ import rtmdet_case
 import ssd_case
 import yolov9_case
 import yolox_case
-from criterion_types import CriterionCase
+
+from losses.testing import CriterionCase
 
 EVERY_CRITERION: dict[str, CriterionCase] = (
     detr_case.CASES

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import CLASSES, CriterionCase, near
+from criterion_types import CLASSES
 from torch import Tensor, nn
 
 from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from losses.detection import DetectionLoss
 from losses.modules import GIoULoss, MultipleObjectiveLoss
+from losses.testing import CriterionCase, near
 from matchers import BalancedSinkhorn, Hungarian
 
 PREDICTIONS = 12
@@ -44,8 +45,8 @@ def _as_terms(result: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, CriterionCase] = {
-    "detection": CriterionCase(hard, detection_predictions, own_result=_as_terms),
+    "detection": CriterionCase(hard, detection_predictions, as_terms=_as_terms),
     "detection soft": CriterionCase(
-        soft, lambda boxes, seed: detection_predictions(boxes, seed, classes=CLASSES), own_result=_as_terms
+        soft, lambda boxes, seed: detection_predictions(boxes, seed, classes=CLASSES), as_terms=_as_terms
     ),
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import CLASSES, CriterionCase, near
-from scenes import CANVAS
+from criterion_types import CLASSES, WITHOUT_GRADIENT
 from torch import Tensor
 
 from losses import DEIMCriterion, DetrCriterion, DFINECriterion
+from losses.testing import CriterionCase, near
 from matchers import convert
+from matchers.testing import CANVAS
 
 QUERIES, REG_MAX, GROUPS = 12, 4, 2
 # Slots of denoising queries: as many as images have targets at most, but always the same, so that batches can be cut.
@@ -63,7 +64,11 @@ def outputs(boxes: list[Tensor], seed: int, *, fine: bool = False, denoising: bo
 
 def _case(make: Any, **options: Any) -> CriterionCase:
     return CriterionCase(
-        make, lambda boxes, seed: outputs(boxes, seed, **options), box_format="cxcywh", normalized=True
+        make,
+        lambda boxes, seed: outputs(boxes, seed, **options),
+        box_format="cxcywh",
+        normalized=True,
+        constants=WITHOUT_GRADIENT,
     )
 
 

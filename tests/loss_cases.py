@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from scenes import make_boxes
 from torch import Tensor
 
 from losses import box_losses, distribution, sigmoid_losses, softmax_losses
+from matchers.testing import make_boxes
 
 CLASSES = 5
 BINS = 6

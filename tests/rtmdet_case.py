@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import CLASSES, STRIDES, CriterionCase, near_at_points, to_levels
-from scenes import CANVAS
+from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
 from losses import DistanceCoder
 from losses.rtmdet import RTMDetCriterion
+from losses.testing import CriterionCase, near_at_points
 from matchers import grid_points
+from matchers.testing import CANVAS
 
 
 def predictions(boxes: list[Tensor], seed: int) -> Any:

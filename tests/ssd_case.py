@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import CLASSES, STRIDES, CriterionCase, near_at_points, to_levels
-from scenes import CANVAS
+from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
 from losses.coders import DeltaXYWHCoder
 from losses.ssd import SSDCriterion
 from losses.ssd_flat import SSDLoss
+from losses.testing import CriterionCase, near_at_points
 from matchers import anchors, convert
+from matchers.testing import CANVAS
 
 RATIOS = ((0.5, 1.5), (1.0,))
 """Of the anchors of each level: levels may differ in how many there are in a cell."""
@@ -69,6 +70,6 @@ CASES = {
         flat_predictions,
         box_format="cxcywh",
         normalized=True,
-        own_result=lambda result: {"loss": result[0]},
+        as_terms=lambda result: {"loss": result[0]},
     ),
 }

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import CLASSES, STRIDES, CriterionCase, near_at_points, to_levels
-from scenes import CANVAS
+from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
 from losses.coders import DistanceCoder
 from losses.distribution_coders import Vec2Box
+from losses.testing import CriterionCase, near_at_points
 from losses.yolov9 import YOLOv9Criterion
 from losses.yolov9_predictions import YOLOv9Predictions
+from matchers.testing import CANVAS
 
 REG_MAX = 8
 VEC2BOX = Vec2Box(image_size=(int(CANVAS), int(CANVAS)), strides=STRIDES)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from criterion_types import CLASSES
 from reference.atss_loss import DenseImage, atss_loss, centerness
-from scenes import CANVAS, make_boxes
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, L1Loss, Normalizer, total
 from losses.atss import ATSSCriterion
 from losses.modules import BinaryCrossEntropy, FocalLoss, GIoULoss
 from matchers import ATSS, MaxIoU, Targets, anchors
+from matchers.testing import CANVAS, make_boxes
 from ragged import RaggedBatch
 
 SIZES = [[3, 0, 1], [0], [0, 0], [1], [0, 4]]

@@ -9,7 +9,6 @@ import torch
 from loss_cases import generator
 from reference import boxes as box_reference
 from reference import loss_terms as reference
-from scenes import make_boxes
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from losses.box_losses import (
     l1_loss,
     smooth_l1_loss,
 )
+from matchers.testing import make_boxes
 
 
 def pairs(count: int = 60) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from criterion_cases import EVERY_CRITERION
-from criterion_types import cast, leaves_of, take, take_targets
+from criterion_types import cast
 from distributed_worker import launch
 from torch import Tensor
 
 from losses import Normalizer, total
+from losses.testing import leaves_of, take, take_targets
 
 RANKS = 2
 SCENES = {

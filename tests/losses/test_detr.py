@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, cast, leaves_of
+from criterion_types import CLASSES, cast
 from detr_case import CASES, FINE_WEIGHTS, GROUPS, QUERIES, REG_MAX, WEIGHTS, outputs
 from reference import detr_loss as reference
 from reference.denoising import union
@@ -16,6 +16,7 @@ from torch import Tensor
 
 import losses
 from losses import DEIMCriterion, DetrCriterion, DFINECriterion, total
+from losses.testing import leaves_of
 from matchers import Assignment, Hungarian, Targets
 from ragged import RaggedBatch
 

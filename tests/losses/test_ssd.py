@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, STRIDES, cast, leaves_of
+from criterion_types import CLASSES, STRIDES, cast
 from reference.ssd_loss import ImageLoss, ssd_image
-from scenes import CANVAS
 from ssd_case import CASES, CODER, default_boxes, level_anchors
 from torch import Tensor
 
@@ -18,7 +17,9 @@ from losses import AssignedTargets, DensePredictions, GIoULoss, SSDCoder, flatte
 from losses.hard_mining import HardMiningCrossEntropyLoss
 from losses.ssd import SSDCriterion
 from losses.ssd_flat import SSDLoss
+from losses.testing import leaves_of
 from matchers import MaxIoU, Targets, convert
+from matchers.testing import CANVAS
 from ragged import RaggedBatch
 
 SIZES = [3, 0, 1, 6]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, STRIDES, cast, leaves_of
+from criterion_types import CLASSES, STRIDES, cast
 from reference.yolov9_loss import mean_of_bins, yolov9
 from torch import Tensor, nn
 from yolov9_case import CASES, REG_MAX, VEC2BOX
@@ -19,6 +19,7 @@ from losses.distribution_coders import DecodedLevels, Vec2Box
 from losses.modules import BinaryCrossEntropy, CIoULoss, FocalLoss, GIoULoss
 from losses.sigmoid_losses import binary_cross_entropy
 from losses.terms import total
+from losses.testing import leaves_of
 from losses.yolov9 import YOLOv9Criterion
 from matchers import Targets
 from matchers.task_aligned import TaskAligned

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from criterion_cases import EVERY_CRITERION
-from criterion_types import CLASSES, STRIDES, cast, leaves_of
+from criterion_types import CLASSES, STRIDES, cast
 from reference.yolox_loss import yolox
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ from losses import (
     positives,
     total,
 )
+from losses.testing import leaves_of
 from matchers import Targets
 from ragged import RaggedBatch
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from scenes import Scene, make_scene
+
+from matchers.testing import Scene, make_scene
 
 
 @pytest.fixture

@@ -301,3 +301,10 @@ def test_gather_from_other_targets() -> None:
     assignment = Assignment.from_index(torch.tensor([[2]]), num_targets=torch.tensor([3]))
     with pytest.raises(ValueError, match="sizes"):
         assignment.gather(RaggedBatch(torch.tensor([[5.0, 6.0, math.nan]]), sample_sizes=[1]))
+
+
+def test_targets_of_fewer_dimensions_serve_all_layers() -> None:
+    index = torch.tensor([[[0, -1]], [[-1, 1]]])
+    assignment = Assignment.from_index(index, num_targets=torch.tensor([2]))
+    assert assignment.num_targets.tolist() == [[2], [2]]
+    assert assignment.num_positives.tolist() == [[1], [1]]

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import boxes as reference
-from scenes import make_boxes
 from torch import Tensor
 
 import matchers
 from matchers.boxes import FORMATS, convert, coordinates, denormalize, normalize, pairwise
+from matchers.testing import make_boxes
 
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")
 NASTY = torch.tensor(

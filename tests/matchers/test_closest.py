@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from reference import transport as reference
-from scenes import make_scene
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
 from matchers.assignment import Assignment, Plan
 from matchers.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.pair_costs import detr_costs
 from matchers.targets import Targets
+from matchers.testing import make_scene
 
 KINDS = [ClosestPrediction, ClosestTarget]
 SHAPES = [([5, 0, 1, 9], 9), ([3, 7], 4), ([0, 0], 3), ([2, 1], 1), ([1], 0), ([], 4)]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from reference import boxes as box_reference
 from reference import costs as reference
-from scenes import make_boxes, make_scene
 from torch import Tensor
 
 import matchers
 from matchers.boxes import coordinates
 from matchers.costs import center_size_l1, gather_labels
+from matchers.testing import make_boxes, make_scene
 from ragged import RaggedBatch
 from ragged.testing import assert_no_host_sync
 

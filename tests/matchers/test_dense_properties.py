@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import dense as reference
-from scenes import Scene
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
 from matchers import pairs as pairs_module
 from matchers import problem as problem_module
 from matchers import tiles as tiles_module
+from matchers.testing import Scene
 from ragged.testing import FILLERS, assert_no_host_sync
 
 Call = Callable[[Predictions | None, Targets, Tensor], Assignment]

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from reference import boxes as box_reference
 from reference import costs as cost_reference
 from reference import hungarian as reference
-from scenes import Image, Scene, make_scene, scenes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import matchers
 from matchers import Assignment, Hungarian, Pairs, Predictions, Targets, detr_costs, giou
 from matchers.costs import focal_cost
+from matchers.testing import Image, Scene, make_scene, scenes
 from ragged.testing import FILLERS
 
 Reference = Callable[[Image], Tensor]

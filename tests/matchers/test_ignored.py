@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import dense as reference
-from scenes import Scene, scenes
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, Problem, SimOTA, Targets, TaskAligned
@@ -22,6 +21,7 @@ from matchers.ignored import (
     predicted_box_in_region,
     prior_box_in_region,
 )
+from matchers.testing import Scene, scenes
 
 POINTS, ANCHORS, LEVELS = reference.grid(), reference.anchors(), reference.level_sizes()
 Call = Callable[[Scene], Assignment]

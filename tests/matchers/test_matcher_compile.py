@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from scenes import Scene, make_scene
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 import matchers
 from matchers import Assignment, Hungarian, Predictions, Targets, batched_linear_sum_assignment, detr_costs
 from matchers.linear_assignment import solve_rows
+from matchers.testing import Scene, make_scene
 from ragged.testing import HostSyncError, assert_no_host_sync
 
 SIZES = ([3, 1, 4], [9, 2, 5], [1, 1, 1], [0, 0, 0], [2, 0, 17], [6, 6, 6])

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import dense as reference
-from scenes import scenes
 
 from matchers import MaxIoU, Predictions, Targets
+from matchers.testing import scenes
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from reference import transport as reference
-from scenes import make_scene
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
 from matchers.pair_costs import detr_costs
 from matchers.softmin import SoftMin
 from matchers.targets import Targets
+from matchers.testing import make_scene
 
 SOURCES = ["target", "prediction"]
 

@@ -16,7 +16,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import boxes as box_reference
-from scenes import make_boxes, make_scene
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -29,6 +28,7 @@ from matchers import (
     targets_from_padded,
     targets_from_padded_tensor,
 )
+from matchers.testing import make_boxes, make_scene
 from ragged import RaggedBatch, combine_data
 from ragged.testing import FILLERS
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from scenes import make_scene
 from soft_cases import Case, assert_same, cases, check_compiled, check_independence, dense, make_case
 from torch import nn
 
@@ -17,6 +16,7 @@ from matchers.hungarian import Hungarian
 from matchers.pair_costs import detr_costs
 from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 from matchers.softmin import SoftMin
+from matchers.testing import make_scene
 from matchers.weighted import WeightedSum
 
 

@@ -1,0 +1,182 @@
+"""``check_matcher`` accepts every matcher of ours, and says what is wrong with one that is not right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from test_every_matcher import MATCHERS
+from torch import Tensor
+
+from matchers import Assignment, ClosestPrediction, Predictions, SimOTA, Targets, grid_points, iou, pairwise
+from matchers.testing import LAYOUTS, MATCHER_PROPERTIES, check_matcher, scenes, target_sources
+from ragged.testing import PropertyViolation
+
+TRACED = ("compilation",)
+
+
+@pytest.mark.parametrize("name", MATCHERS)
+def test_every_matcher_keeps_its_promises(name: str) -> None:
+    matcher, priors = MATCHERS[name]
+    assert check_matcher(matcher, priors, num_classes=3, without=TRACED) == tuple(
+        prop for prop in MATCHER_PROPERTIES if prop not in TRACED
+    )
+
+
+@pytest.mark.parametrize("name", MATCHERS)
+def test_every_matcher_compiles(name: str) -> None:
+    matcher, priors = MATCHERS[name]
+    others = [prop for prop in MATCHER_PROPERTIES if prop not in TRACED]
+    assert check_matcher(matcher, priors, num_classes=3, without=others) == TRACED
+
+
+def overlaps(predictions: Predictions, targets: Targets) -> Tensor:
+    """(B, G, P), -1 where there is no target to match."""
+    boxes = predictions.boxes.nan_to_num(0, 0, 0).detach().float()
+    table = pairwise(iou, targets.boxes_as("xyxy"), boxes)
+    return torch.where(targets.matchable.unsqueeze(-1), table, -1.0)
+
+
+def greedy(predictions: Predictions, targets: Targets) -> Assignment:
+    """A matcher that is right: each prediction goes to the target that it overlaps most, if it does by half."""
+    return by_table(overlaps(predictions, targets), targets)
+
+
+def by_table(table: Tensor, targets: Targets, threshold: Any = 0.5) -> Assignment:
+    table = torch.nn.functional.pad(table, (0, 0, 0, 1), value=-1.0)  # one row more, for images without a slot
+    quality, index = table.max(-2)
+    index = torch.where(quality >= threshold, index, -1)
+    quality = torch.where(index >= 0, quality, 0)
+    count = targets.max_num_targets
+    return Assignment.from_index(index, num_targets=targets.num_targets, max_num_targets=count, quality=quality)
+
+
+def of_the_whole_batch(predictions: Predictions, targets: Targets) -> Assignment:
+    table = overlaps(predictions, targets)
+    return by_table(table, targets, table.relu().sum((-3, -2, -1)).unsqueeze(-1).unsqueeze(-1) / 9)
+
+
+def of_filler(predictions: Predictions, targets: Targets) -> Assignment:
+    """A zero in the filler does no harm, a box does."""
+    lowest = targets.boxes.tensor.nan_to_num(-77, 0, 0).float().flatten(-2).sum(-1)
+    return by_table(overlaps(predictions, targets), targets, 0.5 + 0.1 * (lowest % 3)[:, None])
+
+
+def of_ignored(predictions: Predictions, targets: Targets) -> Assignment:
+    return greedy(predictions, replace(targets, ignore=None))
+
+
+def with_gradient(predictions: Predictions, targets: Targets) -> Assignment:
+    result = greedy(predictions, targets)
+    return replace(result, quality=result.quality * predictions.logits.nan_to_num(0, 0, 0).sigmoid().mean(-1))
+
+
+def in_place(predictions: Predictions, targets: Targets) -> Assignment:
+    predictions.logits.detach().zero_()
+    return greedy(predictions, targets)
+
+
+def not_finite(predictions: Predictions, targets: Targets) -> Assignment:
+    result = greedy(predictions, targets)
+    return replace(result, quality=result.quality * predictions.logits.detach().sum(-1))
+
+
+def random_order(predictions: Predictions, targets: Targets) -> Assignment:
+    table = overlaps(predictions, targets)
+    return by_table(table + torch.rand_like(table), targets)
+
+
+def with_a_look(predictions: Predictions, targets: Targets) -> Assignment:
+    return by_table(overlaps(predictions, targets), targets, 0.5 if targets.num_targets.sum().item() else 0.6)
+
+
+def without_layers(predictions: Predictions, targets: Targets) -> Assignment:
+    """Takes the dimension of the layers for one of the images."""
+    result = greedy(predictions, targets)
+    if predictions.batch_shape == targets.batch_shape:
+        return result
+    return replace(result, target_index=result.target_index.flip(0))
+
+
+class Remembers:
+    """Grows by what it saw."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, predictions: Predictions, targets: Targets) -> Assignment:
+        self.calls += 1
+        return by_table(overlaps(predictions, targets), targets, 0.4 * (self.calls % 2))
+
+
+def in_half(predictions: Predictions, targets: Targets) -> Assignment:
+    boxes = predictions.boxes.nan_to_num(0, 0, 0).detach()
+    table = pairwise(iou, targets.boxes_as("xyxy").to(boxes.dtype), boxes)
+    quality = (boxes**2).sum(-1).unsqueeze(-2)  # which overflows
+    table = torch.where(quality.isfinite(), table, 0)
+    return by_table(torch.where(targets.matchable.unsqueeze(-1), table, -1.0).float(), targets)
+
+
+BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
+    "no result": (lambda predictions, targets: predictions, "result is a Predictions, no Assignment or Plan"),
+    "whole batch": (of_the_whole_batch, "sample independence.*target_index.*sample 0"),
+    "filler": (of_filler, "filler invariance"),
+    "ignored": (of_ignored, "matches an ignored target"),
+    "gradient": (with_gradient, "requires a gradient"),
+    "in place": (in_place, "changed the predictions or the targets"),
+    "not finite": (not_finite, "quality that is not finite"),
+    "random": (random_order, "is another when the matcher is called again"),
+    "remembers": (Remembers(), "is another when the matcher is called again"),
+    "look at values": (with_a_look, "depends on data"),
+    "layers": (without_layers, "of layer 0 is another beside a second layer"),
+    "half": (in_half, "precision .*float16"),
+}
+
+
+def test_a_right_matcher_is_accepted() -> None:
+    assert check_matcher(greedy) == tuple(MATCHER_PROPERTIES)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_matcher_is_found(name: str) -> None:
+    matcher, message = BROKEN[name]
+    with pytest.raises(PropertyViolation, match=message) as caught:
+        check_matcher(matcher, without=TRACED)
+    assert "Predictions(" in str(caught.value) or name == "look at values"
+
+
+def test_unknown_properties_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown property 'speed'; there are result, repeatable"):
+        check_matcher(ClosestPrediction(), without=["speed"])
+
+
+@settings(max_examples=10)
+@given(scenes(max_targets=8, max_predictions=10, ties=False))
+def test_drawn_scenes(scene: Any) -> None:
+    traced = [*TRACED, "synchronisation"]
+    assert "independence" in check_matcher(greedy, scenes=[scene], without=traced)
+
+
+def test_priors_go_to_the_matcher() -> None:
+    points = grid_points((64, 64), [16])
+    assert check_matcher(SimOTA(), points, without=TRACED)
+    with pytest.raises(TypeError):
+        check_matcher(greedy, points)
+
+
+@given(target_sources())
+def test_targets_in_every_layout(drawn: Any) -> None:
+    source, options, expected = drawn
+    read = Targets.of(source, **options)
+    assert read.box_format == expected.box_format
+    assert read.num_targets.tolist() == expected.num_targets.tolist()
+    for one, other in zip(read.to_dicts(), expected.to_dicts(), strict=True):
+        assert torch.equal(one["labels"], other["labels"]) and torch.equal(one["boxes"], other["boxes"])
+
+
+def test_layouts_are_those_that_are_read() -> None:
+    assert list(LAYOUTS) == ["dicts", "lists", "flat", "padded dict", "padded tensor"]
