@@ -79,7 +79,7 @@ def take_targets(targets: Targets, images: Sequence[int]) -> Targets:
     canvas = None if targets.canvas_size is None else targets.canvas_size[where]
     fields = {
         name: RaggedBatch(batch.tensor[where], sample_sizes=batch.sample_sizes[where])
-        for name in ("boxes", "labels")
+        for name in ("boxes", "labels", "weights", "ignore")
         if (batch := getattr(targets, name)) is not None
     }
     return replace(targets, **fields, canvas_size=canvas)
