@@ -198,3 +198,6 @@ class Vec2Box:
 def _cells_last(maps: Tensor) -> Tensor:
     """(…, h, w) to (…, h * w)."""
     return maps.flatten(-2)
+
+
+torch.serialization.add_safe_globals([DecodedLevels])
