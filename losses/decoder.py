@@ -12,6 +12,7 @@ from torch import Tensor
 from losses.numerics import check_scores
 from matchers.boxes import check_boxes
 from ragged.checks import check_same_device
+from ragged.registration import register_dataclass
 
 # Where layers stand in the output, what their terms are called, and whether they are of denoising queries.
 _LISTS = (
@@ -130,3 +131,7 @@ def _check_layer(layer: Any, last: Mapping[str, Any], where: str, num_classes: i
             f"{last['pred_logits'].shape[0]}"
         )
     check_same_device(boxes.device, logits.device, name=f"pred_boxes of {where}", reference="its pred_logits")
+
+
+register_dataclass(DecoderLayers, constants=("suffixes", "denoising"))
+register_dataclass(DecoderOutputs)

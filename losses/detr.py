@@ -112,6 +112,8 @@ class DetrCriterion(Criterion):
     """
 
     TERMS: tuple[str, ...] = ("loss_vfl", "loss_bbox", "loss_giou")
+    # A model may leave out the denoising queries of a batch without targets, which other ranks have.
+    COUNTS: tuple[str, ...] = ("num_boxes", "num_boxes_dn")
 
     def __init__(
         self,
@@ -170,6 +172,7 @@ class DetrCriterion(Criterion):
             normalizer=self.normalizer,
             global_count=global_count,
             layers=1,
+            counted=self.COUNTS,
         )
         return {
             name + suffix: _layer(value, index)
@@ -180,7 +183,8 @@ class DetrCriterion(Criterion):
     @torch.no_grad()
     def counts(self, predictions: Any, targets: Any, assignment: Assignments | None = None) -> dict[str, Tensor]:
         """See ``Criterion``."""
-        return count_terms(self._layer_terms(predictions, targets, assignment), self.normalizer, layers=1)
+        terms = self._layer_terms(predictions, targets, assignment)
+        return count_terms(terms, self.normalizer, layers=1, counted=self.COUNTS)
 
     # --- terms -----------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,11 @@ class DFINECriterion(DetrCriterion):
     """
 
     TERMS = (*DetrCriterion.TERMS, "loss_fgl", "loss_ddf")
+    COUNTS = (
+        *DetrCriterion.COUNTS,
+        "num_boxes_union",
+        *(f"num_{which}_{kind}" for kind in ("queries", "dn") for which in ("matched", "others")),
+    )
 
     def __init__(
         self,

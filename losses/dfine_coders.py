@@ -149,3 +149,6 @@ def bbox2distance(
 def _scalar(value: float | Tensor) -> Any:
     """A tensor of one element without dimensions, in float32 at least; numbers as they are."""
     return wide(value).reshape(()) if isinstance(value, Tensor) else value
+
+
+torch.serialization.add_safe_globals([BinTargets])

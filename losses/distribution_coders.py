@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from losses.coders import CanvasSize, DistanceCoder
-from losses.numerics import check_scores
+from losses.numerics import check_floating, check_scores
 from matchers.priors import Stride, feature_sizes, grid_points
 from ragged.checks import check_count, check_is_tensor
 from ragged.precision import wide
@@ -144,6 +144,7 @@ class Vec2Box:
             Logits and distributions as given; boxes xyxy in pixels, in float32 at least.
 
         Raises:
+            TypeError: These are no maps.
             ValueError: The number of levels or the shape of a map does not fit image size and strides.
         """
         logits, distribution, distances = self.flatten(levels)
@@ -168,6 +169,8 @@ class Vec2Box:
 
     def _check(self, levels: Sequence[Sequence[Tensor]]) -> None:
         sizes = feature_sizes(self.image_size, self.strides)
+        if not isinstance(levels, Sequence) or not all(isinstance(maps, Sequence) for maps in levels):
+            raise TypeError(f"levels must be a list with the maps of each level, got {type(levels).__name__}")
         if len(levels) != len(sizes):
             raise ValueError(f"levels must be {len(sizes)}, one for each stride, got {len(levels)}")
         for k, (maps, size) in enumerate(zip(levels, sizes, strict=True)):
@@ -178,7 +181,7 @@ class Vec2Box:
                 )
             for name, each, first in zip(("class", "distribution", "distance"), maps, levels[0], strict=False):
                 which = f"the {name} map of level {k}"
-                check_is_tensor(each, which)
+                check_floating(each, which)
                 got = tuple(each.shape)
                 if each.shape[-2:] != size:
                     raise ValueError(
@@ -195,3 +198,6 @@ class Vec2Box:
 def _cells_last(maps: Tensor) -> Tensor:
     """(…, h, w) to (…, h * w)."""
     return maps.flatten(-2)
+
+
+torch.serialization.add_safe_globals([DecodedLevels])

@@ -20,6 +20,7 @@ from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged.checks import check_same_device
 from ragged.precision import wide
+from ragged.registration import register_dataclass
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,6 @@ def positive_box_loss(
     else:
         values = box_values(loss, deltas, coder.encode(priors, assigned.boxes))
     return assigned.counted_rows(values)
+
+
+register_dataclass(SSDPredictions)

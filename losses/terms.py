@@ -66,6 +66,7 @@ def reduce_terms(
     normalizer: Normalizer,
     global_count: Mapping[str, Any] | float | Tensor | None = None,
     layers: int = 0,
+    counted: Sequence[str] = (),
 ) -> Losses:
     """Sum up, divide, and weight.
 
@@ -76,6 +77,7 @@ def reduce_terms(
         global_count: Totals of all ranks and all micro-batches, as ``count_terms`` gives them; a number is that of
             every count. If not given, the counts of this call are added up over the ranks.
         layers: How many leading batch dimensions are kept in any case.
+        counted: Names of counts that other ranks may have, and this one not: all have to reduce the same.
 
     Returns:
         For each name a tensor ``(*layers,)``, with ``"sample"`` ``(*batch,)``, with ``"none"`` a RaggedBatch
@@ -85,7 +87,7 @@ def reduce_terms(
     if reduction == "none":
         return {name: _ragged(_sum([term.per_prediction() for term in part])) for name, part in parts.items()}
     counts = _counts(parts)
-    totals = _totals(counts, normalizer, global_count, layers) if reduction == "mean" else counts
+    totals = _totals(counts, normalizer, global_count, layers, counted) if reduction == "mean" else counts
     losses = {}
     for name, part in parts.items():
         sums = []
@@ -101,9 +103,11 @@ def reduce_terms(
 
 
 @torch.no_grad()
-def count_terms(terms: Terms, normalizer: Normalizer, layers: int = 0) -> dict[str, Tensor]:
+def count_terms(
+    terms: Terms, normalizer: Normalizer, layers: int = 0, counted: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """What the terms are divided by, over all images and all ranks, by name, ``(*layers,)`` each."""
-    return _totals(_counts(_parts(terms)), normalizer, None, layers)
+    return _totals(_counts(_parts(terms)), normalizer, None, layers, counted)
 
 
 def total(losses: Losses) -> Any:
@@ -151,11 +155,16 @@ def _counts(parts: Mapping[Any, Sequence[Term]]) -> dict[str, Tensor]:
     return {name: count for part in parts.values() for term in part for name, count in term.counts.items()}
 
 
-def _totals(counts: Mapping[str, Tensor], normalizer: Normalizer, global_count: Any, layers: int) -> dict[str, Tensor]:
+def _totals(
+    counts: Mapping[str, Tensor], normalizer: Normalizer, global_count: Any, layers: int, counted: Sequence[str]
+) -> dict[str, Tensor]:
     """Counts over all images, and over all ranks in one reduction; or those that are given."""
     local = {name: count.detach().flatten(layers).sum(-1) for name, count in counts.items()}
     if global_count is not None:
         return {name: _given(global_count, name, value) for name, value in local.items()}
+    if local and counted:
+        nothing = torch.zeros_like(next(iter(local.values())))
+        local = {name: local.get(name, nothing) for name in dict.fromkeys((*counted, *local))}
     if normalizer.num_ranks == 1:
         return local
     joined = normalizer.total(torch.cat([value.reshape(-1) for value in local.values()]))

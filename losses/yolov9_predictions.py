@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losses.coders import DistanceCoder
 from losses.distribution_coders import DecodedLevels, Vec2Box
+from losses.numerics import check_floating
 from ragged.checks import check_same_device
 from ragged.precision import wide
 from ragged.registration import register_dataclass
@@ -36,6 +37,7 @@ class YOLOv9Predictions:
         """Read one branch, from the maps of each level or from what ``vec2box`` made of them.
 
         Raises:
+            TypeError: It is neither of these, or not floating.
             ValueError: Shapes do not fit the levels, ``num_classes`` or ``reg_max``; ``name`` is named.
         """
         boxes = None
@@ -51,6 +53,7 @@ class YOLOv9Predictions:
         if boxes is not None:
             parts["boxes"] = (boxes, (4,))
         for part, (tensor, last) in parts.items():
+            check_floating(tensor, f"{part} of {name}")
             wanted = (*logits.shape[:1], len(points), *last)
             if tuple(tensor.shape) != wanted:
                 raise ValueError(

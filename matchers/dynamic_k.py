@@ -13,7 +13,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs import Pairs
 from matchers.problem import Problem
-from matchers.selection import BestTarget, smallest
+from matchers.selection import BestTarget, reduce_rows_, smallest
 from ragged.precision import wide
 
 # What replaces a cost that is not finite: more than any other, so that such a pair is the last resort.
@@ -101,7 +101,7 @@ def in_any_region(rows: Pairs, regions: Iterable[Tensor]) -> Tensor:
     found = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.uint8, device=problem.device)
     for pairs, region in zip(rows.blocks(), regions, strict=True):
         counts = region if pairs.packed else region & pairs.valid.unsqueeze(-1)
-        found.index_reduce_(0, pairs.sample, counts.view(torch.uint8), "amax")
+        reduce_rows_(found, pairs.sample, counts.view(torch.uint8), "amax")
     return found.view(torch.bool)
 
 

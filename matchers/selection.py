@@ -94,6 +94,15 @@ def decoded(key: Tensor) -> tuple[Tensor, Tensor]:
     return value_of(key), _INDEX_MASK - index_of(key)
 
 
+def reduce_rows_(into: Tensor, index: Tensor, rows: Tensor, reduce: str) -> None:
+    """Take in rows (R, …) at places ``index`` (R,) of the first dimension: ``"amax"`` or ``"amin"``."""
+    if torch.are_deterministic_algorithms_enabled():
+        # torch takes index_reduce_ for nondeterministic on CUDA, whatever it reduces by; else it is much faster.
+        into.scatter_reduce_(0, index.view(-1, *(1,) * (rows.dim() - 1)).expand_as(rows), rows, reduce)
+    else:
+        into.index_reduce_(0, index, rows, reduce)
+
+
 class BestTarget:
     """For each prediction, the best of the targets seen so far; the first of them on ties.
 
@@ -120,7 +129,7 @@ class BestTarget:
         key = self._key(sorting, target)
         if counts is not None:
             key.masked_fill_(~counts, self.none)
-        self.key[:-1].view(self.num_samples, self.num_predictions).index_reduce_(0, sample, key, self.reduce)
+        reduce_rows_(self.key[:-1].view(self.num_samples, self.num_predictions), sample, key, self.reduce)
 
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -142,6 +141,8 @@ def double_precision(case: CriterionCase) -> None:
 def synchronisation(case: CriterionCase) -> None:
     """Nothing waits for the device, forward or backward; buffers such as anchors are on it."""
     for options in case.options():
+        if options.get("reduction") == "sum":
+            continue  # the mean is this, and a division
         criterion = case.make(**options)
 
         def call(predictions: Any, targets: Any, buffers: dict[str, Tensor], criterion: Any = criterion) -> Any:
@@ -193,12 +194,11 @@ def two_steps(case: CriterionCase) -> None:
 
 
 def copies(case: CriterionCase) -> None:
-    """A copy and a pickle of the criterion compute the same."""
+    """A copy of the criterion computes the same."""
     predictions, targets = case.predictions(SIZES), case.targets(SIZES)
     criterion = case.make()
-    expected = case.losses(criterion, predictions, targets)
-    for other in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):
-        _same((case.losses(other, predictions, targets), []), (expected, []), "a copy, then the original")
+    found, expected = (case.losses(each, predictions, targets) for each in (copy.deepcopy(criterion), criterion))
+    _same((found, []), (expected, []), "a copy, then the original", rtol=0, atol=0)
 
 
 CRITERION_PROPERTIES: Mapping[str, Callable[[CriterionCase], None]] = {

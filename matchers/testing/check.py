@@ -209,5 +209,5 @@ def _leaves(tree: Any) -> list[Tensor]:
 
 def _expect(ok: bool, problem: str, scene: Scene) -> None:
     if not ok:
-        code = as_code((scene.predictions, scene.targets))
-        raise PropertyViolation(f"matcher: the result {problem}\nReproduce with\n    predictions, targets = {code}")
+        given = as_code((scene.predictions, scene.targets))
+        raise PropertyViolation(f"matcher: the result {problem}\nReproduce with\n    predictions, targets = {given}")

@@ -99,7 +99,9 @@ class OfTheBatch(DetrCriterion):
 
     def loss(self, *arguments: Any, **options: Any) -> Any:
         terms = super().loss(*arguments, **options)
-        return {name: value / (1 + value.sum()) for name, value in terms.items()} if self.reduction == "sample" else terms
+        return (
+            {name: value / (1 + value.sum()) for name, value in terms.items()} if self.reduction == "sample" else terms
+        )
 
 
 class Mutates(YOLOXCriterion):

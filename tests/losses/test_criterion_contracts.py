@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
+import torch
 from criterion_cases import EVERY_CRITERION
 
 from losses.testing import CRITERION_PROPERTIES, applicable
@@ -12,6 +15,16 @@ from losses.testing import CRITERION_PROPERTIES, applicable
 @pytest.mark.parametrize("name", EVERY_CRITERION)
 def test_every_criterion(name: str, prop: str) -> None:
     CRITERION_PROPERTIES[prop](EVERY_CRITERION[name])
+
+
+@pytest.mark.parametrize("name", EVERY_CRITERION)
+def test_can_be_pickled(name: str) -> None:
+    case = EVERY_CRITERION[name]
+    predictions, targets = case.predictions([3, 0]), case.targets([3, 0])
+    criterion = case.make()
+    restored = pickle.loads(pickle.dumps(criterion))
+    expected = case.losses(criterion, predictions, targets)
+    torch.testing.assert_close(case.losses(restored, predictions, targets), expected, rtol=0, atol=0)
 
 
 def test_no_property_is_skipped() -> None:

@@ -382,3 +382,14 @@ def test_terms_add_up_and_log() -> None:
     found = CASES["detr"].make()(predictions, targets)
     close(total(found), sum(found.values()))
     assert not any(value.requires_grad for value in losses.detached(found).values())
+
+
+@pytest.mark.parametrize("name", ["detr", "dfine"])
+def test_counts_have_the_same_names_without_denoising_queries(name: str) -> None:
+    """Ranks add up their counts one by one, and a batch without targets may have no denoising queries."""
+    case = CASES[name]
+    criterion, outputs, targets = case.make(), case.predictions([0, 0]), case.targets([0, 0])
+    fewer = {key: value for key, value in outputs.items() if not key.startswith("dn_")}
+    counts = [criterion.counts(each, targets, criterion.assign(each, targets)) for each in (outputs, fewer)]
+    assert list(counts[0]) == list(counts[1])
+    assert all(counts[1][key] == 0 for key in counts[1] if key.endswith("_dn"))

@@ -268,6 +268,15 @@ class TestBadInput:
             make(reg_max=1)
 
     def test_levels(self) -> None:
+        with pytest.raises(TypeError, match="levels must be a list with the maps of each level, got NoneType"):
+            make()(None, self.targets)
+        with pytest.raises(TypeError, match="levels must be a list with the maps of each level, got list"):
+            make()([3.0, None], self.targets)
+        with pytest.raises(TypeError, match="class map of level 0 must have a floating dtype, got torch.int64"):
+            make()([(self.levels[0][0].long(), self.levels[0][1]), *self.levels[1:]], self.targets)
+        decoded = VEC2BOX([(logits, bins) for logits, bins in self.levels])
+        with pytest.raises(TypeError, match="class logits of main_preds must have a floating dtype, got torch.int64"):
+            make()(decoded._replace(logits=decoded.logits.long()), self.targets)
         with pytest.raises(ValueError, match="levels must be 2, one for each stride, got 1"):
             make()(self.levels[:1], self.targets)
         other = YOLOv9Criterion(CLASSES, Vec2Box(image_size=(32, 64), strides=STRIDES), reg_max=REG_MAX)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matchers.selection import BestTarget, index_of, keys, largest, smallest, value_of
+from matchers.selection import BestTarget, index_of, keys, largest, reduce_rows_, smallest, value_of
 from ragged.testing import assert_no_host_sync
 
 NUMBERS = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, -1e-38, 3.4e38, -3.4e38, math.inf, -math.inf, 1.0000001, 0.1]
@@ -138,3 +138,22 @@ def test_no_synchronisation_and_one_graph() -> None:
         compiled = torch.compile(function, backend="eager", fullgraph=True)
         for found, expected in zip(compiled(*arguments), function(*arguments), strict=True):
             assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (0, 3), (5, 0)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_rows_are_reduced_alike_in_deterministic_mode(reduce: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, 200, shape, generator=generator).to(dtype)
+    index = torch.tensor([0, 2, 0, 2, 2])[: shape[0]]
+    found = [torch.full((3, *shape[1:]), 100, dtype=dtype) for _ in range(2)]
+    reduce_rows_(found[0], index, rows, reduce)
+    torch.use_deterministic_algorithms(True)
+    try:
+        reduce_rows_(found[1], index, rows, reduce)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    expected = [[*rows[index == place].unbind(), torch.full(shape[1:], 100, dtype=dtype)] for place in range(3)]
+    best = torch.stack([getattr(torch.stack(values), reduce)(0) for values in expected])
+    assert torch.equal(found[0], best) and torch.equal(found[1], best)
