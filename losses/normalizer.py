@@ -52,7 +52,9 @@ class Normalizer:
     group: Any = None
 
     def __post_init__(self) -> None:
-        check_number(self.minimum, "minimum, since sums are divided by it,")
+        check_number(self.minimum, "minimum", low=None)
+        if not self.minimum > 0:
+            raise ValueError(f"minimum must be positive, since sums are divided by it, got {self.minimum}")
 
     def __call__(
         self,

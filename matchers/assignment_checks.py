@@ -39,7 +39,7 @@ def position_in(sample: Any, shape: Sequence[int]) -> tuple[int, ...]:
     if len(at) == 1 and isinstance(at[0], (tuple, list)):
         at = tuple(at[0])
     if len(at) != len(shape):
-        raise IndexError(f"expected {len(shape)} indices of a sample, one for each batch dimension, got {sample}")
+        raise IndexError(f"sample must have {len(shape)} indices, one for each batch dimension, got {sample}")
     for index, size in zip(at, shape, strict=True):
         check_dim(index, size, name="the index of a sample")
     return at

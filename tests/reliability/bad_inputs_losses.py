@@ -115,7 +115,7 @@ ROWS = [
     ("assigned label out of range", lambda: AssignedTargets.from_dense(labels().tensor + 3, boxes(3, 2), num_classes=3), ValueError, "got 4 for prediction 0 of sample 0"),
     ("assigned boxes too few", lambda: AssignedTargets.from_dense(labels().tensor, boxes(3, 1), num_classes=3), ValueError, r"boxes must have the shape of the labels, .*got \(3, 1, 4\)"),
     ("positives of a tensor", lambda: Positives.of(LABELS), TypeError, "expected an Assignment, got Tensor"),
-    ("minimum 0", lambda: Normalizer(minimum=0.0), ValueError, "minimum, .* must be finite and above 0, got 0"),
+    ("minimum 0", lambda: Normalizer(minimum=0.0), ValueError, "minimum must be positive, since sums are divided by it, got 0"),
     ("counts of text", lambda: Normalizer()("many"), TypeError, "counts must be numbers or tensors, got str"),
     ("no counts", lambda: Normalizer()(), TypeError, "needs counts or global_count, got neither"),
     ("total of nothing", lambda: losses.total({}), ValueError, "no loss term to add up"),
