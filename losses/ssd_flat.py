@@ -21,7 +21,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
 from matchers.targets import Targets
-from ragged.checks import check_is_callable, check_not_negative
+from ragged.checks import check_is_callable, check_not_negative, check_number
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
@@ -85,6 +85,7 @@ class SSDLoss(nn.Module):
         check_not_negative(alpha, "alpha")
         if alpha > 2:
             raise ValueError(f"alpha must lie in [0, 2], got {alpha}: boxes have the weight 2 - alpha")
+        check_number(iou_thresh, "iou_thresh", low=None)
         check_share(iou_thresh, "iou_thresh")
         check_reduction(reduction)
         if not isinstance(dboxes, Tensor):
