@@ -14,7 +14,7 @@ from losses.positives import Positives
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import check_boxes
 from matchers.targets import Targets
-from ragged.checks import check_same_device, check_values, sample_name
+from ragged.checks import check_positive, check_same_device, check_values, sample_name
 from ragged.precision import wide
 from ragged.registration import register_dataclass
 from ragged.sizes import check_same_sizes
@@ -68,6 +68,8 @@ class AssignedTargets:
             ValueError: The assignment is of other targets, or a label is out of range.
         """
         targets = Targets.of(targets)
+        if not isinstance(assignment, Assignment):
+            raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
         check_same_device(
             assignment.target_index.device, targets.device, name="the assignment", reference="the targets"
         )
@@ -118,10 +120,12 @@ class AssignedTargets:
         tensor([[ 3, -1]])
         """
         check_integer(labels)
+        check_positive(num_classes, "num_classes")
         if labels.dim() == 0:
             raise ValueError("labels must have shape (*batch, P), got ()")
         check_boxes(boxes, "boxes")
         check_shape(boxes, (*labels.shape, 4), "boxes", "the labels, with 4 coordinates")
+        check_same_device(boxes.device, labels.device, name="boxes", reference="labels")
         check_values(
             (labels >= IGNORED) & (labels <= num_classes),
             lambda at: (
@@ -135,6 +139,7 @@ class AssignedTargets:
         if weights is not None:
             check_floating(weights, "weights")
             check_shape(weights, labels.shape, "weights", "the labels")
+            check_same_device(weights.device, labels.device, name="weights", reference="labels")
             labels = labels.masked_fill(weights == 0, IGNORED)
         # Each prediction is the only one of a target of its own.
         places = torch.arange(labels.shape[-1], device=labels.device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses.assigned import AssignedTargets
 from losses.box_losses import centerness_of_points
-from losses.coders import BoxCoder, DeltaXYWHCoder
+from losses.coders import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
 from losses.levels import DensePredictions, flatten_levels, image_size_of, level_maps
 from losses.modules import (
@@ -31,7 +31,7 @@ from matchers.assignment import BACKGROUND, Assignment
 from matchers.atss import ATSS
 from matchers.boxes import check_boxes, iou
 from matchers.predictions import Predictions
-from matchers.priors import Stride
+from matchers.priors import Stride, stride_pairs
 from matchers.priors import anchors as anchors_of
 from matchers.targets import Targets
 from ragged.checks import check_number
@@ -107,23 +107,27 @@ class ATSSCriterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(num_classes, matcher=matcher or ATSS(), reduction=reduction, normalizer=normalizer)
+        matcher = ATSS() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         if use_qfl:
-            loss_cls = QualityFocalLoss(**qfl_cfg) if isinstance(qfl_cfg, Mapping) else qfl_cfg or QualityFocalLoss()
-        self.loss_cls = loss_cls or FocalLoss()
-        self.loss_bbox = loss_bbox or GIoULoss(loss_weight=2.0)
-        self.loss_centerness = loss_centerness or BinaryCrossEntropy()
+            options = {} if qfl_cfg is None else qfl_cfg
+            loss_cls = QualityFocalLoss(**options) if isinstance(options, Mapping) else options
+        self.loss_cls = FocalLoss() if loss_cls is None else loss_cls
+        self.loss_bbox = GIoULoss(loss_weight=2.0) if loss_bbox is None else loss_bbox
+        self.loss_centerness = BinaryCrossEntropy() if loss_centerness is None else loss_centerness
         for name in ("loss_cls", "loss_bbox", "loss_centerness"):
             check_loss(getattr(self, name), name)
         check_number(bg_loss_weight, "bg_loss_weight", low=None)
         check_number(anchor_scale, "anchor_scale")
+        self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
         if anchors is not None:
             check_boxes(anchors, "anchors")
             check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
         self.register_buffer("anchors", anchors, persistent=False)
-        self.bbox_coder = bbox_coder or DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))
         self.use_qfl, self.reg_decoded_bbox = bool(use_qfl), bool(reg_decoded_bbox)
         self.use_centerness, self.bg_loss_weight = bool(use_centerness), bg_loss_weight
+        stride_pairs(strides)
         self.strides, self.anchor_scale = tuple(strides), anchor_scale
 
     def forward(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from losses.numerics import check_floating
 from matchers.boxes import ciou, diou, giou, iou
-from ragged.checks import check_not_negative
+from ragged.checks import check_broadcast, check_not_negative, check_number, check_one_of, check_same_device
 from ragged.precision import wide
 
 MODES = ("linear", "square", "log")
@@ -38,8 +38,8 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     >>> iou_loss(*boxes), iou_loss(*boxes, mode="square"), iou_loss(*boxes, mode="log")
     (tensor([0.5000]), tensor([0.7500]), tensor([0.6931]))
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    check_one_of(mode, MODES, "mode")
+    check_number(eps, "eps", low=None)
     if mode == "log" and not 0 < eps < 1:
         raise ValueError(f"eps must lie between 0 and 1, got {eps}")
     _check_boxes(pred, target)
@@ -157,6 +157,8 @@ def centerness_of_points(points: Tensor, boxes: Tensor) -> Tensor:
     """
     _check_last(points, 2, "points")
     _check_last(boxes, 4, "boxes")
+    check_same_device(boxes.device, points.device, name="boxes", reference="points")
+    check_broadcast(points.shape[:-1], boxes.shape[:-1], "points without their coordinates", "boxes without theirs,")
     points, boxes = wide(points), wide(boxes)
     return centerness(torch.cat(torch.broadcast_tensors(points - boxes[..., :2], boxes[..., 2:] - points), -1))
 
@@ -177,6 +179,7 @@ def _alike(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both in one shape, and in one dtype, float32 at least."""
     check_floating(pred, "pred")
     check_floating(target, "target")
+    check_same_device(target.device, pred.device, name="target", reference="pred")
     shape = _broadcast_shape(pred, target)
     dtype = torch.promote_types(wide(pred).dtype, wide(target).dtype)
     return pred.to(dtype).expand(shape), target.to(dtype).expand(shape)

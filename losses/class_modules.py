@@ -9,12 +9,12 @@ from torch import Tensor
 
 from losses.class_losses import ClassLosses
 from losses.modules import LossModule
-from losses.numerics import check_floating, check_shape, check_share, power, softplus
+from losses.numerics import check_floating, check_integer, check_shape, check_share, check_with, power, softplus
 from losses.sigmoid_losses import sigmoid_focal_cost, sigmoid_focal_loss
 from losses.softmax_losses import negative_probability
 from matchers.costs import focal_cost
 from matchers.pairs import Pairs
-from ragged.checks import check_not_negative
+from ragged.checks import check_not_negative, check_number
 from ragged.precision import wide
 
 
@@ -39,6 +39,7 @@ class NegativeProbLoss(LossModule):
         """
         if is_dense(logits, targets):
             return self.reduced(-(wide(logits).softmax(-1) * targets.detach()).sum(-1))
+        check_integer(targets, "targets")
         none = targets == -1
         return self.reduced(negative_probability(logits, targets.masked_fill(none, 0)).masked_fill(none, 0))
 
@@ -57,7 +58,9 @@ class _Focal(LossModule):
 
     def __init__(self, *, alpha: float | None, gamma: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        alpha = None if alpha is not None and alpha < 0 else alpha
+        if alpha is not None:
+            check_number(alpha, "alpha", low=None)
+            alpha = None if alpha < 0 else alpha
         check_share(alpha, "alpha")
         check_not_negative(gamma, "gamma")
         self.alpha, self.gamma = alpha, gamma
@@ -155,6 +158,7 @@ class SigmoidFocalCost(_Focal):
         """
         if is_dense(logits, targets):
             return self.reduced((self._own(wide(logits)) * targets.detach()).sum(-1))
+        check_integer(targets, "targets")
         none = targets == -1
         cost = sigmoid_focal_cost(logits, targets.masked_fill(none, 0), alpha=self.alpha, gamma=self.gamma)
         return self.reduced(cost.masked_fill(none, 0))
@@ -178,4 +182,5 @@ def is_dense(logits: Tensor, targets: Tensor) -> bool:
     if not isinstance(targets, Tensor) or not targets.is_floating_point():
         return False
     check_shape(targets, logits.shape, "one-hot targets", "the logits")
+    check_with(targets, logits, "targets")
     return True

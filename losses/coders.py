@@ -12,13 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from matchers.boxes import check_boxes, convert
-from ragged.checks import check_all_positive, check_is_tensor, check_same_device
+from ragged.checks import (
+    check_all_positive,
+    check_broadcast,
+    check_is_sequence,
+    check_is_tensor,
+    check_number,
+    check_same_device,
+)
 from ragged.precision import wide
 
 CanvasSize = Tensor | tuple[float, float]
@@ -70,10 +77,16 @@ class DeltaXYWHCoder:
 
     def __post_init__(self) -> None:
         for name, values in (("means", self.means), ("stds", self.stds)):
+            check_is_sequence(values, name, "4 numbers")
             if len(values) != 4:
                 raise ValueError(f"{name} must have 4 entries (of dx, dy, dw, dh), got {len(values)}")
+            for value in values:
+                check_number(value, name, low=None)
         check_all_positive(self.stds, "stds")
-        if self.wh_ratio_clip is not None and not 0 < self.wh_ratio_clip < 1:
+        if self.wh_ratio_clip is None:
+            return
+        check_number(self.wh_ratio_clip, "wh_ratio_clip")
+        if not self.wh_ratio_clip < 1:
             raise ValueError(f"wh_ratio_clip must lie between 0 and 1, got {self.wh_ratio_clip}")
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
@@ -221,7 +234,9 @@ def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
     """
     if canvas_size is None:
         return boxes
+    check_boxes(boxes, "boxes")
     if isinstance(canvas_size, Tensor):
+        check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
         if canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
             raise ValueError(
                 f"canvas_size must have shape (*batch, 2), height and width, got {tuple(canvas_size.shape)}"
@@ -235,8 +250,16 @@ def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
         if not isinstance(canvas_size, Sequence) or len(canvas_size) != 2:
             raise ValueError(f"canvas_size must be a tensor (*batch, 2) or a pair (height, width), got {canvas_size!r}")
         height, width = canvas_size
+        for side in canvas_size:
+            check_number(side, "each side of canvas_size", low=None)
         limit = row((width, height, width, height), boxes)
     return boxes.clamp(min=0).clamp(max=limit)
+
+
+def check_coder(coder: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``coder`` has what criteria need of one."""
+    if isinstance(coder, type) or not all(callable(getattr(coder, method, None)) for method in ("encode", "decode")):
+        raise TypeError(f"{name} must be a coder, with encode and decode, got {type(coder).__name__}")
 
 
 # --- shared with the other coders ----------------------------------------------------------------------------------
@@ -245,13 +268,6 @@ def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
 def row(values: Sequence[float], like: Tensor) -> Tensor:
     """The numbers as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
     return torch.stack([like.new_full((), value) for value in values])
-
-
-def check_broadcast(first: Sequence[int], second: Sequence[int], name: str, other: str) -> None:
-    """Raise ``ValueError`` unless tensors of these shapes broadcast."""
-    pairs = zip(reversed(first), reversed(second), strict=False)
-    if any(a != b and a != 1 and b != 1 for a, b in pairs):
-        raise ValueError(f"{name} {tuple(first)} and {other} {tuple(second)} must have shapes that broadcast")
 
 
 def inputs(priors: Tensor, values: Tensor, name: str, *, points: bool = False) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from losses.assigned import AssignedTargets, look_up
-from losses.normalizer import Normalizer
+from losses.normalizer import Normalizer, checked_normalizer
 from losses.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
 from matchers.assignment import Assignment
 from matchers.targets import Targets
-from ragged.checks import check_positive
+from ragged.checks import check_is_callable, check_positive
 
 GlobalCount = Mapping[str, Any] | Tensor | float | None
 
@@ -47,7 +47,8 @@ class Criterion(nn.Module):
         check_positive(num_classes, "num_classes")
         check_reduction(reduction)
         self.num_classes, self.matcher, self.reduction = num_classes, matcher, reduction
-        self.normalizer = Normalizer() if normalizer is None else normalizer
+        check_is_callable(matcher, "matcher", "a matcher")
+        self.normalizer = checked_normalizer(normalizer)
 
     def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Losses:
         """Assign, and compute the loss.

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.numerics import check_scores
+from losses.numerics import check_floating, check_scores
 from matchers.boxes import check_boxes
-from ragged.checks import check_same_device
+from matchers.denoising import read_meta
+from ragged.checks import check_positive, check_same_device
 from ragged.registration import register_dataclass
 
 # Where layers stand in the output, what their terms are called, and whether they are of denoising queries.
@@ -71,6 +72,7 @@ class DecoderOutputs:
         """
         if isinstance(outputs, DecoderOutputs):
             return outputs
+        check_positive(num_classes, "num_classes")
         if not isinstance(outputs, Mapping):
             raise TypeError(f"outputs must be a dict, got {type(outputs).__name__}")
         layers = [("", outputs, "outputs", False)]
@@ -86,10 +88,27 @@ class DecoderOutputs:
                 layers.append((suffix.format(index), layer, f"outputs[{key!r}]" + f"[{index}]" * several, denoising))
         for _, layer, where, _ in layers:
             _check_layer(layer, outputs, where, num_classes)
+            _check_extras(layer, where)
         if any(denoising for *_, denoising in layers) and "dn_meta" not in outputs:
             raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
+        read_meta(outputs.get("dn_meta"))
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
         return cls(_grouped(layers), outputs.get("dn_meta"), constants)
+
+
+def _check_extras(layer: Mapping[str, Any], where: str) -> None:
+    """Of what a layer gives besides, the shapes that are the same for all criteria."""
+    logits = layer["pred_logits"]
+    for key in _OPTIONAL:
+        value = layer.get(key)
+        if value is None:
+            continue
+        check_floating(value, f"{key} of {where}")
+        last = {"ref_points": 4, "teacher_logits": logits.shape[-1]}.get(key, "4 * R")
+        if value.dim() != 3 or value.shape[:2] != logits.shape[:2] or last not in (value.shape[-1], "4 * R"):
+            expected = ", ".join(map(str, (*logits.shape[:2], last)))
+            raise ValueError(f"{key} of {where} must have shape ({expected}), got {tuple(value.shape)}")
+        check_same_device(value.device, logits.device, name=f"{key} of {where}", reference="pred_logits")
 
 
 def _grouped(layers: Sequence[tuple[str, Mapping[str, Tensor], str, bool]]) -> tuple[DecoderLayers, ...]:

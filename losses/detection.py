@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from losses.criterion import GlobalCount
 from losses.detection_terms import DetectionTerms
 from losses.modules import BoxLoss, ClassLoss, check_loss
-from losses.normalizer import Normalizer
+from losses.normalizer import Normalizer, checked_normalizer
 from losses.terms import Losses, Term, check_reduction, count_terms, reduce_terms, total
 from matchers.assignment import Assignment, Plan
 from matchers.boxes import convert
 from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_not_negative, check_same_device, check_values, sample_name
+from ragged.checks import check_not_negative, check_one_of, check_same_device, check_values, sample_name
 from ragged.precision import wide
 
 POSITIONS = ("first", "last", "none")
@@ -134,10 +134,7 @@ class DetectionLoss(nn.Module):
         check_loss(loc_loss_module, "loc_loss_module")
         if isinstance(matching_method, type) or not callable(matching_method):
             raise TypeError(f"matching_method must be a matcher, got {matching_method!r}")
-        if bg_class_position not in POSITIONS:
-            raise ValueError(
-                f"bg_class_position must be one of {', '.join(map(repr, POSITIONS))}, got {bg_class_position!r}"
-            )
+        check_one_of(bg_class_position, POSITIONS, "bg_class_position")
         self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
         self.matching_method, self.bg_class_position = matching_method, bg_class_position
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
@@ -145,7 +142,7 @@ class DetectionLoss(nn.Module):
         check_not_negative(negatives_of_empty, "negatives_of_empty")
         self.negatives_of_empty = negatives_of_empty
         self.reduction = _reduction(size_average, reduce, reduction)
-        self.normalizer = Normalizer() if normalizer is None else normalizer
+        self.normalizer = checked_normalizer(normalizer)
 
     def forward(
         self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None

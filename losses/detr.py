@@ -126,7 +126,10 @@ class DetrCriterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(num_classes, matcher=matcher or Hungarian(), reduction=reduction, normalizer=normalizer)
+        matcher = Hungarian() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        if not isinstance(weight_dict, Mapping):
+            raise TypeError(f"weight_dict must be a dict of weights by term, got {type(weight_dict).__name__}")
         for name, weight in weight_dict.items():
             if name not in self.TERMS:
                 raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
@@ -272,6 +275,8 @@ def targets_of_layers(targets: Targets, assignments: Sequence[Assignment]) -> As
 
 
 def _of_layer(assignment: Assignments, suffix: str) -> Assignment:
+    if not isinstance(assignment, Mapping):
+        raise TypeError(f"assignments must be a dict, as assign gives it, got {type(assignment).__name__}")
     if suffix not in assignment:
         raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignment)}")
     return assignment[suffix]

@@ -115,6 +115,9 @@ class DFINECriterion(DetrCriterion):
 
     def _fgl(self, matched: MatchedLayers, refining: list[int], read: DecoderOutputs) -> list[Term]:
         boxes, first = _same_matches(matched, len(refining)), _same_matches(matched, 1).positives
+        missing = [key for key in ("up", "reg_scale") if key not in read.constants]
+        if missing:
+            raise KeyError(f"outputs with pred_corners must have {missing[0]!r} as well, for loss_fgl")
         extras = [matched.layers.extras[index] for index in refining]
         corners = torch.cat([first.of_predictions(extra["pred_corners"].unsqueeze(0)) for extra in extras])
         points = torch.cat([first.of_predictions(extra["ref_points"].unsqueeze(0)) for extra in extras])

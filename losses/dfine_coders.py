@@ -13,7 +13,7 @@ from torch import Tensor
 
 from losses.coders import NO_SIDE, inputs
 from matchers.boxes import convert
-from ragged.checks import check_count
+from ragged.checks import check_count, check_number, check_same_device
 from ragged.precision import wide
 
 # A bin narrower than this has no inside.
@@ -68,9 +68,10 @@ def weighting_function(
     if reg_max < 4 or reg_max % 2:
         raise ValueError(f"reg_max must be even and at least 4, got {reg_max}")
     for name, value in (("up", up), ("reg_scale", reg_scale)):
+        check_scalar(value, name)
         if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise ValueError(f"{name} must have one element, got shape {tuple(value.shape)}")
+            if isinstance(up, Tensor):
+                check_same_device(value.device, up.device, name=name, reference="up")
             device, dtype = value.device, torch.promote_types(value.dtype, torch.float32)
     half = reg_max // 2
     reach = abs(_scalar(up) * _scalar(reg_scale))
@@ -101,6 +102,7 @@ def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor
     tensor([0.5500, 0.5000, 0.3000, 0.4000])
     """
     points, distance = inputs(points, distance, "distance")
+    check_scalar(reg_scale, "reg_scale", points)
     scale = _scalar(reg_scale)
     unit = points[..., 2:] / scale
     # Centre and size without the corners in between, which would cancel.
@@ -133,6 +135,8 @@ def bbox2distance(
     (tensor([5, 6, 5, 6]), tensor([0.0905, 0.4565, 0.0905, 0.4565]))
     """
     points, boxes = inputs(points, boxes, "boxes")
+    check_scalar(reg_scale, "reg_scale", points)
+    check_scalar(up, "up", points)
     with torch.no_grad():
         values = weighting_function(reg_max, up, reg_scale, device=points.device, dtype=points.dtype).to(points.dtype)
         scale = _scalar(reg_scale)
@@ -144,6 +148,19 @@ def bbox2distance(
         low, high = values[left], values[left + 1]
         weight_right = ((distance - low) / (high - low).clamp(min=_NO_WIDTH)).clamp(0, 1)
         return BinTargets(left, weight_right, 1 - weight_right)
+
+
+def check_scalar(value: float | Tensor, name: str, like: Tensor | None = None) -> None:
+    """Raise unless ``value`` is a number or a tensor of one real number, on the device of ``like``."""
+    if not isinstance(value, Tensor):
+        return check_number(value, name, low=None)
+    if value.numel() != 1:
+        raise ValueError(f"{name} must have one element, got shape {tuple(value.shape)}")
+    if value.dtype.is_complex or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be a real number, got {value.dtype}")
+    if like is not None:
+        check_same_device(value.device, like.device, name=name, reference="points")
+    return None
 
 
 def _scalar(value: float | Tensor) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.numerics import check_broadcasts, check_floating, check_scores, check_shape
+from losses.numerics import check_broadcasts, check_floating, check_scores, check_shape, check_with
+from ragged.checks import check_number
 from ragged.precision import wide
 
 # How far a target stays from the last bin, so that it has a neighbour on its right.
@@ -39,6 +40,7 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     check_scores(logits, last="R", at_least=2)
     check_floating(distances, "distances")
     check_shape(distances, logits.shape[:-1], "distances", "the logits without their bins")
+    check_with(distances, logits, "distances")
     logits = wide(logits)
     distances = distances.detach().to(logits.dtype).clamp(0, logits.shape[-1] - 1 - _MARGIN)
     right = distances - distances.floor()
@@ -74,11 +76,13 @@ def fine_grained_localization_loss(
     check_scores(logits, last="R", at_least=2)
     for value, name in ((left, "left"), (weight_left, "weight_left"), (weight_right, "weight_right")):
         check_shape(value, logits.shape[:-1], name, "the logits without their bins")
+        check_with(value, logits, name)
     logits = wide(logits)
     loss = _two_bins(logits, left, weight_left.detach().to(logits.dtype), weight_right.detach().to(logits.dtype))
     if quality is None:
         return loss
     check_broadcasts(quality, loss.shape, "quality", "the logits without their bins")
+    check_with(quality, logits, "quality")
     return loss * quality.detach().to(logits.dtype)
 
 
@@ -105,8 +109,8 @@ def decoupled_distillation_loss(logits: Tensor, teacher: Tensor, *, temperature:
     check_scores(logits, last="R")
     check_floating(teacher, "teacher")
     check_shape(teacher, logits.shape, "teacher", "the logits")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    check_with(teacher, logits, "teacher")
+    check_number(temperature, "temperature")
     logits = wide(logits)
     log_p = (logits / temperature).log_softmax(-1)
     log_q = (teacher.detach().to(logits.dtype) / temperature).log_softmax(-1)

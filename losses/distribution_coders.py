@@ -16,7 +16,7 @@ from torch import Tensor
 from losses.coders import CanvasSize, DistanceCoder
 from losses.numerics import check_floating, check_scores
 from matchers.priors import Stride, feature_sizes, grid_points
-from ragged.checks import check_count, check_is_tensor
+from ragged.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
 from ragged.precision import wide
 
 
@@ -40,8 +40,13 @@ def integral(logits: Tensor, values: Tensor | None = None) -> Tensor:
     logits = wide(logits)
     if values is None:
         values = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
-    elif values.shape != logits.shape[-1:]:
-        raise ValueError(f"values must have shape ({logits.shape[-1]},), as logits has bins, got {tuple(values.shape)}")
+    else:
+        check_floating(values, "values")
+        check_same_device(values.device, logits.device, name="values", reference="logits")
+        if values.shape != logits.shape[-1:]:
+            raise ValueError(
+                f"values must have shape ({logits.shape[-1]},), as logits has bins, got {tuple(values.shape)}"
+            )
     # No matrix product, which autocast would compute in half precision.
     return (logits.softmax(-1) * values).sum(-1)
 
@@ -71,6 +76,7 @@ class DistributionCoder:
         check_count(self.reg_max, "reg_max")
         if self.reg_max < 2:
             raise ValueError(f"reg_max must be at least 2, got {self.reg_max}")
+        check_number(self.margin, "margin", low=None)
         if not 0 <= self.margin < 1:
             raise ValueError(f"margin must lie in [0, 1), got {self.margin}")
 
@@ -129,6 +135,7 @@ class Vec2Box:
 
     def points(self, like: Tensor) -> Tensor:
         """``grid_points`` (P, 4): x, y and strides in pixels; on the device of ``like``, in float32 at least."""
+        check_is_tensor(like, "like")
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         return grid_points(self.image_size, self.strides, device=like.device, dtype=dtype)
 
@@ -169,11 +176,11 @@ class Vec2Box:
 
     def _check(self, levels: Sequence[Sequence[Tensor]]) -> None:
         sizes = feature_sizes(self.image_size, self.strides)
-        if not isinstance(levels, Sequence) or not all(isinstance(maps, Sequence) for maps in levels):
-            raise TypeError(f"levels must be a list with the maps of each level, got {type(levels).__name__}")
+        check_is_sequence(levels, "levels", "maps, for each level a list")
         if len(levels) != len(sizes):
             raise ValueError(f"levels must be {len(sizes)}, one for each stride, got {len(levels)}")
         for k, (maps, size) in enumerate(zip(levels, sizes, strict=True)):
+            check_is_sequence(maps, f"level {k}", "maps")
             if len(maps) not in (2, 3) or len(maps) != len(levels[0]):
                 raise ValueError(
                     f"level {k} must have class, distribution and distance maps, or on all levels the first two, "
@@ -182,6 +189,7 @@ class Vec2Box:
             for name, each, first in zip(("class", "distribution", "distance"), maps, levels[0], strict=False):
                 which = f"the {name} map of level {k}"
                 check_floating(each, which)
+                check_same_device(each.device, levels[0][0].device, name=which, reference="the first map")
                 got = tuple(each.shape)
                 if each.shape[-2:] != size:
                     raise ValueError(

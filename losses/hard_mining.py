@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.mining import hard_negative_mining
-from losses.numerics import check_floating, check_integer, check_labels, check_shape
+from losses.numerics import check_floating, check_integer, check_labels, check_shape, check_with
 from matchers.assignment import BACKGROUND, IGNORED
 from ragged.checks import check_not_negative, check_values, values_are_readable
 from ragged.precision import wide
@@ -65,6 +65,7 @@ class HardMiningCrossEntropyLoss(nn.Module):
         check_integer(target_labels, "target_labels")
         batch, _, count = pred_labels.shape
         check_shape(target_labels, (batch, count), "target_labels", "the predictions without their classes")
+        check_with(target_labels, pred_labels, "target_labels")
         labels = target_labels.long() - 1
         check_values(
             labels >= IGNORED,

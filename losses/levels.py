@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from losses.numerics import check_floating
-from matchers.priors import Stride
-from ragged.checks import check_same_device
+from matchers.priors import Stride, stride_pairs
+from ragged.checks import check_is_sequence, check_is_tensor, check_positive, check_same_device, checked_sizes
 from ragged.registration import register_dataclass
 
 Maps = Sequence[Tensor] | Tensor
@@ -40,6 +40,8 @@ class DensePredictions:
         parts = [("class scores", self.logits), ("boxes", self.deltas)]
         if self.confidence is not None:
             parts.append(("confidences", self.confidence))
+        for name, value in [*parts, ("priors", self.priors)]:
+            check_floating(value, name)
         check_same_predictions(parts)
         check_same_device(self.priors.device, self.logits.device, name="priors", reference="class scores")
         shape = tuple(self.logits.shape[:2])
@@ -76,7 +78,9 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         return maps
     if not isinstance(maps, Sequence) or not maps:
         raise ValueError(f"{name} must be a sequence of maps, one for each level, got {type(maps).__name__}")
-    per_cell = [num_per_cell] * len(maps) if isinstance(num_per_cell, int) else list(num_per_cell)
+    check_positive(channels, "channels")
+    per_cell = list(checked_sizes(num_per_cell, "num_per_cell", lowest=1))
+    per_cell = per_cell * len(maps) if isinstance(num_per_cell, int) else per_cell
     if len(per_cell) != len(maps):
         raise ValueError(f"{name} must have {len(per_cell)} levels, got {len(maps)}")
     for level, (each, count) in enumerate(zip(maps, per_cell, strict=True)):
@@ -129,9 +133,16 @@ def image_size_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> tuple[in
     >>> image_size_of([torch.zeros(1, 1, 4, 8), torch.zeros(1, 1, 2, 4)], [8, 16])
     (25, 57)
     """
-    if len(maps) != len(strides):
+    check_is_sequence(maps, "maps", "tensors, one for each level")
+    pairs = stride_pairs(strides)
+    if len(maps) != len(pairs):
         raise ValueError(f"there are {len(strides)} strides {tuple(strides)}, but maps of {len(maps)} levels")
-    pairs = [(stride, stride) if isinstance(stride, int) else tuple(stride) for stride in strides]
+    for level, each in enumerate(maps):
+        check_is_tensor(each, f"the map of level {level}")
+        if each.dim() < 2:
+            raise ValueError(f"the map of level {level} must have shape (…, h, w), got {tuple(each.shape)}")
+    if not pairs:
+        raise ValueError("an image needs maps of one level at least, got none")
     sides = []
     for axis in (0, 1):
         counts = [each.shape[axis - 2] for each in maps]
@@ -161,6 +172,7 @@ def _check_map(each: Tensor, channels: int, name: str, first: Tensor) -> None:
     check_floating(each, name)
     if each.dim() != 4 or each.shape[1] != channels:
         raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}")
+    check_same_device(each.device, first.device, name=name, reference="that of level 0")
     if each.shape[0] != first.shape[0]:
         raise ValueError(f"{name} is of {each.shape[0]} images, that of level 0 of {first.shape[0]}")
 

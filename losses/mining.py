@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.numerics import check_floating, check_shape
 from matchers.selection import largest
-from ragged.checks import check_not_negative, values_are_readable
+from ragged.checks import check_not_negative, check_same_device, values_are_readable
 from ragged.precision import wide
 
 # Sums of weights, and ratios such as 0.1, are rounded; a negative that just fits must not be lost to that.
@@ -79,10 +79,11 @@ def _check(loss: Tensor, positive: Tensor, negative: Tensor | None, ratio: float
     check_floating(loss, "loss")
     if loss.dim() == 0:
         raise ValueError("loss must have shape (…, P), got ()")
-    for name, value in (("positive", positive), ("negative", negative)):
-        if value is not None:
-            check_shape(value, loss.shape, name, "the loss")
-            if value.dtype != torch.bool and not value.is_floating_point():
-                raise TypeError(f"{name} must be a mask or weights, bool or floating, got {value.dtype}")
+    given = {"positive": positive} if negative is None else {"positive": positive, "negative": negative}
+    for name, value in given.items():
+        check_shape(value, loss.shape, name, "the loss")
+        check_same_device(value.device, loss.device, name=name, reference="the loss")
+        if value.dtype != torch.bool and not value.is_floating_point():
+            raise TypeError(f"{name} must be a mask or weights, bool or floating, got {value.dtype}")
     check_not_negative(ratio, "ratio")
     check_not_negative(without_positives, "without_positives")

@@ -29,7 +29,7 @@ from losses.sigmoid_losses import (
     sigmoid_focal_loss,
     varifocal_loss,
 )
-from ragged.checks import check_not_negative, check_number
+from ragged.checks import check_is_sequence, check_not_negative, check_number, check_one_of
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
 ClassLoss = Callable[..., Tensor]
@@ -48,7 +48,7 @@ class LossModule(nn.Module):
 
     def __init__(self, *, reduction: str = "none", loss_weight: float = 1.0) -> None:
         super().__init__()
-        if reduction not in ("none", "mean", "sum"):
+        if not isinstance(reduction, str) or reduction not in ("none", "mean", "sum"):
             raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
         check_not_negative(loss_weight, "loss_weight")
         self.reduction, self.loss_weight = reduction, loss_weight
@@ -69,8 +69,8 @@ class IoULoss(LossModule):
 
     def __init__(self, *, mode: str = "linear", eps: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        check_one_of(mode, MODES, "mode")
+        check_number(eps, "eps", low=None)
         self.mode, self.eps = mode, eps
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -215,9 +215,16 @@ class MultipleObjectiveLoss(nn.Module):
         weights: Sequence[float] | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(losses, Mapping):
+            check_is_sequence(losses, "losses", "loss modules, or a dict of them")
         named = dict(losses) if isinstance(losses, Mapping) else {str(k): loss for k, loss in enumerate(losses)}
         if not named:
             raise ValueError("MultipleObjectiveLoss needs one loss at least, got none")
+        for name, loss in named.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the names of losses must be strings, got {name!r}")
+            if not isinstance(loss, nn.Module):
+                raise TypeError(f"the loss {name!r} must be a module, got {type(loss).__name__}")
         self.losses = nn.ModuleDict(named)
         self.weights = _weights_by_name(weights, list(named))
 
@@ -337,6 +344,7 @@ def _weights_by_name(weights: Sequence[float] | Mapping[str, float] | None, name
         if unknown:
             raise KeyError(f"there is a weight for {unknown[0]!r}, but the losses are {names}")
         weights = [weights.get(name, 1.0) for name in names]
+    check_is_sequence(weights, "weights", "numbers, or a dict of them")
     if len(weights) != len(names):
         raise ValueError(f"weights must be {len(names)}, one for each loss, got {len(weights)}")
     for weight in weights:

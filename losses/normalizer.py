@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from ragged.checks import check_same_device
+from ragged.checks import check_number, check_same_device
 from ragged.precision import wide
 
 _NUMBERS: Any = (int, float, torch.SymInt, torch.SymFloat)
@@ -52,6 +52,7 @@ class Normalizer:
     group: Any = None
 
     def __post_init__(self) -> None:
+        check_number(self.minimum, "minimum", low=None)
         if not self.minimum > 0:
             raise ValueError(f"minimum must be positive, since sums are divided by it, got {self.minimum}")
 
@@ -105,6 +106,15 @@ class Normalizer:
         if not self.distributed or not distributed.is_available() or not distributed.is_initialized():
             return 1
         return distributed.get_world_size(self.group)
+
+
+def checked_normalizer(normalizer: Normalizer | None) -> Normalizer:
+    """The normalizer, or a new one if there is none; a ``TypeError`` if it is something else."""
+    if normalizer is None:
+        return Normalizer()
+    if not isinstance(normalizer, Normalizer):
+        raise TypeError(f"normalizer must be a Normalizer, got {type(normalizer).__name__}")
+    return normalizer
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ragged.checks import INTEGER_DTYPES, check_is_tensor, check_values, known_within
+from ragged.checks import INTEGER_DTYPES, check_is_tensor, check_number, check_same_device, check_values, known_within
 
 # Above, softplus(x) is x in float64 as well.
 _LINEAR = 40.0
@@ -49,6 +49,11 @@ def check_shape(value: Tensor, shape: Sequence[int], name: str, meaning: str) ->
         raise ValueError(f"{name} must have the shape of {meaning}, {tuple(shape)}, got {tuple(value.shape)}")
 
 
+def check_with(value: Tensor, logits: Tensor, name: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is on the device of the logits."""
+    check_same_device(value.device, logits.device, name=name, reference="the logits")
+
+
 def check_broadcasts(value: Tensor, shape: Sequence[int], name: str, meaning: str) -> None:
     """Raise unless ``value`` is a tensor that expands to ``shape``."""
     check_is_tensor(value, name)
@@ -62,7 +67,10 @@ def check_broadcasts(value: Tensor, shape: Sequence[int], name: str, meaning: st
 
 def check_share(value: float | None, name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is ``None`` or lies in [0, 1]."""
-    if value is not None and not 0 <= value <= 1:
+    if value is None:
+        return
+    check_number(value, name, low=None)
+    if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], or be None for no weights at all, got {value}")
 
 

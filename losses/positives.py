@@ -38,6 +38,8 @@ class Positives:
     @classmethod
     def of(cls, assignment: Assignment) -> Positives:
         """The positive predictions of an assignment."""
+        if not isinstance(assignment, Assignment):
+            raise TypeError(f"expected an Assignment, got {type(assignment).__name__}")
         index = assignment.target_index
         shape = tuple(index.shape)
         count = shape[-1]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from losses.assigned import AssignedTargets
-from losses.coders import BoxCoder, DistanceCoder
+from losses.coders import BoxCoder, DistanceCoder, check_coder
 from losses.criterion import Criterion
 from losses.levels import DensePredictions, flatten_levels, image_size_of, level_maps
 from losses.modules import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, check_loss, class_values
@@ -18,7 +18,7 @@ from losses.terms import Term, Terms
 from matchers.assignment import Assignment
 from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.predictions import Predictions
-from matchers.priors import Stride, grid_points
+from matchers.priors import Stride, grid_points, stride_pairs
 
 
 class RTMDetCriterion(Criterion):
@@ -69,12 +69,16 @@ class RTMDetCriterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(num_classes, matcher=matcher or DynamicSoftLabel(), reduction=reduction, normalizer=normalizer)
-        self.loss_cls = loss_cls or QualityFocalLoss()
-        self.loss_bbox = loss_bbox or GIoULoss(loss_weight=2.0)
+        matcher = DynamicSoftLabel() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        self.loss_cls = QualityFocalLoss() if loss_cls is None else loss_cls
+        self.loss_bbox = GIoULoss(loss_weight=2.0) if loss_bbox is None else loss_bbox
         for name in ("loss_cls", "loss_bbox"):
             check_loss(getattr(self, name), name)
-        self.strides, self.coder = tuple(strides), coder or DistanceCoder()
+        stride_pairs(strides)
+        self.strides = tuple(strides)
+        self.coder = DistanceCoder() if coder is None else coder
+        check_coder(self.coder, "coder")
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that they are predicted from."""

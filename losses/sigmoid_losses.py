@@ -27,6 +27,7 @@ from losses.numerics import (
     check_scores,
     check_shape,
     check_share,
+    check_with,
     power,
     softplus,
 )
@@ -239,6 +240,7 @@ def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 
     check_not_negative(gamma, "gamma")
     check_integer(labels)
     check_shape(labels, logits.shape[:-1], "labels", "the logits without their classes")
+    check_with(labels, logits, "labels")
     check_labels(labels, logits.shape[-1], None)
     own = wide(logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1))
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
@@ -287,12 +289,15 @@ def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
     """Raise unless targets and scores are in one of the two forms that the module describes."""
     if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
         check_shape(targets, logits.shape, "dense targets", "the logits")
+        check_with(targets, logits, "targets")
         if scores is not None:
             raise ValueError(f"scores go with labels of an integer dtype, got targets of {targets.dtype}")
         return
     check_integer(targets, "targets")
     meaning = "the logits without their classes"
     check_shape(targets, logits.shape[:-1], "targets of an integer dtype, which are labels,", meaning)
+    check_with(targets, logits, "targets")
     if scores is not None:
         check_floating(scores, "scores")
         check_shape(scores, targets.shape, "scores", "the labels")
+        check_with(scores, logits, "scores")

@@ -16,9 +16,10 @@ from losses.numerics import (
     check_labels,
     check_scores,
     check_shape,
+    check_with,
     power,
 )
-from ragged.checks import check_not_negative
+from ragged.checks import check_not_negative, check_whole
 from ragged.precision import wide
 
 
@@ -105,6 +106,9 @@ def _of_labels(
     check_scores(logits)
     check_integer(labels)
     check_shape(labels, logits.shape[:-1], "labels", "the logits without their classes")
+    check_with(labels, logits, "labels")
+    if ignored_label is not None:
+        check_whole(ignored_label, "ignored_label")
     check_labels(labels, logits.shape[-1], ignored_label)
     logits, labels = wide(logits), labels.long()
     ignored = None
@@ -116,6 +120,7 @@ def _of_labels(
     if class_weights is not None:
         check_floating(class_weights, "class_weights")
         check_shape(class_weights, logits.shape[-1:], "class_weights", "the classes")
+        check_with(class_weights, logits, "class_weights")
         weights = class_weights.to(logits.dtype)[labels]
     return logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1), weights, ignored
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses.assigned import AssignedTargets
 from losses.box_losses import smooth_l1_loss
-from losses.coders import BoxCoder, DeltaXYWHCoder
+from losses.coders import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.criterion import Criterion
 from losses.hard_mining import mined_cross_entropy
 from losses.levels import DensePredictions, flatten_levels
@@ -93,18 +93,19 @@ class SSDCriterion(Criterion):
         check_count(num_classes, "num_classes")
         if num_classes < 2:
             raise ValueError(f"num_classes counts the background, so that it must be 2 at least, got {num_classes}")
-        matcher = matcher or MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4)
+        matcher = MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4) if matcher is None else matcher
         super().__init__(num_classes - 1, matcher=matcher, reduction=reduction, normalizer=normalizer)
         check_not_negative(smoothl1_beta, "smoothl1_beta")
         check_not_negative(neg_pos_ratio, "neg_pos_ratio")
         check_not_negative(negatives_without_positives, "negatives_without_positives")
-        self.loss_bbox = loss_bbox or partial(smooth_l1_loss, beta=smoothl1_beta)
+        self.loss_bbox = partial(smooth_l1_loss, beta=smoothl1_beta) if loss_bbox is None else loss_bbox
         check_loss(self.loss_bbox, "loss_bbox")
+        self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
         if anchors is not None:
             check_boxes(anchors, "anchors")
             check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
         self.register_buffer("anchors", anchors, persistent=False)
-        self.bbox_coder = bbox_coder or DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))
         self.neg_pos_ratio, self.reg_decoded_bbox = neg_pos_ratio, bool(reg_decoded_bbox)
         self.negatives_without_positives = negatives_without_positives
 

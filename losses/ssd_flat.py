@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from losses.assigned import look_up
 from losses.box_losses import smooth_l1_loss
-from losses.coders import BoxCoder, SSDCoder
+from losses.coders import BoxCoder, SSDCoder, check_coder
 from losses.criterion import GlobalCount
 from losses.hard_mining import HardMiningCrossEntropyLoss, check_class_maps
-from losses.normalizer import Normalizer
+from losses.normalizer import Normalizer, checked_normalizer
 from losses.numerics import check_floating, check_shape, check_share
 from losses.ssd_terms import SSDPredictions, assign_priors, positive_box_loss
 from losses.terms import Term, check_reduction, count_terms, reduce_terms
@@ -21,7 +21,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
 from matchers.targets import Targets
-from ragged.checks import check_not_negative
+from ragged.checks import check_is_callable, check_not_negative, check_number
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
@@ -85,20 +85,25 @@ class SSDLoss(nn.Module):
         check_not_negative(alpha, "alpha")
         if alpha > 2:
             raise ValueError(f"alpha must lie in [0, 2], got {alpha}: boxes have the weight 2 - alpha")
+        check_number(iou_thresh, "iou_thresh", low=None)
         check_share(iou_thresh, "iou_thresh")
         check_reduction(reduction)
+        if not isinstance(dboxes, Tensor):
+            check_is_callable(dboxes, "dboxes", "a tensor, or what gives one for order='xywh'")
         boxes = dboxes if isinstance(dboxes, Tensor) else dboxes(order="xywh")
         check_boxes(boxes, "dboxes")
         check_shape(boxes, (len(boxes), 4), "dboxes", "default boxes")
         self.register_buffer("dboxes", boxes.detach(), persistent=False)
         scales = {name: getattr(dboxes, name) for name in ("scale_xy", "scale_wh") if hasattr(dboxes, name)}
-        self.coder = coder or SSDCoder(**scales)
-        self.matcher = matcher or _max_iou(iou_thresh)
+        self.coder = SSDCoder(**scales) if coder is None else coder
+        self.matcher = _max_iou(iou_thresh) if matcher is None else matcher
         self.con_loss = HardMiningCrossEntropyLoss(
             neg_pos_ratio, negatives_without_positives=negatives_without_positives
         )
         self.alpha, self.iou_thresh, self.reduction = alpha, iou_thresh, reduction
-        self.normalizer = normalizer or Normalizer()
+        check_coder(self.coder, "coder")
+        check_is_callable(self.matcher, "matcher", "a matcher")
+        self.normalizer = checked_normalizer(normalizer)
 
     @property
     def component_names(self) -> list[str]:

@@ -14,7 +14,7 @@ from losses.levels import Maps, flatten_levels
 from losses.modules import BoxLoss, box_values
 from losses.numerics import check_floating
 from matchers.assignment import Assignment
-from matchers.boxes import convert
+from matchers.boxes import check_boxes, convert
 from matchers.max_iou import MaxIoU
 from matchers.predictions import Predictions
 from matchers.targets import Targets
@@ -41,6 +41,8 @@ class SSDPredictions:
     priors: Tensor
 
     def __post_init__(self) -> None:
+        for name, tensor in (("boxes", self.deltas), ("anchors", self.priors)):
+            check_boxes(tensor, name)
         images, count = self.scores[0].shape[0], sum(level.shape[1] * level.shape[3] for level in self.scores)
         if tuple(self.deltas.shape[:2]) != (images, count):
             raise ValueError(f"class scores are for (B, P) = {(images, count)}, boxes for {(*self.deltas.shape[:2],)}")
@@ -74,6 +76,7 @@ def level_scores(maps: Maps, channels: int) -> tuple[Tensor, ...]:
         raise ValueError(f"class scores must be maps, one for each level, or (B, P, C), got {type(maps).__name__}")
     for level, each in enumerate(maps):
         check_floating(each, f"class scores of level {level}")
+        check_same_device(each.device, maps[0].device, name=f"class scores of level {level}", reference="level 0")
         if each.dim() != 4 or each.shape[1] % channels or each.shape[0] != maps[0].shape[0]:
             raise ValueError(
                 f"class scores of level {level} must have shape ({maps[0].shape[0]}, A * {channels}, h, w), "

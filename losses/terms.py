@@ -12,6 +12,7 @@ from torch import Tensor
 from losses.normalizer import Normalizer
 from losses.positives import Positives
 from ragged import RaggedBatch
+from ragged.checks import check_has_values, check_not_negative, check_one_of
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
 """``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
@@ -55,8 +56,7 @@ Terms = Mapping[Any, Term | Sequence[Term]]
 
 def check_reduction(reduction: str) -> None:
     """Raise ``ValueError`` unless this is one of the reductions."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+    check_one_of(reduction, REDUCTIONS, "reduction")
 
 
 def reduce_terms(
@@ -122,8 +122,12 @@ def total(losses: Losses) -> Any:
     >>> total({"loss_cls": torch.tensor(1.0), "loss_bbox": torch.tensor(0.5)})
     tensor(1.5000)
     """
+    _check_losses(losses)
     if not losses:
         raise ValueError("there is no loss term to add up")
+    shapes = {name: tuple(value.shape) for name, value in losses.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"loss terms must have one shape, got {shapes}")
     return _sum(list(losses.values()))
 
 
@@ -133,7 +137,16 @@ def detached(losses: Losses) -> Losses:
     >>> detached({"loss_cls": torch.ones((), requires_grad=True)})
     {'loss_cls': tensor(1.)}
     """
+    _check_losses(losses)
     return {name: value.detach() for name, value in losses.items()}
+
+
+def _check_losses(losses: Losses) -> None:
+    if not isinstance(losses, Mapping):
+        raise TypeError(f"losses must be a dict of terms, as a criterion gives them, got {type(losses).__name__}")
+    for name, value in losses.items():
+        if not isinstance(value, (Tensor, RaggedBatch)):
+            raise TypeError(f"the loss term {name!r} must be a tensor or a RaggedBatch, got {type(value).__name__}")
 
 
 def _sum(values: Sequence[Any]) -> Any:
@@ -183,7 +196,9 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
                 f"global_count of {name!r} must be a number or have shape {tuple(local.shape)}, "
                 f"got {tuple(global_count.shape)}"
             )
+        check_has_values(global_count, "a global_count")
         return global_count.detach().to(local).reshape(local.shape if global_count.shape == local.shape else ())
+    check_not_negative(global_count, "global_count")
     return torch.full_like(local, global_count)
 
 

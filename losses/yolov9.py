@@ -89,15 +89,14 @@ class YOLOv9Criterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(
-            num_classes, matcher=matcher or TaskAligned.yolov9(), reduction=reduction, normalizer=normalizer
-        )
+        matcher = TaskAligned.yolov9() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         if not isinstance(vec2box, Vec2Box):
             raise TypeError(f"vec2box must be a Vec2Box, got {type(vec2box).__name__}")
         self.vec2box, self.coder = vec2box, DistributionCoder(reg_max=reg_max)
-        self.loss_cls = loss_cls or BinaryCrossEntropy()
-        self.loss_dfl = loss_dfl or distribution_focal_loss
-        self.loss_iou = loss_iou or CIoULoss(detach_trade_off=False)
+        self.loss_cls = BinaryCrossEntropy() if loss_cls is None else loss_cls
+        self.loss_dfl = distribution_focal_loss if loss_dfl is None else loss_dfl
+        self.loss_iou = CIoULoss(detach_trade_off=False) if loss_iou is None else loss_iou
         for name in ("loss_cls", "loss_dfl", "loss_iou"):
             check_loss(getattr(self, name), name)
         self.cls_rate, self.dfl_rate, self.iou_rate, self.aux_rate = cls_rate, dfl_rate, iou_rate, aux_rate

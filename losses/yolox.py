@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.assigned import AssignedTargets
-from losses.coders import BoxCoder, CenterLogSizeCoder
+from losses.coders import BoxCoder, CenterLogSizeCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
 from losses.levels import DensePredictions, Maps, flatten_levels, image_size_of, level_maps
 from losses.modules import BinaryCrossEntropy, BoxLoss, ClassLoss, IoULoss, L1Loss, box_values, check_loss, class_values
@@ -17,7 +17,7 @@ from losses.normalizer import Normalizer
 from losses.terms import Losses, Term, Terms
 from matchers.assignment import BACKGROUND, Assignment
 from matchers.predictions import Predictions
-from matchers.priors import Stride, grid_points
+from matchers.priors import Stride, grid_points, stride_pairs
 from matchers.simota import SimOTA
 from ragged.precision import wide
 
@@ -73,14 +73,18 @@ class YOLOXCriterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__(num_classes, matcher=matcher or SimOTA(), reduction=reduction, normalizer=normalizer)
-        self.loss_cls = loss_cls or BinaryCrossEntropy()
-        self.loss_bbox = loss_bbox or IoULoss(mode="square", loss_weight=5.0)
-        self.loss_obj = loss_obj or BinaryCrossEntropy()
-        self.loss_l1 = loss_l1 or L1Loss()
+        matcher = SimOTA() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        self.loss_cls = BinaryCrossEntropy() if loss_cls is None else loss_cls
+        self.loss_bbox = IoULoss(mode="square", loss_weight=5.0) if loss_bbox is None else loss_bbox
+        self.loss_obj = BinaryCrossEntropy() if loss_obj is None else loss_obj
+        self.loss_l1 = L1Loss() if loss_l1 is None else loss_l1
         for name in ("loss_cls", "loss_bbox", "loss_obj", "loss_l1"):
             check_loss(getattr(self, name), name)
-        self.use_l1, self.strides, self.coder = bool(use_l1), tuple(strides), coder or CenterLogSizeCoder()
+        stride_pairs(strides)
+        self.use_l1, self.strides = bool(use_l1), tuple(strides)
+        self.coder = CenterLogSizeCoder() if coder is None else coder
+        check_coder(self.coder, "coder")
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that boxes are decoded from."""

@@ -10,12 +10,22 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers import explanation
+from matchers.assignment_checks import check_num_targets, check_quality
 from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
-from ragged.checks import check_same_device, check_values, sample_name
+from ragged.batch import check_is_batch
+from ragged.checks import (
+    check_count,
+    check_is_sequence,
+    check_number,
+    check_same_device,
+    check_values,
+    sample_name,
+)
+from ragged.filler import check_fits_dtype
 from ragged.indexing import as_indices, check_range
 from ragged.registration import register_dataclass
-from ragged.sizes import check_same_sizes, prefix_mask
+from ragged.sizes import check_same_sizes, largest_size, prefix_mask
 
 BACKGROUND = -1
 """Target index of a prediction that shall find nothing."""
@@ -71,6 +81,9 @@ class Assignment:
         if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
             got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
             raise TypeError(f"target_index must be an int64 tensor, got {got}")
+        if target_index.dim() == 0:
+            raise ValueError("target_index must have shape (*batch, P), got ()")
+        check_num_targets(num_targets)
         batch_shape = target_index.shape[:-1]
         if num_targets.shape != batch_shape[max(len(batch_shape) - num_targets.dim(), 0) :]:
             raise ValueError(f"num_targets must have the shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
@@ -85,7 +98,8 @@ class Assignment:
             summary="Assignment: an index is out of range",
         )
         if max_num_targets is None:
-            max_num_targets = int(num_targets.max()) if num_targets.numel() else 0
+            max_num_targets = largest_size(num_targets)
+        check_count(max_num_targets, "max_num_targets")
         check_values(
             num_targets <= max_num_targets,
             lambda at: (
@@ -95,8 +109,8 @@ class Assignment:
         )
         if quality is None:
             quality = torch.ones_like(target_index, dtype=torch.float32)
-        elif quality.shape != target_index.shape:
-            raise ValueError(f"quality must have shape {tuple(target_index.shape)}, got {tuple(quality.shape)}")
+        else:
+            check_quality(quality, target_index)
         return cls(
             target_index,
             torch.where(target_index >= 0, quality, 0).float(),
@@ -122,8 +136,16 @@ class Assignment:
             IndexError: An index is out of range.
             ValueError: The index batches differ in size, or a prediction occurs twice in a sample.
         """
+        check_count(num_predictions, "num_predictions")
+        check_num_targets(num_targets)
         none = torch.full((*num_targets.shape, num_predictions), BACKGROUND, device=num_targets.device)
         gt_indices = as_indices(matched_gt_indices)
+        if gt_indices.batch_shape != num_targets.shape:
+            raise ValueError(
+                f"num_targets must have the batch shape of the indices, {tuple(gt_indices.batch_shape)}, "
+                f"got {tuple(num_targets.shape)}"
+            )
+        check_same_device(num_targets.device, gt_indices.device, name="num_targets", reference="the indices")
         check_range(gt_indices, num_targets.unsqueeze(-1), what="matched_gt_indices")
         index = batched_indexing_write(gt_indices, matched_pred_indices, none, check_duplicates=True)
         return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
@@ -140,6 +162,7 @@ class Assignment:
         >>> Assignment.stack([one, one, one]).target_index.shape
         torch.Size([3, 1, 2])
         """
+        check_is_sequence(assignments, "assignments", "Assignments")
         wrong = [type(each).__name__ for each in assignments if not isinstance(each, Assignment)]
         if wrong:
             raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
@@ -209,6 +232,8 @@ class Assignment:
         >>> assignment.gather(combine_data([[5, 7]]), fill=-1)
         tensor([[ 7, -1,  5]])
         """
+        check_is_batch(values, "values")
+        check_fits_dtype(fill, values.dtype)
         shape = self.target_index.shape
         if values.num_batch_dims < len(shape) - 1:
             values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
@@ -265,7 +290,7 @@ class Assignment:
           target 0: prediction 0 (quality 1)
           target 1: none
         """
-        return explanation.explain_assignment(self, sample, costs or {})
+        return explanation.explain_assignment(self, sample, {} if costs is None else costs)
 
     def _over_targets(self, tensor: Tensor, ragged_axis: int) -> RaggedBatch:
         return RaggedBatch._unchecked(
@@ -307,6 +332,8 @@ class Plan:
         >>> Plan(weights, torch.tensor([[0.2, 0.5]]), torch.zeros(1)).assignment().target_index
         tensor([[ 0, -1]])
         """
+        if threshold is not None:
+            check_number(threshold, "threshold", low=None)
         weights = self.weights.with_padded_set_to(-1.0).tensor
         nothing = self.background == 0
         if weights.shape[-1] == 0:

@@ -17,7 +17,7 @@ from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, smallest
-from ragged.checks import check_count, check_not_negative, check_number, check_positive
+from ragged.checks import check_count, check_is_sequence, check_not_negative, check_number, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,8 @@ class ATSS:
 
 def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:
     """``level_sizes`` as a list; a ``ValueError`` unless they add up to the number of priors."""
+    if level_sizes is not None:
+        check_is_sequence(level_sizes, "level_sizes", "integers")
     sizes = [num_priors] if level_sizes is None else list(level_sizes)
     for size in sizes:
         check_count(size, "each of level_sizes")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ragged.checks import check_broadcast, check_is_callable, check_one_of, check_same_device
 from ragged.precision import wide
 
 
@@ -129,7 +130,7 @@ def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
     tensor([0.3333, 0.0000])
     """
-    intersection, union = _overlap(coordinates(first), coordinates(second))
+    intersection, union = _overlap(*_pair(first, second))
     return _ratio(intersection, union)
 
 
@@ -139,7 +140,7 @@ def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> iof(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 9.0, 9.0]))
     tensor(0.5000)
     """
-    a, b = coordinates(first), coordinates(second)
+    a, b = _pair(first, second)
     return _ratio(_intersection(a, b), a.area)
 
 
@@ -151,7 +152,7 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> giou(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([2.0, 0.0, 3.0, 1.0]))
     tensor(-0.3333)
     """
-    a, b = coordinates(first), coordinates(second)
+    a, b = _pair(first, second)
     intersection, union = _overlap(a, b)
     width, height = _hull(a, b)
     # Never smaller than the union, which inverted boxes would make it.
@@ -167,7 +168,7 @@ def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> diou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([2.0, 0.0, 4.0, 2.0]))
     tensor(-0.2000)
     """
-    a, b = coordinates(first), coordinates(second)
+    a, b = _pair(first, second)
     return _ratio(*_overlap(a, b)) - _centre_distance(a, b)
 
 
@@ -184,7 +185,7 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     >>> ciou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([0.0, 0.0, 2.0, 2.0]))
     tensor(1.)
     """
-    a, b = coordinates(first), coordinates(second)
+    a, b = _pair(first, second)
     overlap = _ratio(*_overlap(a, b))
     v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
     trade_off = v / (1 - overlap + v).clamp(min=1e-7)
@@ -199,13 +200,18 @@ def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second:
     >>> pairwise(iou, torch.rand(2, 3, 4), torch.rand(2, 5, 4)).shape
     torch.Size([2, 3, 5])
     """
+    check_is_callable(measure, "measure")
+    for boxes, name in ((first, "first"), (second, "second")):
+        check_boxes(boxes, name)
+        if boxes.dim() < 2:
+            raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(boxes.shape)}")
+    check_broadcast(first.shape[:-2], second.shape[:-2], "the batch shape of first", "that of second,")
     return measure(first.unsqueeze(-2), second.unsqueeze(-3))
 
 
 def check_format(name: str) -> None:
     """Raise ``ValueError`` unless ``name`` is a known box format."""
-    if name not in FORMATS:
-        raise ValueError(f"box format must be one of {', '.join(map(repr, FORMATS))}, got {name!r}")
+    check_one_of(name, FORMATS, "box format")
 
 
 def check_boxes(boxes: Tensor, name: str) -> None:
@@ -234,6 +240,15 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     bound = torch.finfo(boxes.dtype).max ** 0.25
     x1, y1, x2, y2 = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous().unbind()
     return Coordinates(x1, y1, x2, y2, (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0))
+
+
+def _pair(first: Tensor | Coordinates, second: Tensor | Coordinates) -> tuple[Coordinates, Coordinates]:
+    """The coordinates of both, which must broadcast."""
+    a, b = coordinates(first), coordinates(second)
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        check_same_device(second.device, first.device, name="the second boxes", reference="the first")
+        check_broadcast(first.shape, second.shape, "boxes", "boxes")
+    return a, b
 
 
 def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
@@ -281,5 +296,8 @@ def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     if not isinstance(canvas_size, Tensor) or canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
         got = tuple(canvas_size.shape) if isinstance(canvas_size, Tensor) else type(canvas_size).__name__
         raise ValueError(f"canvas_size must be a tensor of shape (*batch, 2), height and width, got {got}")
+    check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
+    if boxes.dim() > 1:
+        check_broadcast(boxes.shape[:-2], canvas_size.shape[:-1], "the batch shape of boxes", "that of canvas_size,")
     size = canvas_size.to(boxes.dtype).flip(-1)
     return torch.cat([size, size], -1).unsqueeze(-2)

@@ -16,8 +16,17 @@ import torch
 from torch import Tensor
 
 from matchers.boxes import Coordinates, coordinates, giou, iou, pairwise
+from matchers.cost_checks import (
+    check_objectness,
+    check_of_pairs,
+    check_radius,
+    check_values_of,
+    checked_boxes,
+    checked_labels,
+    checked_points,
+)
 from ragged import RaggedBatch
-from ragged.checks import check_is_tensor
+from ragged.checks import check_broadcast, check_not_negative, check_number, check_same_device
 from ragged.precision import wide
 
 TargetValues = RaggedBatch | Tensor
@@ -39,6 +48,9 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     >>> focal_cost(torch.tensor([-2.0, 0.0, 2.0]))
     tensor([ 0.4112, -0.0866, -1.2371])
     """
+    check_values_of(logits, "logits", "(…)", at_least=0)
+    check_number(alpha, "alpha", low=None)
+    check_not_negative(gamma, "gamma")
     logits = wide(logits)
     p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
     return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
@@ -51,6 +63,12 @@ def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: floa
     >>> alignment(torch.tensor([0.0]), torch.tensor([1.0]))
     tensor([0.5000])
     """
+    check_values_of(logits, "logits", "(…)", at_least=0)
+    check_values_of(overlap, "overlap", "(…)", at_least=0)
+    check_same_device(overlap.device, logits.device, name="overlap", reference="logits")
+    check_broadcast(logits.shape, overlap.shape, "logits", "overlap")
+    check_not_negative(alpha, "alpha")
+    check_not_negative(beta, "beta")
     return _power(_sigmoid(wide(logits)), alpha) * _power(overlap, beta)
 
 
@@ -112,13 +130,7 @@ def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
     >>> gather_labels(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1]))
     tensor([[2., 4.]])
     """
-    check_is_tensor(values, "logits")
-    labels = _dense(labels)
-    if labels.shape[:-1] != values.shape[:-2]:
-        raise ValueError(
-            f"logits (*batch, P, C) and labels (*batch, G) must have the same *batch, "
-            f"got {tuple(values.shape)} and {tuple(labels.shape)}"
-        )
+    labels = checked_labels(labels, values)
     index = labels.unsqueeze(-1).expand(*labels.shape, values.shape[-2])
     return values.transpose(-1, -2).gather(-2, index)
 
@@ -133,6 +145,7 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
     [[[-0.5, -0.5, -0.5, -0.5]]]
     """
+    labels = checked_labels(labels, logits)
     return -gather_labels(wide(logits).softmax(-1), labels)
 
 
@@ -145,6 +158,8 @@ def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.2
 @torch.no_grad()
 def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
     """``binary_cost`` of every pair, as in SimOTA."""
+    labels = checked_labels(labels, logits)
+    check_objectness(objectness, logits)
     others = binary_background(logits, objectness).unsqueeze(-2)
     own = None if objectness is None else objectness.unsqueeze(-2)
     return binary_cost(log_joint_score(gather_labels(logits, labels), own), others)
@@ -153,7 +168,9 @@ def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor |
 @torch.no_grad()
 def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
     """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet."""
-    return softlabel_cost(gather_labels(logits, labels), overlap, softlabel_background(logits).unsqueeze(-2))
+    own = gather_labels(logits, labels)
+    check_of_pairs(overlap, own.shape, logits)
+    return softlabel_cost(own, overlap, softlabel_background(logits).unsqueeze(-2))
 
 
 @torch.no_grad()
@@ -161,7 +178,9 @@ def alignment_metric(
     logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
 ) -> Tensor:
     """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost."""
-    return alignment(gather_labels(logits, labels), overlap, alpha=alpha, beta=beta)
+    own = gather_labels(logits, labels)
+    check_of_pairs(overlap, own.shape, logits)
+    return alignment(own, overlap, alpha=alpha, beta=beta)
 
 
 @torch.no_grad()
@@ -171,7 +190,7 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
     tensor([[4., 4.]])
     """
-    gt = wide(_dense(gt_boxes)).movedim(-1, 0).unsqueeze(-1)
+    gt = wide(checked_boxes(gt_boxes, boxes)).movedim(-1, 0).unsqueeze(-1)
     boxes = wide(boxes).movedim(-1, 0).unsqueeze(-2)
     cost = (gt[0] - boxes[0]).abs_()
     for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
@@ -182,13 +201,13 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
 @torch.no_grad()
 def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
-    return 1 - pairwise(iou, _dense(gt_boxes), boxes)
+    return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
 
 
 @torch.no_grad()
 def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
-    return 1 - pairwise(giou, _dense(gt_boxes), boxes)
+    return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
 
 
 def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
@@ -202,8 +221,10 @@ def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0
     >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
     tensor([[ True, False]])
     """
+    gt = checked_points(points, gt_boxes)
+    check_number(margin, "margin", low=None)
     x, y = points.unsqueeze(-3).unbind(-1)
-    return inside(x, y, coordinates(_dense(gt_boxes).unsqueeze(-2)), margin=margin)
+    return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
 
 
 def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
@@ -212,8 +233,10 @@ def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) 
     >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))
     tensor([[True]])
     """
+    gt = checked_points(points, gt_boxes)
+    check_radius(radius, points, gt)
     x, y = points.unsqueeze(-3).unbind(-1)
-    return near_center(x, y, coordinates(_dense(gt_boxes).unsqueeze(-2)), radius.unsqueeze(-2))
+    return near_center(x, y, coordinates(gt.unsqueeze(-2)), radius.unsqueeze(-2))
 
 
 # --- geometry of pairs, from coordinates ---------------------------------------------------------------------------
@@ -238,10 +261,6 @@ def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
     # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
     centre = (left + right).abs_() + (top + bottom).abs_()
     return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())
-
-
-def _dense(values: TargetValues) -> Tensor:
-    return values.with_padded_set_to(0).tensor if isinstance(values, RaggedBatch) else values
 
 
 # torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:

@@ -87,7 +87,7 @@ def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Ass
     tensor([[ 0, -1,  0, -1]])
     """
     targets = Targets.of(targets)
-    num_queries, num_groups, positive = _read_meta(dn_meta)
+    num_queries, num_groups, positive = read_meta(dn_meta)
     if num_queries == 0:
         index = targets.num_targets.new_empty(*targets.batch_shape, 0)
     elif positive is None:
@@ -203,7 +203,7 @@ def _assignment(index: Tensor, num_targets: Tensor, max_num_targets: int, num_gr
     )
 
 
-def _read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
+def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
     """Number of denoising queries, number of groups, and the positive queries if they are listed."""
     if dn_meta is None:
         return 0, 0, None

@@ -101,5 +101,5 @@ def make_plan(
 
 def check_source(source: Any) -> None:
     """Raise unless ``source`` is one of the two sides."""
-    if source not in ("target", "prediction"):
+    if not isinstance(source, str) or source not in ("target", "prediction"):
         raise ValueError(f"source must be 'target' or 'prediction', got {source!r}")

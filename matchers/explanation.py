@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ragged.checks import sample_name
+from matchers.assignment_checks import check_costs, checked_position
+from ragged.checks import check_has_values, check_number, sample_name
 
 if TYPE_CHECKING:
     from matchers.assignment import Assignment, Plan
@@ -21,15 +22,14 @@ def describe(assignment: Assignment) -> str:
 
 def explain_assignment(assignment: Assignment, sample: tuple[int, ...], costs: Mapping[str, Tensor]) -> str:
     """What each target of one image got, and at which costs ``(*batch, G, P)``."""
-    if len(sample) == 1 and isinstance(sample[0], (tuple, list)):
-        sample = tuple(sample[0])
-    if len(sample) != assignment.num_targets.dim():
-        count = assignment.num_targets.dim()
-        raise IndexError(f"expected {count} indices, one for each batch dimension, got {sample}")
+    sample = checked_position(sample, assignment.num_targets)
+    index = assignment.target_index
+    check_has_values(index, "an explanation")
+    check_costs(costs, (*index.shape[:-1], assignment.max_num_targets, index.shape[-1]))
     lines = [_line(assignment, sample)]
-    index, quality = assignment.target_index[sample].tolist(), assignment.quality[sample].tolist()
+    places, quality = index[sample].tolist(), assignment.quality[sample].tolist()
     for target in range(int(assignment.num_targets[sample])):
-        own = [place for place, found in enumerate(index) if found == target]
+        own = [place for place, found in enumerate(places) if found == target]
         lines.append(f"  target {target}: " + ("none" if not own else ""))
         lines[-1] += "; ".join(
             f"prediction {place} (quality {quality[place]:.3g}"
@@ -42,6 +42,8 @@ def explain_assignment(assignment: Assignment, sample: tuple[int, ...], costs: M
 
 def explain_plan(plan: Plan, sample: tuple[int, ...], smallest_weight: float) -> str:
     """What each target of one image got, heaviest first."""
+    sample = checked_position(sample, plan.num_targets)
+    check_number(smallest_weight, "smallest_weight", low=None)
     count = int(plan.num_targets[sample])
     weights = plan.weights.tensor[sample][:, :count]
     lines = [f"{sample_name(sample)}: {count} targets, background {plan.background[sample].sum():.4g}"]

@@ -19,6 +19,7 @@ from matchers.boxes import giou
 from matchers.costs import center_size_l1, focal_cost
 from matchers.pairs import Pairs
 from matchers.problem import Problem
+from ragged.checks import check_is_callable, check_not_negative, check_number
 from ragged.precision import wide
 
 PairCost = Callable[[Pairs], Tensor]
@@ -47,7 +48,11 @@ def detr_costs(
     >>> list(detr_costs())
     ['class', 'l1', 'giou']
     """
-    if classes not in ("focal", "softmax"):
+    for name, value in (("class_weight", class_weight), ("l1_weight", l1_weight), ("giou_weight", giou_weight)):
+        check_not_negative(value, name)
+    check_number(alpha, "alpha", low=None)
+    check_not_negative(gamma, "gamma")
+    if not isinstance(classes, str) or classes not in ("focal", "softmax"):
         raise ValueError(f"classes must be 'focal' or 'softmax', got {classes!r}")
 
     # Not closures: a matcher can be pickled and copied.
@@ -80,6 +85,8 @@ def module_costs(
     """
     modules = {"class": cls_match_module, "box": loc_match_module}
     for name, module in modules.items():
+        if module is not None:
+            check_is_callable(module, f"the {name} cost module", "a module or a function")
         if module is not None and getattr(module, "reduction", "none") != "none":
             raise ValueError(f"the {name} cost module must have reduction='none', got {module.reduction!r}")
     terms: dict[str, PairCost] = {}

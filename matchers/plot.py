@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
-from matchers.boxes import convert
-from matchers.plot_costs import SMALLEST_WEIGHT, import_pyplot, own_position, plot_cost, position_of, strengths_of
+from matchers.assignment_checks import position_in
+from matchers.boxes import check_boxes, convert
+from matchers.plot_costs import SMALLEST_WEIGHT, check_result, import_pyplot, own_position, plot_cost, strengths_of
 from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets
+from ragged.checks import check_has_values, check_is_sequence, check_is_tensor, check_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +85,11 @@ def plot_match(
     (2, 1)
     """
     pyplot = import_pyplot()
-    at, targets = position_of(sample, result.num_targets.dim()), Targets.of(targets)
+    check_result(result)
+    check_number(smallest_weight, "smallest_weight", low=None)
+    at, targets = position_in(sample, result.num_targets.shape), Targets.of(targets)
+    if class_names is not None:
+        check_is_sequence(class_names, "class_names", "names")
     picture = None if image is None else _picture(image)
     unit = _Unit.of(targets, at, None if picture is None else picture.shape[:2])
     if priors is None:
@@ -176,11 +182,19 @@ def _prediction_shapes(
     read = None if predictions is None else Predictions.of(predictions)
     if read is None or read.boxes is None:
         raise ValueError("a picture needs predicted boxes or priors, got neither")
+    check_has_values(read.boxes, "a picture")
+    position_in(at, read.batch_shape)
     boxes = convert(read.boxes[at], read.box_format or targets.box_format, "xyxy")
     return unit.scaled(boxes, targets.normalized if read.normalized is None else read.normalized)
 
 
 def _prior_shapes(priors: Tensor, prior_format: str, targets: Targets, at: tuple[int, ...], unit: _Unit) -> Tensor:
+    check_is_tensor(priors, "priors")
+    check_has_values(priors, "a picture")
+    if priors.dim() < 2 or priors.shape[-1] not in (2, 4) or priors.dim() - 2 > len(at):
+        raise ValueError(f"priors must have shape (P, 4) or (*batch, P, 4), got {tuple(priors.shape)}")
+    if prior_format != "points":
+        check_boxes(priors, "priors")
     own = priors[at[len(at) - priors.dim() + 2 :]] if priors.dim() > 2 else priors
     return unit.scaled(
         own[:, :2] if prior_format == "points" else convert(own, prior_format, "xyxy"), targets.normalized
@@ -189,7 +203,12 @@ def _prior_shapes(priors: Tensor, prior_format: str, targets: Targets, at: tuple
 
 def _picture(image: Any) -> Tensor:
     """(H, W) or (H, W, 3), in [0, 1]."""
-    picture = torch.as_tensor(image).detach().cpu()
+    try:
+        picture = torch.as_tensor(image).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"image must be a tensor or an array: {error}") from None
+    check_has_values(picture, "a picture")
+    picture = picture.cpu()
     if picture.dim() == 3 and picture.shape[-1] not in (1, 3):
         picture = picture.movedim(0, -1)
     if picture.dim() == 3 and picture.shape[-1] == 1:
@@ -227,11 +246,19 @@ def _draw_targets(ax: Axes, scene: _Scene, text: bool, class_names: Sequence[str
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, zorder=3, **styles[kind]))
         if text:
             label = scene.labels[target]
-            name = str(label) if class_names is None else str(class_names[label])
+            name = _name(label, class_names)
             box = {"boxstyle": "square,pad=0.15", "fc": color, "ec": "none", "alpha": 0.85}
             place: dict[str, Any] = {"ha": "left", "va": "bottom", "clip_on": True, "zorder": 6, "bbox": box}
             ax.text(x1, y1, f"{target}: {name}", color="white", fontsize=7.5, **place)
     return {kind: handles[kind] for kind in styles if kind in handles}
+
+
+def _name(label: int, class_names: Sequence[str] | None) -> str:
+    if class_names is None:
+        return str(label)
+    if not 0 <= label < len(class_names):
+        raise ValueError(f"class_names has {len(class_names)} names, and none for the label {label}")
+    return str(class_names[label])
 
 
 def _draw_predictions(ax: Axes, scene: _Scene, text: bool) -> dict[str, Any]:

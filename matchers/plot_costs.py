@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
+from matchers.assignment_checks import position_in
 from matchers.selection import smallest
 from matchers.targets import Targets
+from ragged.checks import check_count, check_has_values, check_is_tensor, check_positive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +66,12 @@ def plot_cost(
     1
     """
     pyplot, terms = import_pyplot(), _terms(costs)
-    at = position_of(sample, next(iter(terms.values())).dim() - 2)
+    at = position_in(sample, next(iter(terms.values())).shape[:-2])
+    check_positive(num_cheapest, "num_cheapest")
+    check_count(max_columns, "max_columns")
+    if result is not None:
+        check_result(result)
+        position_in(sample, result.num_targets.shape)
     panels = {name: term[at].detach().float().cpu() for name, term in terms.items()}
     if len(panels) > 1:
         panels.setdefault("total", torch.stack(list(panels.values())).sum(0))
@@ -97,12 +104,11 @@ def import_pyplot() -> Any:
     return matplotlib.pyplot
 
 
-def position_of(sample: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """``sample`` as ``count`` indices."""
-    at = (sample,) if isinstance(sample, int) else tuple(sample)
-    if len(at) != count:
-        raise IndexError(f"sample must have {count} indices, one for each batch dimension, got {sample}")
-    return at
+def check_result(result: Any) -> None:
+    """Raise unless this is what a matcher returns, with values to show."""
+    if not isinstance(result, (Assignment, Plan)):
+        raise TypeError(f"result must be an Assignment or a Plan, got {type(result).__name__}")
+    check_has_values(result.num_targets, "a picture")
 
 
 def own_position(at: tuple[int, ...], targets: Targets) -> tuple[int, ...]:
@@ -149,6 +155,9 @@ def _terms(costs: Any) -> dict[str, Tensor]:
     if not isinstance(costs, (Tensor, Mapping)):
         raise TypeError(f"costs must be a tensor (*batch, G, P), or several by name, got {type(costs).__name__}")
     terms = {"cost": costs} if isinstance(costs, Tensor) else dict(costs)
+    for name, term in terms.items():
+        check_is_tensor(term, f"the cost {name!r}")
+        check_has_values(term, "a picture")
     shapes = {name: tuple(term.shape) for name, term in terms.items()}
     if not shapes or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) < 2:
         raise ValueError(f"costs must be one tensor (*batch, G, P) or several of the same shape, got {shapes}")

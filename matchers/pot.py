@@ -25,7 +25,7 @@ class _POT(TransportMatcher):
 
     def __init__(self, *args: Any, method: str, num_iter: int, tolerance: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if method not in self.methods:
+        if not isinstance(method, str) or method not in self.methods:
             raise ValueError(f"method must be one of {', '.join(self.methods)}; got {method!r}")
         check_count(num_iter, "num_iter")
         check_number(tolerance, "tolerance")

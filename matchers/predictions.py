@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.boxes import check_boxes, check_format
+from ragged.checks import check_is_tensor
 from ragged.registration import register_dataclass
 
 KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
@@ -124,6 +125,7 @@ class Predictions:
                 for key in keys:
                     if key not in item:
                         raise ValueError(f"the predictions of sample {index} have no {key!r}")
+                    check_is_tensor(item[key], f"{key!r} of sample {index}")
                     if item[key].shape != source[0][key].shape:
                         raise ValueError(
                             f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "

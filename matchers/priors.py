@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matchers.boxes import check_format, convert
-from ragged.checks import check_all_positive, check_count
+from ragged.checks import check_all_positive, check_count, check_is_sequence, check_number
 
 Stride = int | tuple[int, int]
 """Of both directions, or (stride_y, stride_x), in pixels."""
@@ -38,7 +38,7 @@ def feature_sizes(image_size: tuple[int, int], strides: Sequence[Stride]) -> lis
     """
     height, width = _size(image_size, "image_size")
     # The floor of a negative quotient is the ceiling of the positive one, exactly.
-    return [(-(-height // y), -(-width // x)) for y, x in _strides(strides)]
+    return [(-(-height // y), -(-width // x)) for y, x in stride_pairs(strides)]
 
 
 def level_sizes(
@@ -92,8 +92,10 @@ def grid_points(
     tensor([[ 4.,  4.,  8.,  8.],
             [12.,  4.,  8.,  8.]])
     """
+    check_number(offset, "offset", low=None)
     like, levels = _no_boxes(device, dtype), []
-    for (stride_y, stride_x), size in zip(_strides(strides), _maps(image_size, strides, feature_sizes), strict=True):
+    maps = _maps(image_size, strides, feature_sizes)
+    for (stride_y, stride_x), size in zip(stride_pairs(strides), maps, strict=True):
         x, y = _centers(size, (stride_y, stride_x), offset, like)
         levels.append(torch.stack([x, y, torch.full_like(x, stride_x), torch.full_like(y, stride_y)], -1))
     return torch.cat([like, *levels]).to(dtype)
@@ -138,11 +140,16 @@ def anchors(
             [ 8.,  0., 16.,  8.],
             [10., -4., 14., 12.]])
     """
-    pairs = _strides(strides)
+    pairs = stride_pairs(strides)
+    if base_sizes is not None:
+        check_is_sequence(base_sizes, "base_sizes", "numbers or pairs (height, width)")
     bases = pairs if base_sizes is None else [_both(size, "base_sizes") for size in base_sizes]
     _check_levels(len(bases), "base_sizes", len(pairs))
+    check_is_sequence(ratios, "ratios", "numbers")
+    check_is_sequence(scales, "scales", "numbers")
     check_all_positive(ratios, "ratios")
     check_all_positive(scales, "scales")
+    check_number(offset, "offset", low=None)
     like, levels = _no_boxes(device, dtype), []
     for stride, size, base in zip(pairs, _maps(image_size, strides, feature_sizes), bases, strict=True):
         shapes = [(base[0] * s * r**0.5, base[1] * s / r**0.5) for r in ratios for s in scales]
@@ -196,16 +203,19 @@ def ssd_default_boxes(
     """
     check_format(box_format)
     height, width = _size(image_size, "image_size", lowest=1)
+    check_is_sequence(feature_sizes, "feature_sizes", "pairs (height, width)")
     maps = [_size(size, "feature_sizes") for size in feature_sizes]
     if sizes is None:
+        _both(scale_range, "scale_range")
         sizes = [scale * min(height, width) for scale in _even_scales(len(maps), *scale_range)]
+    check_is_sequence(sizes, "sizes", "numbers")
     if len(sizes) != len(maps) + 1:
         raise ValueError(f"sizes must have {len(maps) + 1} entries, one more than there are levels, got {len(sizes)}")
     check_all_positive(sizes, "sizes")
     steps: Sequence[tuple[float, float]] = (
         [(height / max(rows, 1), width / max(columns, 1)) for rows, columns in maps]
         if strides is None
-        else _strides(strides)
+        else stride_pairs(strides)
     )
     _check_levels(len(steps), "strides", len(maps))
     like, levels = _no_boxes(device, dtype), []
@@ -260,7 +270,9 @@ def _default_shapes(size: float, following: float, ratios: Sequence[float]) -> l
 # --- arguments -----------------------------------------------------------------------------------------------------
 
 
-def _strides(strides: Sequence[Stride]) -> list[tuple[int, int]]:
+def stride_pairs(strides: Sequence[Stride]) -> list[tuple[int, int]]:
+    """Strides as pairs (stride_y, stride_x), checked."""
+    check_is_sequence(strides, "strides", "integers or pairs of them")
     pairs = [_size((stride, stride) if not isinstance(stride, Sequence) else stride, "strides") for stride in strides]
     check_all_positive([side for pair in pairs for side in pair], "strides")
     return pairs
@@ -272,11 +284,13 @@ def _maps(
     made = feature_sizes(image_size, strides)
     if given is None:
         return made
+    check_is_sequence(given, "feature_sizes", "pairs (height, width)")
     _check_levels(len(given), "feature_sizes", len(made))
     return [_size(size, "feature_sizes") for size in given]
 
 
 def _ratios_by_level(ratios: Sequence[Any], levels: int) -> list[Sequence[float]]:
+    check_is_sequence(ratios, "aspect_ratios", "numbers, or of lists of them")
     own = [ratio for ratio in ratios if isinstance(ratio, Sequence)]
     if own and len(own) < len(ratios):
         raise TypeError(f"aspect_ratios must be numbers, or a sequence of them for each level, got {ratios}")

@@ -21,7 +21,14 @@ from torch import Tensor
 
 from matchers.targets import Targets
 from ragged import RaggedBatch, combine_data, get_compact_lists, unpack
-from ragged.checks import INTEGER_DTYPES, check_count, check_is_tensor, check_values, sample_name
+from ragged.checks import (
+    INTEGER_DTYPES,
+    check_count,
+    check_is_sequence,
+    check_is_tensor,
+    check_values,
+    sample_name,
+)
 
 _OPTIONAL = ("weights", "ignore")
 
@@ -80,8 +87,12 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
     >>> targets_from_dicts([target], box_format="cxcywh", normalized=True).labels.tensor
     tensor([[3]])
     """
+    check_is_sequence(samples, "targets", "dicts, one for each image")
     if not samples:
         raise ValueError("targets need at least one image, got an empty list")
+    for index, sample in enumerate(samples):
+        if not isinstance(sample, Mapping):
+            raise TypeError(f"the targets of sample {index} must be a dict, got {type(sample).__name__}")
     names = {"boxes": "boxes", "labels": "labels", "weights": "weights", "ignore": "ignore", "iscrowd": "ignore"}
     columns: dict[str, list[Any]] = {}
     for key, field in names.items():
@@ -111,6 +122,9 @@ def targets_from_lists(
     torch.Size([1, 0, 4])
     """
     columns = {"boxes": boxes, "labels": labels, "weights": weights, "ignore": ignore}
+    for name, column in columns.items():
+        if column is not None or name in ("boxes", "labels"):
+            check_is_sequence(column, name, "tensors, one for each image")
     given = {
         name: [_as_tensor(item, name) for item in column] for name, column in columns.items() if column is not None
     }
@@ -195,7 +209,9 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     >>> targets_from_padded(padded).labels.split()
     [tensor([6])]
     """
-    missing = [key for key in ("boxes", "labels") if key not in padded]
+    if not isinstance(padded, Mapping):
+        raise TypeError(f"padded targets must be a dict, got {type(padded).__name__}")
+    missing = [key for key in ("boxes", "labels") if padded.get(key) is None]
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
     fields = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL) if padded.get(key) is not None}

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
-from ragged.checks import INTEGER_DTYPES, check_same_device, check_values, sample_name
+from ragged.checks import (
+    INTEGER_DTYPES,
+    check_count,
+    check_is_sequence,
+    check_same_device,
+    check_values,
+    sample_name,
+)
 from ragged.precision import wide
 from ragged.registration import register_dataclass
 from ragged.sizes import check_same_sizes
@@ -129,6 +136,7 @@ class Targets:
 
     def check_labels(self, num_classes: int) -> None:
         """Raise ``ValueError``, naming the sample, unless every label is below ``num_classes``."""
+        check_count(num_classes, "num_classes")
         check_values(
             (self.labels.tensor < num_classes) | ~self.matchable,
             lambda at: (
@@ -192,7 +200,12 @@ class Targets:
         return None
 
     def _canvas(self, canvas_size: Any) -> Tensor:
-        size = torch.as_tensor(canvas_size, dtype=torch.float32, device=self.device)
+        if not isinstance(canvas_size, Tensor):
+            check_is_sequence(canvas_size, "canvas_size", "numbers, height and width, or a tensor")
+        try:
+            size = torch.as_tensor(canvas_size, dtype=torch.float32, device=self.device)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise TypeError(f"canvas_size must be numbers, height and width: {error}") from None
         if size.shape not in ((2,), (*self.batch_shape, 2)):
             raise ValueError(
                 f"canvas_size must be height and width, shape (2,) or {(*self.batch_shape, 2)}, got {tuple(size.shape)}"

@@ -17,7 +17,7 @@ from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
 from matchers.selection import BestTarget, largest
-from ragged.checks import check_not_negative, check_number, check_positive, known_finite
+from ragged.checks import check_not_negative, check_number, check_one_of, check_positive, known_finite
 
 _SMALLEST = 1e-9
 
@@ -66,8 +66,7 @@ class TaskAligned:
             "quality": ("metric", "normalized", "normalized_over_all"),
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
+            check_one_of(getattr(self, name), allowed, name)
         check_positive(self.topk, "topk")
         check_not_negative(self.alpha, "alpha")
         check_not_negative(self.beta, "beta")

@@ -13,7 +13,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.dense_matcher import dense_costs
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import check_number
+from ragged.checks import check_is_sequence, check_number
 
 
 class WeightedSum(CostMatcher):
@@ -97,6 +97,7 @@ def _match_costs(module: Any) -> Any:
 
 
 def _checked_modules(modules: Sequence[Any], same_cost: bool) -> list[Any]:
+    check_is_sequence(modules, "matching_modules", "matchers")
     modules = list(modules)
     if not modules:
         raise ValueError("matching_modules must have at least one matcher, got none")
@@ -112,6 +113,8 @@ def _checked_modules(modules: Sequence[Any], same_cost: bool) -> list[Any]:
 
 
 def _checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    if weights is not None:
+        check_is_sequence(weights, "weights", "numbers")
     weights = [1.0] * count if weights is None else list(weights)
     if len(weights) != count:
         raise ValueError(f"weights must have one number for each of {count} matchers, got {len(weights)}")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ragged import batch_dims, conversion, display, elementwise
-from ragged.checks import check_count, check_dim, check_is_tensor, check_same_device
+from ragged.checks import check_count, check_dim, check_is_tensor, check_same_device, checked_sizes
 from ragged.filler import fill
-from ragged.sizes import check_matching_sizes, sizes_from_mask, validated_sizes
+from ragged.sizes import check_matching_sizes, largest_size, sizes_from_mask, validated_sizes
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -157,7 +157,8 @@ class RaggedBatch(conversion.DtypeShorthands):
         >>> RaggedBatch.empty(2, (4,)).shape
         torch.Size([2, 0, 4])
         """
-        batch_shape = (batch_shape,) if isinstance(batch_shape, int) else tuple(batch_shape)
+        batch_shape = checked_sizes(batch_shape, "batch_shape")
+        data_shape = checked_sizes(data_shape, "data_shape")
         tensor = torch.empty((*batch_shape, 0, *data_shape), dtype=dtype, device=device)
         return cls.from_full_tensor(tensor, num_batch_dims=len(batch_shape))
 
@@ -253,7 +254,7 @@ class RaggedBatch(conversion.DtypeShorthands):
 
     def size(self, dim: int | None = None) -> torch.Size | int:
         """Shape of ``tensor``, or its size in one dimension."""
-        return self.tensor.shape if dim is None else self.tensor.shape[dim]
+        return self.tensor.shape if dim is None else self.tensor.shape[check_dim(dim, self.dim())]
 
     def dim(self) -> int:
         """Number of dimensions of ``tensor``."""
@@ -261,7 +262,7 @@ class RaggedBatch(conversion.DtypeShorthands):
 
     def largest_sample_size(self) -> int:
         """Size of the largest sample (0 without samples). Read on the host: synchronises on an accelerator."""
-        return int(self.sample_sizes.max()) if self.sample_sizes.numel() else 0
+        return largest_size(self.sample_sizes)
 
     def get_existence_weights(self, dtype: torch.dtype = torch.float32) -> RaggedBatch:
         """The mask as weights of shape ``(*batch, max_size)``: 1 for valid entries, 0 for filler."""

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ragged.checks import check_count, check_dim, check_values, sample_name
+from ragged.checks import (
+    check_count,
+    check_dim,
+    check_has_values,
+    check_is_sequence,
+    check_values,
+    checked_sizes,
+    sample_name,
+)
 from ragged.sizes import prefix_mask
 
 if TYPE_CHECKING:
@@ -31,9 +39,12 @@ def reshape_batch_dims(batch: RaggedBatch, new_batch_shape: int | Sequence[int])
     >>> RaggedBatch.empty((2, 3)).reshape_batch_dims((3, -1)).batch_shape
     torch.Size([3, 2])
     """
-    shape = (new_batch_shape,) if isinstance(new_batch_shape, int) else tuple(new_batch_shape)
-    # Resolved on the sizes: a -1 cannot be inferred from a tensor without elements.
-    shape = tuple(torch.empty(batch.batch_shape, device="meta").reshape(shape).shape)
+    shape = checked_sizes(new_batch_shape, "new_batch_shape", lowest=-1)
+    try:
+        # Resolved on the sizes: a -1 cannot be inferred from a tensor without elements.
+        shape = tuple(torch.empty(batch.batch_shape, device="meta").reshape(shape).shape)
+    except RuntimeError:
+        raise ValueError(f"batch shape {tuple(batch.batch_shape)} cannot be reshaped to {shape}") from None
     return _map_parts(batch, lambda part, after: part.reshape(*shape, *part.shape[part.dim() - after :]))
 
 
@@ -79,7 +90,7 @@ def broadcast_batch_dims_to_shape(batch: RaggedBatch, new_batch_shape: Sequence[
     >>> RaggedBatch.empty((2, 1)).broadcast_batch_dims_to_shape((4, 2, 3)).batch_shape
     torch.Size([4, 2, 3])
     """
-    shape = tuple(new_batch_shape)
+    shape = checked_sizes(new_batch_shape, "new_batch_shape")
     missing = len(shape) - batch.num_batch_dims
     fits = missing >= 0 and all(old in (1, new) for old, new in zip(batch.batch_shape, shape[missing:], strict=True))
     if not fits:
@@ -94,6 +105,10 @@ def broadcast_batch_dims(batches: Sequence[RaggedBatch]) -> list[RaggedBatch]:
     >>> second.batch_shape
     torch.Size([2, 3])
     """
+    check_is_sequence(batches, "batches", "batches")
+    wrong = [type(batch).__name__ for batch in batches if not hasattr(batch, "batch_shape")]
+    if wrong:
+        raise TypeError(f"each of the batches must be a RaggedBatch, got {wrong[0]}")
     shapes = [tuple(batch.batch_shape) for batch in batches]
     try:
         shape = torch.broadcast_shapes(*shapes)
@@ -113,20 +128,19 @@ def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_d
     tensor([1, 3, 1, 3])
     """
     num_batch_dims = batch.num_batch_dims
-    if isinstance(num_repeats, int):
+    if isinstance(num_repeats, (int, torch.SymInt)):
+        check_count(num_repeats, "num_repeats")
         if batch_dim is None and num_batch_dims != 1:
             raise ValueError(f"batch_dim is needed to say which of {num_batch_dims} batch dimensions to repeat")
-        dim = check_dim(batch_dim or 0, num_batch_dims, name="batch_dim")
+        dim = check_dim(0 if batch_dim is None else batch_dim, num_batch_dims, name="batch_dim")
         repeats = tuple(num_repeats if d == dim else 1 for d in range(num_batch_dims))
-    elif batch_dim is not None or len(num_repeats) != num_batch_dims:
-        raise ValueError(
-            f"num_repeats needs one number for each of the {num_batch_dims} batch dimensions, and then no batch_dim; "
-            f"got {tuple(num_repeats)} and batch_dim={batch_dim}"
-        )
     else:
-        repeats = tuple(num_repeats)
-    if any(repeat < 0 for repeat in repeats):
-        raise ValueError(f"num_repeats must not be negative, got {num_repeats}")
+        repeats = checked_sizes(num_repeats, "num_repeats")
+        if batch_dim is not None or len(repeats) != num_batch_dims:
+            raise ValueError(
+                f"num_repeats needs one number for each of the {num_batch_dims} batch dimensions, and then no "
+                f"batch_dim; got {repeats} and batch_dim={batch_dim}"
+            )
     if not repeats:  # torch cannot repeat a tensor without dimensions
         return batch
     return _map_parts(batch, lambda part, after: part.repeat(*repeats, *(1,) * after))
@@ -157,6 +171,7 @@ def split(batch: RaggedBatch) -> Any:
     >>> RaggedBatch(torch.tensor([[1, 2], [3, 0]]), sample_sizes=[2, 1]).split()
     [tensor([1, 2]), tensor([3])]
     """
+    check_has_values(batch.sample_sizes, "split")
     return _split(batch.tensor, batch.sample_sizes.tolist(), batch.ragged_axis)
 
 

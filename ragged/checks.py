@@ -73,6 +73,7 @@ def check_values(
 
 def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") -> int:
     """Return ``dim`` counted from the front; raise ``IndexError`` unless it lies in ``lowest … num_dims - 1``."""
+    check_whole(dim, name)
     positive = dim + num_dims if dim < 0 else dim
     if not lowest <= positive < num_dims:
         raise IndexError(
@@ -81,10 +82,15 @@ def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") ->
     return positive
 
 
-def check_count(value: Any, name: str) -> None:
-    """Raise unless ``value`` is a whole number, not negative. A symbolic size of a compiled graph is one."""
+def check_whole(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a whole number. A symbolic size of a compiled graph is one."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a whole number, not negative."""
+    check_whole(value, name)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
 
@@ -111,8 +117,46 @@ def check_positive(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def checked_sizes(value: Any, name: str, *, lowest: int = 0) -> tuple[int, ...]:
+    """One size or several as a tuple; raises unless all are whole numbers from ``lowest`` on."""
+    sizes = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    for size in sizes:
+        check_whole(size, f"each of {name}")
+        if size < lowest:
+            wanted = f"be at least {lowest}" if lowest else "not be negative"
+            raise ValueError(f"{name} must {wanted}, got {tuple(sizes)}")
+    return tuple(sizes)
+
+
+def check_is_sequence(value: Any, name: str, of: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a list or a tuple, or something like it; ``of`` says what is in it."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list of {of}, got {type(value).__name__}")
+
+
+def check_is_callable(value: Any, name: str, what: str = "a function") -> None:
+    """Raise ``TypeError`` unless ``value`` can be called, and is no class."""
+    if isinstance(value, type) or not callable(value):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be {what}, got {got}")
+
+
+def check_one_of(value: Any, allowed: Sequence[str], name: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of these words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def check_broadcast(first: Sequence[int], second: Sequence[int], name: str, other: str) -> None:
+    """Raise ``ValueError`` unless tensors of these shapes broadcast."""
+    if any(a != b and a != 1 and b != 1 for a, b in zip(first[::-1], second[::-1], strict=False)):
+        raise ValueError(f"{name} {tuple(first)} and {other} {tuple(second)} must have shapes that broadcast")
+
+
 def check_all_positive(values: Sequence[float], name: str) -> None:
-    """Raise unless every one of the numbers is above 0."""
+    """Raise unless every one of the numbers is finite and above 0."""
+    for value in values:
+        check_number(value, name, low=None)
     bad = [value for value in values if not value > 0]
     if bad:
         raise ValueError(f"{name} must be positive, got {bad[0]}")
@@ -122,6 +166,12 @@ def check_is_tensor(value: Any, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+
+
+def check_has_values(tensor: Tensor, what: str) -> None:
+    """Raise ``ValueError`` if ``tensor`` is on the meta device, where there is nothing that the host could read."""
+    if tensor.is_meta:
+        raise ValueError(f"{what} reads values on the host, which tensors on the meta device do not have")
 
 
 def check_same_device(device: torch.device, other: torch.device, *, name: str, reference: str) -> None:

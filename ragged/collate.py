@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ragged.batch import RaggedBatch
+from ragged.checks import check_is_sequence
 from ragged.combine import combine_data, stack_batches
 
 
@@ -43,6 +44,7 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
     >>> images.shape, targets["boxes"].sample_sizes, targets["id"]
     (torch.Size([2, 1, 8, 8]), tensor([2, 0]), tensor([2, 0]))
     """
+    check_is_sequence(samples, "samples", "samples")
     if not samples:
         raise ValueError("collate needs at least one sample, got none")
     collation = _Collation(stack)
@@ -57,7 +59,7 @@ class _Collation:
     """One call of ``collate``: remembers the sizes it has met, so that later batches share them."""
 
     def __init__(self, stack: Collection[str | int]) -> None:
-        self.stack = (stack,) if isinstance(stack, str) else tuple(stack)
+        self.stack = _names(stack)
         self.stacked: set[str | int] = set()
         self.met: dict[tuple[int, ...], RaggedBatch] = {}
 
@@ -75,7 +77,7 @@ class _Collation:
             return self._mapping(items, path, dense)
         if isinstance(first, (tuple, list)):
             return self._sequence(items, path, dense)
-        return default_collate(items) if _is_number(first) else items
+        return _numbers(items, path) if _is_number(first) else items
 
     def _tensors(self, tensors: list[Tensor], path: tuple[Any, ...], dense: bool) -> Any:
         try:
@@ -84,10 +86,11 @@ class _Collation:
             return self._combined(tensors)
         except (ValueError, TypeError, RuntimeError) as error:
             advice = "" if dense else "; tensors to be stacked instead are named in stack="
-            raise type(error)(f"at {_name(path)}: {error}{advice}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"at {_name(path)}: {error}{advice}") from None
 
     def _combined(self, tensors: list[Tensor]) -> RaggedBatch:
-        sizes = tuple(tensor.shape[0] if tensor.numel() else 0 for tensor in tensors)
+        sizes = tuple(tensor.shape[0] if tensor.dim() and tensor.numel() else 0 for tensor in tensors)
         batch = combine_data(tensors, other_with_same_sample_sizes=self.met.get(sizes))
         self.met.setdefault(sizes, batch)
         return batch
@@ -120,6 +123,24 @@ class _Collation:
         if named:
             self.stacked.add(name)
         return self.collate(items, (*path, name), dense or named)
+
+
+def _names(stack: Any) -> tuple[str | int, ...]:
+    names = (stack,) if isinstance(stack, (str, int)) else stack
+    if (
+        isinstance(names, Tensor)
+        or not isinstance(names, Collection)
+        or not all(isinstance(name, (str, int)) for name in names)
+    ):
+        raise TypeError(f"stack must be names and positions, got {stack!r}")
+    return tuple(names)
+
+
+def _numbers(items: list[Any], path: tuple[Any, ...]) -> Any:
+    try:
+        return default_collate(items)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"at {_name(path)}: numbers cannot be collated: {error}") from None
 
 
 def _is_number(item: Any) -> bool:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from ragged.batch import RaggedBatch, check_is_batch
-from ragged.checks import check_dim, check_same_device, sample_name
+from ragged.checks import (
+    check_dim,
+    check_has_values,
+    check_is_sequence,
+    check_same_device,
+    check_whole,
+    sample_name,
+)
 from ragged.indexing import batched_indexing_access
 from ragged.masks import batched_bool_indexing, get_indices_from_mask
 from ragged.samples import read_samples
@@ -61,7 +68,10 @@ def combine_data(
     """
     tensors, batch_shape = read_samples(data_list, num_batch_dims, flatten_batch_dims, dtype, device)
     nb, other = len(batch_shape), other_with_same_sample_sizes
+    if other is not None:
+        check_is_batch(other, "other_with_same_sample_sizes")
     dim = nb if non_uniform_dim is None else non_uniform_dim
+    check_whole(dim, "non_uniform_dim")
     if dim < nb:
         raise IndexError(f"non_uniform_dim must come after the {nb} batch dimensions, got {dim}")
     if dim > nb:
@@ -70,7 +80,7 @@ def combine_data(
     max_size = max(sizes) if other is None else other.max_sample_size
     padded = _pad(tensors, sizes, max_size).view(*batch_shape, max_size, *tensors[0].shape[1:])
     if dim > nb:
-        padded = padded.movedim(nb, dim)
+        padded = padded.movedim(nb, check_dim(dim, padded.dim(), name="non_uniform_dim"))
     if other is not None:
         check_same_device(padded.device, other.device, name="data_list", reference="other_with_same_sample_sizes")
         return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
@@ -92,6 +102,7 @@ def _sizes_of(other: RaggedBatch, batch_shape: tuple[int, ...]) -> list[int]:
         raise ValueError(
             f"data_list has batch shape {batch_shape}, other_with_same_sample_sizes has {tuple(other.batch_shape)}"
         )
+    check_has_values(other.sample_sizes, "combine_data with other_with_same_sample_sizes")
     return other.sample_sizes.flatten().tolist()
 
 
@@ -150,6 +161,7 @@ def get_compact_lists(mask: Tensor, data: Sequence[Any], *, max_size: int | None
     >>> get_compact_lists(mask, [torch.arange(6).view(2, 3), "name"])[0].split()
     [tensor([1, 2]), tensor([5])]
     """
+    check_is_sequence(data, "data", "tensors")
     indices = get_indices_from_mask(mask, max_size=max_size)
     return [batched_indexing_access(item, indices) if isinstance(item, Tensor) else item for item in data]
 
@@ -197,8 +209,7 @@ def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     >>> stack_batches([RaggedBatch.empty(2), RaggedBatch.empty(2)]).batch_shape
     torch.Size([2, 2])
     """
-    for batch in batches:
-        check_is_batch(batch, "each argument of stack_batches")
+    _check_are_batches(batches, "stack_batches")
     return cat_batches([batch.unsqueeze_batch_dim(dim) for batch in batches], dim)
 
 
@@ -221,11 +232,17 @@ def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
     return batched_bool_indexing(joined, mask, max_size=mask.shape[-1])
 
 
-def _equally_padded(batches: Sequence[RaggedBatch], what: str) -> list[RaggedBatch]:
+def _check_are_batches(batches: Sequence[RaggedBatch], what: str) -> None:
+    check_is_sequence(batches, f"the argument of {what}", "batches")
     if not batches:
         raise ValueError(f"{what} needs at least one batch, got none")
     for batch in batches:
         check_is_batch(batch, f"each argument of {what}")
+        check_same_device(batch.device, batches[0].device, name=f"each argument of {what}", reference="the first")
+
+
+def _equally_padded(batches: Sequence[RaggedBatch], what: str) -> list[RaggedBatch]:
+    _check_are_batches(batches, what)
     layouts = [(batch.num_batch_dims, batch.non_uniform_dim) for batch in batches]
     if any(layout != layouts[0] for layout in layouts):
         raise ValueError(f"{what} needs batches of equal num_batch_dims and non_uniform_dim, got {layouts}")

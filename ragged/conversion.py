@@ -62,7 +62,9 @@ def clone(batch: RaggedBatch) -> RaggedBatch:
 
 def requires_grad_(batch: RaggedBatch, requires_grad: bool = True) -> RaggedBatch:
     """Set in place whether ``tensor`` requires a gradient; returns the batch itself."""
-    batch.tensor.requires_grad_(requires_grad)
+    if requires_grad and not (batch.tensor.is_floating_point() or batch.tensor.is_complex()):
+        raise TypeError(f"only floating point data can require a gradient, got {batch.dtype}")
+    batch.tensor.requires_grad_(bool(requires_grad))
     return batch
 
 

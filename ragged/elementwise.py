@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ragged import torch_functions
+from ragged.checks import check_has_values, check_is_callable, check_not_negative, check_same_device
 from ragged.filler import protected
 from ragged.sizes import check_same_layout
 
@@ -130,6 +131,7 @@ def apply(batch: RaggedBatch, function: Callable[..., Any]) -> Any:
     >>> RaggedBatch(torch.ones(1, 2), sample_sizes=[1]).apply(lambda tensor: tensor + 1).split()
     [tensor([2.])]
     """
+    check_is_callable(function, "function")
     parts = (batch.tensor, batch.mask, batch.sample_sizes)
     result = function(*parts[: _num_required_arguments(function)])
     if isinstance(result, tuple):
@@ -179,15 +181,23 @@ def allclose(
     Read on the host: synchronises on an accelerator.
     """
 
-    def close(a: Tensor, b: Tensor) -> Tensor:
-        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    check_not_negative(rtol, "rtol")
+    check_not_negative(atol, "atol")
 
-    return _same_structure(batch, other) and _all_valid(batch, other, close)
+    def close(a: Tensor, b: Tensor) -> Tensor:
+        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=bool(equal_nan))
+
+    same = _same_structure(batch, other)
+    if batch.dtype != other.dtype:
+        raise TypeError(f"batches that are compared must have one dtype, got {batch.dtype} and {other.dtype}")
+    return same and _all_valid(batch, other, close)
 
 
 def _same_structure(batch: RaggedBatch, other: RaggedBatch) -> bool:
     if not isinstance(other, type(batch)):
         raise TypeError(f"a RaggedBatch can be compared with another one, got {type(other).__name__}")
+    check_same_device(other.device, batch.device, name="the other batch", reference="this batch")
+    check_has_values(batch.tensor, "comparing batches")
     if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():
         return False
     return torch.equal(batch.sample_sizes, other.sample_sizes)

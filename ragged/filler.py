@@ -23,6 +23,8 @@ def fill(tensor: Tensor, where: Tensor, value: complex | bool) -> Tensor:
 
 def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
     """Raise ``ValueError`` if storing ``value`` as ``dtype`` would change it in kind: a fraction, NaN, or overflow."""
+    if not isinstance(value, (int, float, complex, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"a filler value must be a number, got {type(value).__name__}")
     if dtype.is_complex:
         return
     if isinstance(value, complex):

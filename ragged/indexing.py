@@ -163,7 +163,7 @@ def batched_indexing_write(
     source = _source(to_write, indices, into, dim)
     check_range(indices, _limits(to_write_into, dim), what="batched_indexing_write")
     last = _is_last_of_its_index(indices, into.shape[dim])
-    if check_duplicates:
+    if bool(check_duplicates):
         _check_no_duplicates(indices, last)
     dtype = torch.promote_types(source.dtype, into.dtype)
     result = put_rows(into.to(dtype), indices.tensor, indices.mask & last, source.to(dtype), dim)

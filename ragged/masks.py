@@ -12,7 +12,7 @@ from ragged.batch import RaggedBatch, check_is_data
 from ragged.checks import check_count, check_is_tensor, check_same_device, check_values, sample_name
 from ragged.filler import fill
 from ragged.indexing import as_indices, batched_indexing_access, batched_indexing_write, check_range
-from ragged.sizes import prefix_mask
+from ragged.sizes import largest_size, prefix_mask
 
 AnyBatch = TypeVar("AnyBatch", RaggedBatch, Tensor)
 
@@ -55,7 +55,7 @@ def get_indices_from_mask(mask: RaggedBatch | Tensor, *, max_size: int | None = 
     true = _true_entries(mask)
     sizes = true.sum(-1)
     if max_size is None:
-        max_size = int(sizes.max()) if sizes.numel() else 0
+        max_size = largest_size(sizes)
     else:
         check_count(max_size, "max_size")
         check_values(
@@ -152,6 +152,7 @@ def apply_mask_to_tensor(data: Tensor, mask: Tensor, value_to_set: complex | boo
     check_is_tensor(mask, "mask")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, got {mask.dtype}")
+    check_same_device(mask.device, data.device, name="mask", reference="data")
     if data.shape[: mask.dim()] != mask.shape:
         raise ValueError(f"data of shape {tuple(data.shape)} must begin with the shape {tuple(mask.shape)} of the mask")
     return fill(data, ~mask.reshape(*mask.shape, *(1,) * (data.dim() - mask.dim())), value_to_set)

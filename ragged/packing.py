@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ragged.batch import RaggedBatch, check_is_batch
-from ragged.checks import check_count, check_is_tensor, check_same_device, check_values
+from ragged.checks import check_count, check_has_values, check_is_tensor, check_same_device, check_values
 from ragged.combine import combine_data
 from ragged.rows import take_rows
-from ragged.sizes import check_matching_sizes, validated_sizes
+from ragged.sizes import check_matching_sizes, largest_size, validated_sizes
 
 
 def pack(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
@@ -26,6 +26,7 @@ def pack(batch: RaggedBatch) -> tuple[Tensor, Tensor]:
     (tensor([1, 2, 3]), tensor([2, 1]))
     """
     check_is_batch(batch, "batch")
+    check_has_values(batch.mask, "pack")
     return batch.tensor.movedim(batch.non_uniform_dim, batch.num_batch_dims)[batch.mask], batch.sample_sizes
 
 
@@ -58,7 +59,7 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
     if max_size is not None:
         check_count(max_size, "max_size")
     else:
-        max_size = max(int(sizes.max()), 0) if sizes.numel() else 0
+        max_size = largest_size(sizes)
     mask = check_matching_sizes(sizes, None, max_size)
     flat, valid = sizes.reshape(-1), mask.reshape(-1)
     index = (flat.cumsum(0) - flat).unsqueeze(-1) + torch.arange(max_size, device=values.device)

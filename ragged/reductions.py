@@ -41,6 +41,7 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
     """
     check_is_batch(data, "data")
     dim, dtype = data.non_uniform_dim, _float_dtype(data.dtype)
+    check_fits_dtype(empty, dtype)
     if weights is None:
         total = _computable(_filled(data, 0), dtype).sum(dim)
         count = _along_kept_dims(data.sample_sizes, total, data.num_batch_dims)
@@ -164,7 +165,7 @@ def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[R
     """
     _require_order(data)
     dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
-    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=descending, stable=True).indices
+    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=bool(descending), stable=True).indices
     # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
     to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
     order = by_value.gather(dim, to_front).masked_fill(~mask, 0)
@@ -221,9 +222,11 @@ def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _aligned_weights(data: RaggedBatch, weights: RaggedBatch) -> RaggedBatch:
     """Weights ``(*batch, N)`` with the data dimensions of ``data`` inserted, or weights of its rank as they are."""
     check_is_batch(weights, "weights")
-    if weights.dim() == data.num_batch_dims + 1 < data.dim():
+    if weights.batch_shape == data.batch_shape and weights.dim() == data.num_batch_dims + 1 < data.dim():
         after = data.dim() - 1 - data.non_uniform_dim
-        tensor = weights.tensor.reshape(*data.batch_shape, *(1,) * data.ragged_axis, -1, *(1,) * after)
+        tensor = weights.tensor.reshape(
+            *data.batch_shape, *(1,) * data.ragged_axis, weights.max_sample_size, *(1,) * after
+        )
         weights = RaggedBatch._unchecked(tensor, weights.mask, weights.sample_sizes, data.ragged_axis)
     check_same_layout(data, weights, what="data and weights")
     return weights

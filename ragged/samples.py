@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragged.checks import sample_name
+from ragged.checks import check_has_values, check_positive, sample_name
 
 
 def read_samples(
@@ -27,6 +27,7 @@ def read_samples(
         )
     if num_batch_dims is None:
         num_batch_dims = max(_num_levels_above_tensors(data), 1)
+    check_positive(num_batch_dims, "num_batch_dims")
     leaves: list[Any] = []
     shape = _collect(data, num_batch_dims, leaves, flatten)
     if not leaves:
@@ -77,7 +78,15 @@ def _as_tensors(leaves: list[Any], dtype: torch.dtype | None, device: torch.devi
     place = filled[0].device if device is None else torch.device(device)
     if len(filled) == len(tensors) and dtypes == {target} and devices == {place}:
         return tensors
-    return [tensor.to(place, target) for tensor in tensors]
+    if place.type != "meta":
+        for tensor in filled:
+            if tensor.numel():
+                check_has_values(tensor, "combining samples of several devices")
+    # Of a sample without elements the device does not matter, and from meta nothing can be copied.
+    return [
+        tensor.to(place, target) if tensor.numel() else torch.empty(tensor.shape, dtype=target, device=place)
+        for tensor in tensors
+    ]
 
 
 def _first_two(tensors: list[Tensor], attribute: str) -> str:

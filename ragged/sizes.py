@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ragged.checks import INTEGER_DTYPES, check_same_device, check_values, known_within, sample_name
+from ragged.checks import (
+    INTEGER_DTYPES,
+    check_has_values,
+    check_same_device,
+    check_values,
+    known_within,
+    sample_name,
+)
 
 if TYPE_CHECKING:
     from ragged.batch import RaggedBatch
@@ -34,6 +41,12 @@ def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) 
     if sizes.dtype not in INTEGER_DTYPES:
         raise TypeError(f"sample_sizes must be integers, got {sizes.dtype}")
     return sizes.to(torch.int64)
+
+
+def largest_size(sample_sizes: Tensor) -> int:
+    """The largest size, 0 without samples. Read on the host."""
+    check_has_values(sample_sizes, "to find the largest size without max_size")
+    return max(int(sample_sizes.max()), 0) if sample_sizes.numel() else 0
 
 
 def sizes_from_mask(mask: Tensor) -> Tensor:

@@ -135,5 +135,5 @@ def test_bad_input() -> None:
         fine_grained_localization_loss(rows, values, weight_left=values, weight_right=values, quality=torch.ones(2, 1))
     with pytest.raises(ValueError, match=r"teacher must have the shape of the logits, \(2, 5\), got \(2, 4\)"):
         decoupled_distillation_loss(rows, torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+    with pytest.raises(ValueError, match="temperature must be finite and above 0, got 0"):
         decoupled_distillation_loss(rows, rows, temperature=0)

@@ -244,7 +244,7 @@ def test_never_waits() -> None:
     ("call", "error", "message"),
     [
         (lambda: Normalizer(minimum=0), ValueError, "minimum must be positive, since sums are divided by it, got 0"),
-        (lambda: Normalizer(minimum=float("nan")), ValueError, "minimum must be positive"),
+        (lambda: Normalizer(minimum=float("nan")), ValueError, "minimum must be finite, got nan"),
         (lambda: Normalizer()(), TypeError, "needs counts or global_count, got neither"),
         (lambda: Normalizer()([]), ValueError, "counts must not be an empty sequence"),
         (lambda: Normalizer()("3"), TypeError, "counts must be numbers or tensors, got str"),

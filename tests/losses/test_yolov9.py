@@ -268,7 +268,7 @@ class TestBadInput:
             make(reg_max=1)
 
     def test_levels(self) -> None:
-        with pytest.raises(TypeError, match="levels must be a list with the maps of each level, got NoneType"):
+        with pytest.raises(TypeError, match="levels must be a list of maps, for each level a list, got NoneType"):
             make()(None, self.targets)
         with pytest.raises(TypeError, match="levels must be a list with the maps of each level, got list"):
             make()([3.0, None], self.targets)

@@ -163,7 +163,7 @@ def test_words() -> None:
         "  target 1: none",
     ]
     assert assignment.explain(1).count("\n") == 0
-    with pytest.raises(IndexError, match=r"expected 1 indices, one for each batch dimension, got \(0, 0\)"):
+    with pytest.raises(IndexError, match=r"sample must have 1 indices, one for each batch dimension, got \(0, 0\)"):
         assignment.explain(0, 0)
     with pytest.raises(IndexError, match=r"got \(\)"):
         assignment.explain()

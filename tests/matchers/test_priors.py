@@ -182,7 +182,7 @@ def test_image_size_may_vary_in_a_compiled_graph() -> None:
         ),
         (lambda: anchors((8, 8), [8], base_sizes=[-1.0]), ValueError, "base_sizes must be positive, got -1.0"),
         (lambda: anchors((8, 8), [8], ratios=[1.0, 0.0]), ValueError, "ratios must be positive, got 0.0"),
-        (lambda: anchors((8, 8), [8], scales=[float("nan")]), ValueError, "scales must be positive, got nan"),
+        (lambda: anchors((8, 8), [8], scales=[float("nan")]), ValueError, "scales must be finite, got nan"),
         (lambda: level_sizes((8, 8), [8], num_per_cell=-1), ValueError, "num_per_cell must not be negative, got -1"),
         (lambda: ssd_default_boxes([(1, 1)], (0, 9)), ValueError, r"image_size must be at least 1, got \(0, 9\)"),
         (

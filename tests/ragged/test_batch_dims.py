@@ -106,7 +106,7 @@ def test_split_gives_nested_lists_without_padding() -> None:
         (lambda b: b.repeat_samples((2,)), ValueError, "one number for each of the 2 batch dimensions"),
         (lambda b: b.repeat_samples((2, -1)), ValueError, "num_repeats must not be negative"),
         (lambda b: RaggedBatch.broadcast_batch_dims([b, b.repeat_samples((1, 2))]), ValueError, "cannot be broadcast against"),
-        (lambda b: b.reshape_batch_dims((4,)), RuntimeError, "invalid for input of size 6"),
+        (lambda b: b.reshape_batch_dims((4,)), ValueError, "cannot be reshaped to"),
     ],
 )  # fmt: skip
 def test_errors(call: Callable[[RaggedBatch], Any], error: type[Exception], words: str) -> None:

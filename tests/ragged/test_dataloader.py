@@ -153,7 +153,7 @@ def test_stacked_positions_are_those_of_the_sample() -> None:
     [
         (ValueError, "at least one sample", [], ()),
         (ValueError, r"at sample\['x'\]: samples must have the shape .*; tensors to be stacked instead are named in stack=", [{"x": torch.ones(1, 2)}, {"x": torch.ones(1, 3)}], ()),
-        (RuntimeError, r"at sample\['x'\]\[1\]: stack expects each tensor to be equal size", [{"x": (1, torch.ones(2))}, {"x": (1, torch.ones(3))}], "x"),
+        (ValueError, r"at sample\['x'\]\[1\]: stack expects each tensor to be equal size", [{"x": (1, torch.ones(2))}, {"x": (1, torch.ones(3))}], "x"),
         (ValueError, r"samples differ in keys at sample\[0\]: \['a'\], and \['b'\] in sample 1", [[{"a": 1}], [{"b": 1}]], ()),
         (ValueError, r"samples differ in length at sample: 1, and 2 in sample 1", [(1,), (1, 2)], ()),
         (TypeError, r"samples differ in type at sample\['a'\]: \['Tensor', 'list'\]", [{"a": torch.ones(1)}, {"a": [1]}], ()),

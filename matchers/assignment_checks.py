@@ -1,0 +1,58 @@
+"""What is asked of the parts of an assignment, and of those who want to see one image of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ragged.checks import INTEGER_DTYPES, check_dim, check_has_values, check_is_tensor, check_same_device
+
+
+def check_num_targets(num_targets: Tensor) -> None:
+    """Raise ``TypeError`` unless this is a tensor of integers."""
+    check_is_tensor(num_targets, "num_targets")
+    if num_targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
+
+
+def check_quality(quality: Tensor, target_index: Tensor) -> None:
+    """Raise unless this is a tensor of real numbers, one for each prediction."""
+    check_is_tensor(quality, "quality")
+    if quality.dtype.is_complex:
+        raise TypeError(f"quality must be real numbers, got {quality.dtype}")
+    if quality.shape != target_index.shape:
+        raise ValueError(f"quality must have shape {tuple(target_index.shape)}, got {tuple(quality.shape)}")
+    check_same_device(quality.device, target_index.device, name="quality", reference="target_index")
+
+
+def checked_position(sample: Any, num_targets: Tensor) -> tuple[int, ...]:
+    """Indices of an image, one for each batch dimension; ``IndexError`` if there is no such image."""
+    check_has_values(num_targets, "to look at one image")
+    return position_in(sample, num_targets.shape)
+
+
+def position_in(sample: Any, shape: Sequence[int]) -> tuple[int, ...]:
+    """As ``checked_position``, for a batch of this shape."""
+    at = tuple(sample) if isinstance(sample, Sequence) and not isinstance(sample, str) else (sample,)
+    if len(at) == 1 and isinstance(at[0], (tuple, list)):
+        at = tuple(at[0])
+    if len(at) != len(shape):
+        raise IndexError(f"sample must have {len(shape)} indices, one for each batch dimension, got {sample}")
+    for index, size in zip(at, shape, strict=True):
+        check_dim(index, size, name="the index of a sample")
+    return at
+
+
+def check_costs(costs: Any, shape: Sequence[int]) -> None:
+    """Raise unless these are cost terms by name, each at least of shape ``(*batch, G, P)``."""
+    if not isinstance(costs, Mapping):
+        raise TypeError(f"costs must be a mapping from names to tensors, got {type(costs).__name__}")
+    for name, term in costs.items():
+        check_is_tensor(term, f"the cost {name!r}")
+        check_has_values(term, "an explanation")
+        if tuple(term.shape) != tuple(shape):
+            raise ValueError(
+                f"the cost {name!r} must have shape (*batch, G, P) = {tuple(shape)}, got {tuple(term.shape)}"
+            )

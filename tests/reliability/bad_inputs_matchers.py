@@ -1,0 +1,185 @@
+"""Wrong arguments for ``matchers``: what is called, which error it must raise, and what the message must say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from reliability.calls_matchers import (
+    COUNT,
+    POINTS,
+    PRIORS,
+    assignment,
+    boxes,
+    columns,
+    flags,
+    flat,
+    gt,
+    images,
+    labels,
+    logits,
+    meta,
+    overlap,
+    padded,
+    plan,
+    predictions,
+    table,
+    targets,
+)
+from torch import nn
+
+import matchers
+from matchers import Assignment, Hungarian, MaxIoU, Predictions, Targets
+from ragged import RaggedBatch
+
+OBJECTS = np.array([None, "a"], dtype=object)
+INDEX = torch.tensor([[1, -1], [-1, -2]])
+TWO = torch.tensor([2, 0])
+COST = torch.rand(3, 2, 4)
+
+
+def image(**fields: Any) -> list[dict[str, Any]]:
+    return [images()[0], {"boxes": torch.ones(1, 4), "labels": torch.tensor([1]), **fields}]
+
+
+def without(name: str) -> list[dict[str, Any]]:
+    return [images()[0], {key: value for key, value in images()[0].items() if key != name}]
+
+
+# fmt: off
+ROWS = [
+    # --- targets
+    ("tensor for boxes", lambda: Targets(boxes(3, 2), labels()), TypeError, "boxes must be a RaggedBatch, got Tensor; Targets.of reads"),
+    ("None for labels", lambda: Targets(gt(), None), TypeError, "labels must be a RaggedBatch, got NoneType"),
+    ("integer boxes", lambda: Targets(gt().long(), labels()), TypeError, "boxes must have a floating dtype, got torch.int64"),
+    ("float labels", lambda: Targets(gt(), labels().float()), TypeError, "labels must be integers, got torch.float32"),
+    ("bool labels", lambda: Targets(gt(), labels().bool()), TypeError, "labels must be integers, got torch.bool"),
+    ("integer weights", lambda: Targets(gt(), labels(), labels()), TypeError, "weights must be floating, got torch.int64"),
+    ("integer flags", lambda: Targets(gt(), labels(), ignore=labels()), TypeError, "ignore must be boolean, got torch.int64"),
+    ("labels of other sizes", lambda: Targets(gt(), RaggedBatch(labels().tensor, sample_sizes=[1, 0, 1])), ValueError, "labels and boxes: sample sizes differ, 1 and 2 for sample 0"),
+    ("labels padded to more", lambda: Targets(gt(), labels().with_max_sample_size(5)), ValueError, "padded to 5 targets, boxes to 2"),
+    ("flags on meta", lambda: Targets(gt(), labels(), ignore=flags().to_device("meta")), ValueError, "ignore must be on the device of boxes"),
+    ("negative label", lambda: Targets(gt(), labels() - 2), ValueError, "labels must not be negative, got -1 at position 0 of sample 0"),
+    ("NaN box", lambda: Targets(gt() * float("nan"), labels()), ValueError, "position 0 of sample 0 is not finite"),
+    ("corners for sizes", lambda: Targets(gt() * -1, labels()), ValueError, "x2 < x1 or y2 < y1; is box_format='xyxy' right"),
+    ("negative width", lambda: Targets(gt() * -1, labels(), box_format="xywh"), ValueError, "of sample 0 has a negative width or height"),
+    ("pixels for fractions", lambda: Targets(gt(), labels(), normalized=True), ValueError, r"leaves \[0, 1\]; is normalized=True right"),
+    ("unknown format", lambda: Targets(gt(), labels(), box_format="yxyx"), ValueError, "box format must be one of 'xyxy', 'cxcywh', 'xywh', got 'yxyx'"),
+    ("format of objects", lambda: Targets(gt(), labels(), box_format=OBJECTS), ValueError, "box format must be one of"),
+    ("misspelt field", lambda: Targets(gt(), labels(), weight=None), TypeError, "weight"),
+    ("canvas of three", lambda: Targets(gt(), labels(), canvas_size=(3, 4, 5)), ValueError, r"canvas_size must be height and width, shape \(2,\) .*got \(3,\)"),
+    ("canvas without height", lambda: Targets(gt(), labels(), canvas_size=(0, 4)), ValueError, "canvas_size must be positive and finite"),
+    ("canvas of text", lambda: Targets(gt(), labels(), canvas_size="big"), TypeError, "canvas_size must be a list of numbers, height and width, or a tensor, got str"),
+    ("no canvas", lambda: Targets(gt(), labels()).boxes_as("xyxy", normalized=True), ValueError, "give the targets a canvas_size"),
+    ("label of no class", lambda: targets().check_labels(2), ValueError, "label 2 at position 1 of sample 0 is out of range for 2 classes"),
+    ("number of classes", lambda: targets().check_labels(2.0), TypeError, "num_classes must be an integer, got float"),
+    # --- their readers
+    ("targets of nothing", lambda: Targets.of(None), TypeError, "targets must be Targets, a list of dicts, .*got NoneType"),
+    ("no image", lambda: Targets.of([]), ValueError, "targets need at least one image, got an empty list"),
+    ("no boxes", lambda: Targets.of(without("boxes")), ValueError, r"the targets of sample 1 have no 'boxes', but \['labels'\]"),
+    ("misspelt labels", lambda: Targets.of([{"boxes": torch.ones(1, 4), "label": torch.tensor([1])}]), ValueError, r"sample 0 have no 'labels', but \['boxes', 'label'\]"),
+    ("boxes of three numbers", lambda: Targets.of(image(boxes=torch.ones(1, 3))), ValueError, r"boxes of sample 1 must have shape \(n, 4\), got \(1, 3\)"),
+    ("boxes of integers", lambda: Targets.of(image(boxes=torch.ones(1, 4).long())), TypeError, "boxes of sample 1 must have a floating dtype, got torch.int64"),
+    ("boxes of None", lambda: Targets.of(image(boxes=None)), TypeError, "boxes of a sample must be a tensor"),
+    ("boxes of objects", lambda: Targets.of(image(boxes=OBJECTS)), TypeError, "boxes of a sample must be a tensor"),
+    ("labels of floats", lambda: Targets.of(image(labels=torch.ones(1))), TypeError, "labels of sample 1 must be integers, got torch.float32"),
+    ("labels too many", lambda: Targets.of(image(labels=torch.tensor([1, 2]))), ValueError, r"sample 1 has 1 boxes, but labels of shape \(2,\)"),
+    ("labels on meta", lambda: Targets.of(image(labels=torch.tensor([1], device="meta"))), ValueError, "labels of sample 1 are on meta, boxes on cpu"),
+    ("label too large", lambda: Targets.of(images(), num_classes=1), ValueError, "label 1 at position 1 of sample 0 is out of range for 1 classes"),
+    ("lists of unequal length", lambda: Targets.of((columns()[0], columns()[1][:2])), ValueError, "boxes are given for 3 images, labels for 2"),
+    ("layout given twice", lambda: Targets.of(targets(), box_format="xyxy"), TypeError, "already know their layout, got box_format"),
+    ("misspelt layout", lambda: Targets.of(images(), boxformat="xyxy"), TypeError, "boxformat"),
+    ("dicts and others", lambda: matchers.targets_from_dicts([images()[0], 3]), TypeError, "the targets of sample 1 must be a dict, got int"),
+    ("flat of five columns", lambda: matchers.targets_from_flat(flat()[:, 1:], batch_size=3), ValueError, r"flat targets must have shape \(N, 6\): .*got \(2, 5\)"),
+    ("flat of integers", lambda: matchers.targets_from_flat(flat().long(), batch_size=3), TypeError, "flat targets must be floating, got torch.int64"),
+    ("flat of more images", lambda: matchers.targets_from_flat(flat(), batch_size=2), ValueError, "row 1 names image 2, expected a whole number from 0 to 1"),
+    ("flat with NaN", lambda: matchers.targets_from_flat(flat() * float("nan"), batch_size=3), ValueError, "row 0 names image nan"),
+    ("flat without batch size", lambda: Targets.of(flat()), TypeError, "batch_size"),
+    ("padded without labels", lambda: Targets.of({"boxes": boxes(3, 2)}), ValueError, r"padded targets need 'labels', got \['boxes'\]"),
+    ("padded mask of integers", lambda: Targets.of(padded() | {"mask": labels().tensor}), ValueError, r"mask must be a boolean tensor \(3, 2\), got \(3, 2\), torch.int64"),
+    ("padded weights too few", lambda: Targets.of(padded() | {"weights": torch.ones(3, 1)}), ValueError, r"padded weights must begin with the shape \(3, 2\) of labels, got \(3, 1\)"),
+    ("one-hot with two ones", lambda: Targets.of(padded() | {"labels": torch.ones(3, 2, 4)}), ValueError, "one-hot labels must have a single 1; not so at position 0 of sample 0"),
+    ("table of six columns", lambda: matchers.targets_from_padded_tensor(torch.zeros(1, 2, 6)), ValueError, r"\(\*batch, N, 5\): label, box; got \(1, 2, 6\)"),
+    ("table of half labels", lambda: matchers.targets_from_padded_tensor(table() + 0.5), ValueError, "position 0 of sample 0 is 2.5: not a whole number"),
+    # --- predictions
+    ("predictions of nothing", lambda: Predictions(), ValueError, "predictions need logits or boxes, got neither"),
+    ("integer logits", lambda: Predictions(logits().long()), TypeError, "logits must be a floating tensor, got torch.int64"),
+    ("other numbers of predictions", lambda: Predictions(logits(), boxes(3, 5)), ValueError, r"must agree in \(\*batch, P\), got \(3, 16\) of logits .*\(3, 5\) of boxes"),
+    ("predictions on two devices", lambda: Predictions(logits(), boxes(3, COUNT).to("meta")), ValueError, "predictions must be on one device, got cpu, meta"),
+    ("misspelt predictions", lambda: Predictions.of({"logits": logits()}), ValueError, r"one of the keys \['pred_logits', .*got \['logits'\]"),
+    ("images that differ", lambda: Predictions.of([{"pred_boxes": boxes(2)}, {"pred_boxes": boxes(3)}]), ValueError, r"'pred_boxes' of sample 1 has shape \(3, 4\), that of sample 0 \(2, 4\)"),
+    ("an image of numbers", lambda: Predictions.of([{"pred_boxes": [1]}]), TypeError, "'pred_boxes' of sample 0 must be a torch.Tensor, got list"),
+    # --- boxes, costs, priors
+    ("box of three numbers", lambda: matchers.area(torch.ones(2, 3)), ValueError, r"boxes must have shape \(…, 4\), got \(2, 3\)"),
+    ("boxes that do not broadcast", lambda: matchers.iou(boxes(3), boxes(2)), ValueError, r"boxes \(3, 4\) and boxes \(2, 4\) must have shapes that broadcast"),
+    ("boxes on two devices", lambda: matchers.giou(boxes(3), boxes(3).to("meta")), ValueError, r"the second boxes must be on the device of the first \(cpu\), got meta"),
+    ("convert to nothing", lambda: matchers.convert(boxes(3), "xyxy", "corners"), ValueError, "got 'corners'"),
+    ("pairwise of no measure", lambda: matchers.pairwise("iou", boxes(3), boxes(3)), TypeError, "measure must be a function, got str"),
+    ("pairwise of one box", lambda: matchers.pairwise(matchers.iou, boxes(3)[0], boxes(3)), ValueError, r"first must have shape \(\*batch, N, 4\), got \(4,\)"),
+    ("normalize by a pair", lambda: matchers.normalize(boxes(3), (5, 5)), ValueError, "canvas_size must be a tensor .*got tuple"),
+    ("normalize other images", lambda: matchers.normalize(boxes(3, 2), torch.ones(2, 2)), ValueError, r"\(3,\) and that of canvas_size, \(2,\) must have shapes that broadcast"),
+    ("labels of no class", lambda: matchers.focal_class_cost(logits(), labels() + 3), ValueError, "labels must lie in 0 … 3, got 4"),
+    ("cost of float labels", lambda: matchers.softmax_class_cost(logits(), labels().float()), TypeError, "labels must be integers, got torch.float32"),
+    ("cost of other images", lambda: matchers.gather_labels(logits()[:2], labels()), ValueError, r"the same \*batch, got \(2, 16, 4\) and \(3, 2\)"),
+    ("cost of integer logits", lambda: matchers.focal_cost(torch.ones(3).long()), TypeError, "logits must have a floating dtype, got torch.int64"),
+    ("alpha of text", lambda: matchers.focal_cost(torch.ones(3), alpha="a"), TypeError, "alpha must be a number, got str"),
+    ("negative gamma", lambda: matchers.focal_cost(torch.ones(3), gamma=-1), ValueError, "gamma must not be negative, got -1"),
+    ("overlap of other pairs", lambda: matchers.alignment_metric(logits(), labels(), overlap().mT), ValueError, r"overlap must have shape \(\*batch, G, P\) = \(3, 2, 16\), got \(3, 16, 2\)"),
+    ("objectness of other shape", lambda: matchers.binary_class_cost(logits(), labels(), torch.zeros(3, 5)), ValueError, r"objectness must have shape \(\*batch, P\) = \(3, 16\), got \(3, 5\)"),
+    ("distance of None", lambda: matchers.l1_cost(gt(), None), TypeError, "boxes must be a torch.Tensor, got NoneType"),
+    ("points of three numbers", lambda: matchers.points_in_boxes(torch.ones(3, 5, 3), gt()), ValueError, r"points must have shape \(\*batch, P, 2\), got \(3, 5, 3\)"),
+    ("radius of a number", lambda: matchers.points_near_centers(torch.ones(3, 5, 2), gt(), 2.0), TypeError, "radius must be a torch.Tensor, got float"),
+    ("image size of floats", lambda: matchers.grid_points((16.0, 16), [4]), TypeError, "image_size must be an integer, got float"),
+    ("stride 0", lambda: matchers.grid_points((16, 16), [0]), ValueError, "strides must be positive, got 0"),
+    ("one stride", lambda: matchers.grid_points((16, 16), 4), TypeError, "strides must be a list of integers or pairs of them, got int"),
+    ("levels without maps", lambda: matchers.anchors((16, 16), [4, 8], feature_sizes=[(4, 4)]), ValueError, "feature_sizes must have one entry for each of the 2 levels, got 1"),
+    ("negative ratio", lambda: matchers.anchors((16, 16), [4], ratios=[-1.0]), ValueError, "ratios must be positive, got -1.0"),
+    ("sizes too few", lambda: matchers.ssd_default_boxes([(4, 4)], (16, 16), sizes=[4.0]), ValueError, "sizes must have 2 entries, one more than there are levels, got 1"),
+    # --- matchers and their results
+    ("matcher without targets", lambda: Hungarian()(predictions(), None), TypeError, "targets must be Targets, .*got NoneType"),
+    ("matcher of tensors", lambda: Hungarian()(logits(), targets()), TypeError, "predictions must be Predictions, a dict or a list of dicts, got Tensor"),
+    ("matcher on two devices", lambda: Hungarian()(predictions(), targets().to("meta")), ValueError, "targets must be on the device of predictions"),
+    ("matcher of fewer images", lambda: Hungarian()({"pred_boxes": boxes(2, 5), "pred_logits": logits()[:2, :5]}, targets()), ValueError, r"batch shape \(2,\) of predictions must end with the batch shape \(3,\) of targets"),
+    ("matcher without logits", lambda: Hungarian()({"pred_boxes": boxes(3, 5)}, targets()), ValueError, "needs class logits, got predictions without them"),
+    ("labels without logits", lambda: Hungarian()({"pred_logits": logits()[..., :2], "pred_boxes": boxes(3, COUNT)}, targets()), ValueError, "label 2 at position 1 of sample 0 is out of range for 2 classes"),
+    ("priors of no use", lambda: Hungarian(loc_match_module=nn.L1Loss(reduction="none"))(predictions(), targets(), PRIORS), ValueError, "for priors set is_anchor_based=True"),
+    ("no priors", lambda: matchers.ATSS()(predictions(), targets()), ValueError, "ATSS needs priors"),
+    ("points for priors", lambda: MaxIoU()(predictions(), targets(), torch.cat([POINTS[:, :2] + 99, POINTS[:, 2:]], 1)), ValueError, "priors must be xyxy boxes, .*are these grid points"),
+    ("other number of priors", lambda: MaxIoU()(predictions(), targets(), PRIORS[:3]), ValueError, r"priors must have shape \(16, 4\) .*got \(3, 4\)"),
+    ("levels that do not add up", lambda: matchers.ATSS()(predictions(), targets(), PRIORS, level_sizes=[3, 4]), ValueError, r"level_sizes \[3, 4\] add up to 7, but there are 16 priors"),
+    ("boxes for points", lambda: matchers.SimOTA()(predictions(), targets(), torch.cat([POINTS[:, :2], POINTS[:, 2:] * 0], 1)), ValueError, "strides above 0"),
+    ("thresholds out of order", lambda: MaxIoU(neg_iou_thr=0.9), ValueError, "thresholds must be in order, .*got neg_iou_thr=0.9, pos_iou_thr=0.5"),
+    ("topk of 0", lambda: matchers.ATSS(topk=0), ValueError, "topk must be at least 1, got 0"),
+    ("number of candidates of floats", lambda: matchers.SimOTA(candidate_topk=2.5), TypeError, "candidate_topk must be an integer, got float"),
+    ("unknown conflict", lambda: matchers.TaskAligned(conflict="best"), ValueError, "conflict must be one of 'overlap', 'metric', got 'best'"),
+    ("unknown side", lambda: matchers.SoftMin(source="both"), ValueError, "source must be 'target' or 'prediction', got 'both'"),
+    ("regularisation 0", lambda: matchers.SoftMin(reg=0.0), ValueError, "reg must be finite and above 0"),
+    ("no iterations", lambda: matchers.BalancedSinkhorn(num_iter=-1), ValueError, "num_iter must"),
+    ("cost of text", lambda: Hungarian(cost="l1"), TypeError, "cost must be a function of pairs"),
+    ("cost of a reduced module", lambda: Hungarian(loc_match_module=nn.L1Loss()), ValueError, "the box cost module must have reduction='none', got 'mean'"),
+    ("cost of no module", lambda: Hungarian(cls_match_module=3), TypeError, "the class cost module must be a module or a function, got int"),
+    ("negative weight of a cost", lambda: matchers.detr_costs(l1_weight=-1.0), ValueError, "l1_weight must not be negative, got -1.0"),
+    ("unknown class cost", lambda: matchers.detr_costs(classes="focus"), ValueError, "classes must be 'focal' or 'softmax', got 'focus'"),
+    ("sum of nothing", lambda: matchers.WeightedSum([]), ValueError, "at least one matcher, got none"),
+    ("sum with negative weights", lambda: matchers.WeightedSum([Hungarian()], weights=[-1.0]), ValueError, "weights must not be negative"),
+    ("two weights for one", lambda: matchers.WeightedSum([Hungarian()], weights=[1.0, 1.0]), ValueError, "one number for each of 1 matchers, got 2"),
+    ("index of floats", lambda: Assignment.from_index(INDEX.float(), num_targets=TWO), TypeError, "target_index must be an int64 tensor, got torch.float32"),
+    ("index of no target", lambda: Assignment.from_index(INDEX + 1, num_targets=TWO), ValueError, "got 2 for prediction 0 of sample 0, which has 2 targets"),
+    ("number of targets as a list", lambda: Assignment.from_index(INDEX, num_targets=[2, 0]), TypeError, "num_targets must be a torch.Tensor, got list"),
+    ("quality of other shape", lambda: Assignment.from_index(INDEX, num_targets=TWO, quality=torch.ones(2)), ValueError, r"quality must have shape \(2, 2\), got \(2,\)"),
+    ("pairs of other images", lambda: Assignment.from_pairs(*assignment().pairs(), num_predictions=3, num_targets=TWO), ValueError, r"num_targets must have the batch shape of the indices, \(3,\), got \(2,\)"),
+    ("values of a tensor", lambda: assignment().gather(labels().tensor), TypeError, "values must be a RaggedBatch, got Tensor"),
+    ("stack of none", lambda: Assignment.stack([]), ValueError, "one layer at least, got none"),
+    ("explain no image", lambda: assignment().explain(7), IndexError, "the index of a sample must be .*got 7"),
+    ("explain other costs", lambda: assignment().explain(0, costs={"iou": torch.ones(3, 3, 2)}), ValueError, r"the cost 'iou' must have shape .*\(3, 2, 3\), got \(3, 3, 2\)"),
+    ("threshold of text", lambda: plan().assignment(threshold="half"), TypeError, "threshold must be a number, got str"),
+    ("cost of two dimensions", lambda: matchers.batched_linear_sum_assignment(COST[0]), ValueError, r"shape \(\*batch, G, P\), got \(2, 4\)"),
+    ("more targets than rows", lambda: matchers.batched_linear_sum_assignment(COST, torch.tensor([2, 3, 0])), ValueError, "between 0 and 2, got 3 for sample 1"),
+    ("forbidden of floats", lambda: matchers.batched_linear_sum_assignment(COST, forbidden=COST), TypeError, "forbidden must be a boolean tensor"),
+    ("more targets than slots", lambda: matchers.denoising_indices(torch.tensor([3, 1]), 1, 2), ValueError, "sample 0 has 3 targets, but there are slots for 2 only"),
+    ("queries without groups", lambda: matchers.denoising_assignment({"dn_num_split": [4, 5]}, targets()), ValueError, "dn_meta needs 'dn_num_group'"),
+    ("queries of other images", lambda: matchers.denoising_assignment(meta() | {"dn_positive_idx": [torch.tensor([0])]}, targets()), ValueError, r"batch shape \(1,\), targets have \(3,\)"),
+    ("union of layers that differ", lambda: matchers.union_of_matches([assignment(), Assignment.from_index(INDEX, num_targets=TWO)]), ValueError, "must have the same shape"),
+    ("picture of no result", lambda: matchers.plot_match(None, predictions(), targets(), 0), TypeError, "result must be an Assignment or a Plan, got NoneType"),
+]

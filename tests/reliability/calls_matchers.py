@@ -1,0 +1,311 @@
+"""A valid call of everything public in ``matchers``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from reliability.call import Call, call, made, method
+from torch import Tensor, nn
+
+import matchers
+from matchers import Assignment, Hungarian, Plan, Predictions, Problem, SoftMin, Targets
+from ragged import RaggedBatch
+
+SIZES = [2, 0, 1]
+POINTS = matchers.grid_points((16, 16), [4])
+PRIORS = torch.cat([POINTS[:, :2] - 4, POINTS[:, :2] + 4], 1)
+COUNT = len(POINTS)
+
+
+def boxes(*shape: int) -> Tensor:
+    corner = torch.linspace(0, 7, shape[0] * (shape[1] if len(shape) > 1 else 1)).reshape(*shape, 1)
+    return torch.cat([corner, corner + 1, corner + 5, corner + 8], -1)
+
+
+def gt() -> RaggedBatch:
+    return RaggedBatch(boxes(3, 2), sample_sizes=SIZES)
+
+
+def labels() -> RaggedBatch:
+    return RaggedBatch(torch.tensor([[1, 2], [0, 0], [0, 0]]), sample_sizes=SIZES)
+
+
+def flags() -> RaggedBatch:
+    return RaggedBatch(torch.tensor([[True, False], [False, False], [False, False]]), sample_sizes=SIZES)
+
+
+def of_targets(**options: Any) -> dict[str, Any]:
+    return {"boxes": gt(), "labels": labels(), **options}
+
+
+def targets() -> Targets:
+    return Targets(gt(), labels(), canvas_size=torch.tensor([16.0, 16.0]))
+
+
+def logits() -> Tensor:
+    return torch.linspace(-2, 2, 3 * COUNT * 4).reshape(3, COUNT, 4)
+
+
+def predictions() -> dict[str, Tensor]:
+    return {"pred_logits": logits(), "pred_boxes": boxes(3, COUNT)}
+
+
+def images() -> list[dict[str, Tensor]]:
+    return [{"boxes": boxes(size) if size else torch.zeros(0, 4), "labels": torch.arange(size)} for size in SIZES]
+
+
+def columns() -> tuple[list[Tensor], list[Tensor]]:
+    return [image["boxes"] for image in images()], [image["labels"] for image in images()]
+
+
+def padded() -> dict[str, Tensor]:
+    return {"boxes": boxes(3, 2), "labels": labels().tensor, "mask": labels().mask, "weights": torch.ones(3, 2)}
+
+
+def assignment() -> Assignment:
+    return Assignment.from_index(torch.tensor([[1, -1, 0], [-1, -1, -1], [-2, 0, -1]]), num_targets=torch.tensor(SIZES))
+
+
+def plan() -> Plan:
+    return assignment().plan()
+
+
+def pair_sizes() -> tuple[RaggedBatch, RaggedBatch]:
+    return assignment().pairs()
+
+
+def meta() -> dict[str, Any]:
+    return {
+        "dn_num_group": 1,
+        "dn_num_split": [4, 5],
+        "dn_positive_idx": [torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64), torch.tensor([0])],
+    }
+
+
+def flat() -> Tensor:
+    return torch.tensor([[0, 1, 0.5, 0.5, 0.2, 0.2], [2, 2, 0.5, 0.5, 0.4, 0.2]])
+
+
+def table() -> Tensor:
+    return torch.tensor([[[2.0, 0, 0, 4, 4], [-1, 0, 0, 0, 0]]])
+
+
+def matcher(kind: Any, priors: Tensor | None = None, **init: Any) -> Callable[[], Call]:
+    return lambda: made(kind, init, predictions(), targets(), priors)
+
+
+def overlap() -> Tensor:
+    return matchers.pairwise(matchers.iou, gt().tensor, boxes(3, COUNT))
+
+
+SIDE = {"cost": matchers.detr_costs()}
+_CONVERSIONS = [f"{one}_to_{two}" for one, two in itertools.permutations(("xyxy", "cxcywh", "xywh"), 2)]
+CALLS: dict[str, Callable[[], Call]] = {
+    **{name: lambda name=name: call(getattr(matchers, name), boxes(3)) for name in _CONVERSIONS},
+    **{
+        name: lambda name=name: call(getattr(matchers, name), boxes(3), boxes(3))
+        for name in ("iou", "iof", "giou", "diou", "ciou")
+    },
+    "ATSS": lambda: made(
+        matchers.ATSS,
+        {"topk": 3, "min_center_margin": 0.01, "ignore_iof": 0.5},
+        predictions(),
+        targets(),
+        PRIORS,
+        level_sizes=[COUNT],
+    ),
+    "Assignment.from_index": lambda: call(
+        Assignment.from_index,
+        torch.tensor([[1, -1], [-1, -2]]),
+        num_targets=torch.tensor([2, 0]),
+        quality=torch.ones(2, 2),
+        max_num_targets=2,
+    ),
+    "Assignment.from_pairs": lambda: call(
+        Assignment.from_pairs, *pair_sizes(), num_predictions=3, num_targets=torch.tensor(SIZES), max_num_targets=2
+    ),
+    "Assignment.gather": lambda: call(assignment().gather, labels(), fill=-1),
+    "Assignment.stack": lambda: call(Assignment.stack, [assignment(), assignment()]),
+    "Assignment.unstack": lambda: call(assignment().unstack),
+    "Assignment.explain": lambda: call(assignment().explain, 0, costs={"class": torch.ones(3, 2, 3)}),
+    "Assignment.describe": lambda: call(assignment().describe),
+    "BalancedSinkhorn": matcher(matchers.BalancedSinkhorn, num_iter=5, tolerance=1e-3, background_cost=1.0, **SIDE),
+    "UnbalancedSinkhorn": matcher(
+        matchers.UnbalancedSinkhorn, reg_pred=1.0, reg_target=1.0, num_iter=5, tolerance=1e-3, **SIDE
+    ),
+    "BalancedPOT": matcher(matchers.BalancedPOT, num_iter=5, method="sinkhorn_log", tolerance=1e-3, **SIDE),
+    "UnbalancedPOT": matcher(
+        matchers.UnbalancedPOT, num_iter=5, method="sinkhorn", reg_pred_target=1.0, tolerance=1e-3, **SIDE
+    ),
+    "ClosestPrediction": matcher(matchers.ClosestPrediction, threshold=2.0, **SIDE),
+    "ClosestTarget": matcher(matchers.ClosestTarget, background=True, background_cost=1.0, **SIDE),
+    "DynamicSoftLabel": matcher(matchers.DynamicSoftLabel, POINTS, topk=3, soft_center_radius=3.0, iou_weight=3.0),
+    "Hungarian": matcher(matchers.Hungarian, background_cost=3.0, **SIDE),
+    "Hungarian(modules)": matcher(
+        matchers.Hungarian,
+        PRIORS,
+        cls_match_module=nn.CrossEntropyLoss(reduction="none"),
+        loc_match_module=nn.L1Loss(reduction="none"),
+        is_anchor_based=True,
+        normalized=True,
+    ),
+    "MaxIoU": matcher(
+        matchers.MaxIoU,
+        PRIORS,
+        pos_iou_thr=0.5,
+        neg_iou_thr=0.4,
+        min_pos_iou=0.1,
+        match_low_quality=True,
+        gt_max_assign_all=True,
+        ignore_iof=0.5,
+    ),
+    "MaxIoU(range)": matcher(matchers.MaxIoU, PRIORS, neg_iou_thr=(0.1, 0.4)),
+    "MaxIoU.costs": lambda: method(matchers.MaxIoU, {}, "costs", predictions(), targets(), PRIORS),
+    "Min": matcher(matchers.Min, source="prediction", **SIDE),
+    "Plan.assignment": lambda: call(plan().assignment, threshold=0.5),
+    "Plan.explain": lambda: call(plan().explain, 0, smallest_weight=0.1),
+    "Predictions": lambda: call(
+        Predictions, logits(), boxes(3, COUNT), torch.zeros(3, COUNT), box_format="xyxy", normalized=False
+    ),
+    "Predictions.of": lambda: call(Predictions.of, predictions()),
+    "Predictions.of(list)": lambda: call(Predictions.of, [{"pred_logits": logits()[0], "pred_boxes": boxes(COUNT)}]),
+    "Problem.of": lambda: call(Problem.of, predictions(), targets(), PRIORS, normalized=True),
+    "SimOTA": matcher(matchers.SimOTA, POINTS, center_radius=2.5, candidate_topk=3, iou_weight=3.0, cls_weight=1.0),
+    "SoftMin": matcher(matchers.SoftMin, source="target", reg=1.0, background_weight=True, **SIDE),
+    "Targets": lambda: call(
+        Targets,
+        **of_targets(
+            weights=labels().to_dtype(torch.float32),
+            ignore=flags(),
+            box_format="xyxy",
+            normalized=False,
+            canvas_size=torch.tensor([16.0, 16.0]),
+        ),
+    ),
+    "Targets.of": lambda: call(Targets.of, images(), box_format="xyxy", normalized=False, canvas_size=(16, 16)),
+    "Targets.boxes_as": lambda: call(targets().boxes_as, "cxcywh", normalized=True),
+    "Targets.check_labels": lambda: call(targets().check_labels, 4),
+    "Targets.to_dicts": lambda: call(targets().to_dicts),
+    "TaskAligned": matcher(
+        matchers.TaskAligned,
+        POINTS,
+        topk=3,
+        alpha=1.0,
+        beta=6.0,
+        overlap="iou",
+        only_inside=True,
+        conflict="overlap",
+        quality="normalized",
+        min_center_margin=0.01,
+    ),
+    "WeightedSum": lambda: made(
+        matchers.WeightedSum,
+        {"matching_modules": [SoftMin(), Hungarian()], "weights": [1.0, 2.0], "normalize": True, "same_cost": True},
+        predictions(),
+        targets(),
+    ),
+    "alignment": lambda: call(matchers.alignment, torch.zeros(3), torch.ones(3) / 2, alpha=1.0, beta=6.0),
+    "alignment_metric": lambda: call(matchers.alignment_metric, logits(), labels(), overlap(), alpha=1.0, beta=6.0),
+    "anchors": lambda: call(
+        matchers.anchors, (16, 16), [4, (8, 8)], base_sizes=[4, 8], ratios=(0.5, 1.0), scales=(1.0,), offset=0.5
+    ),
+    "anchors(maps)": lambda: call(matchers.anchors, (16, 16), [4], feature_sizes=[(4, 4)]),
+    "area": lambda: call(matchers.area, boxes(3)),
+    "batched_linear_sum_assignment": lambda: call(
+        matchers.batched_linear_sum_assignment,
+        torch.rand(3, 2, 4),
+        torch.tensor(SIZES),
+        forbidden=torch.zeros(3, 2, 4, dtype=torch.bool),
+    ),
+    "binary_class_cost": lambda: call(matchers.binary_class_cost, logits(), labels(), torch.zeros(3, COUNT)),
+    "convert": lambda: call(matchers.convert, boxes(3), "xyxy", "cxcywh"),
+    "denoising_assignment": lambda: call(matchers.denoising_assignment, meta(), targets()),
+    "denoising_indices": lambda: call(matchers.denoising_indices, torch.tensor(SIZES), 2, 2),
+    "denormalize": lambda: call(matchers.denormalize, boxes(3, 2), torch.ones(3, 2)),
+    "detr_costs": matcher(
+        lambda **options: Hungarian(cost=matchers.detr_costs(**options)),
+        classes="focal",
+        class_weight=2.0,
+        l1_weight=5.0,
+        giou_weight=2.0,
+        alpha=0.25,
+        gamma=2.0,
+    ),
+    "feature_sizes": lambda: call(matchers.feature_sizes, (16, 16), [4, (8, 8)]),
+    "focal_class_cost": lambda: call(matchers.focal_class_cost, logits(), labels(), alpha=0.25, gamma=2.0),
+    "focal_cost": lambda: call(matchers.focal_cost, torch.zeros(3), alpha=0.25, gamma=2.0),
+    "gather_labels": lambda: call(matchers.gather_labels, logits(), labels()),
+    "giou_cost": lambda: call(matchers.giou_cost, gt(), boxes(3, COUNT)),
+    "grid_points": lambda: call(matchers.grid_points, (16, 16), [4, 8], offset=0.5, feature_sizes=[(4, 4), (2, 2)]),
+    "iou_cost": lambda: call(matchers.iou_cost, gt().tensor, boxes(3, COUNT)),
+    "l1_cost": lambda: call(matchers.l1_cost, gt(), boxes(3, COUNT)),
+    "level_sizes": lambda: call(matchers.level_sizes, (16, 16), [4, 8], num_per_cell=2, feature_sizes=[(4, 4), (2, 2)]),
+    "module_costs": matcher(
+        lambda **options: Hungarian(cost=matchers.module_costs(**options)),
+        PRIORS,
+        cls_match_module=nn.CrossEntropyLoss(reduction="none"),
+        loc_match_module=nn.L1Loss(reduction="none"),
+        is_anchor_based=True,
+    ),
+    "normalize": lambda: call(matchers.normalize, boxes(3, 2), torch.ones(2)),
+    "pairwise": lambda: call(matchers.pairwise, matchers.iou, boxes(3, 2), boxes(3, 5)),
+    "points_in_boxes": lambda: call(matchers.points_in_boxes, torch.rand(3, 5, 2), gt(), margin=0.5),
+    "points_near_centers": lambda: call(matchers.points_near_centers, torch.rand(3, 5, 2), gt(), torch.ones(3, 5)),
+    "read_targets": lambda: call(matchers.read_targets, images(), num_classes=4, box_format="xyxy"),
+    "read_targets(lists)": lambda: call(matchers.read_targets, columns(), num_classes=4, canvas_size=[16, 16]),
+    "read_targets(padded)": lambda: call(matchers.read_targets, padded(), num_classes=4, normalized=False),
+    "read_targets(flat)": lambda: call(matchers.read_targets, flat(), batch_size=3),
+    "softlabel_class_cost": lambda: call(matchers.softlabel_class_cost, logits(), labels(), overlap()),
+    "softmax_class_cost": lambda: call(matchers.softmax_class_cost, logits(), labels()),
+    "ssd_default_boxes": lambda: call(
+        matchers.ssd_default_boxes,
+        [(4, 4), (2, 2)],
+        (16, 16),
+        sizes=[4.0, 8.0, 16.0],
+        scale_range=(0.2, 0.9),
+        aspect_ratios=(2.0, 3.0),
+        strides=(4, 8),
+        box_format="cxcywh",
+        clip=True,
+    ),
+    "targets_from_dicts": lambda: call(matchers.targets_from_dicts, images(), box_format="xyxy", canvas_size=(16, 16)),
+    "targets_from_flat": lambda: call(
+        matchers.targets_from_flat,
+        flat(),
+        batch_size=3,
+        box_format="cxcywh",
+        normalized=True,
+        canvas_size=(16, 16),
+        max_num_targets=2,
+    ),
+    "targets_from_lists": lambda: call(
+        matchers.targets_from_lists, *columns(), weights=[torch.ones(size) for size in SIZES], ignore=[[0, 1], [], [0]]
+    ),
+    "targets_from_padded": lambda: call(matchers.targets_from_padded, padded(), box_format="xyxy"),
+    "targets_from_padded_tensor": lambda: call(matchers.targets_from_padded_tensor, table(), canvas_size=(16, 16)),
+    "union_of_matches": lambda: call(matchers.union_of_matches, [assignment(), assignment()]),
+    "plot_cost": lambda: call(
+        matchers.plot_cost,
+        torch.ones(3, 2, 3),
+        0,
+        result=assignment(),
+        targets=targets(),
+        num_cheapest=2,
+        max_columns=5,
+    ),
+    "plot_match": lambda: call(
+        matchers.plot_match,
+        assignment(),
+        {"pred_boxes": boxes(3, 3)},
+        targets(),
+        0,
+        image=torch.ones(16, 16),
+        priors=None,
+        prior_format="xyxy",
+        class_names=["a", "b", "c"],
+        smallest_weight=0.1,
+    ),
+}
