@@ -270,7 +270,7 @@ class TestBadInput:
     def test_levels(self) -> None:
         with pytest.raises(TypeError, match="levels must be a list of maps, for each level a list, got NoneType"):
             make()(None, self.targets)
-        with pytest.raises(TypeError, match="levels must be a list with the maps of each level, got list"):
+        with pytest.raises(TypeError, match="level 0 must be a list of maps, got float"):
             make()([3.0, None], self.targets)
         with pytest.raises(TypeError, match="class map of level 0 must have a floating dtype, got torch.int64"):
             make()([(self.levels[0][0].long(), self.levels[0][1]), *self.levels[1:]], self.targets)
