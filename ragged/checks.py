@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -83,8 +84,8 @@ def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") ->
 
 
 def check_whole(value: Any, name: str) -> None:
-    """Raise ``TypeError`` unless ``value`` is a whole number. A symbolic size of a compiled graph is one."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    """Raise ``TypeError`` unless ``value`` is a whole number, of numpy or a compiled graph too."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer, torch.SymInt)):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
 
 
@@ -97,7 +98,7 @@ def check_count(value: Any, name: str) -> None:
 
 def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
     """Raise unless ``value`` is a finite number above ``low``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not abs(value) < float("inf") or (low is not None and value <= low):
         raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")

@@ -339,3 +339,10 @@ def test_where_without_alternatives_is_refused(batch: RaggedBatch) -> None:
 def test_numpy_scalars_and_arrays(batch: RaggedBatch) -> None:
     assert isinstance(np.float32(2) * batch, RaggedBatch)
     assert combine_data([np.ones(2), np.ones(0)]).dtype == torch.float64
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    batch = RaggedBatch(torch.ones(2, 3), sample_sizes=np.array([3, 1]))
+    assert batch.with_max_sample_size(np.int64(5)).shape == (2, 5)
+    with pytest.raises(ValueError, match="max_size must not be negative, got -1"):
+        batch.with_max_sample_size(np.int32(-1))
