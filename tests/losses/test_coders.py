@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import re
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from reference import coders as reference
 from torch import Tensor
 
-from losses.coders import CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
+from losses.coders import BoxCoder, CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
 from losses.dfine_coders import bbox2distance, distance2bbox, weighting_function
 from losses.distribution_coders import DistributionCoder, Vec2Box, integral
 from matchers.boxes import convert
@@ -586,3 +587,12 @@ DECODE = Vec2Box(image_size=(16, 16), strides=(8, 16))
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("coder", [DeltaXYWHCoder, SSDCoder, DistanceCoder, CenterLogSizeCoder, DistributionCoder])
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_every_coder_has_what_criteria_need(coder: type, name: str) -> None:
+    needed, own = (inspect.signature(getattr(owner, name)).parameters for owner in (BoxCoder, coder))
+    assert len(needed) == 3
+    required = [each for each, parameter in own.items() if parameter.default is inspect.Parameter.empty]
+    assert len(required) == len(needed) and required[:2] == list(needed)[:2]
