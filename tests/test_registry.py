@@ -6,9 +6,10 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from registry import TABLES, names_of, operations, skipped_by_default
+from registry import SIMILAR_GRAPHS, TABLES, names_of, operations, skipped_by_default
 from registry.entries import Elsewhere
 
 from ragged import RaggedBatch
@@ -37,7 +38,9 @@ def test_every_entry_of_a_member_names_one(package: str) -> None:
 
 def test_every_public_member_of_ragged_batch_has_an_entry() -> None:
     fields = {"tensor", "mask", "sample_sizes", "ragged_axis"}
-    operators = {name for name, value in vars(RaggedBatch).items() if getattr(value, "__module__", "") == "ragged.elementwise"}
+    operators = {
+        name for name, value in vars(RaggedBatch).items() if getattr(value, "__module__", "") == "ragged.elementwise"
+    }
     public = {name for name in dir(RaggedBatch) if not name.startswith("_")} | operators
     entries = {name.partition(".")[2] for name in names_of("ragged") if name.startswith("RaggedBatch.")}
     assert public - entries - fields - {"__torch_function__"} == set()
@@ -54,7 +57,8 @@ def test_no_exception_is_listed_that_is_not_needed(name: str) -> None:
     entry = OPERATIONS[name]
     for exception in entry.without:
         given = (*entry.arguments(), *entry.shared) if exception == "synchronisation" else entry.arguments()
-        options = {} if exception == "synchronisation" else {"shared": entry.shared}
+        options: dict[str, Any] = {} if exception == "synchronisation" else {"shared": entry.shared}
+        options |= {"constants": entry.constants} if exception == "gradients" else {}
         with pytest.raises((AssertionError, RuntimeError)):
             PROPERTIES[exception](entry.function, *given, **options)
 
@@ -66,6 +70,10 @@ def test_operation_without_any_entry(name: str) -> None:
     nothing = trimmed(emptied(entry.arguments(), first_only=False))
     PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
     PROPERTIES["filler"](entry.function, *nothing, shared=entry.shared)
+
+
+def test_graphs_that_are_left_out_are_of_entries() -> None:
+    assert set(OPERATIONS) >= SIMILAR_GRAPHS
 
 
 def test_what_is_no_operation_is_tested_where_the_table_says() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import coders as reference
 from torch import Tensor
@@ -133,7 +134,7 @@ def test_coders_agree_with_plain_floats(name: str, own: tuple[int, ...], other: 
 
 
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(INVERTIBLE), scale=st.sampled_from([1e-2, 1.0, 1e2]))
-@settings(max_examples=50)
+@examples(50)
 def test_encoding_and_decoding_are_inverse(seed: int, name: str, scale: float) -> None:
     case = CASES[name]
     priors, boxes = scale * case.priors(3, 5, seed=seed), scale * case.boxes(3, 5, seed=seed + 1)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-import hypothesis
+from effort import is_thorough
+
+from ragged.testing import PROPERTIES
 from registry.entries import Elsewhere, Operation
 from registry.of_losses import OF_LOSSES
 from registry.of_matchers import OF_MATCHERS
 from registry.of_ragged import OF_RAGGED
-
-from ragged.testing import PROPERTIES
+from registry.similar_graphs import SIMILAR_GRAPHS
 
 TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
     "ragged": OF_RAGGED,
@@ -56,9 +57,6 @@ CRITERIA = {
 }
 _OTHERS = {"ragged": set(), "matchers": MATCHERS, "losses": CRITERIA}
 
-# Graphs take most of the time. Those of variants and operators are made in thorough runs only.
-THOROUGH = 1000
-
 
 def operations() -> Iterator[tuple[str, Operation]]:
     """Every operation of all packages, by name."""
@@ -75,22 +73,15 @@ def names_of(package: str) -> set[str]:
 
 def skipped_by_default(name: str, operation: Operation) -> set[str]:
     """Properties that are checked with ``--hypothesis-profile=thorough`` alone."""
-    is_variant = "[" in name or name.startswith("RaggedBatch.__")
-    thorough = hypothesis.settings().max_examples >= THOROUGH
-    return {"compilation"} if is_variant and not operation.always_compiled and not thorough else set()
+    is_variant = "[" in name or name.startswith("RaggedBatch.__") or name in SIMILAR_GRAPHS
+    return {"compilation"} if is_variant and not operation.always_compiled and not is_thorough() else set()
 
 
 def counts() -> dict[str, int]:
-    """How many names and operations there are, and how many times each property is checked of them.
-
-    Only what is promised counts; that some operations have no gradient shows when they are checked.
-    """
-    promised = Counter(
-        each for _, entry in operations() for each in PROPERTIES if each not in entry.without
-    )
+    """How many names and operations there are, and of how many operations each property is checked."""
+    checked = Counter(name for _, entry in operations() for name in entry.properties())
     return {
         "public names": sum(len(names_of(package)) for package in TABLES),
         "operations": sum(1 for _ in operations()),
-        "references": sum(entry.reference is not None for _, entry in operations()),
-        **promised,
+        **{name: checked[name] for name in (*PROPERTIES, "reference")},
     }

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ragged import RaggedBatch
-from ragged.testing import assert_matches_per_sample, check_op
+from ragged.testing import PROPERTIES, assert_matches_per_sample, check_op
+from ragged.testing.check import _not_applicable
 
 # Several tests read the same arguments, and an operation may write into what it is given.
 Arguments = Callable[[], tuple[Any, ...]]
@@ -51,6 +52,11 @@ class Operation:
         assert_matches_per_sample(self.function, self.reference, *arguments, shared=self.shared, gradients=False)
         return (*check_op(self.function, *arguments, **options), "reference")
 
+    def properties(self) -> set[str]:
+        """What is checked in a thorough run."""
+        skipped = {*self.without, *_not_applicable(self.function, self.arguments(), self.shared)}
+        return {*(PROPERTIES.keys() - skipped), *(["reference"] if self.reference is not None else [])}
+
 
 @dataclass(frozen=True)
 class Elsewhere:
@@ -63,6 +69,7 @@ class Elsewhere:
 SIZES = (4, 0, 1)
 NESTED_SIZES = ((4, 0, 1), (2, 3, 1))
 SLOTS = 5
+CLASSES, PREDICTIONS = 4, 6
 
 READS_SIZES = "reads sizes on the host, as its docstring says"
 SYNCHRONISES = {"synchronisation": READS_SIZES}
@@ -124,9 +131,7 @@ def rows(function: Callable[..., Any], *, fill: float | int = 0) -> Callable[...
 
     def on_ragged(*arguments: Any) -> Any:
         first = next(each for each in arguments if isinstance(each, RaggedBatch))
-        dense = [
-            each.with_padded_set_to(fill).tensor if isinstance(each, RaggedBatch) else each for each in arguments
-        ]
+        dense = [each.with_padded_set_to(fill).tensor if isinstance(each, RaggedBatch) else each for each in arguments]
         return pytree.tree_map(first.create_with_sample_sizes_like_self, function(*dense))
 
     return on_ragged

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from reference import coders as loops
-from registry.entries import SLOTS, Elsewhere, Operation, boxes, data, per_row, rows, uniform, wrapped
 from torch import Tensor
 
 import losses
 from matchers import xyxy_to_cxcywh
 from ragged import RaggedBatch
+from registry.entries import SLOTS, Elsewhere, Operation, boxes, data, per_row, rows, uniform, wrapped
 
 BINS = 8
 TEST = "tests/losses/test_coders.py"
@@ -48,9 +48,7 @@ def bins(up: Tensor, scale: Tensor) -> Tensor:
 
 
 def reference_bins(prior: Tensor, box: Tensor) -> tuple[Tensor, ...]:
-    found = [
-        loops.bbox2distance(p, b, BINS, 0.5, 4.0) for p, b in zip(prior.tolist(), box.tolist(), strict=True)
-    ]
+    found = [loops.bbox2distance(p, b, BINS, 0.5, 4.0) for p, b in zip(prior.tolist(), box.tolist(), strict=True)]
     left, right, other = torch.tensor(found, dtype=torch.float64).reshape(-1, 4, 3).unbind(-1)
     return left.long(), right, other
 

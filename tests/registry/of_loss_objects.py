@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from registry.entries import Elsewhere, Operation, corners, data, integers, normal, uniform
-from registry.of_matcher_objects import CLASSES, PREDICTIONS, assigned, targets
 from torch import Tensor
 
 import losses
 from losses import AssignedTargets, Normalizer, Positives
 from matchers import Targets
 from ragged import RaggedBatch
+from registry.entries import CLASSES, PREDICTIONS, Elsewhere, Operation, corners, data, integers, normal, uniform
+from registry.of_assignments import assigned
+from registry.of_matcher_objects import targets
 
 
 def drawn_index() -> Tensor:
@@ -78,9 +79,7 @@ def assigned_targets(own: Targets, index: Tensor) -> dict[str, Tensor]:
 
 def of_dense(labels: Tensor, boxes: Tensor, quality: Tensor, weights: Tensor) -> dict[str, Tensor]:
     quality = quality.detach()
-    return columns(
-        AssignedTargets.from_dense(labels, boxes, num_classes=CLASSES, quality=quality, weights=weights)
-    )
+    return columns(AssignedTargets.from_dense(labels, boxes, num_classes=CLASSES, quality=quality, weights=weights))
 
 
 def flat_levels(maps: list[Tensor]) -> Tensor:

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from loss_cases import BINS, CLASSES, EVERY_LOSS, Case, box_pairs, sparse
+from loss_cases import BINS, CLASSES, EVERY_LOSS, Case, sparse
 from reference import boxes as box_loops
 from reference import loss_terms as loops
+from torch import Tensor, nn
+
+import losses
+from ragged import RaggedBatch
 from registry.entries import (
     SIZES,
     SLOTS,
     Elsewhere,
     Operation,
     boxes,
-    corners,
     data,
     integers,
     labels,
@@ -27,17 +30,15 @@ from registry.entries import (
 )
 from registry.of_coders import OF_CODERS
 from registry.of_loss_objects import OF_LOSS_OBJECTS
-from torch import Tensor, nn
-
-import losses
-from ragged import RaggedBatch
 
 
 def of_classes(loop: Callable[..., float], **options: Any) -> Callable[..., Tensor]:
     """A loss of each class, from labels and scores."""
 
     def reference(logits: Tensor, label: Tensor, score: Tensor) -> Tensor:
-        return loops.of_labels(lambda x, t, positive: loop(x, t, *(positive,) * takes_flag, **options), logits, label, score)
+        return loops.of_labels(
+            lambda x, t, positive: loop(x, t, *(positive,) * takes_flag, **options), logits, label, score
+        )
 
     takes_flag = loop in (loops.varifocal, loops.matchability_aware)
     return reference
@@ -105,7 +106,7 @@ def operation_of(case: Case) -> Operation:
         reference=loop,
         is_loop=loop is not None,
         without=cut if case.cut else {},
-        always_compiled=not case.options,
+        always_compiled=not case.options or bool(shared),
     )
 
 

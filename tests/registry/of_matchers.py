@@ -8,14 +8,21 @@ from typing import Any
 import torch
 from reference import boxes as box_loops
 from reference import costs as cost_loops
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+import losses
+import matchers
+from matchers.pair_costs import padded_costs
+from ragged import RaggedBatch
 from registry.entries import (
-    ON_THE_HOST,
+    CLASSES,
+    PREDICTIONS,
     Elsewhere,
     Operation,
     boxes,
     corners,
     data,
-    integers,
     labels,
     normal,
     per_row,
@@ -24,16 +31,10 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_matcher_objects import OF_MATCHER_OBJECTS, assignment, targets
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from registry.of_assignments import assignment
+from registry.of_matcher_objects import OF_MATCHER_OBJECTS, targets
+from registry.of_readers import OF_READERS
 
-import losses
-import matchers
-from matchers.pair_costs import padded_costs
-from ragged import RaggedBatch
-
-CLASSES, PREDICTIONS = 4, 6
 PRIORS = "tests/matchers/test_priors.py"
 MADE_OF_SIZES = "makes numbers from sizes of images and maps, and takes no tensor of a sample"
 
@@ -53,7 +54,9 @@ def conversion(name: str, source: str, to: str) -> Operation:
 def measure(name: str, **options: Any) -> Operation:
     """Of two boxes; values by the loop, gradients by finite differences."""
     loop = per_row(getattr(box_loops, name))
-    return Operation(rows(getattr(matchers, name)), lambda: (boxes(), boxes(1)), reference=loop, is_loop=True, **options)
+    return Operation(
+        rows(getattr(matchers, name)), lambda: (boxes(), boxes(1)), reference=loop, is_loop=True, **options
+    )
 
 
 def pairs_of(cost: Callable[..., Tensor]) -> Callable[..., RaggedBatch]:
@@ -90,15 +93,13 @@ def detr_costs(terms: Any) -> Operation:
     def costs(own: matchers.Targets, logits: Tensor, found: Tensor) -> dict[str, RaggedBatch]:
         problem = matchers.Problem.of(matchers.Predictions(logits, found), own)
         known = own.matchable.unsqueeze(-1)
-        parts = padded_costs(terms(), problem)
+        parts = padded_costs(terms, problem)
         return {
             name: own.boxes.create_with_sample_sizes_like_self(cost.masked_fill(~known, 0))
             for name, cost in parts.items()
         }
 
-    return Operation(
-        costs, lambda: (targets(), normal(3, PREDICTIONS, CLASSES), corners(3, PREDICTIONS, seed=3))
-    )
+    return Operation(costs, lambda: (targets(), normal(3, PREDICTIONS, CLASSES), corners(3, PREDICTIONS, seed=3)))
 
 
 def solved(cost: Tensor) -> Tensor:
@@ -125,35 +126,6 @@ def denoised_sample(own: matchers.Targets, positive: Tensor) -> Tensor:
     ignored = [k for k, target in enumerate(index.tolist()) if target >= 0 and own.ignore[target]]
     index[ignored] = -2
     return index
-
-
-def read(source: matchers.Targets) -> tuple[Any, ...]:
-    return source.boxes, source.labels
-
-
-def one_by_one(own: RaggedBatch, names: RaggedBatch) -> list[dict[str, Tensor]]:
-    return [{"boxes": box, "labels": label} for box, label in zip(own.split(), names.split(), strict=True)]
-
-
-def with_label(own: RaggedBatch, names: RaggedBatch) -> Tensor:
-    """(B, N, 5), label -1 as filler."""
-    label = names.with_padded_set_to(-1).tensor.unsqueeze(-1).to(own.dtype)
-    return torch.cat([label, own.with_padded_set_to(0).tensor], -1)
-
-
-def flat_rows(own: Tensor, names: Tensor) -> Tensor:
-    """(N, 6), all images have as many."""
-    image = torch.arange(own.shape[0], device=own.device, dtype=own.dtype).view(-1, 1, 1).expand(*own.shape[:2], 1)
-    return torch.cat([image, names.unsqueeze(-1).to(own.dtype), own], -1).flatten(0, 1)
-
-
-def reader(function: Callable[..., Any], **options: Any) -> Operation:
-    return Operation(
-        lambda own, names: read(function(own, names)),
-        lambda: (boxes(), labels(CLASSES)),
-        reference=lambda own, names: (own, names),
-        **options,
-    )
 
 
 OF_BOXES = {
@@ -220,12 +192,10 @@ OF_COSTS = {
         lambda: (boxes(), uniform(3, PREDICTIONS, 2) * 5, uniform(3, PREDICTIONS, seed=1) * 2),
         reference=lambda b, p, r: ((p - (b[:, None, :2] + b[:, None, 2:]) / 2).abs() < r.unsqueeze(-1)).all(-1),
     ),
-    "detr_costs": detr_costs(matchers.detr_costs),
-    "detr_costs[softmax]": detr_costs(lambda: matchers.detr_costs(classes="softmax")),
-    "module_costs": detr_costs(lambda: matchers.module_costs(losses.NegativeProbLoss(), losses.GIoULoss())),
-    "module_costs[repeated]": detr_costs(
-        lambda: matchers.module_costs(losses.FocalLoss(), nn.L1Loss(reduction="none"))
-    ),
+    "detr_costs": detr_costs(matchers.detr_costs()),
+    "detr_costs[softmax]": detr_costs(matchers.detr_costs(classes="softmax")),
+    "module_costs": detr_costs(matchers.module_costs(losses.NegativeProbLoss(), losses.GIoULoss())),
+    "module_costs[repeated]": detr_costs(matchers.module_costs(losses.FocalLoss(), nn.L1Loss(reduction="none"))),
 }
 
 OF_ASSIGNING = {
@@ -245,44 +215,9 @@ OF_ASSIGNING = {
         lambda: (torch.tensor([3, 0, 1]),),
         reference=lambda count: torch.tensor([k if k < count else -1 for k in range(6)] * 2),
     ),
-    "denoising_assignment": Operation(
-        denoised, lambda: (targets(), positive_queries()), reference=denoised_sample
-    ),
+    "denoising_assignment": Operation(denoised, lambda: (targets(), positive_queries()), reference=denoised_sample),
     "union_of_matches": Operation(
         lambda *layers: matchers.union_of_matches(layers), lambda: tuple(assignment(seed) for seed in range(3))
-    ),
-}
-
-OF_READERS = {
-    "read_targets": reader(lambda own, names: matchers.read_targets(with_label(own, names), num_classes=CLASSES)),
-    "targets_from_padded_tensor": reader(lambda own, names: matchers.targets_from_padded_tensor(with_label(own, names))),
-    "targets_from_padded": reader(
-        lambda own, names: matchers.targets_from_padded(
-            {
-                "boxes": own.with_padded_set_to(0).tensor,
-                "labels": names.with_padded_set_to(0).tensor,
-                "mask": own.mask,
-            }
-        )
-    ),
-    "targets_from_flat": Operation(
-        lambda own, names: read(
-            matchers.targets_from_flat(
-                flat_rows(own, names),
-                batch_size=own.shape[0],
-                box_format="xyxy",
-                normalized=False,
-                max_num_targets=own.shape[1],
-            )
-        ),
-        lambda: (corners(3, 2), integers(CLASSES, 3, 2)),
-        reference=lambda own, names: (own, names),
-    ),
-    "targets_from_dicts": reader(
-        lambda own, names: matchers.targets_from_dicts(one_by_one(own, names)), without=ON_THE_HOST
-    ),
-    "targets_from_lists": reader(
-        lambda own, names: matchers.targets_from_lists(own.split(), names.split()), without=ON_THE_HOST
     ),
 }
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+
+import ragged
+from ragged import RaggedBatch
 from registry.entries import (
     NESTED_SIZES,
     ON_THE_HOST,
@@ -15,16 +19,10 @@ from registry.entries import (
     Operation,
     data,
     integers,
-    labels,
-    normal,
     uniform,
     wrapped,
 )
 from registry.of_ragged_batch import OF_RAGGED_BATCH
-from torch import Tensor
-
-import ragged
-from ragged import RaggedBatch
 
 ROOM = 6
 
@@ -168,7 +166,10 @@ OF_INDEXING = {
         reference=lambda m: m.nonzero().squeeze(-1),
     ),
     "get_indices_from_mask[reading]": Operation(
-        ragged.get_indices_from_mask, lambda: (flags(),), reference=lambda m: m.nonzero().squeeze(-1), without=SYNCHRONISES
+        ragged.get_indices_from_mask,
+        lambda: (flags(),),
+        reference=lambda m: m.nonzero().squeeze(-1),
+        without=SYNCHRONISES,
     ),
     "batched_bool_indexing": Operation(
         lambda b, m: ragged.batched_bool_indexing(b, m, max_size=m.max_sample_size),
@@ -251,9 +252,11 @@ OF_COMBINING = {
         reference=kept,
     ),
     "get_compact_from_named_tuple": Operation(
-        lambda b, m: ragged.get_compact_from_named_tuple(
-            m.with_padded_set_to(False).tensor, Pair(b.tensor, "name"), max_size=m.max_sample_size
-        ).boxes,
+        lambda b, m: (
+            ragged.get_compact_from_named_tuple(
+                m.with_padded_set_to(False).tensor, Pair(b.tensor, "name"), max_size=m.max_sample_size
+            ).boxes
+        ),
         lambda: (data(2), flags()),
         reference=kept,
     ),

@@ -6,11 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from registry.entries import NESTED_SIZES, ON_THE_HOST, SYNCHRONISES, Elsewhere, Operation, data, integers, uniform, wrapped
 from torch import Tensor
 from torch.nn import functional
 
 from ragged import RaggedBatch
+from registry.entries import (
+    NESTED_SIZES,
+    ON_THE_HOST,
+    SYNCHRONISES,
+    Elsewhere,
+    Operation,
+    data,
+    integers,
+    uniform,
+    wrapped,
+)
 
 TEST = "tests/ragged/test_batch.py"
 NO_VALUE = "says what the object is, and computes nothing"
@@ -79,7 +89,8 @@ MAKING = {
         lambda b: RaggedBatch.from_oversize_tensor(b.tensor, sample_sizes=b.sample_sizes), without=ON_THE_HOST
     ),
     "RaggedBatch.empty": Operation(
-        lambda t: RaggedBatch.empty(t.shape[:1], (2,), device=t.device), lambda: (uniform(3, 4),),
+        lambda t: RaggedBatch.empty(t.shape[:1], (2,), device=t.device),
+        lambda: (uniform(3, 4),),
         reference=lambda s: torch.empty(0, 2),
     ),
     "RaggedBatch.create_with_sample_sizes_like_self": one(
@@ -115,13 +126,13 @@ SHAPES = {
 }
 
 VALUES = {
-    "RaggedBatch.apply": one(
-        lambda b: b.apply(lambda tensor, mask: tensor * mask.unsqueeze(-1) * 2), lambda s: s * 2
-    ),
+    "RaggedBatch.apply": one(lambda b: b.apply(lambda tensor, mask: tensor * mask.unsqueeze(-1) * 2), lambda s: s * 2),
     "RaggedBatch.set_tensor": one(set_tensor, lambda s: s * 2),
     "RaggedBatch.set_padded_to": one(set_padded_to, lambda s: s.sum(0)),
     "RaggedBatch.with_padded_set_to": one(lambda b: b.with_padded_set_to(0.0).tensor.sum(1), lambda s: s.sum(0)),
-    "RaggedBatch.get_existence_weights": one(lambda b: b.get_existence_weights().tensor.sum(1), lambda s: float(len(s))),
+    "RaggedBatch.get_existence_weights": one(
+        lambda b: b.get_existence_weights().tensor.sum(1), lambda s: float(len(s))
+    ),
     "RaggedBatch.aligned_mask": one(lambda b: b.aligned_mask.sum((1, 2)), len),
     "RaggedBatch.__getitem__": one(lambda b: b.create_with_sample_sizes_like_self(b[..., 0]), lambda s: s[..., 0]),
     "RaggedBatch.__setitem__": one(set_item, with_first_column),
@@ -133,9 +144,7 @@ VALUES = {
     "RaggedBatch.cpu": same(
         lambda b: b.cpu(), without={"synchronisation": "is there to bring the batch to the host, which waits for it"}
     ),
-    "RaggedBatch.equal": one(
-        lambda b: torch.full(b.batch_shape, b.equal(b * 1)), lambda s: True, without=ON_THE_HOST
-    ),
+    "RaggedBatch.equal": one(lambda b: torch.full(b.batch_shape, b.equal(b * 1)), lambda s: True, without=ON_THE_HOST),
     "RaggedBatch.allclose": one(
         lambda b: torch.full(b.batch_shape, b.allclose(b * 1)), lambda s: True, without=ON_THE_HOST
     ),
@@ -194,7 +203,8 @@ OPERATORS = {
     "RaggedBatch.__pos__": elementwise(lambda x: +x),
     "RaggedBatch.__abs__": elementwise(lambda x: abs(x - 0.55)),
     "RaggedBatch.__invert__": whole(
-        lambda a, b: ~a, without={"compilation": "torch's compiler knows ~ of no object but a tensor; bitwise_not works"}
+        lambda a, b: ~a,
+        without={"compilation": "torch's compiler knows ~ of no object but a tensor; bitwise_not works"},
     ),
     "RaggedBatch.__torch_function__[bitwise_not]": whole(lambda a, b: torch.bitwise_not(a)),
     "RaggedBatch.__torch_function__[functions]": elementwise(lambda x: torch.exp(x) * torch.sigmoid(torch.log(x))),
@@ -209,10 +219,20 @@ OPERATORS = {
 NO_OPERATIONS = {
     **{
         f"RaggedBatch.{name}": Elsewhere(TEST, NO_VALUE)
-        for name in (
-            "batch_shape device dim dtype max_sample_size non_uniform_dim num_batch_dims requires_grad retains_grad "
-            "shape size total_num_samples_in_batch"
-        ).split()
+        for name in [
+            "batch_shape",
+            "device",
+            "dim",
+            "dtype",
+            "max_sample_size",
+            "non_uniform_dim",
+            "num_batch_dims",
+            "requires_grad",
+            "retains_grad",
+            "shape",
+            "size",
+            "total_num_samples_in_batch",
+        ]
     },
     **{f"RaggedBatch.{name}": Elsewhere(TEST, IN_PLACE) for name in ("requires_grad_", "retain_grad")},
     "RaggedBatch.cuda": Elsewhere("tests/ragged/test_cuda.py", "needs a CUDA device"),
