@@ -14,7 +14,8 @@ from registry.entries import Elsewhere
 
 from ragged import RaggedBatch
 from ragged.testing import PROPERTIES
-from ragged.testing.arguments import emptied, trimmed
+from ragged.testing.arguments import batch_shape_of, emptied, trimmed
+from ragged.testing.outcome import evaluate
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = dict(operations())
@@ -69,7 +70,7 @@ def test_operation_without_any_entry(name: str) -> None:
     entry = OPERATIONS[name]
     nothing = trimmed(emptied(entry.arguments(), first_only=False))
     PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
-    PROPERTIES["filler"](entry.function, *nothing, shared=entry.shared)
+    evaluate(entry.function, nothing, shared=entry.shared, batch_shape=batch_shape_of(nothing))
 
 
 def test_graphs_that_are_left_out_are_of_entries() -> None:

@@ -301,3 +301,12 @@ def test_gather_from_other_targets() -> None:
     assignment = Assignment.from_index(torch.tensor([[2]]), num_targets=torch.tensor([3]))
     with pytest.raises(ValueError, match="sizes"):
         assignment.gather(RaggedBatch(torch.tensor([[5.0, 6.0, math.nan]]), sample_sizes=[1]))
+
+
+def test_what_is_gathered_of_no_target_is_part_of_the_graph() -> None:
+    assignment = Assignment.from_index(torch.full((1, 2), -1), num_targets=torch.tensor([0]))
+    values = torch.zeros(1, 0, 3, requires_grad=True)
+    gathered = assignment.gather(RaggedBatch(values, sample_sizes=[0]), fill=7)
+    assert torch.equal(gathered, torch.full((1, 2, 3), 7.0))
+    (gradient,) = torch.autograd.grad(gathered.sum(), values)
+    assert gradient.shape == values.shape
