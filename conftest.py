@@ -14,6 +14,8 @@ import matchers
 import ragged
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None, derandomize=False)
+# Pytest's option --hypothesis-profile is read later than this.
 hypothesis.settings.load_profile("default")
 
 # Each worker of pytest-xdist has one core, more or less; more threads than cores only get in each other's way.

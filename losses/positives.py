@@ -98,7 +98,8 @@ class Positives:
         own = len(self.batch_shape) if batch_dims is None else batch_dims
         images, count = math.prod(values.shape[:own]), values.shape[own]
         if images * count == 0:
-            return values.new_zeros(len(self), *values.shape[own + 1 :])
+            # The sum of nothing, so that the zeros are part of the graph.
+            return values.new_zeros(len(self), *values.shape[own + 1 :]) + values.sum(dtype=values.dtype)
         merged = values.reshape(images * count, *values.shape[own + 1 :])
         return self._only_valid(merged.index_select(0, self.sample % images * count + self.target))
 

@@ -238,9 +238,9 @@ class Assignment:
         if values.num_batch_dims < len(shape) - 1:
             values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
         check_same_sizes(values, self._over_targets(self.num_targets, 0), what="values and targets of the assignment")
-        rest = values.tensor.shape[len(shape) :]
         if values.max_sample_size == 0:
-            return values.tensor.new_full((*shape, *rest), fill)
+            values = values.with_max_sample_size(1)  # there has to be something to read, if only filler
+        rest = values.tensor.shape[len(shape) :]
         aligned = (*shape, *(1,) * len(rest))
         index = self.target_index.clamp(min=0).view(aligned).expand(*shape, *rest)
         return values.tensor.gather(len(shape) - 1, index).masked_fill(~self.is_positive.view(aligned), fill)

@@ -88,7 +88,7 @@ class Problem:
             predictions=_merged_predictions(predictions),
             boxes=_merged_boxes(predictions, targets, normalized),
             priors=_merged_priors(priors, predictions),
-            gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized)),
+            gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized).detach()),
             labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
             matchable=merged(targets.matchable),
             ignored=None if targets.ignore is None else merged(targets.ignored),

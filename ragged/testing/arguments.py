@@ -69,9 +69,9 @@ def positions(batch_shape: Position) -> Iterator[Position]:
     return itertools.product(*map(range, batch_shape))
 
 
-def map_samples(change: Callable[[Tensor], Tensor], arguments: Any) -> Any:
-    """Change the batch dimensions of everything that holds samples."""
-    batch_shape = batch_shape_of(arguments)
+def map_samples(change: Callable[[Tensor], Tensor], arguments: Any, batch_shape: Position | None = None) -> Any:
+    """Change the batch dimensions of everything that holds samples; results may have more of them."""
+    batch_shape = batch_shape_of(arguments) if batch_shape is None else batch_shape
 
     def one(leaf: Any) -> Any:
         if not has_samples(leaf, batch_shape):
@@ -84,7 +84,7 @@ def map_samples(change: Callable[[Tensor], Tensor], arguments: Any) -> Any:
     return map_leaves(one, arguments)
 
 
-def take(arguments: Any, position: Position) -> Any:
+def take(arguments: Any, position: Position, batch_shape: Position | None = None) -> Any:
     """One sample, as a batch with every batch dimension of size 1."""
 
     def pick(tensor: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def take(arguments: Any, position: Position) -> Any:
             tensor = tensor.narrow(dim, index, 1)
         return tensor
 
-    return map_samples(pick, arguments)
+    return map_samples(pick, arguments, batch_shape)
 
 
 def reordered(arguments: Any, dim: int, order: Sequence[int]) -> Any:

@@ -38,6 +38,7 @@ def check_op(
     op: Callable[..., Any],
     *arguments: Any,
     shared: Sequence[Any] = (),
+    constants: Collection[int] = (),
     reference: Callable[..., Any] | None = None,
     without: Collection[str] = (),
 ) -> tuple[str, ...]:
@@ -47,6 +48,7 @@ def check_op(
         op: The operation, called as ``op(*arguments, *shared)``.
         arguments: Ragged batches, tensors with the same leading batch dimensions, and containers of them.
         shared: Further arguments, which all samples share.
+        constants: Positions of arguments that the operation takes for constants; see ``assert_gradients``.
         reference: The same for one sample, see ``assert_matches_per_sample``.
         without: Properties that the operation does not promise: a mean over the batch has no ``"independence"``, one
             that reads a size on the host no ``"synchronisation"`` and no ``"compilation"``.
@@ -78,6 +80,8 @@ def check_op(
     for name in checked:
         if name == "synchronisation":
             assert_no_host_sync(op, *arguments, *shared)
+        elif name == "gradients":
+            assert_gradients(op, *arguments, shared=shared, constants=constants)
         else:
             PROPERTIES[name](op, *arguments, shared=shared)
     return (*checked, *(["reference"] if reference is not None else []))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ def assert_gradients(
     op: Callable[..., Any],
     *arguments: Any,
     shared: Sequence[Any] = (),
+    constants: Collection[int] = (),
     second: bool = True,
     eps: float = 1e-6,
 ) -> None:
@@ -28,28 +30,32 @@ def assert_gradients(
         arguments: As in ``assert_filler_invariant``; floating ones are differentiated. Values should lie off the kinks
             of the operation (ties, boxes that touch), where a gradient is not defined.
         shared: Further arguments, which all samples share and which are not differentiated.
+        constants: Positions of arguments that the operation takes for constants, targets of a loss for example. They
+            must get no gradient.
         second: Also check second derivatives.
         eps: The step of the finite differences.
 
     Raises:
-        PropertyViolation: With torch's report, or the argument whose gradient is not finite.
+        PropertyViolation: With torch's report, the argument whose gradient is not finite, or the constant that has one.
         ValueError: There is nothing to differentiate.
     """
-    double, constants = refill(cast(list(arguments), torch.float64), "garbage"), cast(list(shared), torch.float64)
+    double, others = refill(cast(list(arguments), torch.float64), "garbage"), cast(list(shared), torch.float64)
     leaves, structure = pytree.tree_flatten(double)
-    places = [place for place, leaf in enumerate(leaves) if _is_floating(leaf)]
+    owners = [number for number, each in enumerate(double) for _ in pytree.tree_leaves(each)]
+    places = [k for k, leaf in enumerate(leaves) if _is_floating(leaf) and owners[k] not in constants]
     inputs = [leaves[place].detach().clone().requires_grad_() for place in places]
 
     def function(*values: Tensor) -> tuple[Tensor, ...]:
         given = list(leaves)
         for place, value in zip(places, values, strict=True):
             given[place] = value.clone()  # which the operation may write into
-        result = op(*pytree.tree_unflatten(given, structure), *constants)
+        result = op(*pytree.tree_unflatten(given, structure), *others)
         return _differentiable_entries(result)
 
     if not inputs or not function(*inputs):
         raise ValueError("no result depends on a floating argument: there is nothing to differentiate")
     _assert_finite_with_empty_samples(op, arguments, shared)
+    _assert_no_gradient(op, arguments, shared, constants)
     try:
         torch.autograd.gradcheck(function, inputs, eps=eps)
         if second and any(result.requires_grad for result in _first_gradients(function, inputs)):
@@ -70,11 +76,22 @@ def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, sh
                 raise violation(claim, f"{name} is {gradient[at].item()} at {at}", changed)
 
 
+def _assert_no_gradient(
+    op: Callable[..., Any], arguments: Any, shared: Sequence[Any], constants: Collection[int]
+) -> None:
+    outcome = evaluate(op, arguments, shared=shared, batch_shape=batch_shape_of(arguments))
+    for name, gradient in outcome.items():
+        number = re.match(r"gradient of argument (\d+)", name)
+        if number and gradient is not None and int(number[1]) in constants:
+            raise violation("gradients", f"there is a {name}, expected none of a constant", arguments)
+
+
 def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
-    """The results that depend on an input, with zeros for filler."""
+    """The results that depend on an input, with zeros for filler and for infinite ones, as of empty samples."""
     leaves = pytree.tree_leaves(result, is_leaf=is_batch)
     entries = [torch.where(leaf.aligned_mask, leaf.tensor, 0) if is_batch(leaf) else leaf for leaf in leaves]
-    return tuple(entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad)
+    entries = [entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad]
+    return tuple(torch.where(entry.isinf(), 0, entry) for entry in entries)
 
 
 def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:

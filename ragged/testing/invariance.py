@@ -149,7 +149,7 @@ def assert_batch_equivariant(
 def _reordered_leaf(leaf: Any, dim: int, order: Sequence[int], batch_shape: Position) -> Any:
     if not has_samples(leaf, batch_shape):
         return leaf
-    return map_samples(lambda tensor: tensor.index_select(dim, torch.tensor(order)), [leaf])[0] if order else leaf
+    return map_samples(lambda tensor: tensor.index_select(dim, torch.tensor(order)), leaf, batch_shape)
 
 
 def assert_sample_independent(
@@ -181,7 +181,7 @@ def assert_sample_independent(
     for position in positions(batch_shape):
         alone = take(arguments, position)
         alone = trimmed(alone) if trim else alone
-        expected = named_leaves(list(take(list(together.values()), position)), "")
+        expected = named_leaves(take(list(together.values()), position, batch_shape), "")
         expected = dict(zip(together, expected.values(), strict=True))
         found = evaluate(op, alone, shared=shared, batch_shape=ones)
         assert_same(

@@ -103,3 +103,12 @@ def test_positives_read_and_write(max_pairs: int, rows: str) -> None:
     priors = torch.rand(count, 4, generator=generator)
     close(found.per_prediction(found.of_priors(priors)[:, 1]), priors[:, 1].where(index >= 0, 0))
     assert found.batch_shape == (2, 4) and (found.valid is None) == (rows == "packed")
+
+
+def test_what_is_read_of_no_target_is_part_of_the_graph() -> None:
+    assignment = Assignment.from_index(torch.full((1, 2), -1), num_targets=torch.tensor([0]))
+    values = torch.zeros(1, 0, 4, requires_grad=True)
+    rows = Positives.of(assignment).of_targets(values)
+    assert rows.shape == (0, 4)
+    (gradient,) = torch.autograd.grad(rows.sum(), values)
+    assert gradient.shape == values.shape

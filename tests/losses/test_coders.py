@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import re
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import coders as reference
 from torch import Tensor
 
-from losses.coders import CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
+from losses.coders import BoxCoder, CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
 from losses.dfine_coders import bbox2distance, distance2bbox, weighting_function
 from losses.distribution_coders import DistributionCoder, Vec2Box, integral
 from matchers.boxes import convert
@@ -132,7 +134,7 @@ def test_coders_agree_with_plain_floats(name: str, own: tuple[int, ...], other: 
 
 
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(INVERTIBLE), scale=st.sampled_from([1e-2, 1.0, 1e2]))
-@settings(max_examples=50)
+@examples(50)
 def test_encoding_and_decoding_are_inverse(seed: int, name: str, scale: float) -> None:
     case = CASES[name]
     priors, boxes = scale * case.priors(3, 5, seed=seed), scale * case.boxes(3, 5, seed=seed + 1)
@@ -586,3 +588,12 @@ DECODE = Vec2Box(image_size=(16, 16), strides=(8, 16))
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("coder", [DeltaXYWHCoder, SSDCoder, DistanceCoder, CenterLogSizeCoder, DistributionCoder])
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_every_coder_has_what_criteria_need(coder: type, name: str) -> None:
+    needed, own = (inspect.signature(getattr(owner, name)).parameters for owner in (BoxCoder, coder))
+    assert len(needed) == 3
+    required = [each for each, parameter in own.items() if parameter.default is inspect.Parameter.empty]
+    assert len(required) == len(needed) and required[:2] == list(needed)[:2]

@@ -308,3 +308,12 @@ def test_targets_of_fewer_dimensions_serve_all_layers() -> None:
     assignment = Assignment.from_index(index, num_targets=torch.tensor([2]))
     assert assignment.num_targets.tolist() == [[2], [2]]
     assert assignment.num_positives.tolist() == [[1], [1]]
+
+
+def test_what_is_gathered_of_no_target_is_part_of_the_graph() -> None:
+    assignment = Assignment.from_index(torch.full((1, 2), -1), num_targets=torch.tensor([0]))
+    values = torch.zeros(1, 0, 3, requires_grad=True)
+    gathered = assignment.gather(RaggedBatch(values, sample_sizes=[0]), fill=7)
+    assert torch.equal(gathered, torch.full((1, 2, 3), 7.0))
+    (gradient,) = torch.autograd.grad(gathered.sum(), values)
+    assert gradient.shape == values.shape

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
@@ -59,7 +60,7 @@ def test_agrees_with_plain_loops(steps: int | None) -> None:
             check_target(case, background=background, background_cost=1.5)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(case=cases())
 def test_agrees_on_nasty_cases(case: Case) -> None:
     check_prediction(case)
@@ -69,7 +70,7 @@ def test_agrees_on_nasty_cases(case: Case) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases())
 def test_images_do_not_depend_on_each_other(kind: Any, case: Case) -> None:
     check_independence(case, kind)

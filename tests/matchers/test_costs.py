@@ -244,3 +244,10 @@ def test_a_prediction_that_is_nan_costs_nan() -> None:
         assert cost(logits, labels).isnan()[0].any(0).tolist() == [False, True, False, False, False]
     for cost in (matchers.l1_cost, matchers.iou_cost, matchers.giou_cost):
         assert cost(gt_boxes, boxes).isnan()[0].any(0).tolist() == [False, False, True, False, False]
+
+
+def test_costs_of_pairs_have_no_gradient_of_targets_either() -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 4.0, 4.0]]], requires_grad=True)
+    targets = matchers.Targets(RaggedBatch(boxes, sample_sizes=[1]), RaggedBatch(torch.tensor([[0]]), sample_sizes=[1]))
+    problem = matchers.Problem.of(matchers.Predictions(torch.zeros(1, 2, 3), torch.ones(1, 2, 4)), targets)
+    assert not any(term(problem.pairs()).requires_grad for term in matchers.detr_costs().values())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import dense as reference
 from torch import Tensor
@@ -89,7 +90,7 @@ def drawn(draw: st.DrawFn, *, ties: bool, max_targets: int = 20) -> Scene:
 
 
 @each_matcher
-@settings(max_examples=10)
+@examples(10)
 @given(data=st.data())
 def test_only_the_image_matters(name: str, data: st.DataObject) -> None:
     # Equal costs that are computed at different places may differ in the last bit: see test_twins_in_every_position.
@@ -107,7 +108,7 @@ def test_only_the_image_matters(name: str, data: st.DataObject) -> None:
 
 
 @each_matcher
-@settings(max_examples=6)
+@examples(6)
 @given(data=st.data())
 def test_how_it_is_computed_does_not_matter(name: str, data: st.DataObject) -> None:
     """Blocks of any size; packed rows, or all padded slots."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import boxes as box_reference
 from reference import costs as cost_reference
@@ -108,7 +109,7 @@ def detr_of_own_class(image: Image, weights: Sequence[float] = (2, 5, 2)) -> Ten
     )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(scenes(max_images=3, max_targets=15, min_predictions=1, max_predictions=25))
 def test_any_scene(scene: Scene) -> None:
     check(Hungarian(detr_costs()), scene, detr_of_own_class)
@@ -278,7 +279,7 @@ def test_pickle() -> None:
 # --- what must not matter --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     scenes(max_images=4, max_targets=12, min_predictions=1, max_predictions=20),
     st.data(),

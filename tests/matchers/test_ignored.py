@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import dense as reference
 from torch import Tensor
@@ -154,7 +155,7 @@ def naive(scene: Scene, boxes: Tensor | None, threshold: float) -> list[list[boo
     return rows
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     scenes(max_images=3, max_targets=12, min_predictions=1, max_predictions=30, bad=False),
     st.sampled_from([0.25, 0.5, 1.0]),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference.hungarian import best_total, brute_force, made_pairs, score
 from torch import Tensor
@@ -46,7 +47,7 @@ def problems(draw: st.DrawFn, max_size: int = 5) -> tuple[Tensor, Tensor]:
     return cost, forbidden
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(problems())
 def test_best_of_all_assignments(problem: tuple[Tensor, Tensor]) -> None:
     cost, forbidden = problem

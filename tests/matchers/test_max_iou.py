@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import dense as reference
 
@@ -48,7 +49,7 @@ def test_against_a_loop(name: str, scene: str) -> None:
     reference.compare(result, images, reference.max_iou, **OPTIONS[name])
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     scenes(max_images=3, max_targets=20, min_predictions=1, max_predictions=40, bad=False), st.sampled_from([*OPTIONS])
 )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
@@ -69,7 +70,7 @@ def test_agrees_with_plain_iterations(kind: Any, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@examples(40)
 @given(case=cases())
 def test_agrees_on_nasty_cases(kind: Any, case: Case) -> None:
     check(case, kind, background_cost=0.8)
@@ -111,7 +112,7 @@ def test_huge_and_tiny_costs_are_finite() -> None:
                 assert all(part.isfinite().all() for part in dense(result))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(case=cases())
 def test_totals_and_residual(case: Case) -> None:
     result = case.match(BalancedSinkhorn, background_cost=0.8, num_iter=30)
@@ -187,7 +188,7 @@ def test_crowds_of_equal_targets_need_no_other_path() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases())
 def test_images_do_not_depend_on_each_other(kind: Any, case: Case) -> None:
     check_independence(case, kind, background_cost=0.8)

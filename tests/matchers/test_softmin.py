@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
@@ -53,14 +54,14 @@ def test_agrees_with_plain_floats(source: str, background: bool, weight: bool, r
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@settings(max_examples=40)
+@examples(40)
 @given(case=cases())
 def test_agrees_on_nasty_cases(source: str, case: Case) -> None:
     check(case, source=source, background_cost=0.8, reg=0.3)
     check(case, source=source, background=False)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(case=cases())
 def test_each_source_gives_one(case: Case) -> None:
     weights, background = dense(case.match(SoftMin, source="prediction"))
@@ -74,7 +75,7 @@ def test_each_source_gives_one(case: Case) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@settings(max_examples=20)
+@examples(20)
 @given(case=cases())
 def test_images_do_not_depend_on_each_other(source: str, case: Case) -> None:
     check_independence(case, SoftMin, source=source, reg=0.3)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from soft_cases import Case, assert_same, cases, check_compiled, check_independence, dense, make_case
 from torch import nn
 
@@ -96,7 +97,7 @@ def test_sums_can_be_nested() -> None:
     torch.testing.assert_close(dense(result)[0], weights)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(case=cases())
 def test_images_do_not_depend_on_each_other(case: Case) -> None:
     check_independence(case, WeightedSum, matching_modules=modules(), weights=[1, 2, 3])

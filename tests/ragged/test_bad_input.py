@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import ragged
@@ -40,7 +41,7 @@ ANYTHING = st.one_of(tensors(), batches(), batches(), st.integers(-1, 3), st.non
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(data=st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_arguments_of_any_kind(name: str, data: st.DataObject) -> None:
     function: Callable[..., Any] = getattr(ragged, name)
     required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]

@@ -1,4 +1,4 @@
-"""On a CUDA device: the values of the CPU, without a synchronisation."""
+"""On a CUDA device: what synchronises and what does not, and moves; values are in test_registry_cuda.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from ragged_ops import OPERATIONS, batch
-from torch import Tensor
-from torch.utils import _pytree as pytree
+from ragged_ops import batch
 
 from ragged import RaggedBatch, combine_data, get_indices_from_mask, pack
 
@@ -25,56 +23,6 @@ def _syncs_raise() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
-
-
-def _filled(result: object) -> list[Tensor]:
-    nodes = pytree.tree_leaves(result, is_leaf=lambda node: isinstance(node, RaggedBatch))
-    return [node.with_padded_set_to(0).tensor if isinstance(node, RaggedBatch) else node for node in nodes]
-
-
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"combine_data", "batch dimensions"}))
-def test_values_of_the_cpu_without_a_synchronisation(name: str) -> None:
-    operation = OPERATIONS[name]
-    arguments = operation.arguments(7)
-    on_device = pytree.tree_map(lambda leaf: leaf.cuda(), arguments)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        computed = operation.function(*on_device)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    for one, other in zip(_filled(computed), _filled(operation.function(*arguments)), strict=True):
-        torch.testing.assert_close(one.cpu(), other)
-
-
-def _gradient(function: Callable[..., object], arguments: tuple[object, ...]) -> Tensor | None:
-    """The gradient of the first tensor among the arguments, if the results have one."""
-    leaves, structure = pytree.tree_flatten(arguments)
-    if not leaves[0].is_floating_point():
-        return None
-    first = leaves[0] = leaves[0].detach().requires_grad_()
-    parts = [part for part in _filled(function(*pytree.tree_unflatten(leaves, structure))) if part.requires_grad]
-    if not parts:
-        return None
-    # The result for an empty sample may be infinite.
-    (gradient,) = torch.autograd.grad(sum(torch.where(part.isfinite(), part, 0).sum() for part in parts), first)
-    return gradient
-
-
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"combine_data"}))
-def test_gradients_of_the_cpu_without_a_synchronisation(name: str) -> None:
-    operation = OPERATIONS[name]
-    arguments = operation.arguments(7)
-    on_device = pytree.tree_map(lambda leaf: leaf.to(DEVICE), arguments)
-    expected = _gradient(operation.function, arguments)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        computed = _gradient(operation.function, on_device)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert (computed is None) == (expected is None)
-    if computed is not None and expected is not None:
-        torch.testing.assert_close(computed.cpu(), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,18 @@
+"""How much is tried: little by default, much with ``pytest --hypothesis-profile=thorough``."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+# Of the default profile.
+USUAL = 100
+
+
+def examples(count: int) -> settings:
+    """Settings for a property test that draws so many examples by default, and more as the profile says."""
+    return settings(max_examples=max(1, count * settings().max_examples // USUAL))
+
+
+def is_thorough() -> bool:
+    """Whether the profile draws many more examples than the default one."""
+    return settings().max_examples >= 10 * USUAL

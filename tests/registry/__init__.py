@@ -1,0 +1,87 @@
+"""Every public name, and how it is proved: a table for each package, which one test walks through.
+
+``python -c "from registry import counts; print(counts())"`` in this directory's parent says how much that is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from effort import is_thorough
+
+from ragged.testing import PROPERTIES
+from registry.entries import Elsewhere, Operation
+from registry.of_losses import OF_LOSSES
+from registry.of_matchers import OF_MATCHERS
+from registry.of_ragged import OF_RAGGED
+from registry.similar_graphs import SIMILAR_GRAPHS
+
+TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
+    "ragged": OF_RAGGED,
+    "matchers": OF_MATCHERS,
+    "losses": OF_LOSSES,
+}
+
+# They decide, or sum over images: what they promise is checked in a form of their own.
+MATCHERS = {
+    "ATSS",
+    "BalancedPOT",
+    "BalancedSinkhorn",
+    "ClosestPrediction",
+    "ClosestTarget",
+    "DynamicSoftLabel",
+    "Hungarian",
+    "MaxIoU",
+    "Min",
+    "SimOTA",
+    "SoftMin",
+    "TaskAligned",
+    "UnbalancedPOT",
+    "UnbalancedSinkhorn",
+    "WeightedSum",
+}
+CRITERIA = {
+    "ATSSCriterion",
+    "Criterion",
+    "DEIMCriterion",
+    "DFINECriterion",
+    "DetectionLoss",
+    "DetrCriterion",
+    "RTMDetCriterion",
+    "SSDCriterion",
+    "SSDLoss",
+    "YOLOXCriterion",
+    "YOLOXLoss",
+    "YOLOv9Criterion",
+}
+_OTHERS = {"ragged": set(), "matchers": MATCHERS, "losses": CRITERIA}
+
+
+def operations() -> Iterator[tuple[str, Operation]]:
+    """Every operation of all packages, by name."""
+    for table in TABLES.values():
+        for name, entry in table.items():
+            if isinstance(entry, Operation):
+                yield name, entry
+
+
+def names_of(package: str) -> set[str]:
+    """Public names, and members of them, that have an entry."""
+    return {name.partition("[")[0] for name in TABLES[package]} | _OTHERS[package]
+
+
+def skipped_by_default(name: str, operation: Operation) -> set[str]:
+    """Properties that are checked with ``--hypothesis-profile=thorough`` alone."""
+    is_variant = "[" in name or name.startswith("RaggedBatch.__") or name in SIMILAR_GRAPHS
+    return {"compilation"} if is_variant and not operation.always_compiled and not is_thorough() else set()
+
+
+def counts() -> dict[str, int]:
+    """How many names and operations there are, and of how many operations each property is checked."""
+    checked = Counter(name for _, entry in operations() for name in entry.properties())
+    return {
+        "public names": sum(len(names_of(package)) for package in TABLES),
+        "operations": sum(1 for _ in operations()),
+        **{name: checked[name] for name in (*PROPERTIES, "reference")},
+    }

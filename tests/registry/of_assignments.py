@@ -1,0 +1,144 @@
+"""What assignments and plans compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers import Assignment, Plan
+from ragged import RaggedBatch
+from registry.entries import (
+    PREDICTIONS,
+    SIZES,
+    SYNCHRONISES,
+    Elsewhere,
+    Operation,
+    data,
+    integers,
+    uniform,
+    wrapped,
+)
+
+
+def assignment(seed: int = 0) -> Assignment:
+    """Of six predictions to the targets of samples with ``SIZES``, some background, some ignored."""
+    drawn = integers(100, 3, PREDICTIONS, seed=seed)
+    counts = torch.tensor(SIZES)
+    target = torch.where(counts.unsqueeze(-1) > 0, drawn % counts.clamp(min=1).unsqueeze(-1), -1)
+    index = torch.where(drawn % 7 == 0, -2, torch.where(drawn % 3 == 0, -1, target))
+    quality = uniform(3, PREDICTIONS, seed=seed)
+    return Assignment.from_index(index, num_targets=counts, quality=quality, max_num_targets=5)
+
+
+def assigned(values: RaggedBatch, index: Tensor) -> Assignment:
+    """To the targets that have these values; what is no target is background."""
+    index = torch.where(index < values.sample_sizes.unsqueeze(-1), index, -1)
+    return Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=values.max_sample_size)
+
+
+def plan() -> Plan:
+    weights = wrapped(uniform(3, PREDICTIONS, 5), axis=1)
+    return Plan(weights, uniform(3, PREDICTIONS, seed=1), torch.zeros(3, dtype=torch.int64))
+
+
+def fields(found: Assignment) -> tuple[Tensor, ...]:
+    return found.target_index, found.quality, found.num_targets, found.num_invalid
+
+
+def of_assignment(function: Callable[[Assignment], Any], reference: Any = None, **options: Any) -> Operation:
+    return Operation(function, lambda: (assignment(),), reference=reference, **options)
+
+
+def ordered_pairs(index: Assignment) -> tuple[Tensor, Tensor]:
+    found = sorted((target, k) for k, target in enumerate(index.target_index.tolist()) if target >= 0)
+    gt, pred = torch.tensor(found, dtype=torch.int64).reshape(-1, 2).unbind(-1)
+    return gt, pred
+
+
+def pair_batches() -> tuple[RaggedBatch, RaggedBatch]:
+    return assignment().pairs()
+
+
+def from_pairs(gt: RaggedBatch, pred: RaggedBatch) -> Tensor:
+    counts = torch.full(gt.batch_shape, 4, device=gt.device)
+    found = Assignment.from_pairs(gt, pred, num_predictions=PREDICTIONS, num_targets=counts, max_num_targets=4)
+    return found.target_index
+
+
+def heaviest(given: Plan) -> Tensor:
+    weights, background = given.weights, given.background
+    index = [
+        int(row.argmax()) if len(row) and row.max() > least else -1
+        for row, least in zip(weights, background, strict=True)
+    ]
+    return torch.tensor(index)
+
+
+def same_index(given: Assignment) -> Tensor:
+    return given.target_index
+
+
+OF_ASSIGNMENTS = {
+    "Assignment": of_assignment(
+        lambda a: fields(
+            Assignment.from_index(
+                a.target_index, num_targets=a.num_targets, quality=a.quality.detach(), max_num_targets=5
+            )
+        )
+    ),
+    "Assignment.from_index": of_assignment(
+        lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets, max_num_targets=5).quality,
+        lambda a: (a.target_index >= 0).float(),
+    ),
+    "Assignment.from_index[reading]": of_assignment(
+        lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets).target_index,
+        same_index,
+        without=SYNCHRONISES,
+    ),
+    "Assignment.from_pairs": Operation(from_pairs, pair_batches),
+    "Assignment.stack": of_assignment(lambda a: Assignment.stack([a, a]).target_index.movedim(0, -1)),
+    "Assignment.unstack": of_assignment(
+        lambda a: [part.target_index for part in Assignment.stack([a, a]).unstack()],
+        lambda a: [a.target_index, a.target_index],
+    ),
+    "Assignment.is_positive": of_assignment(lambda a: a.is_positive, lambda a: a.target_index >= 0),
+    "Assignment.is_background": of_assignment(lambda a: a.is_background, lambda a: a.target_index == -1),
+    "Assignment.is_ignored": of_assignment(lambda a: a.is_ignored, lambda a: a.target_index == -2),
+    "Assignment.num_positives": of_assignment(lambda a: a.num_positives, lambda a: (a.target_index >= 0).sum()),
+    "Assignment.predictions_per_target": of_assignment(
+        lambda a: a.predictions_per_target(),
+        lambda a: torch.stack([(a.target_index == t).sum() for t in range(a.num_targets)] or [torch.tensor(0)])[
+            : int(a.num_targets)
+        ],
+    ),
+    "Assignment.gather": Operation(
+        lambda values, index: assigned(values, index).gather(values),
+        lambda: (data(2), integers(7, 3, PREDICTIONS, low=-2)),
+        reference=lambda values, index: torch.stack(
+            [values[t] if 0 <= t < len(values) else values.sum(0) * 0 for t in index.tolist()]
+        ),
+    ),
+    "Assignment.pairs": of_assignment(lambda a: a.pairs(), ordered_pairs),
+    "Assignment.plan": of_assignment(
+        lambda a: (a.plan().weights, a.plan().background),
+        lambda a: (
+            (a.target_index.unsqueeze(-1) == torch.arange(int(a.num_targets))).float(),
+            (a.target_index == -1).float(),
+        ),
+    ),
+    "Assignment.to": of_assignment(lambda a: a.to(a.quality.device).target_index, same_index),
+    "Assignment.describe": Elsewhere("tests/matchers/test_assignment.py", "writes text for people"),
+    "Assignment.explain": Elsewhere("tests/matchers/test_assignment.py", "writes text for people"),
+    "Plan": Operation(
+        lambda p: Plan(p.weights * 2, p.background, p.num_invalid).weights,
+        lambda: (plan(),),
+        reference=lambda p: p.weights * 2,
+    ),
+    "Plan.num_targets": Operation(lambda p: p.num_targets, lambda: (plan(),), reference=lambda p: p.weights.shape[-1]),
+    "Plan.assignment": Operation(lambda p: p.assignment().target_index, lambda: (plan(),), reference=heaviest),
+    "Plan.assignment[threshold]": Operation(lambda p: fields(p.assignment(threshold=0.6)), lambda: (plan(),)),
+    "Plan.to": Operation(lambda p: p.to(p.background.device).weights, lambda: (plan(),), reference=lambda p: p.weights),
+}

@@ -1,0 +1,87 @@
+"""Every public name is proved: each operation keeps to all properties of the kit that it promises."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registry import SIMILAR_GRAPHS, TABLES, names_of, operations, skipped_by_default
+from registry.entries import Elsewhere
+
+from ragged import RaggedBatch
+from ragged.testing import PROPERTIES
+from ragged.testing.arguments import batch_shape_of, emptied, trimmed
+from ragged.testing.outcome import evaluate
+
+ROOT = Path(__file__).parent.parent
+OPERATIONS = dict(operations())
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_every_public_name_has_an_entry_and_every_entry_a_name(package: str) -> None:
+    public = set(importlib.import_module(package).__all__)
+    entries = {name.partition(".")[0] for name in names_of(package)}
+    assert public - entries == set(), "without an entry"
+    assert entries - public == set(), "entries of nothing"
+
+
+@pytest.mark.parametrize("package", TABLES)
+def test_every_entry_of_a_member_names_one(package: str) -> None:
+    module = importlib.import_module(package)
+    for name in names_of(package):
+        owner, _, member = name.partition(".")
+        assert not member or inspect.getattr_static(getattr(module, owner), member, None) is not None, name
+
+
+def test_every_public_member_of_ragged_batch_has_an_entry() -> None:
+    fields = {"tensor", "mask", "sample_sizes", "ragged_axis"}
+    operators = {
+        name for name, value in vars(RaggedBatch).items() if getattr(value, "__module__", "") == "ragged.elementwise"
+    }
+    public = {name for name in dir(RaggedBatch) if not name.startswith("_")} | operators
+    entries = {name.partition(".")[2] for name in names_of("ragged") if name.startswith("RaggedBatch.")}
+    assert public - entries - fields - {"__torch_function__"} == set()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_keeps_to_its_properties(name: str) -> None:
+    checked = OPERATIONS[name].check(skip=skipped_by_default(name, OPERATIONS[name]))
+    assert {"filler", "padding"} <= set(checked)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in OPERATIONS.items() if entry.without])
+def test_no_exception_is_listed_that_is_not_needed(name: str) -> None:
+    entry = OPERATIONS[name]
+    for exception in entry.without:
+        given = (*entry.arguments(), *entry.shared) if exception == "synchronisation" else entry.arguments()
+        options: dict[str, Any] = {} if exception == "synchronisation" else {"shared": entry.shared}
+        options |= {"constants": entry.constants} if exception == "gradients" else {}
+        with pytest.raises((AssertionError, RuntimeError)):
+            PROPERTIES[exception](entry.function, *given, **options)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in OPERATIONS.items() if not entry.without])
+def test_operation_without_any_entry(name: str) -> None:
+    """No sample has an entry, and there is no padding either: a ragged dimension of size 0."""
+    entry = OPERATIONS[name]
+    nothing = trimmed(emptied(entry.arguments(), first_only=False))
+    PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
+    evaluate(entry.function, nothing, shared=entry.shared, batch_shape=batch_shape_of(nothing))
+
+
+def test_graphs_that_are_left_out_are_of_entries() -> None:
+    assert set(OPERATIONS) >= SIMILAR_GRAPHS
+
+
+def test_what_is_no_operation_is_tested_where_the_table_says() -> None:
+    for table in TABLES.values():
+        for name, entry in table.items():
+            if isinstance(entry, Elsewhere):
+                assert entry.why
+                text = (ROOT / entry.file).read_text()
+                word = name.rpartition(".")[2]
+                assert re.search(rf"\b{word}\b", text), f"{entry.file} does not mention {word}"

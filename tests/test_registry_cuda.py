@@ -1,0 +1,67 @@
+"""On a CUDA device: every operation has the values and gradients of the CPU, without a synchronisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from registry import operations
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ragged.testing.arguments import batch_shape_of
+from ragged.testing.outcome import Tolerance, assert_same, evaluate
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# The solver is on the host, which waits for the costs.
+WAITING = ("batched_linear_sum_assignment",)
+OPERATIONS = {
+    name: entry
+    for name, entry in operations()
+    if "synchronisation" not in entry.without and not name.startswith(WAITING)
+}
+
+
+def moved(tree: Any, device: str) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_values_and_gradients_of_the_cpu(name: str) -> None:
+    entry, arguments = OPERATIONS[name], list(OPERATIONS[name].arguments())
+    options = {"batch_shape": batch_shape_of(arguments)}
+    expected = evaluate(entry.function, arguments, shared=entry.shared, **options)
+    found = evaluate(entry.function, moved(arguments, "cuda"), shared=moved(entry.shared, "cuda"), **options)
+    assert_same(
+        moved(found, "cpu"),
+        expected,
+        claim="the same on both devices",
+        arguments=arguments,
+        tolerance=Tolerance(1e-4, 1e-5),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_waits_for_the_device(name: str) -> None:
+    entry = OPERATIONS[name]
+    arguments, shared = moved(list(entry.arguments()), "cuda"), moved(entry.shared, "cuda")
+    leaves, structure = pytree.tree_flatten(arguments)
+    leaves = [
+        leaf.requires_grad_() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf for leaf in leaves
+    ]
+    given = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results = pytree.tree_leaves(entry.function(*pytree.tree_unflatten(given, structure), *shared))
+        parts = [part.sum() for part in results if isinstance(part, Tensor) and part.requires_grad]
+        if parts:
+            torch.stack([part.double() for part in parts]).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
