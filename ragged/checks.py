@@ -100,7 +100,7 @@ def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
     """Raise unless ``value`` is a finite number above ``low``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not abs(value) < float("inf") or (low is not None and value <= low):
+    if not abs(float(value)) < float("inf") or (low is not None and float(value) <= low):
         raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")
 
 
