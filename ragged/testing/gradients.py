@@ -61,8 +61,8 @@ def assert_gradients(
 def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
     for first_only in (True, False):
         changed = refill(emptied(arguments, first_only=first_only), "nan")
-        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments))
         claim = f"gradients ({'the first sample' if first_only else 'every sample'} empty)"
+        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments), claim=claim)
         for name, leaf in outcome.items():
             gradient = leaf.tensor if is_batch(leaf) else leaf
             if name.startswith("gradient of") and gradient is not None and not gradient.isfinite().all():
@@ -84,4 +84,4 @@ def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[T
 
 
 def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from hypothesis.errors import HypothesisException
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -44,17 +45,30 @@ def evaluate(
     shared: Sequence[Any] = (),
     batch_shape: Position = (),
     gradients: bool = True,
+    claim: str | None = None,
 ) -> Outcome:
     """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument.
 
     What is differentiated is a weighted sum of all entries of all results, filler excepted. The weight of an entry
     depends on its position in its sample, not on the sample, so that it moves along when samples do.
+
+    With a ``claim``, that the operation works in this form of its arguments, an error of the operation is a violation
+    of it. Without, the error comes out as it is.
     """
     leaves, structure = pytree.tree_flatten(list(arguments), is_leaf=is_batch)
     leaves = [_leaf_with_gradient(leaf) if gradients else leaf for leaf in leaves]
     # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
     given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
-    outcome = named_leaves(op(*pytree.tree_unflatten(given, structure), *shared), "result")
+    try:
+        outcome = named_leaves(op(*pytree.tree_unflatten(given, structure), *shared), "result")
+    except (PropertyViolation, HypothesisException):
+        raise
+    except Exception as error:
+        if claim is None:
+            raise
+        raise violation(claim, f"the operation raises {type(error).__name__}: {error}", arguments) from error
+    if all(leaf is None for leaf in outcome.values()):
+        raise TypeError("the operation gives no result that could be checked")
     differentiable = [_weighted_sum(leaf, batch_shape) for leaf in outcome.values() if _needs_gradient(leaf)]
     outcome = {name: _detached(leaf) for name, leaf in outcome.items()}
     if not gradients or not differentiable:
@@ -161,7 +175,7 @@ def _weighted_sum(leaf: Any, batch_shape: Position) -> Tensor:
     for dim in range(skipped, data.dim()):
         index = torch.arange(1, data.shape[dim] + 1, dtype=torch.float64, device=data.device)
         angle = angle + (0.7 + 0.37 * (dim - skipped)) * index.view(-1, *(1,) * (data.dim() - dim - 1))
-    values = torch.view_as_real(data).sum(-1) if data.is_complex() else data
+    values = torch.view_as_real(data.resolve_conj()).sum(-1) if data.is_complex() else data
     return (values * (1.25 + angle.cos()).to(values.dtype)).sum()
 
 
