@@ -71,10 +71,11 @@ def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, sh
 
 
 def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
-    """The results that depend on an input, with zeros for filler."""
+    """The results that depend on an input, with zeros for filler, and for what is infinite: it has no slope."""
     leaves = pytree.tree_leaves(result, is_leaf=is_batch)
     entries = [torch.where(leaf.aligned_mask, leaf.tensor, 0) if is_batch(leaf) else leaf for leaf in leaves]
-    return tuple(entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad)
+    entries = [entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad]
+    return tuple(torch.where(entry.isinf(), 0, entry) for entry in entries)
 
 
 def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:

@@ -107,7 +107,8 @@ def violation(claim: str, problem: str, arguments: Any) -> PropertyViolation:
 
 
 def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, tolerance: Tolerance) -> str | None:
-    """The first difference of two outcomes in words, or None."""
+    """The first difference of two outcomes in words, or None. A gradient without entries may be missing."""
+    found, expected = _with_needed_gradients(found), _with_needed_gradients(expected)
     if found.keys() != expected.keys():
         return f"there are {', '.join(found) or 'no results'}, expected {', '.join(expected) or 'none'}"
     for name, one in found.items():
@@ -115,6 +116,13 @@ def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, t
         if problem is not None:
             return f"{name} {problem}"
     return None
+
+
+def _with_needed_gradients(outcome: Outcome) -> Outcome:
+    def is_needless(leaf: Any) -> bool:
+        return leaf is None or _data(leaf).numel() == 0 or (is_batch(leaf) and not leaf.sample_sizes.any())
+
+    return {name: leaf for name, leaf in outcome.items() if not (name.startswith("gradient of") and is_needless(leaf))}
 
 
 def _difference(one: Any, other: Any, batch_shape: Position, tolerance: Tolerance) -> str | None:
