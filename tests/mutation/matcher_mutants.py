@@ -2,149 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
-from scenes import make_scene
-from torch import Tensor
-
-from matchers import Assignment, Targets, grid_points
-from matchers.boxes import coordinates
-from ragged import RaggedBatch
-from tests.mutation.planting import Case, Mutant
-
-DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = "matchers.dynamic_k", "matchers.transport", "matchers.dense_matcher", "matchers.max_iou"
-CLOSEST, HUNGARIAN, BOXES, ALIGNED = "matchers.closest", "matchers.hungarian", "matchers.boxes", "matchers.task_aligned"
-GATHER, PER_TARGET = "matchers.assignment:Assignment.gather", "matchers.assignment:Assignment.predictions_per_target"
-POINTS = grid_points((64, 64), [16])
-ANCHORS = torch.cat([POINTS[:, :2] - 16, POINTS[:, :2] + 16], 1)
-SIZES = [4, 1, 0, 3]
-
-
-def matcher(module: str, name: str, *, with_priors: bool = False, **options: Any) -> Callable[[Any], Any]:
-    """A case's operation: logits, boxes, targets and perhaps priors to an assignment or a plan."""
-
-    def operation(code: Callable[[str], Any]) -> Callable[..., Any]:
-        match = getattr(code(module), name)(**options)
-
-        def op(logits: Tensor, boxes: Tensor, targets: Targets, *priors: Tensor) -> Any:
-            return match({"pred_logits": logits, "pred_boxes": boxes}, targets, *priors)
-
-        return op
-
-    return operation
-
-
-def scene(**options: Any) -> list[tuple[Tensor, Tensor, Targets]]:
-    """Two batches of images."""
-    found = [make_scene(SIZES, len(POINTS), seed=seed, slack=1, **options) for seed in (1, 2)]
-    found = [each.in_format(predictions="xyxy", targets="xyxy") for each in found]
-    return [(each.predictions.logits, each.predictions.boxes, each.targets) for each in found]
-
-
-def assignment_of(values: RaggedBatch) -> Assignment:
-    index = torch.tensor([[2, -1, 0, 2, -2], [-1, -1, -1, -2, -1], [-1, 0, -1, 0, -1], [1, -1, 1, 0, -1]])
-    return Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=values.max_sample_size)
-
-
-def gathered() -> list[tuple[Assignment, RaggedBatch]]:
-    values = RaggedBatch(torch.randn(4, 4, 2), sample_sizes=[3, 0, 1, 2])
-    return [(assignment_of(values), values)]
-
-
-def counted() -> list[tuple[Tensor, RaggedBatch]]:
-    (assignment, values), *_ = gathered()
-    return [(assignment.target_index, values)]
-
-
-def counts(code: Callable[[str], Any]) -> Callable[..., Any]:
-    function = code(PER_TARGET)
-
-    def op(index: Tensor, values: RaggedBatch) -> Any:
-        width = values.max_sample_size
-        return function(Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=width))
-
-    return op
-
-
-def counts_of_sample(index: Tensor, values: Tensor) -> Tensor:
-    return (index.unsqueeze(-1) == torch.arange(len(values))).sum(0)
-
-
-def boxes() -> list[tuple[RaggedBatch, RaggedBatch]]:
-    corner = torch.rand(4, 5, 2)
-    first = RaggedBatch(torch.cat([corner, corner + torch.rand(4, 5, 2) + 0.1], -1), sample_sizes=[4, 0, 1, 3])
-    return [(first, first.apply(lambda tensor: tensor + torch.randn(4, 5, 4) * 0.2))]
-
-
-def measure(name: str, **options: Any) -> Callable[[Any], Any]:
-    def operation(code: Callable[[str], Any]) -> Callable[..., Any]:
-        function = getattr(code(BOXES), name)
-
-        def op(first: RaggedBatch, second: RaggedBatch) -> Any:
-            values = function(*(each.with_padded_set_to(0.5).tensor for each in (first, second)), **options)
-            return first.create_with_sample_sizes_like_self(values)
-
-        return op
-
-    return operation
-
-
-def shares(whole: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """IoU or IoF, written down once more."""
-
-    def share(first: Tensor, second: Tensor) -> Tensor:
-        low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-        common = (high - low).clamp(min=0).prod(-1)
-        areas = [coordinates(each).area for each in (first, second)]
-        return common / (areas[0] if whole == "first" else areas[0] + areas[1] - common)
-
-    return share
-
-
-def points() -> tuple[Tensor]:
-    return (POINTS,)
-
-
-def anchors() -> tuple[Tensor]:
-    return (ANCHORS,)
-
-
-CASES = {
-    "sinkhorn": Case(matcher("matchers.sinkhorn", "BalancedSinkhorn"), scene),
-    "softmin": Case(matcher("matchers.softmin", "SoftMin"), scene),
-    "closest target": Case(matcher(CLOSEST, "ClosestTarget"), scene),
-    "closest prediction": Case(matcher(CLOSEST, "ClosestPrediction"), scene),
-    "hungarian": Case(matcher(HUNGARIAN, "Hungarian"), lambda: scene(ignored=0.4), without=frozenset({"synchronisation"})),
-    "simota": Case(matcher("matchers.simota", "SimOTA"), scene, shared=points),
-    "max iou": Case(matcher(MAX_IOU, "MaxIoU", pos_iou_thr=0.15, neg_iou_thr=0.15), scene, shared=anchors),
-    "atss": Case(matcher("matchers.atss", "ATSS", topk=6), scene, shared=anchors),
-    "task aligned": Case(matcher(ALIGNED, "TaskAligned"), scene, shared=points),
-    "gather": Case(lambda code: code(GATHER), gathered),
-    "counts": Case(counts, counted, counts_of_sample),
-    "iou": Case(measure("iou"), boxes, shares("union")),
-    "iof": Case(measure("iof"), boxes, shares("first")),
-    "ciou": Case(measure("ciou", detach_trade_off=False), boxes),
-}
+from tests.mutation.matcher_cases import (
+    ALIGNED,
+    BOXES,
+    CLOSEST,
+    DENSE,
+    DYNAMIC_K,
+    GATHER,
+    HUNGARIAN,
+    MAX_IOU,
+    PER_TARGET,
+    TRANSPORT,
+)
+from tests.mutation.planting import Mutant
 
 MUTANTS = [
-    Mutant("batch-global", "costs scaled by those of all images", TRANSPORT, "scale = scale.amax(-1) if", "scale = scale.amax().expand(len(cost)) if", "sinkhorn", "independence", ("matchers.sinkhorn",)),
-    Mutant("batch-global", "background of the padded number of targets", "matchers.softmin", "count = problem.matchable.sum(-1, keepdim=True)", "count = torch.full((problem.num_samples, 1), problem.max_num_targets)", "softmin", "padding"),
-    Mutant("batch-global", "a prediction without target in any image", CLOSEST, "alone = ~chosen.any(1)", "alone = ~chosen.any(1).any(0).expand(len(chosen), -1)", "closest prediction", "independence"),
-    Mutant("batch-global", "sentinel from the costs of other images", CLOSEST, "best = keys(candidates, place).amin(1)", "best = keys(torch.where(candidates.isfinite(), candidates, cost.amax() - 5), place).amin(1)", "closest target", "independence"),
-    Mutant("batch-global", "overlaps of all targets added up", DYNAMIC_K, "k = (overlap.topk(count, -1).values.sum(-1, keepdim=True)", "k = (overlap.topk(count, -1).values.sum()", "simota", "independence", ("matchers.simota",)),
-    Mutant("batch-global", "threshold of all targets", "matchers.atss", "mean = overlap.sum(-1, keepdim=True) / count", "mean = overlap.mean()", "atss", "independence"),
-    Mutant("batch-global", "quality relative to the largest metric of all", ALIGNED, "most = (value * among).amax(-1, keepdim=True)", "most = (value * among).amax()", "task aligned", "independence"),
-    Mutant("mask dropped", "padding is a target", DENSE, "valid = problem.matchable.unsqueeze(-1)", "valid = torch.ones_like(problem.matchable).unsqueeze(-1)", "closest target", "padding", (CLOSEST,)),
-    Mutant("mask dropped", "background gets a target's value", GATHER, ".masked_fill(~self.is_positive.view(aligned), fill)", "", "gather", "filler"),
-    Mutant("tie broken by padding", "rows counted from the padded end", CLOSEST, "place = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)", "place = torch.arange(cost.shape[1] + 1, device=cost.device).flip(0).view(-1, 1)", "closest target", "padding"),
-    Mutant("wrong broadcast", "predictions of image 0 are taken", DYNAMIC_K, "slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index", "slot = 0 * pairs.sample.unsqueeze(-1) + index", "simota", "order", ("matchers.simota",)),
-    Mutant("wrong broadcast", "overlaps written to image 0", MAX_IOU, "sample * tiled.per_image + tiles.tile", "0 * sample + tiles.tile", "max iou", "order"),
-    Mutant("wrong broadcast", "targets of image 0 for all", HUNGARIAN, "taken = target[(start.unsqueeze(-1) + row.clamp(min=0))", "taken = target[(0 * start.unsqueeze(-1) + row.clamp(min=0))", "hungarian", "order"),
-    Mutant("index not masked", "background counts for target 0", PER_TARGET, "torch.where(self.is_positive, self.target_index, self.max_num_targets)", "self.target_index.clamp(min=0)", "counts", "reference"),
-    Mutant("wrong gradient", "trade-off always detached", BOXES, "if detach_trade_off:", "if True:", "ciou", "gradients"),
-    Mutant("argument order", "area of the second box", BOXES, "return _ratio(_intersection(a, b), a.area)", "return _ratio(_intersection(a, b), b.area)", "iof", "reference"),
-    Mutant("value", "two gaps make an overlap", BOXES, "_shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)", "_shared(a.x1, a.x2, b.x1, b.x2) * _shared(a.y1, a.y2, b.y1, b.y2)", "iou", "reference"),
-    Mutant("host synchronisation", "largest size read", "matchers.softmin", "usable, num_invalid = usable_pairs(problem, cost)", "usable, num_invalid = usable_pairs(problem, cost[:, : int(problem.num_targets.max()) + cost.shape[1]])", "softmin", "synchronisation"),
+    Mutant(
+        "batch-global",
+        "costs scaled by those of all images",
+        TRANSPORT,
+        "scale = scale.amax(-1) if",
+        "scale = scale.amax().expand(len(cost)) if",
+        "sinkhorn",
+        "independence",
+        ("matchers.sinkhorn",),
+    ),
+    Mutant(
+        "batch-global",
+        "background of the padded number of targets",
+        "matchers.softmin",
+        "count = problem.matchable.sum(-1, keepdim=True)",
+        "count = torch.full((problem.num_samples, 1), problem.max_num_targets)",
+        "softmin",
+        "padding",
+    ),
+    Mutant(
+        "batch-global",
+        "a prediction without target in any image",
+        CLOSEST,
+        "alone = ~chosen.any(1)",
+        "alone = ~chosen.any(1).any(0).expand(len(chosen), -1)",
+        "closest prediction",
+        "independence",
+    ),
+    Mutant(
+        "batch-global",
+        "sentinel from the costs of other images",
+        CLOSEST,
+        "best = keys(candidates, place).amin(1)",
+        "best = keys(torch.where(candidates.isfinite(), candidates, cost.amax() - 5), place).amin(1)",
+        "closest target",
+        "independence",
+    ),
+    Mutant(
+        "batch-global",
+        "overlaps of all targets added up",
+        DYNAMIC_K,
+        "k = (overlap.topk(count, -1).values.sum(-1, keepdim=True)",
+        "k = (overlap.topk(count, -1).values.sum()",
+        "simota",
+        "independence",
+        ("matchers.simota",),
+    ),
+    Mutant(
+        "batch-global",
+        "threshold of the target that overlaps most",
+        "matchers.atss",
+        "return mean + ((",
+        "return mean.amax() + ((",
+        "atss",
+        "independence",
+    ),
+    Mutant(
+        "batch-global",
+        "quality relative to the largest metric of all",
+        ALIGNED,
+        "most = (value * among).amax(-1, keepdim=True)",
+        "most = (value * among).amax()",
+        "task aligned",
+        "independence",
+    ),
+    Mutant(
+        "mask dropped",
+        "padding is a target",
+        DENSE,
+        "valid = problem.matchable.unsqueeze(-1)",
+        "valid = torch.ones_like(problem.matchable).unsqueeze(-1)",
+        "closest target",
+        "padding",
+        (CLOSEST,),
+    ),
+    Mutant(
+        "mask dropped",
+        "background gets a target's value",
+        GATHER,
+        ".masked_fill(~self.is_positive.view(aligned), fill)",
+        "",
+        "gather",
+        "filler",
+    ),
+    Mutant(
+        "tie broken by padding",
+        "rows counted from the padded end",
+        CLOSEST,
+        "place = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)",
+        "place = torch.arange(cost.shape[1] + 1, device=cost.device).flip(0).view(-1, 1)",
+        "closest target",
+        "padding",
+    ),
+    Mutant(
+        "wrong broadcast",
+        "predictions of image 0 are taken",
+        DYNAMIC_K,
+        "slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index",
+        "slot = 0 * pairs.sample.unsqueeze(-1) + index",
+        "simota",
+        "order",
+        ("matchers.simota",),
+    ),
+    Mutant(
+        "wrong broadcast",
+        "overlaps written to image 0",
+        MAX_IOU,
+        "sample * tiled.per_image + tiles.tile",
+        "0 * sample + tiles.tile",
+        "max iou",
+        "order",
+    ),
+    Mutant(
+        "wrong broadcast",
+        "targets of image 0 for all",
+        HUNGARIAN,
+        "taken = target[(start.unsqueeze(-1) + row.clamp(min=0))",
+        "taken = target[(0 * start.unsqueeze(-1) + row.clamp(min=0))",
+        "hungarian",
+        "order",
+    ),
+    Mutant(
+        "index not masked",
+        "background counts for target 0",
+        PER_TARGET,
+        "torch.where(self.is_positive, self.target_index, self.max_num_targets)",
+        "self.target_index.clamp(min=0)",
+        "counts",
+        "reference",
+    ),
+    Mutant(
+        "wrong gradient", "trade-off always detached", BOXES, "if detach_trade_off:", "if True:", "ciou", "gradients"
+    ),
+    Mutant(
+        "argument order",
+        "area of the second box",
+        BOXES,
+        "return _ratio(_intersection(a, b), a.area)",
+        "return _ratio(_intersection(a, b), b.area)",
+        "iof",
+        "reference",
+    ),
+    Mutant(
+        "value",
+        "two gaps make an overlap",
+        BOXES,
+        "_shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)",
+        "_shared(a.x1, a.x2, b.x1, b.x2) * _shared(a.y1, a.y2, b.y1, b.y2)",
+        "iou",
+        "reference",
+    ),
+    Mutant(
+        "host synchronisation",
+        "largest size read",
+        "matchers.softmin",
+        "usable, num_invalid = usable_pairs(problem, cost)",
+        "usable, num_invalid = usable_pairs(problem, cost[:, : int(problem.num_targets.max()) + cost.shape[1]])",
+        "softmin",
+        "synchronisation",
+    ),
 ]

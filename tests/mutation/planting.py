@@ -139,9 +139,7 @@ def find(case: Case, operation: Callable[..., Any], properties: Sequence[str]) -
                 if name == REFERENCE:
                     assert case.reference is not None
                     gradients = "gradients" not in case.without
-                    assert_matches_per_sample(
-                        operation, case.reference, *arguments, shared=shared, gradients=gradients
-                    )
+                    assert_matches_per_sample(operation, case.reference, *arguments, shared=shared, gradients=gradients)
                 else:
                     check_op(operation, *arguments, shared=shared, without=set(PROPERTIES) - {name})
             except PropertyViolation as violation:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ragged.testing import PROPERTIES
-from tests.mutation import loss_mutants, matcher_mutants, ragged_mutants
+from tests.mutation import loss_cases, loss_mutants, matcher_cases, matcher_mutants, ragged_cases, ragged_mutants
 from tests.mutation.planting import REFERENCE, Case, Mutant, find, original, planted
 
-CASES: dict[str, Case] = {**ragged_mutants.CASES, **matcher_mutants.CASES, **loss_mutants.CASES}
+CASES: dict[str, Case] = {**ragged_cases.CASES, **matcher_cases.CASES, **loss_cases.CASES}
 MUTANTS: list[Mutant] = [*ragged_mutants.MUTANTS, *matcher_mutants.MUTANTS, *loss_mutants.MUTANTS]
 # Compilation takes seconds: only where no other property sees the bug.
 QUICK = (*(name for name in PROPERTIES if name != "compilation"), REFERENCE)
