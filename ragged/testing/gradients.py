@@ -11,7 +11,10 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.utils import _pytree as pytree
 
 from ragged.testing.arguments import batch_shape_of, cast, emptied, is_batch, refill
-from ragged.testing.outcome import evaluate, violation
+from ragged.testing.outcome import evaluate, real_parts, violation
+
+# So far arguments are moved to see a gradient change; its square is far above the rounding of float64.
+_STEP = 1e-4
 
 
 def assert_gradients(
@@ -52,8 +55,10 @@ def assert_gradients(
     _assert_finite_with_empty_samples(op, arguments, shared)
     try:
         torch.autograd.gradcheck(function, inputs, eps=eps)
-        if second and any(result.requires_grad for result in _first_gradients(function, inputs)):
-            torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+        if second:
+            if any(each is not None and each.requires_grad for each in _first_gradients(function, inputs)):
+                torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+            _assert_constant_gradients_are(function, inputs)
     except GradcheckError as error:
         raise violation("gradients", str(error), arguments) from error
 
@@ -78,10 +83,20 @@ def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
     return tuple(torch.where(entry.isinf(), 0, entry) for entry in entries)
 
 
-def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:
-    total = torch.stack([result.sum() for result in function(*inputs)]).sum()
-    found = torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True)
-    return [gradient for gradient in found if gradient is not None]
+def _assert_constant_gradients_are(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> None:
+    """A first gradient that torch takes for a constant does not change with the arguments: nothing was detached."""
+    moved = [(each.detach() + _STEP).requires_grad_() for each in inputs]
+    pairs = zip(_first_gradients(function, inputs), _first_gradients(function, moved), strict=True)
+    for number, (here, there) in enumerate(pairs):
+        if here is None or there is None or here.requires_grad:
+            continue
+        if not torch.allclose(here, there, rtol=_STEP**2, atol=_STEP**2, equal_nan=True):
+            raise GradcheckError(f"the gradient of input {number} depends on the inputs, but has no gradient itself")
+
+
+def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor | None]:
+    total = torch.stack([real_parts(result).sum() for result in function(*inputs)]).sum()
+    return list(torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True))
 
 
 def _is_floating(leaf: Any) -> bool:

@@ -183,8 +183,13 @@ def _weighted_sum(leaf: Any, batch_shape: Position) -> Tensor:
     for dim in range(skipped, data.dim()):
         index = torch.arange(1, data.shape[dim] + 1, dtype=torch.float64, device=data.device)
         angle = angle + (0.7 + 0.37 * (dim - skipped)) * index.view(-1, *(1,) * (data.dim() - dim - 1))
-    values = torch.view_as_real(data.resolve_conj()).sum(-1) if data.is_complex() else data
+    values = real_parts(data)
     return (values * (1.25 + angle.cos()).to(values.dtype)).sum()
+
+
+def real_parts(data: Tensor) -> Tensor:
+    """The data, or of complex numbers the sums of real and imaginary part."""
+    return data.real + data.imag if data.is_complex() else data
 
 
 def _data(leaf: Any) -> Any:
