@@ -60,13 +60,14 @@ def evaluate(
     # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
     given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
     try:
-        outcome = named_leaves(op(*pytree.tree_unflatten(given, structure), *shared), "result")
+        result = op(*pytree.tree_unflatten(given, structure), *shared)
     except (PropertyViolation, HypothesisException):
         raise
     except Exception as error:
         if claim is None:
             raise
         raise violation(claim, f"the operation raises {type(error).__name__}: {error}", arguments) from error
+    outcome = named_leaves(result, "result")
     if all(leaf is None for leaf in outcome.values()):
         raise TypeError("the operation gives no result that could be checked")
     differentiable = [_weighted_sum(leaf, batch_shape) for leaf in outcome.values() if _needs_gradient(leaf)]
