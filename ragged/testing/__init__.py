@@ -27,6 +27,7 @@ from ragged.testing.invariance import (
 from ragged.testing.outcome import PropertyViolation
 from ragged.testing.per_sample import assert_matches_per_sample
 from ragged.testing.precision import assert_dtype_stable
+from ragged.testing.purity import assert_pure
 from ragged.testing.strategies import (
     DTYPES,
     FLOATS,
@@ -58,6 +59,7 @@ __all__ = [
     "assert_matches_per_sample",
     "assert_no_host_sync",
     "assert_padding_invariant",
+    "assert_pure",
     "assert_sample_independent",
     "batches_sharing_sizes",
     "check_op",

@@ -6,6 +6,7 @@ samples; all other leaves are left as they are.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,7 +29,19 @@ def is_batch(node: Any) -> bool:
 def named_leaves(tree: Any, name: str) -> dict[str, Any]:
     """Leaves by path, a ragged batch being one leaf."""
     leaves, _ = pytree.tree_flatten_with_path(tree, is_leaf=is_batch)
-    return {f"{name}{pytree.keystr(path)}": leaf for path, leaf in leaves}
+    named = {f"{name}{pytree.keystr(path)}": leaf for path, leaf in leaves}
+    for where, leaf in named.items():
+        _check_is_known(leaf, where)
+    return named
+
+
+def _check_is_known(leaf: Any, where: str) -> None:
+    """What torch takes for one constant leaf would never be changed, and hardly be compared."""
+    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type) and not is_batch(leaf):
+        fields = [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
+        if any(isinstance(each, (Tensor, RaggedBatch)) for each in pytree.tree_leaves(fields, is_leaf=is_batch)):
+            name = type(leaf).__name__
+            raise TypeError(f"{where} is a {name}, whose tensors torch does not see: register {name} as a pytree")
 
 
 def map_leaves(change: Callable[[Any], Any], arguments: Any) -> Any:
@@ -47,7 +60,8 @@ def batch_shape_of(arguments: Any) -> Position:
     Raises:
         ValueError: Nothing has a batch dimension, or batches differ in their batch shape.
     """
-    leaves = pytree.tree_leaves(arguments, is_leaf=is_batch)
+    named = (named_leaves(argument, f"argument {place}") for place, argument in enumerate(arguments))
+    leaves = [leaf for each in named for leaf in each.values()]
     shapes = {tuple(leaf.batch_shape) for leaf in leaves if is_batch(leaf)}
     if len(shapes) > 1:
         raise ValueError(f"all ragged batches must have the same batch shape, got {sorted(shapes)}")
@@ -97,7 +111,12 @@ def take(arguments: Any, position: Position, batch_shape: Position | None = None
 
 def reordered(arguments: Any, dim: int, order: Sequence[int]) -> Any:
     """The samples in another order along one batch dimension."""
-    return map_samples(lambda tensor: tensor.index_select(dim, torch.tensor(order)), arguments)
+    return map_samples(lambda tensor: in_order(tensor, dim, order), arguments)
+
+
+def in_order(tensor: Tensor, dim: int, order: Sequence[int]) -> Tensor:
+    """Entries of one dimension in another order."""
+    return tensor.index_select(dim, torch.tensor(order, dtype=torch.int64, device=tensor.device))
 
 
 def refill(arguments: Any, kind: str) -> Any:
@@ -129,9 +148,11 @@ def emptied(arguments: Any, *, first_only: bool) -> Any:
 
 
 def cast(arguments: Any, dtype: torch.dtype) -> Any:
-    """Floating tensors in another dtype, data of ragged batches among them."""
+    """Floating tensors in another dtype, data of ragged batches among them; complex ones, if float64 is asked for."""
 
     def change(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_complex() and dtype is torch.float64:
+            return leaf.to(torch.complex128)
         return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
     return pytree.tree_map(change, arguments)

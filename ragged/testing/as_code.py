@@ -36,6 +36,8 @@ def as_code(value: Any) -> str:
         return "[" + ", ".join(map(as_code, value)) + "]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _dataclass(value)
+    if isinstance(value, torch.device):
+        return f"torch.device({str(value)!r})"
     return repr(value)
 
 
@@ -46,7 +48,14 @@ def _tensor(tensor: Tensor) -> str:
         return f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
     numbers = tensor.cpu().tolist()
     is_default = tensor.numel() > 0 and torch.tensor(numbers).dtype == tensor.dtype
-    return f"torch.tensor({numbers}{'' if is_default else f', dtype={tensor.dtype}'})"
+    return f"torch.tensor({_numbers(numbers)}{'' if is_default else f', dtype={tensor.dtype}'})"
+
+
+def _numbers(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_numbers, value))}]"
+    # What Python prints of a complex NaN or infinity is no code.
+    return f"complex({value.real!r}, {value.imag!r})" if isinstance(value, complex) else repr(value)
 
 
 def _dataclass(value: Any) -> str:

@@ -20,9 +20,11 @@ from ragged.testing.invariance import (
 from ragged.testing.outcome import evaluate
 from ragged.testing.per_sample import assert_matches_per_sample
 from ragged.testing.precision import assert_dtype_stable
+from ragged.testing.purity import assert_pure
 from ragged.testing.synchronisation import assert_no_host_sync
 
 PROPERTIES: dict[str, Callable[..., None]] = {
+    "purity": assert_pure,
     "filler": assert_filler_invariant,
     "padding": assert_padding_invariant,
     "order": assert_batch_equivariant,
@@ -75,7 +77,7 @@ def check_op(
         raise ValueError(f"unknown property {min(unknown)!r}; there are {', '.join(PROPERTIES)}")
     skipped = set(without) | _not_applicable(op, arguments, shared)
     if reference is not None:
-        assert_matches_per_sample(op, reference, *arguments, shared=shared, gradients="gradients" not in skipped)
+        assert_matches_per_sample(op, reference, *arguments, shared=shared, gradients="gradients" not in without)
     checked = [name for name in PROPERTIES if name not in skipped]
     for name in checked:
         if name == "synchronisation":

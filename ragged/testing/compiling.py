@@ -42,15 +42,19 @@ def assert_compiles(
     compiled = torch.compile(op, fullgraph=True, backend=counter)
     for slack in slacks:
         changed = widened(arguments, slack, "zeros") if slack else arguments
-        expected = evaluate(op, changed, **options)
+        claim = f"compilation ({slack} more slots; first compiled, then eager)"
+        expected = evaluate(op, changed, claim=claim if slack else None, **options)
         try:
             found = evaluate(compiled, changed, **options)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise violation("compilation", f"torch gives up: {error}", changed) from error
+        except Exception as error:
+            problem = f"the compiled operation raises {type(error).__name__}: {error}"
+            raise violation("compilation", problem, changed) from error
         assert_same(
             found,
             expected,
-            claim=f"compilation ({slack} more slots; first compiled, then eager)",
+            claim=claim,
             arguments=changed,
             batch_shape=batch_shape,
             tolerance=Tolerance(rtol, atol),

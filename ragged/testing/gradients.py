@@ -12,7 +12,10 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.utils import _pytree as pytree
 
 from ragged.testing.arguments import batch_shape_of, cast, emptied, is_batch, refill
-from ragged.testing.outcome import evaluate, violation
+from ragged.testing.outcome import evaluate, real_parts, violation
+
+# So far arguments are moved to see a gradient change; its square is far above the rounding of float64.
+_STEP = 1e-4
 
 
 def assert_gradients(
@@ -58,8 +61,10 @@ def assert_gradients(
     _assert_no_gradient(op, arguments, shared, constants)
     try:
         torch.autograd.gradcheck(function, inputs, eps=eps)
-        if second and any(result.requires_grad for result in _first_gradients(function, inputs)):
-            torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+        if second:
+            if any(each is not None and each.requires_grad for each in _first_gradients(function, inputs)):
+                torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+            _assert_constant_gradients_are(function, inputs)
     except GradcheckError as error:
         raise violation("gradients", str(error), arguments) from error
 
@@ -67,8 +72,8 @@ def assert_gradients(
 def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
     for first_only in (True, False):
         changed = refill(emptied(arguments, first_only=first_only), "nan")
-        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments))
         claim = f"gradients ({'the first sample' if first_only else 'every sample'} empty)"
+        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments), claim=claim)
         for name, leaf in outcome.items():
             gradient = leaf.tensor if is_batch(leaf) else leaf
             if name.startswith("gradient of") and gradient is not None and not gradient.isfinite().all():
@@ -87,18 +92,28 @@ def _assert_no_gradient(
 
 
 def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
-    """The results that depend on an input, with zeros for filler and for infinite ones, as of empty samples."""
+    """The results that depend on an input, with zeros for filler, and for what is infinite: it has no slope."""
     leaves = pytree.tree_leaves(result, is_leaf=is_batch)
     entries = [torch.where(leaf.aligned_mask, leaf.tensor, 0) if is_batch(leaf) else leaf for leaf in leaves]
     entries = [entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad]
     return tuple(torch.where(entry.isinf(), 0, entry) for entry in entries)
 
 
-def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:
-    total = torch.stack([result.sum() for result in function(*inputs)]).sum()
-    found = torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True)
-    return [gradient for gradient in found if gradient is not None]
+def _assert_constant_gradients_are(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> None:
+    """A first gradient that torch takes for a constant does not change with the arguments: nothing was detached."""
+    moved = [(each.detach() + _STEP).requires_grad_() for each in inputs]
+    pairs = zip(_first_gradients(function, inputs), _first_gradients(function, moved), strict=True)
+    for number, (here, there) in enumerate(pairs):
+        if here is None or there is None or here.requires_grad:
+            continue
+        if not torch.allclose(here, there, rtol=_STEP**2, atol=_STEP**2, equal_nan=True):
+            raise GradcheckError(f"the gradient of input {number} depends on the inputs, but has no gradient itself")
+
+
+def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor | None]:
+    total = torch.stack([real_parts(result).sum() for result in function(*inputs)]).sum()
+    return list(torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True))
 
 
 def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from ragged.testing.arguments import (
     Position,
     batch_shape_of,
     has_samples,
+    in_order,
     is_batch,
     map_samples,
     named_leaves,
@@ -57,11 +56,11 @@ def assert_filler_invariant(
     batch_shape = batch_shape_of(arguments)
     options: dict[str, Any] = {"shared": shared, "batch_shape": batch_shape}
     arguments = widened(arguments, 1, "zeros")
-    expected = evaluate(op, arguments, **options)
+    expected = evaluate(op, arguments, claim="filler invariance (one more slot)", **options)
     outcomes = []
     for kind in fillers:
         changed, claim = refill(arguments, kind), f'filler invariance ("{kind}" filler)'
-        found = evaluate(op, changed, **options)
+        found = evaluate(op, changed, claim=claim, **options)
         assert_same(
             found,
             expected,
@@ -107,10 +106,11 @@ def assert_padding_invariant(
         for kind in ("zeros", "nan"):
             forms[f"{slack} more slots of {kind}"] = widened(arguments, slack, kind)
     for form, changed in forms.items():
+        claim = f"padding invariance ({form})"
         assert_same(
-            evaluate(op, changed, **options),
+            evaluate(op, changed, claim=claim, **options),
             expected,
-            claim=f"padding invariance ({form})",
+            claim=claim,
             arguments=changed,
             batch_shape=batch_shape,
             tolerance=Tolerance(rtol, atol),
@@ -136,10 +136,11 @@ def assert_batch_equivariant(
         for order in (list(range(size))[::-1], [*range(1, size), *range(min(size, 1))]):
             changed = reordered(arguments, dim, order)
             expected = {name: _reordered_leaf(leaf, dim, order, batch_shape) for name, leaf in original.items()}
+            claim = f"batch equivariance (samples {order} along dimension {dim})"
             assert_same(
-                evaluate(op, changed, **options),
+                evaluate(op, changed, claim=claim, **options),
                 expected,
-                claim=f"batch equivariance (samples {order} along dimension {dim})",
+                claim=claim,
                 arguments=changed,
                 batch_shape=batch_shape,
                 tolerance=Tolerance(rtol, atol),
@@ -149,7 +150,7 @@ def assert_batch_equivariant(
 def _reordered_leaf(leaf: Any, dim: int, order: Sequence[int], batch_shape: Position) -> Any:
     if not has_samples(leaf, batch_shape):
         return leaf
-    return map_samples(lambda tensor: tensor.index_select(dim, torch.tensor(order)), leaf, batch_shape)
+    return map_samples(lambda tensor: in_order(tensor, dim, order), leaf, batch_shape)
 
 
 def assert_sample_independent(
@@ -183,11 +184,12 @@ def assert_sample_independent(
         alone = trimmed(alone) if trim else alone
         expected = named_leaves(take(list(together.values()), position, batch_shape), "")
         expected = dict(zip(together, expected.values(), strict=True))
-        found = evaluate(op, alone, shared=shared, batch_shape=ones)
+        claim = f"sample independence (sample {position} alone, then in its batch)"
+        found = evaluate(op, alone, shared=shared, batch_shape=ones, claim=claim)
         assert_same(
             found,
             expected,
-            claim=f"sample independence (sample {position} alone, then in its batch)",
+            claim=claim,
             arguments=arguments,
             batch_shape=ones,
             tolerance=Tolerance(rtol, atol),

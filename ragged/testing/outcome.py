@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from hypothesis.errors import HypothesisException
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -44,17 +45,31 @@ def evaluate(
     shared: Sequence[Any] = (),
     batch_shape: Position = (),
     gradients: bool = True,
+    claim: str | None = None,
 ) -> Outcome:
     """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument.
 
     What is differentiated is a weighted sum of all entries of all results, filler excepted. The weight of an entry
     depends on its position in its sample, not on the sample, so that it moves along when samples do.
+
+    With a ``claim``, that the operation works in this form of its arguments, an error of the operation is a violation
+    of it. Without, the error comes out as it is.
     """
     leaves, structure = pytree.tree_flatten(list(arguments), is_leaf=is_batch)
     leaves = [_leaf_with_gradient(leaf) if gradients else leaf for leaf in leaves]
     # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
     given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
-    outcome = named_leaves(op(*pytree.tree_unflatten(given, structure), *shared), "result")
+    try:
+        result = op(*pytree.tree_unflatten(given, structure), *shared)
+    except (PropertyViolation, HypothesisException):
+        raise
+    except Exception as error:
+        if claim is None:
+            raise
+        raise violation(claim, f"the operation raises {type(error).__name__}: {error}", arguments) from error
+    outcome = named_leaves(result, "result")
+    if all(leaf is None for leaf in outcome.values()):
+        raise TypeError("the operation gives no result that could be checked")
     differentiable = [_weighted_sum(leaf, batch_shape) for leaf in outcome.values() if _needs_gradient(leaf)]
     outcome = {name: _detached(leaf) for name, leaf in outcome.items()}
     if not gradients or not differentiable:
@@ -93,7 +108,8 @@ def violation(claim: str, problem: str, arguments: Any) -> PropertyViolation:
 
 
 def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, tolerance: Tolerance) -> str | None:
-    """The first difference of two outcomes in words, or None."""
+    """The first difference of two outcomes in words, or None. A gradient without entries may be missing."""
+    found, expected = _with_needed_gradients(found), _with_needed_gradients(expected)
     if found.keys() != expected.keys():
         return f"there are {', '.join(found) or 'no results'}, expected {', '.join(expected) or 'none'}"
     for name, one in found.items():
@@ -101,6 +117,13 @@ def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, t
         if problem is not None:
             return f"{name} {problem}"
     return None
+
+
+def _with_needed_gradients(outcome: Outcome) -> Outcome:
+    def is_needless(leaf: Any) -> bool:
+        return leaf is None or _data(leaf).numel() == 0 or (is_batch(leaf) and not leaf.sample_sizes.any())
+
+    return {name: leaf for name, leaf in outcome.items() if not (name.startswith("gradient of") and is_needless(leaf))}
 
 
 def _difference(one: Any, other: Any, batch_shape: Position, tolerance: Tolerance) -> str | None:
@@ -161,8 +184,13 @@ def _weighted_sum(leaf: Any, batch_shape: Position) -> Tensor:
     for dim in range(skipped, data.dim()):
         index = torch.arange(1, data.shape[dim] + 1, dtype=torch.float64, device=data.device)
         angle = angle + (0.7 + 0.37 * (dim - skipped)) * index.view(-1, *(1,) * (data.dim() - dim - 1))
-    values = torch.view_as_real(data).sum(-1) if data.is_complex() else data
+    values = real_parts(data)
     return (values * (1.25 + angle.cos()).to(values.dtype)).sum()
+
+
+def real_parts(data: Tensor) -> Tensor:
+    """The data, or of complex numbers the sums of real and imaginary part."""
+    return data.real + data.imag if data.is_complex() else data
 
 
 def _data(leaf: Any) -> Any:

@@ -45,12 +45,13 @@ def assert_dtype_stable(
         forms = {f"{dtype} inputs": (half, False), f"autocast to {dtype}": (full, True)}
         for form, (given, enabled) in forms.items():
             device = next((leaf.device.type for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)), "cpu")
+            claim = f"precision ({form}, then float32)"
             with torch.autocast(device, dtype=dtype, enabled=enabled):
-                found = evaluate(op, given, shared=shared, batch_shape=batch_shape)
+                found = evaluate(op, given, shared=shared, batch_shape=batch_shape, claim=claim)
             assert_same(
                 _in_float32(found),
                 _in_float32(expected),
-                claim=f"precision ({form}, then float32)",
+                claim=claim,
                 arguments=given,
                 batch_shape=batch_shape,
                 tolerance=tolerance,

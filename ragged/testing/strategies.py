@@ -74,7 +74,9 @@ def sample_sizes(draw: st.DrawFn, batch_shape: Sequence[int] | None = None, *, m
     if batch_shape is None:
         batch_shape = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
     count = math.prod(batch_shape)
-    size = st.one_of(st.sampled_from(sorted({0, min(1, max_size), max_size})), st.integers(0, max_size))
+    # In one list, smallest first, so that a size shrinks to the least that fails.
+    edges = [0, min(1, max_size), max_size] * (max_size // 2 + 1)
+    size = st.sampled_from([*range(max_size + 1), *edges])
     sizes = draw(st.lists(size, min_size=count, max_size=count))
     return torch.tensor(sizes, dtype=torch.int64).reshape(tuple(batch_shape))
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ragged.testing.outcome import PropertyViolation
+from ragged.testing.outcome import PropertyViolation, real_parts
 
 
 class HostSyncError(PropertyViolation):
@@ -69,7 +69,9 @@ def _forward_and_backward(function: Callable[..., Any], arguments: Any) -> None:
     leaves, structure = pytree.tree_flatten(arguments)
     leaves = [leaf.detach().requires_grad_() if _is_float(leaf) else leaf for leaf in leaves]
     results = pytree.tree_leaves(function(*pytree.tree_unflatten(leaves, structure)))
-    differentiable = [result.sum() for result in results if isinstance(result, Tensor) and result.requires_grad]
+    differentiable = [
+        real_parts(result).sum() for result in results if isinstance(result, Tensor) and result.requires_grad
+    ]
     if differentiable:
         torch.stack(differentiable).sum().backward()
 

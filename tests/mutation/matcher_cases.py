@@ -1,0 +1,137 @@
+"""Operations of ``matchers`` that bugs are planted into, and what they are checked with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers import Assignment, Targets, grid_points
+from matchers.boxes import coordinates
+from matchers.testing import make_scene
+from ragged import RaggedBatch
+from tests.mutation.planting import Case
+
+DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = (
+    "matchers.dynamic_k",
+    "matchers.transport",
+    "matchers.dense_matcher",
+    "matchers.max_iou",
+)
+CLOSEST, HUNGARIAN, BOXES, ALIGNED = "matchers.closest", "matchers.hungarian", "matchers.boxes", "matchers.task_aligned"
+GATHER, PER_TARGET = "matchers.assignment:Assignment.gather", "matchers.assignment:Assignment.predictions_per_target"
+POINTS = grid_points((64, 64), [16])
+ANCHORS = torch.cat([POINTS[:, :2] - 16, POINTS[:, :2] + 16], 1)
+SIZES = [4, 1, 0, 3]
+
+
+def matcher(module: str, name: str, *, with_priors: bool = False, **options: Any) -> Callable[[Any], Any]:
+    """A case's operation: logits, boxes, targets and perhaps priors to an assignment or a plan."""
+
+    def operation(code: Callable[[str], Any]) -> Callable[..., Any]:
+        match = getattr(code(module), name)(**options)
+
+        def op(logits: Tensor, boxes: Tensor, targets: Targets, *priors: Tensor) -> Any:
+            return match({"pred_logits": logits, "pred_boxes": boxes}, targets, *priors)
+
+        return op
+
+    return operation
+
+
+def scene(**options: Any) -> list[tuple[Tensor, Tensor, Targets]]:
+    """Two batches of images."""
+    found = [make_scene(SIZES, len(POINTS), seed=seed, slack=1, **options) for seed in (1, 2)]
+    found = [each.in_format(predictions="xyxy", targets="xyxy") for each in found]
+    return [(each.predictions.logits, each.predictions.boxes, each.targets) for each in found]
+
+
+def assignment_of(values: RaggedBatch) -> Assignment:
+    index = torch.tensor([[2, -1, 0, 2, -2], [-1, -1, -1, -2, -1], [-1, 0, -1, 0, -1], [1, -1, 1, 0, -1]])
+    return Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=values.max_sample_size)
+
+
+def gathered() -> list[tuple[Assignment, RaggedBatch]]:
+    values = RaggedBatch(torch.randn(4, 4, 2), sample_sizes=[3, 0, 1, 2])
+    return [(assignment_of(values), values)]
+
+
+def counted() -> list[tuple[Tensor, RaggedBatch]]:
+    (assignment, values), *_ = gathered()
+    return [(assignment.target_index, values)]
+
+
+def counts(code: Callable[[str], Any]) -> Callable[..., Any]:
+    function = code(PER_TARGET)
+
+    def op(index: Tensor, values: RaggedBatch) -> Any:
+        width = values.max_sample_size
+        return function(Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=width))
+
+    return op
+
+
+def counts_of_sample(index: Tensor, values: Tensor) -> Tensor:
+    return (index.unsqueeze(-1) == torch.arange(len(values))).sum(0)
+
+
+def boxes() -> list[tuple[RaggedBatch, RaggedBatch]]:
+    corner = torch.rand(4, 5, 2)
+    first = RaggedBatch(torch.cat([corner, corner + torch.rand(4, 5, 2) + 0.1], -1), sample_sizes=[4, 0, 1, 3])
+    return [(first, first.apply(lambda tensor: tensor + torch.randn(4, 5, 4) * 0.2))]
+
+
+def measure(name: str, **options: Any) -> Callable[[Any], Any]:
+    def operation(code: Callable[[str], Any]) -> Callable[..., Any]:
+        function = getattr(code(BOXES), name)
+
+        def op(first: RaggedBatch, second: RaggedBatch) -> Any:
+            values = function(*(each.with_padded_set_to(0.5).tensor for each in (first, second)), **options)
+            return first.create_with_sample_sizes_like_self(values)
+
+        return op
+
+    return operation
+
+
+def shares(whole: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """IoU or IoF, written down once more."""
+
+    def share(first: Tensor, second: Tensor) -> Tensor:
+        low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
+        common = (high - low).clamp(min=0).prod(-1)
+        areas = [coordinates(each).area for each in (first, second)]
+        return common / (areas[0] if whole == "first" else areas[0] + areas[1] - common)
+
+    return share
+
+
+def points() -> tuple[Tensor]:
+    return (POINTS,)
+
+
+def anchors() -> tuple[Tensor]:
+    return (ANCHORS,)
+
+
+CASES = {
+    "sinkhorn": Case(matcher("matchers.sinkhorn", "BalancedSinkhorn"), scene),
+    "softmin": Case(matcher("matchers.softmin", "SoftMin"), scene),
+    "closest target": Case(matcher(CLOSEST, "ClosestTarget"), scene),
+    "closest prediction": Case(matcher(CLOSEST, "ClosestPrediction"), scene),
+    "hungarian": Case(
+        matcher(HUNGARIAN, "Hungarian"), lambda: scene(ignored=0.4), without=frozenset({"synchronisation"})
+    ),
+    "simota": Case(matcher("matchers.simota", "SimOTA"), scene, shared=points),
+    "max iou": Case(matcher(MAX_IOU, "MaxIoU", pos_iou_thr=0.15, neg_iou_thr=0.15), scene, shared=anchors),
+    "atss": Case(matcher("matchers.atss", "ATSS", topk=6), scene, shared=anchors),
+    "task aligned": Case(matcher(ALIGNED, "TaskAligned"), scene, shared=points),
+    # An assignment of targets that are not there any more is an error.
+    "gather": Case(lambda code: code(GATHER), gathered, without=frozenset({"gradients"})),
+    "counts": Case(counts, counted, counts_of_sample),
+    "iou": Case(measure("iou"), boxes, shares("union")),
+    "iof": Case(measure("iof"), boxes, shares("first")),
+    "ciou": Case(measure("ciou", detach_trade_off=False), boxes),
+}
