@@ -9,8 +9,8 @@ USUAL = 100
 
 
 def examples(count: int) -> settings:
-    """Settings for a property test that draws so many examples by default, and more as the profile says."""
-    return settings(max_examples=max(1, count * settings().max_examples // USUAL))
+    """Settings for a property test that draws so many examples by default, and as many as the profile in a long run."""
+    return settings(max_examples=settings().max_examples if is_thorough() else count)
 
 
 def is_thorough() -> bool:

@@ -42,8 +42,10 @@ def run_matcher(matcher: Any, priors: Any, predictions: Any, targets: Targets) -
 def run_operation(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Tensor]:
     """The valid values of the results, and the gradients of all floating arguments that have one."""
     leaves, structure = pytree.tree_flatten(tuple(arguments))
-    leaves = [leaf.detach().clone() for leaf in leaves]
-    wanted = [leaf.requires_grad_() for leaf in leaves if leaf.is_floating_point()]
+    leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    wanted = [leaf.requires_grad_() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    # Copies, for an operation may write into what it is given.
+    leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     nodes = pytree.tree_leaves(
         function(*pytree.tree_unflatten(leaves, structure)), is_leaf=lambda node: isinstance(node, RaggedBatch)
     )

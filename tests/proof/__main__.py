@@ -1,0 +1,9 @@
+"""``python -m tests.proof``."""
+
+import importlib
+import sys
+from pathlib import Path
+
+# The helpers of the tests import each other by their names in that directory.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.exit(importlib.import_module("proof.count").main())
