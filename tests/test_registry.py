@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry import SIMILAR_GRAPHS, TABLES, names_of, operations, skipped_by_default
+from criterion_cases import EVERY_CRITERION
+from registry import CRITERIA, MATCHERS, SIMILAR_GRAPHS, TABLES, names_of, operations, skipped_by_default
 from registry.entries import Elsewhere
+from runs import ALL_MATCHERS
 
 from ragged import RaggedBatch
 from ragged.testing import PROPERTIES
@@ -71,6 +73,14 @@ def test_operation_without_any_entry(name: str) -> None:
     nothing = trimmed(emptied(entry.arguments(), first_only=False))
     PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
     evaluate(entry.function, nothing, shared=entry.shared, batch_shape=batch_shape_of(nothing))
+
+
+def test_every_matcher_and_criterion_is_checked() -> None:
+    matchers = {type(matcher).__name__ for matcher, _ in ALL_MATCHERS.values()}
+    assert matchers | {"Min"} == MATCHERS  # Min makes one of two others
+    criteria = {type(case.make()).__name__ for case in EVERY_CRITERION.values()}
+    # One is abstract, the other another way to call YOLOXCriterion.
+    assert criteria >= CRITERIA - {"Criterion", "YOLOXLoss"}
 
 
 def test_graphs_that_are_left_out_are_of_entries() -> None:

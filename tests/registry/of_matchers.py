@@ -166,9 +166,9 @@ OF_COSTS = {
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES)),
         reference=lambda own, values: values[:, own].T,
     ),
-    "focal_cost": Operation(rows(matchers.focal_cost), lambda: (scores(),), reference=lambda x: focal(x)),
+    "focal_cost": Operation(rows(matchers.focal_cost), lambda: (scores(),), reference=lambda x: focal(x.detach())),
     "alignment": Operation(
-        rows(matchers.alignment), lambda: (scores(), data()), reference=lambda x, iou: x.sigmoid() * iou**6
+        rows(matchers.alignment), lambda: (scores(), data()), reference=lambda x, iou: (x.sigmoid() * iou**6).detach()
     ),
     "softmax_class_cost": class_cost("softmax_class_cost", cost_loops.softmax),
     "focal_class_cost": class_cost("focal_class_cost", cost_loops.focal),

@@ -136,7 +136,7 @@ VALUES = {
     "RaggedBatch.aligned_mask": one(lambda b: b.aligned_mask.sum((1, 2)), len),
     "RaggedBatch.__getitem__": one(lambda b: b.create_with_sample_sizes_like_self(b[..., 0]), lambda s: s[..., 0]),
     "RaggedBatch.__setitem__": one(set_item, with_first_column),
-    "RaggedBatch.detach": same(lambda b: b.detach()),
+    "RaggedBatch.detach": one(lambda b: b.detach(), lambda s: s.detach()),
     "RaggedBatch.clone": same(lambda b: b.clone()),
     "RaggedBatch.to": same(lambda b: b.to(b.device, b.dtype)),
     "RaggedBatch.to_device": same(lambda b: b.to_device(b.device)),
