@@ -1,0 +1,165 @@
+"""The exact linear assignment problem in one kernel launch, without the host: one program for each sample.
+
+Rows are added one by one, each along the shortest path that leaves all earlier ones matched (Jonker and Volgenant,
+1987), which Dijkstra's algorithm finds among the columns. All state is a block over the columns, in registers, so that
+no thread ever reads what another one has written to memory.
+
+Numbers are pairs, compared by the first: a level (int32), which counts what is avoided at any price, and a cost. A
+finite cost has level 0, one that is not finite 1, a forbidden pair more than a whole assignment of those can have, and
+a row that stays without a column more than a whole assignment of forbidden pairs can have. Sums are exact in levels,
+so that nothing bad, however much of it, takes digits from the costs. A row that lost its column never gets one again:
+with more rows than columns, the columns are the only state too.
+
+With ``TRITON_INTERPRET=1`` in the environment the same kernel runs on CPU, slowly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+MAX_PREDICTIONS = 8192
+"""As many columns as fit the registers of the largest program."""
+
+_NOWHERE = tl.constexpr(2**31 - 1)
+_UNSCALED = tl.constexpr(2.0**-16)  # sums of the largest costs stay finite; exact, being a power of two
+
+
+@triton.jit
+def _read_row(cost, forbidden, row, num_columns, column, exists, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Levels and costs of one row."""
+    value = tl.load(cost + row * num_columns + column, mask=exists, other=0.0)
+    finite = tl.abs(value) < float("inf")
+    level = tl.where(finite, 0, 1)
+    if FORBIDDEN:
+        never = tl.load(forbidden + row * num_columns + column, mask=exists, other=0) != 0
+        finite = finite & (never == 0)
+        level = tl.where(never, num_columns + 1, level)
+    return level, tl.where(finite, value, 0.0) * _UNSCALED
+
+
+@triton.jit
+def _at(values, column, index):  # type: ignore[no-untyped-def]
+    """One element of a block; 0 if there is none of this index."""
+    return tl.sum(tl.where(column == index, values, 0), axis=0)
+
+
+@triton.jit
+def _is_less(level, value, other_level, other_value):  # type: ignore[no-untyped-def]
+    return (level < other_level) | ((level == other_level) & (value < other_value))
+
+
+@triton.jit
+def _search(cost, forbidden, first, row, wanted, owner, price_level, price, num_columns, column, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The shortest path from a row to a column without owner, or to a row that then stays without a column.
+
+    Returns the last column of the path (-1: none), for each column the one before it, and the new prices.
+    """
+    exists = column < num_columns
+    unmatched = (num_columns + 1) * (num_columns + 1)
+    is_open = exists
+    path_level = tl.full(column.shape, _NOWHERE, tl.int32)
+    path = tl.zeros(column.shape, price.dtype)
+    before = tl.full(column.shape, -1, tl.int32)
+    # Where the search stands: a row, the column that it owns, and how far away it is.
+    at_row = row
+    at_column = tl.full([], -1, tl.int32)
+    far_level = tl.full([], 0, tl.int32)
+    far = tl.full([], 0.0, price.dtype)
+    # The cheapest row to leave without a column: the owner of this column, the new row if -1.
+    stay_column = tl.full([], -1, tl.int32)
+    stay_level = tl.full([], _NOWHERE, tl.int32)
+    stay = tl.full([], 0.0, price.dtype)
+    last = tl.full([], -1, tl.int32)
+    searching = wanted
+    while searching:
+        level, value = _read_row(cost, forbidden, first + at_row, num_columns, column, exists, FORBIDDEN)
+        level -= price_level
+        value -= price
+        # The price of the row itself: what makes the pair that it is in free.
+        row_level = _at(level, column, at_column) - far_level
+        row_price = _at(value, column, at_column) - far
+        level -= row_level
+        value -= row_price
+        shorter = is_open & _is_less(level, value, path_level, path)
+        path_level = tl.where(shorter, level, path_level)
+        path = tl.where(shorter, value, path)
+        before = tl.where(shorter, at_column, before)
+        leaves = _is_less(unmatched - row_level, -row_price, stay_level, stay)
+        stay_column = tl.where(leaves, at_column, stay_column)
+        stay_level = tl.where(leaves, unmatched - row_level, stay_level)
+        stay = tl.where(leaves, -row_price, stay)
+
+        far_level = tl.min(tl.where(is_open, path_level, _NOWHERE), axis=0)
+        nearest = is_open & (path_level == far_level)
+        far = tl.min(tl.where(nearest, path, float("inf")), axis=0)
+        at_column = tl.min(tl.where(nearest & (path == far), column, num_columns), axis=0)
+        at_row = _at(owner, column, at_column)
+        stays = _is_less(stay_level, stay, far_level, far)
+        last = tl.where(stays, stay_column, at_column)
+        far_level = tl.where(stays, stay_level, far_level)
+        far = tl.where(stays, stay, far)
+        searching = (stays == 0) & (at_row >= 0)
+        is_open = is_open & ((column != at_column) | (searching == 0))
+    visited = exists & (is_open == 0)
+    price_level = tl.where(visited, price_level + path_level - far_level, price_level)
+    price = tl.where(visited, price + path - far, price)
+    return last, before, price_level, price
+
+
+@triton.jit
+def _solve(cost, forbidden, valid, start, count, matched, num_columns, BLOCK: tl.constexpr, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+    sample = tl.program_id(0).to(tl.int64)
+    first = tl.load(start + sample)
+    num_rows = tl.load(count + sample).to(tl.int32)
+    column = tl.arange(0, BLOCK)
+    owner = tl.full([BLOCK], -1, tl.int32)
+    price_level = tl.zeros([BLOCK], tl.int32)
+    price = tl.zeros([BLOCK], cost.dtype.element_ty)
+    for row in range(num_rows):
+        wanted = tl.load(valid + first + row) != 0
+        last, before, price_level, price = _search(
+            cost, forbidden, first, row, wanted, owner, price_level, price, num_columns, column, FORBIDDEN
+        )
+        while last >= 0:
+            previous = _at(before, column, last)
+            new_owner = tl.where(previous >= 0, _at(owner, column, previous), row)
+            owner = tl.where(column == last, new_owner, owner)
+            last = previous
+    exists = column < num_columns
+    if FORBIDDEN:
+        pair = (first + owner) * num_columns + column
+        never = tl.load(forbidden + pair, mask=exists & (owner >= 0), other=0) != 0
+        owner = tl.where(never, -1, owner)
+    tl.store(matched + sample * num_columns + column, owner.to(tl.int64), mask=exists)
+
+
+def solve(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None) -> Tensor:
+    """See ``linear_assignment.solve_rows``; at most ``MAX_PREDICTIONS`` columns.
+
+    Computes in float32, in float64 if the cost is of that type. Waits for nothing, and can be captured in a CUDA graph
+    once it has run for the same number of predictions.
+    """
+    cost = cost.detach()
+    cost = (cost if cost.dtype in (torch.float32, torch.float64) else cost.float()).contiguous()
+    num_samples, num_columns = start.shape[0], cost.shape[1]
+    matched = torch.empty((num_samples, num_columns), dtype=torch.int64, device=cost.device)
+    if not matched.numel():
+        return matched
+    block = max(32, triton.next_power_of_2(num_columns))
+    arguments = [valid.contiguous(), start.contiguous(), count.contiguous(), matched, num_columns]
+    never = valid if forbidden is None else forbidden.contiguous()
+    with torch.cuda.device(cost.device) if cost.is_cuda else contextlib.nullcontext():
+        _solve[(num_samples,)](
+            cost,
+            never,
+            *arguments,
+            BLOCK=block,
+            FORBIDDEN=forbidden is not None,
+            num_warps=min(32, max(1, block // 256)),
+        )
+    return matched
