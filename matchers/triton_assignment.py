@@ -13,6 +13,7 @@ with more rows than columns, the columns are the only state too.
 With ``TRITON_INTERPRET=1`` in the environment the same kernel runs on CPU, slowly.
 """
 
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 from __future__ import annotations
 
 import contextlib
@@ -26,35 +27,14 @@ MAX_PREDICTIONS = 8192
 """As many columns as fit the registers of the largest program."""
 
 _NOWHERE = tl.constexpr(2**31 - 1)
-_UNSCALED = tl.constexpr(2.0**-16)  # sums of the largest costs stay finite; exact, being a power of two
+_SCALE = tl.constexpr(2.0**-16)  # sums of the largest costs stay finite; exact, being a power of two
 
 
+# The interpreter takes milliseconds for each call of a function, so that there are few.
 @triton.jit
-def _read_row(cost, forbidden, row, num_columns, column, exists, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Levels and costs of one row."""
-    value = tl.load(cost + row * num_columns + column, mask=exists, other=0.0)
-    finite = tl.abs(value) < float("inf")
-    level = tl.where(finite, 0, 1)
-    if FORBIDDEN:
-        never = tl.load(forbidden + row * num_columns + column, mask=exists, other=0) != 0
-        finite = finite & (never == 0)
-        level = tl.where(never, num_columns + 1, level)
-    return level, tl.where(finite, value, 0.0) * _UNSCALED
-
-
-@triton.jit
-def _at(values, column, index):  # type: ignore[no-untyped-def]
-    """One element of a block; 0 if there is none of this index."""
-    return tl.sum(tl.where(column == index, values, 0), axis=0)
-
-
-@triton.jit
-def _is_less(level, value, other_level, other_value):  # type: ignore[no-untyped-def]
-    return (level < other_level) | ((level == other_level) & (value < other_value))
-
-
-@triton.jit
-def _search(cost, forbidden, first, row, wanted, owner, price_level, price, num_columns, column, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+def _search(
+    cost, forbidden, first, row, wanted, owner, price_level, price, num_columns, column, FORBIDDEN: tl.constexpr
+):
     """The shortest path from a row to a column without owner, or to a row that then stays without a column.
 
     Returns the last column of the path (-1: none), for each column the one before it, and the new prices.
@@ -77,29 +57,36 @@ def _search(cost, forbidden, first, row, wanted, owner, price_level, price, num_
     last = tl.full([], -1, tl.int32)
     searching = wanted
     while searching:
-        level, value = _read_row(cost, forbidden, first + at_row, num_columns, column, exists, FORBIDDEN)
+        pair = (first + at_row) * num_columns + column
+        value = tl.load(cost + pair, mask=exists, other=0.0)
+        finite = tl.abs(value) < float("inf")
+        level = tl.where(finite, 0, 1)
+        if FORBIDDEN:
+            never = tl.load(forbidden + pair, mask=exists, other=0) != 0
+            finite = finite & (never == 0)
+            level = tl.where(never, num_columns + 1, level)
         level -= price_level
-        value -= price
-        # The price of the row itself: what makes the pair that it is in free.
-        row_level = _at(level, column, at_column) - far_level
-        row_price = _at(value, column, at_column) - far
+        value = tl.where(finite, value, 0.0) * _SCALE - price
+        # The row's own price makes its pair free; from there on, all is as far away as the row is.
+        row_level = tl.sum(tl.where(column == at_column, level, 0), axis=0) - far_level
+        row_price = tl.sum(tl.where(column == at_column, value, 0.0), axis=0) - far
         level -= row_level
         value -= row_price
-        shorter = is_open & _is_less(level, value, path_level, path)
+        shorter = is_open & ((level < path_level) | ((level == path_level) & (value < path)))
         path_level = tl.where(shorter, level, path_level)
         path = tl.where(shorter, value, path)
         before = tl.where(shorter, at_column, before)
-        leaves = _is_less(unmatched - row_level, -row_price, stay_level, stay)
+        leave_level = unmatched - row_level
+        leaves = (leave_level < stay_level) | ((leave_level == stay_level) & (-row_price < stay))
         stay_column = tl.where(leaves, at_column, stay_column)
-        stay_level = tl.where(leaves, unmatched - row_level, stay_level)
+        stay_level = tl.where(leaves, leave_level, stay_level)
         stay = tl.where(leaves, -row_price, stay)
 
         far_level = tl.min(tl.where(is_open, path_level, _NOWHERE), axis=0)
         nearest = is_open & (path_level == far_level)
-        far = tl.min(tl.where(nearest, path, float("inf")), axis=0)
-        at_column = tl.min(tl.where(nearest & (path == far), column, num_columns), axis=0)
-        at_row = _at(owner, column, at_column)
-        stays = _is_less(stay_level, stay, far_level, far)
+        far, at_column = tl.min(tl.where(nearest, path, float("inf")), axis=0, return_indices=True)
+        at_row = tl.sum(tl.where(column == at_column, owner, 0), axis=0)
+        stays = (stay_level < far_level) | ((stay_level == far_level) & (stay < far))
         last = tl.where(stays, stay_column, at_column)
         far_level = tl.where(stays, stay_level, far_level)
         far = tl.where(stays, stay, far)
@@ -111,8 +98,8 @@ def _search(cost, forbidden, first, row, wanted, owner, price_level, price, num_
     return last, before, price_level, price
 
 
-@triton.jit
-def _solve(cost, forbidden, valid, start, count, matched, num_columns, BLOCK: tl.constexpr, FORBIDDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+@triton.jit(do_not_specialize=["num_columns"])
+def _solve(cost, forbidden, valid, start, count, matched, num_columns, BLOCK: tl.constexpr, FORBIDDEN: tl.constexpr):
     sample = tl.program_id(0).to(tl.int64)
     first = tl.load(start + sample)
     num_rows = tl.load(count + sample).to(tl.int32)
@@ -126,9 +113,9 @@ def _solve(cost, forbidden, valid, start, count, matched, num_columns, BLOCK: tl
             cost, forbidden, first, row, wanted, owner, price_level, price, num_columns, column, FORBIDDEN
         )
         while last >= 0:
-            previous = _at(before, column, last)
-            new_owner = tl.where(previous >= 0, _at(owner, column, previous), row)
-            owner = tl.where(column == last, new_owner, owner)
+            previous = tl.sum(tl.where(column == last, before, 0), axis=0)
+            freed = tl.sum(tl.where(column == previous, owner, 0), axis=0)
+            owner = tl.where(column == last, tl.where(previous >= 0, freed, row), owner)
             last = previous
     exists = column < num_columns
     if FORBIDDEN:
@@ -138,11 +125,26 @@ def _solve(cost, forbidden, valid, start, count, matched, num_columns, BLOCK: tl
     tl.store(matched + sample * num_columns + column, owner.to(tl.int64), mask=exists)
 
 
+def num_warps(block: int) -> int:
+    """Eight columns for each thread: more take too many registers, fewer make the sums over all threads longer."""
+    return min(32, max(1, block // 256))
+
+
+def can_solve(cost: Tensor) -> bool:
+    """Whether the kernel runs on the device of these costs, and they are not too wide."""
+    if cost.shape[1] > MAX_PREDICTIONS:
+        return False
+    if not isinstance(_solve, triton.JITFunction):  # it is interpreted
+        return True
+    # What Triton supports.
+    return cost.is_cuda and torch.cuda.get_device_capability(cost.device) >= (7, 0)
+
+
 def solve(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None) -> Tensor:
-    """See ``linear_assignment.solve_rows``; at most ``MAX_PREDICTIONS`` columns.
+    """See ``linear_assignment.solve_rows``; only if ``can_solve``.
 
     Computes in float32, in float64 if the cost is of that type. Waits for nothing, and can be captured in a CUDA graph
-    once it has run for the same number of predictions.
+    once it was compiled: run it before, with as many predictions.
     """
     cost = cost.detach()
     cost = (cost if cost.dtype in (torch.float32, torch.float64) else cost.float()).contiguous()
@@ -160,6 +162,7 @@ def solve(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: 
             *arguments,
             BLOCK=block,
             FORBIDDEN=forbidden is not None,
-            num_warps=min(32, max(1, block // 256)),
+            num_warps=num_warps(block),
+            enable_fp_fusion=False,  # so that all devices and the interpreter round alike
         )
     return matched
