@@ -9,7 +9,7 @@ import torch
 from reference.hungarian import made_pairs, score
 from torch import Tensor
 
-from matchers import Hungarian, batched_linear_sum_assignment, detr_costs
+from matchers import Hungarian, Predictions, batched_linear_sum_assignment, detr_costs
 from matchers.testing import make_scene
 
 pytestmark = [
@@ -93,14 +93,15 @@ def test_the_kernel_is_the_default() -> None:
 
 
 def test_the_hungarian_matcher_does_not_wait() -> None:
-    scene = make_scene([5, 0, 1, 9], 7, seed=1).to("cuda")
+    scene = make_scene([5, 0, 1, 9], 7, seed=1)
+    predictions, targets = Predictions(scene.logits.cuda(), scene.boxes.cuda()), scene.targets.to("cuda")
     matcher = Hungarian(detr_costs())
     found = without_synchronisation(
-        lambda logits: matcher(scene.predictions, scene.targets).target_index, scene.predictions.logits
+        lambda logits: matcher(Predictions(logits, predictions.boxes), targets).target_index, predictions.logits
     )
-    scipy = Hungarian(detr_costs(), solver="scipy")(scene.predictions, scene.targets)
-    costs = sum(matcher.costs(scene.predictions, scene.targets).values())
-    for own, other, cost in zip(found.cpu(), scipy.target_index.cpu(), costs.cpu().double(), strict=True):
+    scipy = Hungarian(detr_costs(), solver="scipy")(predictions, targets).target_index
+    costs = sum(matcher.costs(predictions, targets).values())
+    for own, other, cost in zip(found.cpu(), scipy.cpu(), costs.cpu().double(), strict=True):
         assert score(cost, made_pairs(own))[2] == pytest.approx(score(cost, made_pairs(other))[2], rel=1e-5, abs=1e-5)
 
 
