@@ -25,7 +25,7 @@ class Hungarian(CostMatcher):
     Args:
         background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
             made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
-        solver: ``"auto"``, ``"scipy"`` or ``"triton"``; see ``batched_linear_sum_assignment``.
+        solver: ``"auto"``, ``"scipy"``, ``"triton"`` or ``"lapx"``; see ``batched_linear_sum_assignment``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.rand(1, 3, 4)}

@@ -9,8 +9,9 @@ waits for the device.
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import types
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from matchers.assignment import BACKGROUND
 from ragged.checks import INTEGER_DTYPES, check_is_tensor, check_one_of, check_same_device, check_values, sample_name
 from ragged.sizes import prefix_mask
 
-SOLVERS = ("auto", "scipy", "triton")
+SOLVERS = ("auto", "scipy", "triton", "lapx")
+
+HostSolver = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 _LARGE = 1e100
 
@@ -41,7 +44,8 @@ def batched_linear_sum_assignment(
         forbidden: ``(*batch, G, P)``, bool.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
-            unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere.
+            unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere. ``"lapx"`` does as
+            SciPy by the package lapx, four times as fast for most costs, three times as slow for some.
 
     Returns:
         ``(*batch, P)``, int64: the target of each prediction, or -1.
@@ -113,7 +117,7 @@ def solve_rows(
     kernel = _kernel_for(cost, solver)
     if kernel is not None:
         return kernel.solve(cost, start, count, valid, forbidden)
-    return _solve_on_host(cost, start, count, valid, forbidden)
+    return _solve_on_host(cost, start, count, valid, forbidden, lapx_solver() if solver == "lapx" else None)
 
 
 @solve_rows.register_fake
@@ -133,14 +137,33 @@ def check_available(solver: str) -> None:
     check_one_of(solver, SOLVERS, "solver")
     if solver == "triton" and triton_kernel() is None:
         raise ImportError("solver 'triton' needs the package triton, which comes with torch for CUDA", name="triton")
+    if solver == "lapx":
+        lapx_solver()
 
 
 @functools.cache
 def triton_kernel() -> types.ModuleType | None:
     """The module with the kernel, imported when it is needed first; None without Triton."""
-    if importlib.util.find_spec("triton") is None:
+    try:
+        return importlib.import_module("matchers.triton_assignment")
+    except ImportError:
         return None
-    return importlib.import_module("matchers.triton_assignment")
+
+
+@functools.cache
+def lapx_solver() -> HostSolver:
+    """The solver of lapx, called as SciPy's is."""
+    try:
+        lapjvh = importlib.import_module("lap").lapjvh  # a package of the same name has none
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            "solver 'lapx' needs the package lapx: pip install \"ragged-batch[lapx]\"", name="lap"
+        ) from error
+
+    def solve(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return lapjvh(cost.astype(np.float64), extend_cost=True, return_cost=False)
+
+    return solve
 
 
 def _kernel_for(cost: Tensor, solver: str) -> types.ModuleType | None:
@@ -150,7 +173,7 @@ def _kernel_for(cost: Tensor, solver: str) -> types.ModuleType | None:
     and is not possible in a CUDA graph.
     """
     check_available(solver)
-    if solver == "scipy" or (solver == "auto" and not cost.is_cuda):
+    if solver in ("scipy", "lapx") or (solver == "auto" and not cost.is_cuda):
         return None
     kernel = triton_kernel()
     if kernel is not None and kernel.can_solve(cost):
@@ -162,7 +185,16 @@ def _kernel_for(cost: Tensor, solver: str) -> types.ModuleType | None:
     return None
 
 
-def _solve_on_host(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None) -> Tensor:
+def _solve_on_host(
+    cost: Tensor,
+    start: Tensor,
+    count: Tensor,
+    valid: Tensor,
+    forbidden: Tensor | None,
+    solve: HostSolver | None = None,
+) -> Tensor:
+    """Sample by sample, by SciPy unless another solver is given."""
+    solve = solve or linear_sum_assignment
     table = cost.detach().cpu().contiguous()
     numbers = (table if table.dtype in (torch.float32, torch.float64) else table.float()).numpy()
     usable = valid.cpu().numpy()
@@ -180,7 +212,7 @@ def _solve_on_host(cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, fo
             problem, avoid = problem[names], None if avoid is None else avoid[names]
         if not all_finite or avoid is not None:
             problem = bounded(problem, avoid)
-        target, prediction = linear_sum_assignment(problem)
+        target, prediction = solve(problem)
         if avoid is not None:
             allowed = ~avoid[target, prediction]
             target, prediction = target[allowed], prediction[allowed]

@@ -212,9 +212,9 @@ def test_a_solver_that_cannot_solve_is_an_error() -> None:
     cost = torch.zeros(1, 2, 3)
     with pytest.raises(ValueError, match=r"solver 'triton' needs costs on CUDA, of 8192 .* got 3 on cpu"):
         solve(cost, solver="triton")
-    with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', got 'gpu'"):
+    with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', 'lapx', got 'gpu'"):
         solve(cost, solver="gpu")
-    with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', got None"):
+    with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', 'lapx', got None"):
         Hungarian(solver=None)
     scene = matchers.testing.make_scene([2], 3)
     with pytest.raises(ValueError, match="needs costs on CUDA"):
