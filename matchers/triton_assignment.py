@@ -27,7 +27,7 @@ MAX_PREDICTIONS = 8192
 """As many columns as fit the registers of the largest program."""
 
 _NOWHERE = tl.constexpr(2**31 - 1)
-_SCALE = tl.constexpr(2.0**-16)  # sums of the largest costs stay finite; exact, being a power of two
+_SCALE = tl.constexpr(2.0**-20)  # sums of the largest costs stay finite; exact, being a power of two
 
 
 # The interpreter takes milliseconds for each call of a function, so that there are few.
@@ -90,7 +90,8 @@ def _search(
         last = tl.where(stays, stay_column, at_column)
         far_level = tl.where(stays, stay_level, far_level)
         far = tl.where(stays, stay, far)
-        searching = (stays == 0) & (at_row >= 0)
+        # Every round closes a column, or is the last, even if a number is not finite that should be.
+        searching = (stays == 0) & (at_row >= 0) & (far < float("inf"))
         is_open = is_open & ((column != at_column) | (searching == 0))
     visited = exists & (is_open == 0)
     price_level = tl.where(visited, price_level + path_level - far_level, price_level)

@@ -106,6 +106,16 @@ def test_larger_problem_with_everything(kernel: Interpreter) -> None:
         check_same_total(found, cost[sample], forbidden[sample])
 
 
+@pytest.mark.parametrize("seed", [37, 65])
+def test_more_targets_than_predictions_and_little_choice(kernel: Interpreter, seed: int) -> None:
+    """Bad cells that cannot be avoided: their number is part of the prices too."""
+    random = generator(seed)
+    cost = torch.rand(9, 8, generator=random)
+    cost[torch.rand(9, 8, generator=random) < 0.6] = NAN
+    forbidden = torch.rand(9, 8, generator=random) < 0.3
+    check_same_total(kernel.solve(cost[None], forbidden=forbidden[None])[0], cost, forbidden)
+
+
 def test_similar_rows(kernel: Interpreter) -> None:
     """All targets want the same predictions: long paths, many changes of the prices."""
     cost = torch.rand(12, 1, generator=generator(0)) + torch.rand(1, 24, generator=generator(1))
@@ -190,6 +200,11 @@ def test_the_largest_numbers(kernel: Interpreter, dtype: torch.dtype, large: flo
     for size in (2, 3):
         assert kernel.solve(cost[None, :size, :2]).tolist() == solve(cost[None, :size, :2]).tolist()
     assert kernel.solve(cost[None]).tolist() == [[1, 2, 0]]
+
+
+def test_sums_of_the_largest_numbers_are_finite(kernel: Interpreter) -> None:
+    cost = (torch.rand(8, 5, generator=generator(10)) * 2 - 1) * 3.4e38
+    check_same_total(kernel.solve(cost[None])[0], cost)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3), (0, 2, 3), (2, 3, 0), (2, 0, 0)])
