@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 MAX_PREDICTIONS = 8192
-"""As many columns as fit the registers of the largest program."""
+"""Eight columns for each of the 1,024 threads that a program can have."""
 
 _NOWHERE = tl.constexpr(2**31 - 1)
 _SCALE = tl.constexpr(2.0**-20)  # sums of the largest costs stay finite; exact, being a power of two
