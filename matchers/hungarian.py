@@ -10,7 +10,7 @@ from torch import Tensor
 from matchers.assignment import BACKGROUND, Assignment
 from matchers.cost_matcher import CostMatcher, count_invalid
 from matchers.ignored import mark_ignored
-from matchers.linear_assignment import solve_rows
+from matchers.linear_assignment import check_available, solve_rows
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
 from ragged.checks import check_number
@@ -19,12 +19,13 @@ from ragged.checks import check_number
 class Hungarian(CostMatcher):
     """Match each target to one prediction, so that the sum of the costs is smallest (Carion et al., DETR, 2020).
 
-    With more targets than predictions, the cheapest set of targets is matched. Exact, by SciPy: costs on an accelerator
-    go through the host, which waits for them.
+    With more targets than predictions, the cheapest set of targets is matched. Exact; see
+    ``batched_linear_sum_assignment`` for the solvers.
 
     Args:
         background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
             made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
+        solver: ``"auto"``, ``"scipy"``, ``"triton"`` or ``"lapx"``; see ``batched_linear_sum_assignment``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.rand(1, 3, 4)}
@@ -34,11 +35,13 @@ class Hungarian(CostMatcher):
     tensor([[-1,  0, -1]])
     """
 
-    def __init__(self, *args: Any, background_cost: float | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, background_cost: float | None = None, solver: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_available(solver)
         if background_cost is not None:
             check_number(background_cost, "background_cost", low=None)
         self.background_cost = background_cost
+        self.solver = solver
 
     @torch.no_grad()
     def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
@@ -65,7 +68,7 @@ class Hungarian(CostMatcher):
             # What would not pay costs as much as the background: chosen or not, it changes no sum.
             cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
         start, count = pairs.runs()
-        row = solve_rows(cost, start, count, pairs.valid)
+        row = solve_rows(cost, start, count, pairs.valid, solver=self.solver)
         target = _targets_of_rows(row, start, pairs.target)
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))

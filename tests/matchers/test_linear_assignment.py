@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from effort import examples
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference.hungarian import best_total, brute_force, made_pairs, score
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from matchers import Hungarian, detr_costs, linear_assignment
 from matchers import batched_linear_sum_assignment as solve
 from matchers.linear_assignment import solve_rows
+from matchers.testing import make_scene
 from ragged.testing import FILLERS, filler_value
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -47,17 +53,25 @@ def problems(draw: st.DrawFn, max_size: int = 5) -> tuple[Tensor, Tensor]:
     return cost, forbidden
 
 
-@examples(150)
-@given(problems())
-def test_best_of_all_assignments(problem: tuple[Tensor, Tensor]) -> None:
+@pytest.fixture(params=["scipy", "lapx"])
+def solver(request: pytest.FixtureRequest) -> str:
+    """Those of the host; the kernel for CUDA has tests of its own."""
+    if request.param == "lapx":
+        pytest.importorskip("lap", reason="needs lapx")
+    return request.param
+
+
+@settings(examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(problem=problems())
+def test_best_of_all_assignments(solver: str, problem: tuple[Tensor, Tensor]) -> None:
     cost, forbidden = problem
-    solved = solve(cost[None])[0]
+    solved = solve(cost[None], solver=solver)[0]
     check_is_matching(solved, len(cost))
     _, bad, total = score(cost, made_pairs(solved))
     _, best_bad, best = brute_force(cost)
     assert bad == best_bad
     assert total == pytest.approx(best, rel=1e-9, abs=1e-12)
-    pairs = made_pairs(solve(cost[None], forbidden=forbidden[None])[0])
+    pairs = made_pairs(solve(cost[None], forbidden=forbidden[None], solver=solver)[0])
     never, bad, total = score(cost, pairs, forbidden)
     most, best_bad, best = brute_force(cost, forbidden)
     assert never == 0
@@ -68,10 +82,10 @@ def test_best_of_all_assignments(problem: tuple[Tensor, Tensor]) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (30, 30), (1, 50), (50, 1)])
-def test_optimal_total(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+def test_optimal_total(solver: str, dtype: torch.dtype, shape: tuple[int, int]) -> None:
     cost = torch.randn(3, *shape, generator=generator(0)).to(dtype)
     cost[1] = cost[1].round()  # ties
-    solved = solve(cost)
+    solved = solve(cost, solver=solver)
     assert solved.shape == (3, shape[1])
     for sample, row in zip(cost, solved, strict=True):
         check_is_matching(row, shape[0])
@@ -153,15 +167,41 @@ def test_many_targets_in_one_image() -> None:
     assert torch.equal(solve(cost, counts), solved)
 
 
-def test_nothing_to_match() -> None:
-    assert solve(torch.zeros(2, 0, 3)).tolist() == [[-1] * 3] * 2
-    assert solve(torch.zeros(0, 2, 3)).shape == (0, 3)
-    assert solve(torch.zeros(2, 4, 3), torch.tensor([0, 0])).tolist() == [[-1] * 3] * 2
+def test_nothing_to_match(solver: str) -> None:
+    assert solve(torch.zeros(2, 0, 3), solver=solver).tolist() == [[-1] * 3] * 2
+    assert solve(torch.zeros(0, 2, 3), solver=solver).shape == (0, 3)
+    assert solve(torch.zeros(2, 4, 3), torch.tensor([0, 0]), solver=solver).tolist() == [[-1] * 3] * 2
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 0), (2, 0, 0), (2, 2, 3, 0)])
-def test_no_predictions(shape: tuple[int, ...]) -> None:
-    assert solve(torch.zeros(shape)).shape == (*shape[:-2], 0)
+def test_no_predictions(solver: str, shape: tuple[int, ...]) -> None:
+    assert solve(torch.zeros(shape), solver=solver).shape == (*shape[:-2], 0)
+
+
+@pytest.mark.parametrize("found", [None, types.SimpleNamespace()], ids=["missing", "another package of this name"])
+def test_without_lapx(found: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lap", found)
+    linear_assignment.lapx_solver.cache_clear()
+    with pytest.raises(ImportError, match="solver 'lapx' needs the package lapx: pip install"):
+        solve(torch.zeros(1, 2, 3), solver="lapx")
+    with pytest.raises(ImportError, match="needs the package lapx"):
+        Hungarian(solver="lapx")
+    assert solve(torch.zeros(1, 1, 1)).tolist() == [[0]]
+
+
+def test_the_matcher_hands_its_solver_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def solve_one(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shapes.append(cost.shape)
+        return linear_sum_assignment(cost)
+
+    monkeypatch.setattr(linear_assignment, "lapx_solver", lambda: solve_one)
+    scene = make_scene([4, 0, 9], 7, seed=2)
+    found = Hungarian(detr_costs(), solver="lapx")(scene.predictions, scene.targets)
+    assert shapes == [(4, 7), (0, 7), (9, 7)]
+    expected = Hungarian(detr_costs())(scene.predictions, scene.targets)
+    assert torch.equal(found.target_index, expected.target_index)
 
 
 def test_costs_are_not_changed_nor_differentiated() -> None:

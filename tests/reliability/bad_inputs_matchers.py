@@ -176,6 +176,7 @@ ROWS = [
     ("threshold of text", lambda: plan().assignment(threshold="half"), TypeError, "threshold must be a number, got str"),
     ("cost of two dimensions", lambda: matchers.batched_linear_sum_assignment(COST[0]), ValueError, r"shape \(\*batch, G, P\), got \(2, 4\)"),
     ("more targets than rows", lambda: matchers.batched_linear_sum_assignment(COST, torch.tensor([2, 3, 0])), ValueError, "between 0 and 2, got 3 for sample 1"),
+    ("unknown solver", lambda: matchers.batched_linear_sum_assignment(COST, solver="gpu"), ValueError, "solver must be one of 'auto', 'scipy', 'triton', 'lapx', got 'gpu'"),
     ("forbidden of floats", lambda: matchers.batched_linear_sum_assignment(COST, forbidden=COST), TypeError, "forbidden must be a boolean tensor"),
     ("more targets than slots", lambda: matchers.denoising_indices(torch.tensor([3, 1]), 1, 2), ValueError, "sample 0 has 3 targets, but there are slots for 2 only"),
     ("queries without groups", lambda: matchers.denoising_assignment({"dn_num_split": [4, 5]}, targets()), ValueError, "dn_meta needs 'dn_num_group'"),

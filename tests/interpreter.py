@@ -1,0 +1,58 @@
+"""A process in which Triton interprets its kernels on CPU: the environment must say so before Triton is imported."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _interpret() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
+    torch.set_num_threads(1)
+
+
+def _solve_arrays(*arrays: np.ndarray | None) -> np.ndarray:
+    from matchers.linear_assignment import solve_rows
+
+    tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
+    return solve_rows(*tensors, solver="triton").numpy()
+
+
+class Interpreter:
+    """Solves as ``solver="triton"`` does, in the other process."""
+
+    def __init__(self, process: ProcessPoolExecutor) -> None:
+        self._process = process
+
+    def solve_rows(self, *arguments: Tensor | None) -> Tensor:
+        arrays = [None if argument is None else argument.numpy() for argument in arguments]
+        return torch.from_numpy(self._process.submit(_solve_arrays, *arrays).result())
+
+    def solve(self, cost: Tensor, counts: Tensor | None = None, forbidden: Tensor | None = None) -> Tensor:
+        """As ``batched_linear_sum_assignment``, of costs (N, G, P)."""
+        num_samples, width, _ = cost.shape
+        counts = torch.full((num_samples,), width) if counts is None else counts
+        start = torch.arange(num_samples) * width
+        valid = (torch.arange(width) < counts.unsqueeze(-1)).flatten()
+        never = None if forbidden is None else forbidden.flatten(0, 1)
+        return self.solve_rows(cost.flatten(0, 1), start, torch.full_like(start, width), valid, never)
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """The result of a function of a module, with arguments that can be pickled."""
+        return self._process.submit(function, *arguments).result()
+
+
+@contextmanager
+def interpreter() -> Iterator[Interpreter]:
+    """Starts the process; it ends with the block."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_interpret) as process:
+        yield Interpreter(process)
