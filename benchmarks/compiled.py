@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ def _compiling(compiled: Any, scene: CriterionScene, batches: Sequence[Targets])
     for targets in batches:
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         start = time.perf_counter()
-        gradients_of(lambda targets=targets: compiled(scene.output, targets), scene.leaves)()
+        gradients_of(partial(compiled, scene.output, targets), scene.leaves)()
         if torch._dynamo.utils.counters["stats"]["unique_graphs"] > before:
             seconds.append(time.perf_counter() - start)
     return seconds[0], sum(seconds[1:])

@@ -121,8 +121,8 @@ def milliseconds(timing: Timing) -> str:
 
 def packages(options: Options) -> str:
     """A line that says which packages take part, if the adapter tells."""
-    adapter = None if options.rivals is None else load_adapter(options.rivals)
-    return f"Packages: {adapter.packages()}.\n" if hasattr(adapter, "packages") else ""
+    says = None if options.rivals is None else getattr(load_adapter(options.rivals), "packages", None)
+    return f"Packages: {says()}.\n" if says else ""
 
 
 def load_adapter(path: Path) -> Any:

@@ -6,12 +6,13 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from benchmarks import criteria, matchers
-from benchmarks.contest import Options, peak_growth
+from benchmarks.contest import Case, Options, peak_growth
 from benchmarks.criterion_scenes import CriterionScene
 
 DESCRIPTION = """By how many megabytes the memory of a process grows at its peak, in a call with one image of 5,000
@@ -20,7 +21,10 @@ budget is the predictions and 64 MB. Where a plan is the result, it alone takes 
 """
 SIZE = "crowded"
 BUDGET = 64.0
-MODULES = {"benchmarks.matchers": matchers.EVERY_CASE, "benchmarks.criteria": criteria.CASES}
+MODULES: dict[str, Mapping[str, Case]] = {
+    "benchmarks.matchers": matchers.EVERY_CASE,
+    "benchmarks.criteria": criteria.CASES,
+}
 
 
 def section(options: Options) -> str:
