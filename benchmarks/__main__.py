@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import core, criteria, matchers
+from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, references
+from benchmarks.contest import Options
 from benchmarks.core import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -22,39 +23,53 @@ HEADING = """# Benchmark results
 Medians ± half the distance between the quartiles, over rounds in which all columns of a line take turns. Ratios carry
 over to other machines, times do not. Every section says how it was made.
 """
-PARTS = ("core", "matchers", "criteria")
-CONTESTS: dict[str, Any] = {"matchers": matchers, "criteria": criteria}
+PARTS: dict[str, tuple[str, Any]] = {
+    "core": ("", core),
+    "matchers": ("Matchers", matchers),
+    "criteria": ("Criteria", criteria),
+    "limit": ("The limit", limit),
+    "reference": ("Plain loops", references),
+    "compiled": ("Compiled", compiled),
+    "growth": ("Growth", growth),
+    "memory": ("Memory", memory),
+}
+RIVALS = Path(__file__).with_name("rivals.py")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: ``python -m benchmarks``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default 1)")
-    parser.add_argument("--rivals", type=Path, help="adapter to other systems, see benchmarks/contest.py")
-    parser.add_argument("--only", choices=PARTS, help="a part to run; the rest of the file stays")
-    parser.add_argument("--case", nargs="+", help="with --only matchers or criteria: their names; other lines stay")
+    parser.add_argument(
+        "--rivals", type=Path, default=RIVALS, help="adapter to other systems, see benchmarks/contest.py"
+    )
+    parser.add_argument("--compiled", action="store_true", help="as --only compiled")
+    parser.add_argument("--only", choices=list(PARTS), help="a part to run; the rest of the file stays")
+    parser.add_argument("--case", nargs="+", help="with --only: names of the part; other lines stay")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write")
     options = parser.parse_args(arguments)
+    options.only = "compiled" if options.compiled else options.only
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     sections = _sections(options.out.read_text()) if options.only and options.out.exists() else {}
-    if options.case and options.only not in CONTESTS:
-        parser.error("--case goes with --only matchers or --only criteria")
+    if options.case and options.only in (None, "core", "growth"):
+        parser.error("--case goes with --only, and a part with a line for each case")
     made_by = _made_by(options)
     for part in PARTS:
         if options.only in (None, part):
-            for title, text in _run(part, options.rivals, options.threads, options.case):
+            for title, text in _run(part, Options(options.rivals, options.threads, options.case, options.out.parent)):
                 text = f"{made_by}\n{text}"
-                sections[title] = _with_lines_of(sections[title], text) if options.case else text
+                sections[title] = _with_lines_of(sections[title], text) if options.case and title in sections else text
     report = "\n".join([HEADING, *(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())])
     options.out.write_text(report)
     print(report)
 
 
-def _run(part: str, rivals: Path | None, threads: int, cases: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+def _run(part: str, options: Options) -> Iterator[tuple[str, str]]:
     """Titles and texts of the sections of a part."""
-    if part in CONTESTS:
-        yield part.capitalize(), CONTESTS[part].section(rivals, threads, cases)
+    title, module = PARTS[part]
+    if title:
+        yield title, module.section(options)
     else:
         for title, measure in (
             ("Combining samples", core.combining),
@@ -74,7 +89,8 @@ def _sections(report: str) -> dict[str, str]:
 def _with_lines_of(section: str, later: str) -> str:
     """The section with the lines of a table, and the note on how they were made, of a later one put into it."""
     made_by, _, _ = later.partition("\n")
-    lines = {tuple(line.split("|")[1:3]): line for line in later.splitlines() if "±" in line}
+    is_line = re.compile(r"\|.*\d")
+    lines = {tuple(line.split("|")[1:3]): line for line in later.splitlines() if is_line.match(line)}
     found = [lines.get(tuple(line.split("|")[1:3]), line) for line in section.strip().splitlines()]
     names = sorted({name.strip() for name, _ in lines})
     return "\n".join([*found, "", f"The lines of {', '.join(names)}: {made_by[0].lower()}{made_by[1:]}"])
@@ -86,7 +102,7 @@ def _made_by(options: argparse.Namespace) -> str:
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     command = f"python -m benchmarks --threads {threads}" + f" --only {options.only}" * bool(options.only)
     command += f" --case {' '.join(map(repr, options.case))}" if options.case else ""
-    command += " --rivals FILE" * (options.rivals is not None)
+    command += " --rivals FILE" * (options.rivals != RIVALS)
     return f"Made by `{command}` on {datetime.date.today()}: {machine}; {versions}.\n"
 
 

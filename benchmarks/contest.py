@@ -2,7 +2,8 @@
 
 Another system takes part through an adapter, a Python file given as ``--rivals``. It has a function
 ``rival(name, scene)`` that returns the name of the counterpart and a function without arguments that does the same work
-as ours, or None if there is no counterpart. Names are the keys of ``CASES``, scenes what their ``scene`` makes.
+as ours, or None if there is no counterpart; and it may have ``packages()``, which says what is there and what is
+missing. Names are the keys of ``CASES``, scenes what their ``scene`` makes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,34 @@ class Row:
     their_peak: float | None = None
 
 
-def contest(
-    module: str, cases: Mapping[str, Case], sizes: tuple[str, ...], rivals: Path | None, threads: int
-) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Options:
+    """What is asked for.
+
+    Args:
+        rivals: Adapter to other systems, if any.
+        threads: That torch may use.
+        names: Cases to measure; all if None.
+        folder: Where pictures go.
+    """
+
+    rivals: Path | None
+    threads: int
+    names: Sequence[str] | None = None
+    folder: Path = Path(__file__).parent
+
+    def wants(self, name: str) -> bool:
+        """Whether a case is to be measured."""
+        return self.names is None or name in self.names
+
+
+def contest(module: str, cases: Mapping[str, Case], sizes: tuple[str, ...], options: Options) -> Iterator[Row]:
     """Every case of a module (by its name, for new processes) at every size that it has."""
+    rivals, threads = options.rivals, options.threads
     adapter = None if rivals is None else load_adapter(rivals)
     for name, case in cases.items():
+        if not options.wants(name):
+            continue
         for size in sizes:
             scene = case.scene(size)
             contestants: dict[str, Run] = {"ours": case.run(scene)}
@@ -83,16 +106,23 @@ def table(what: str, rows: Iterator[Row]) -> str:
         "|---" * 8 + "|",
     ]
     for row in rows:
-        times, faster = [_milliseconds(row.ours), ""], ""
+        times, faster = [milliseconds(row.ours), ""], ""
         if row.theirs is not None:
-            times[1], faster = _milliseconds(row.theirs), f"{row.theirs.median / row.ours.median:.1f}"
+            times[1], faster = milliseconds(row.theirs), f"{row.theirs.median / row.ours.median:.1f}"
         peaks = ["" if peak is None else f"{peak:.0f}" for peak in (row.our_peak, row.their_peak)]
         lines.append(f"| {' | '.join([row.name, row.size, *times, faster, *peaks, row.rival or ''])} |")
     return "\n".join(lines)
 
 
-def _milliseconds(timing: Timing) -> str:
+def milliseconds(timing: Timing) -> str:
+    """For a table."""
     return f"{timing.median / 1e3:.1f} ± {timing.spread / 1e3:.1f}"
+
+
+def packages(options: Options) -> str:
+    """A line that says which packages take part, if the adapter tells."""
+    says = None if options.rivals is None else getattr(load_adapter(options.rivals), "packages", None)
+    return f"Packages: {says()}.\n" if says else ""
 
 
 def load_adapter(path: Path) -> Any:

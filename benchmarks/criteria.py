@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import criterion_scenes as scenes
-from benchmarks.contest import Case, Run, contest, table
+from benchmarks.contest import Case, Options, Run, contest, packages, table
 from benchmarks.criterion_scenes import CriterionScene
 from benchmarks.scenes import CANVAS, NUM_CLASSES, STRIDES
 from losses import (
@@ -49,7 +49,7 @@ the memory of a process grows at its peak. Images of 640 × 640 pixels, 80 class
 heads with 8,400 to 8,732 predictions, those of detection transformers with 300 queries (D-FINE: four layers, denoising
 queries, and an encoder). The counterparts are given the same outputs and ground truth.
 """
-SIZES: tuple[str, ...] = ("small", "medium", "large", "skewed")
+SIZES: tuple[str, ...] = ("single", "small", "medium", "large", "skewed")
 _DETR = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 _FINE = _DETR | {"loss_fgl": 0.15, "loss_ddf": 1.5}
 
@@ -65,16 +65,31 @@ def gradients_of(loss: Callable[[], Tensor], leaves: list[Tensor]) -> Run:
     return run
 
 
-def _case(make: Callable[[], nn.Module], scene: Callable[[str], CriterionScene], layout: str = "pixels") -> Case:
+@dataclass(frozen=True)
+class CriterionCase(Case):
+    """A criterion, made once, and the layout of its ground truth."""
+
+    criterion: Callable[[], nn.Module]
+    layout: str
+
+    def loss(self, output: Any, targets: Any) -> Tensor:
+        """All terms together."""
+        return as_tensor(self.criterion()(output, targets))
+
+
+def criterion_case(
+    make: Callable[[], nn.Module], scene: Callable[[str], CriterionScene], layout: str = "pixels"
+) -> CriterionCase:
+    """What is measured of a criterion: from lists of ground truth to gradients."""
     criterion = cache(make)
 
     def run(given: CriterionScene) -> Run:
-        return gradients_of(lambda: _as_tensor(criterion()(given.output, _targets(given, layout))), given.leaves)
+        return gradients_of(lambda: as_tensor(criterion()(given.output, ground_truth(given, layout))), given.leaves)
 
-    return Case(run, scene)
+    return CriterionCase(run, scene, criterion, layout)
 
 
-def _targets(scene: CriterionScene, layout: str) -> Any:
+def ground_truth(scene: CriterionScene, layout: str) -> Any:
     """Ground truth, in the form that the criterion's users have it in."""
     if layout == "fractions":
         return [{"boxes": box, "labels": label} for box, label in zip(scene.fractions, scene.labels, strict=True)]
@@ -86,11 +101,13 @@ def _targets(scene: CriterionScene, layout: str) -> Any:
             ]
         )
     if layout == "corners":  # labels from 1, 0 being the background
-        return Targets.of(([box / CANVAS for box in scene.boxes], [label + 1 for label in scene.labels]))
-    return Targets.of((scene.boxes, scene.labels), canvas_size=(CANVAS, CANVAS))
+        boxes = [box / scene.truth.canvas for box in scene.boxes]
+        return Targets.of((boxes, [label + 1 for label in scene.labels]))
+    return Targets.of((scene.boxes, scene.labels), canvas_size=(scene.truth.canvas, scene.truth.canvas))
 
 
-def _as_tensor(result: Any) -> Tensor:
+def as_tensor(result: Any) -> Tensor:
+    """What to differentiate of what a criterion returns."""
     if isinstance(result, dict):
         return total(result)
     return result[0] if isinstance(result, tuple) else result
@@ -108,7 +125,7 @@ def _default_boxes() -> Tensor:
     return ssd_default_boxes(maps, (300, 300), sizes=(21, 45, 99, 153, 207, 261, 315), aspect_ratios=ratios)
 
 
-def _detection(matcher: Callable[..., nn.Module], *, own_cost: bool = False, **options: Any) -> Case:
+def _detection(matcher: Callable[..., nn.Module], *, own_cost: bool = False, **options: Any) -> CriterionCase:
     def make() -> DetectionLoss:
         boxes = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0, 2.0])
         if own_cost:  # as DETR's: classes and boxes
@@ -117,25 +134,42 @@ def _detection(matcher: Callable[..., nn.Module], *, own_cost: bool = False, **o
             cost = {"loc_match_module": GIoULoss()}
         return DetectionLoss(nn.CrossEntropyLoss(reduction="none"), boxes, matcher(**cost, **options))
 
-    return _case(make, scenes.pair_outputs, "corners")
+    return criterion_case(make, scenes.pair_outputs, "corners")
 
 
 def _both(**cost: Any) -> WeightedSum:
     return WeightedSum([Hungarian(**cost), BalancedSinkhorn(background_cost=0.8, **cost)], **cost)
 
 
+def _detr(layers: int) -> CriterionCase:
+    return criterion_case(
+        lambda: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES), partial(scenes.set_outputs, layers=layers), "fractions"
+    )
+
+
+def _dfine(layers: int) -> CriterionCase:
+    return criterion_case(
+        lambda: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES),
+        partial(scenes.decoder_outputs, layers=layers),
+        "fractions",
+    )
+
+
 CASES = {
-    "DetrCriterion": _case(lambda: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES), scenes.set_outputs, "fractions"),
-    "DFINECriterion": _case(lambda: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES), scenes.decoder_outputs, "fractions"),
-    "YOLOXCriterion": _case(lambda: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps),
-    "RTMDetCriterion": _case(lambda: RTMDetCriterion(NUM_CLASSES), scenes.rtmdet_maps),
-    "YOLOv9Criterion": _case(
+    "DetrCriterion": _detr(1),
+    "DetrCriterion, 6 layers": _detr(6),
+    "DFINECriterion": _dfine(scenes.LAYERS),
+    "DFINECriterion, 1 layer": _dfine(1),
+    "DFINECriterion, 6 layers": _dfine(6),
+    "YOLOXCriterion": criterion_case(lambda: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps),
+    "RTMDetCriterion": criterion_case(lambda: RTMDetCriterion(NUM_CLASSES), scenes.rtmdet_maps),
+    "YOLOv9Criterion": criterion_case(
         lambda: YOLOv9Criterion(NUM_CLASSES, Vec2Box(image_size=(CANVAS, CANVAS), strides=STRIDES)),
         scenes.yolov9_maps,
     ),
-    "ATSSCriterion": _case(lambda: ATSSCriterion(NUM_CLASSES), scenes.atss_maps),
-    "SSDCriterion": _case(lambda: SSDCriterion(NUM_CLASSES + 1, anchors=_ssd_anchors()), scenes.ssd_maps),
-    "SSDLoss": _case(lambda: SSDLoss(_default_boxes()), scenes.default_box_outputs, "rows"),
+    "ATSSCriterion": criterion_case(lambda: ATSSCriterion(NUM_CLASSES), scenes.atss_maps),
+    "SSDCriterion": criterion_case(lambda: SSDCriterion(NUM_CLASSES + 1, anchors=_ssd_anchors()), scenes.ssd_maps),
+    "SSDLoss": criterion_case(lambda: SSDLoss(_default_boxes()), scenes.default_box_outputs, "rows"),
     "DetectionLoss, Hungarian": _detection(Hungarian, own_cost=True),
     "DetectionLoss, BalancedSinkhorn": _detection(BalancedSinkhorn, background_cost=0.8),
     "DetectionLoss, UnbalancedSinkhorn": _detection(UnbalancedSinkhorn, background_cost=0.8),
@@ -146,8 +180,7 @@ CASES = {
 }
 
 
-def section(rivals: Path | None, threads: int, names: Sequence[str] | None = None) -> str:
+def section(options: Options) -> str:
     """The text of the section; of some cases only, if they are named."""
-    cases = CASES if names is None else {name: CASES[name] for name in names}
-    rows = contest("benchmarks.criteria", cases, SIZES, rivals, threads)
-    return f"{DESCRIPTION}\n{table('criterion', rows)}"
+    rows = contest("benchmarks.criteria", CASES, SIZES, options)
+    return f"{DESCRIPTION}\n{packages(options)}\n{table('criterion', rows)}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.scenes import CANVAS, NUM_CLASSES, QUERIES, STRIDES, Scene, dense_scene, normalized, set_scene
+from benchmarks.scenes import NUM_CLASSES, STRIDES, Scene, Size, dense_scene, normalized, set_scene
 from losses import CenterLogSizeCoder, DistanceCoder
 from matchers import grid_points
 
@@ -46,6 +45,12 @@ class CriterionScene:
         return self.truth.labels
 
     @property
+    def num_predictions(self) -> int:
+        """Of an image; for a head with several layers, of one."""
+        assert self.truth.predictions.boxes is not None
+        return self.truth.predictions.boxes.shape[1]
+
+    @property
     def fractions(self) -> list[Tensor]:
         """The boxes as cxcywh, fractions of the image."""
         return normalized(self.truth)
@@ -56,32 +61,42 @@ class _Leaves(list[Tensor]):
         self.append(tensor.detach().clone(memory_format=torch.contiguous_format).requires_grad_())
         return self[-1]
 
-    def maps(self, values: Tensor, strides: Sequence[int] = STRIDES) -> list[Tensor]:
+    def maps(self, values: Tensor, canvas: int) -> list[Tensor]:
         """Values (B, P, K) as maps of the levels (B, K, h, w)."""
-        sides = [CANVAS // stride for stride in strides]
+        sides = [canvas // stride for stride in STRIDES]
         parts = values.split([side * side for side in sides], 1)
         return [self.add(part.mT.unflatten(-1, (side, side))) for part, side in zip(parts, sides, strict=True)]
 
 
-def set_outputs(size: str) -> CriterionScene:
-    """One layer of 300 queries."""
+def set_outputs(size: Size, layers: int = 1) -> CriterionScene:
+    """Queries of a decoder; those of the layers before the last are less sure."""
     scene, leaves = set_scene(size), _Leaves()
     boxes = _boxes(scene).clamp(1e-3, 1 - 1e-3)
-    output = {"pred_logits": leaves.add(_logits(scene)), "pred_boxes": leaves.add(boxes)}
+    generator = torch.Generator().manual_seed(4)
+    before = [_guess(leaves, boxes, len(scene.boxes), generator) for _ in range(layers - 1)]
+    output: dict[str, Any] = {"pred_logits": leaves.add(_logits(scene)), "pred_boxes": leaves.add(boxes)}
+    return CriterionScene(scene, output | {"aux_outputs": before} if before else output, leaves)
+
+
+def refined_outputs(size: Size, layers: int = LAYERS) -> CriterionScene:
+    """Layers of queries that refine distributions, an encoder's, and a first guess."""
+    scene, leaves = set_scene(size), _Leaves()
+    generator = torch.Generator().manual_seed(5)
+    output, boxes = _refined(leaves, (len(scene.boxes), _boxes(scene).shape[1]), layers, generator)
+    output["enc_aux_outputs"] = [_guess(leaves, boxes, len(scene.boxes), generator)]
+    output["up"], output["reg_scale"] = torch.tensor([0.5]), torch.tensor([4.0])
     return CriterionScene(scene, output, leaves)
 
 
-def decoder_outputs(size: str) -> CriterionScene:
-    """Four layers of 300 queries that refine distributions, an encoder's, a first guess, and denoising queries."""
-    scene, leaves = set_scene(size), _Leaves()
-    generator = torch.Generator().manual_seed(5)
+def decoder_outputs(size: Size, layers: int = LAYERS) -> CriterionScene:
+    """As ``refined_outputs``, and denoising queries."""
+    made = refined_outputs(size, layers)
+    scene, output, leaves = made.truth, made.output, _Leaves(made.leaves)
+    generator = torch.Generator().manual_seed(6)
     counts = [len(each) for each in scene.boxes]
     images, most = len(counts), max(counts)
     groups = max(DN_QUERIES // max(most, 1), 1)
-    output, boxes = _refined(leaves, images, QUERIES, generator)
-    output["enc_aux_outputs"] = [_guess(leaves, boxes, images, generator)]
-    output["up"], output["reg_scale"] = torch.tensor([0.5]), torch.tensor([4.0])
-    denoised, _ = _refined(leaves, images, 2 * most * groups, generator)
+    denoised, _ = _refined(leaves, (images, 2 * most * groups), layers, generator)
     output["dn_pre_outputs"] = denoised.pop("pre_outputs")
     output["dn_outputs"] = [*denoised.pop("aux_outputs"), denoised]
     denoised |= {"teacher_corners": denoised["pred_corners"], "teacher_logits": denoised["pred_logits"]}
@@ -89,9 +104,9 @@ def decoder_outputs(size: str) -> CriterionScene:
     output["dn_meta"] = {
         "dn_positive_idx": positive,
         "dn_num_group": groups,
-        "dn_num_split": [2 * most * groups, QUERIES],
+        "dn_num_split": [2 * most * groups, made.num_predictions],
     }
-    return CriterionScene(scene, output, list(leaves))
+    return CriterionScene(scene, output, leaves)
 
 
 def _guess(leaves: _Leaves, boxes: Tensor, images: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -100,11 +115,14 @@ def _guess(leaves: _Leaves, boxes: Tensor, images: int, generator: torch.Generat
     return {"pred_logits": leaves.add(logits), "pred_boxes": leaves.add(near)}
 
 
-def _refined(leaves: _Leaves, images: int, queries: int, generator: torch.Generator) -> tuple[dict[str, Any], Tensor]:
+def _refined(
+    leaves: _Leaves, shape: tuple[int, int], num_layers: int, generator: torch.Generator
+) -> tuple[dict[str, Any], Tensor]:
+    images, queries = shape
     centre = torch.rand(images, queries, 2, generator=generator)
     boxes = torch.cat([centre, torch.rand(images, queries, 2, generator=generator) * 0.4 + 0.02], -1)
     layers: list[dict[str, Tensor]] = []
-    for _ in range(LAYERS):
+    for _ in range(num_layers):
         corners = torch.randn(images, queries, 4 * (REG_MAX + 1), generator=generator)
         layers.append(_guess(leaves, boxes, images, generator))
         layers[-1] |= {"pred_corners": leaves.add(corners), "ref_points": boxes}
@@ -113,39 +131,39 @@ def _refined(leaves: _Leaves, images: int, queries: int, generator: torch.Genera
     return {**layers[-1], "aux_outputs": aux, "pre_outputs": _guess(leaves, boxes, images, generator)}, boxes
 
 
-def yolox_maps(size: str) -> CriterionScene:
+def yolox_maps(size: Size) -> CriterionScene:
     """Class scores, centres with logarithms of sizes, and objectness."""
     scene, leaves = dense_scene(size), _Leaves()
-    points = grid_points((CANVAS, CANVAS), STRIDES, offset=0.0)
+    points = grid_points((scene.canvas, scene.canvas), STRIDES, offset=0.0)
     deltas = CenterLogSizeCoder().encode(points, _boxes(scene))
-    output = (leaves.maps(_logits(scene)), leaves.maps(deltas), leaves.maps(_logits(scene)[..., :1] + 1))
+    output = tuple(leaves.maps(each, scene.canvas) for each in (_logits(scene), deltas, _logits(scene)[..., :1] + 1))
     return CriterionScene(scene, output, leaves)
 
 
-def rtmdet_maps(size: str) -> CriterionScene:
+def rtmdet_maps(size: Size) -> CriterionScene:
     """Class scores and distances in pixels."""
     scene, leaves = dense_scene(size), _Leaves()
-    points = grid_points((CANVAS, CANVAS), STRIDES, offset=0.0)
+    points = grid_points((scene.canvas, scene.canvas), STRIDES, offset=0.0)
     distances = DistanceCoder().encode(points, _boxes(scene)).clamp(min=1)
-    return CriterionScene(scene, (leaves.maps(_logits(scene)), leaves.maps(distances)), leaves)
+    output = tuple(leaves.maps(each, scene.canvas) for each in (_logits(scene), distances))
+    return CriterionScene(scene, output, leaves)
 
 
-def yolov9_maps(size: str) -> CriterionScene:
+def yolov9_maps(size: Size) -> CriterionScene:
     """Class scores and distributions of distances in strides."""
     scene, leaves = dense_scene(size), _Leaves()
     generator = torch.Generator().manual_seed(7)
-    points = grid_points((CANVAS, CANVAS), STRIDES)
+    points = grid_points((scene.canvas, scene.canvas), STRIDES)
     distances = DistanceCoder(scale_by_stride=True).encode(points, _boxes(scene)).clamp(0, BINS - 1)
     near = -2 * (torch.arange(BINS).unsqueeze(-1) - distances.unsqueeze(-2)).abs()
     noise = 0.3 * torch.randn(near.shape, generator=generator)
-    maps = leaves.maps((near + noise).flatten(-2))
-    levels = [
-        (scores, each.unflatten(1, (BINS, 4))) for scores, each in zip(leaves.maps(_logits(scene)), maps, strict=True)
-    ]
+    distributions = leaves.maps((near + noise).flatten(-2), scene.canvas)
+    scores = leaves.maps(_logits(scene), scene.canvas)
+    levels = [(each, maps.unflatten(1, (BINS, 4))) for each, maps in zip(scores, distributions, strict=True)]
     return CriterionScene(scene, levels, leaves)
 
 
-def atss_maps(size: str) -> CriterionScene:
+def atss_maps(size: Size) -> CriterionScene:
     """Class scores, deltas and centerness of five levels."""
     scene, leaves = dense_scene(size), _Leaves()
     generator = torch.Generator().manual_seed(8)
@@ -154,24 +172,24 @@ def atss_maps(size: str) -> CriterionScene:
         for maps, channels, scale, mean in zip(
             output, (NUM_CLASSES, 4, 1), (1.0, 0.5, 1.0), (-3.0, 0.0, -2.0), strict=True
         ):
-            shape = (len(scene.boxes), channels, CANVAS // stride, CANVAS // stride)
+            shape = (len(scene.boxes), channels, scene.canvas // stride, scene.canvas // stride)
             maps.append(leaves.add(torch.randn(shape, generator=generator) * scale + mean))
     return CriterionScene(scene, output, leaves)
 
 
-def ssd_maps(size: str) -> CriterionScene:
+def ssd_maps(size: Size) -> CriterionScene:
     """Class scores, with a background, and deltas, of four and five anchors to a cell of two levels."""
     scene, leaves = dense_scene(size), _Leaves()
     generator = torch.Generator().manual_seed(9)
     output: tuple[list[Tensor], ...] = ([], [])
     for stride, count in SSD_LEVELS:
         for maps, channels in zip(output, (NUM_CLASSES + 1, 4), strict=True):
-            shape = (len(scene.boxes), count * channels, CANVAS // stride, CANVAS // stride)
+            shape = (len(scene.boxes), count * channels, scene.canvas // stride, scene.canvas // stride)
             maps.append(leaves.add(torch.randn(shape, generator=generator)))
     return CriterionScene(scene, output, leaves)
 
 
-def default_box_outputs(size: str) -> CriterionScene:
+def default_box_outputs(size: Size) -> CriterionScene:
     """Deltas (B, 4, D) and scores (B, C + 1, D) of the 8,732 default boxes of SSD300."""
     scene, leaves = dense_scene(size), _Leaves()
     generator = torch.Generator().manual_seed(9)
@@ -180,7 +198,7 @@ def default_box_outputs(size: str) -> CriterionScene:
     return CriterionScene(scene, (leaves.add(boxes), leaves.add(scores)), leaves)
 
 
-def pair_outputs(size: str) -> CriterionScene:
+def pair_outputs(size: Size) -> CriterionScene:
     """300 queries with logits of 81 classes, the first the background, and xyxy boxes in fractions of the image."""
     scene, leaves = set_scene(size), _Leaves()
     generator = torch.Generator().manual_seed(6)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Any
 
-from benchmarks.contest import Case, contest, table
-from benchmarks.scenes import CANVAS, Scene, dense_scene, normalized, set_scene
-from matchers import ATSS, DynamicSoftLabel, Hungarian, MaxIoU, SimOTA, Targets, TaskAligned
+from benchmarks.contest import Case, Options, contest, packages, table
+from benchmarks.scenes import Scene, dense_scene, normalized, set_scene
+from matchers import (
+    ATSS,
+    BalancedSinkhorn,
+    ClosestPrediction,
+    ClosestTarget,
+    DynamicSoftLabel,
+    Hungarian,
+    MaxIoU,
+    SimOTA,
+    SoftMin,
+    Targets,
+    TaskAligned,
+    UnbalancedSinkhorn,
+    WeightedSum,
+)
 
 DESCRIPTION = """Milliseconds of one call, from lists of ground truth to an assignment, and by how many megabytes the
 memory of a process grows at its peak. Images of 640 × 640 pixels, 80 classes. Heads with
@@ -19,12 +33,15 @@ and the same skew. The counterparts are given the same inputs.
 
 
 def _targets(scene: Scene) -> Targets:
-    return Targets.of((scene.boxes, scene.labels), canvas_size=(CANVAS, CANVAS))
+    return Targets.of((scene.boxes, scene.labels), canvas_size=(scene.canvas, scene.canvas))
 
 
-def _hungarian(scene: Scene) -> object:
-    targets = Targets.of((normalized(scene), scene.labels), box_format="cxcywh", normalized=True)
-    return Hungarian()(scene.predictions, targets)
+def _query_targets(scene: Scene) -> Targets:
+    return Targets.of((normalized(scene), scene.labels), box_format="cxcywh", normalized=True)
+
+
+def _queries(matcher: Callable[[], Callable[[Any, Targets], object]]) -> Case:
+    return Case(lambda scene: lambda: matcher()(scene.predictions, _query_targets(scene)), set_scene)
 
 
 def _dense(call: Callable[[Scene], object]) -> Case:
@@ -32,18 +49,26 @@ def _dense(call: Callable[[Scene], object]) -> Case:
 
 
 CASES = {
-    "Hungarian": Case(lambda scene: partial(_hungarian, scene), set_scene),
+    "Hungarian": _queries(Hungarian),
     "SimOTA": _dense(lambda scene: SimOTA()(scene.predictions, _targets(scene), scene.points)),
     "DynamicSoftLabel": _dense(lambda scene: DynamicSoftLabel()(scene.predictions, _targets(scene), scene.points)),
     "ATSS": _dense(lambda scene: ATSS()(None, _targets(scene), scene.anchors, level_sizes=scene.level_sizes)),
     "TaskAligned": _dense(lambda scene: TaskAligned()(scene.predictions, _targets(scene), scene.points)),
+    "TaskAligned, YOLOv8": _dense(lambda scene: TaskAligned.yolov8()(scene.predictions, _targets(scene), scene.points)),
     "MaxIoU": _dense(lambda scene: MaxIoU()(None, _targets(scene), scene.anchors)),
 }
-SIZES: tuple[str, ...] = ("small", "medium", "large", "skewed")
+EVERY_CASE = CASES | {
+    "ClosestTarget": _queries(ClosestTarget),
+    "ClosestPrediction": _queries(ClosestPrediction),
+    "BalancedSinkhorn": _queries(BalancedSinkhorn),
+    "UnbalancedSinkhorn": _queries(UnbalancedSinkhorn),
+    "SoftMin": _queries(SoftMin),
+    "WeightedSum": _queries(lambda: WeightedSum([Hungarian(), SoftMin()], same_cost=False)),
+}
+SIZES: tuple[str, ...] = ("single", "small", "medium", "large", "skewed")
 
 
-def section(rivals: Path | None, threads: int, names: Sequence[str] | None = None) -> str:
+def section(options: Options) -> str:
     """The text of the section; of some cases only, if they are named."""
-    cases = CASES if names is None else {name: CASES[name] for name in names}
-    rows = contest("benchmarks.matchers", cases, SIZES, rivals, threads)
-    return f"{DESCRIPTION}\n{table('matcher', rows)}"
+    rows = contest("benchmarks.matchers", CASES, SIZES, options)
+    return f"{DESCRIPTION}\n{packages(options)}\n{table('matcher', rows)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,11 +16,31 @@ CANVAS = 640
 STRIDES = (8, 16, 32)
 NUM_CLASSES = 80
 QUERIES = 300
-_SMALLEST_SIDE, _LARGEST_SIDE = 8.0, 0.8 * CANVAS
+_SMALLEST_SIDE, _LARGEST_SHARE = 8.0, 0.8
 
 # Number of images and the most objects in one, for heads of all locations and for heads of 300 queries.
-DENSE_SIZES = {"small": (2, 50), "medium": (8, 50), "large": (16, 50), "skewed": (8, 300)}
-SET_SIZES = {"small": (2, 20), "medium": (8, 50), "large": (32, 100), "skewed": (8, 300)}
+DENSE_SIZES = {"single": (1, 50), "small": (2, 50), "medium": (8, 50), "large": (16, 50)}
+SET_SIZES = {"single": (1, 50), "small": (2, 20), "medium": (8, 50), "large": (32, 100)}
+# The objects of each image.
+COUNTS = {"skewed": (300, *[2] * 7), "crowded": (5000, *[2] * 7)}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much there is.
+
+    Args:
+        counts: Objects of each image.
+        canvas: Side of the images, in pixels; with a prediction for each grid point, it says how many these are.
+        queries: Predictions, where there is none for each grid point.
+    """
+
+    counts: tuple[int, ...]
+    canvas: int = CANVAS
+    queries: int = QUERIES
+
+
+Size = str | Shape
 
 
 @dataclass(frozen=True)
@@ -29,11 +50,12 @@ class Scene:
     boxes: list[Tensor]
     labels: list[Tensor]
     predictions: Predictions
+    canvas: int = CANVAS
 
     @cached_property
     def points(self) -> Tensor:
         """Grid points in the middle of the cells, (P, 4)."""
-        return grid_points((CANVAS, CANVAS), STRIDES)
+        return grid_points((self.canvas, self.canvas), STRIDES)
 
     @cached_property
     def anchors(self) -> Tensor:
@@ -44,47 +66,53 @@ class Scene:
     @property
     def level_sizes(self) -> list[int]:
         """Number of points of each level."""
-        return level_sizes((CANVAS, CANVAS), STRIDES)
+        return level_sizes((self.canvas, self.canvas), STRIDES)
 
 
-def dense_scene(size: str, seed: int = 0) -> Scene:
+def dense_scene(size: Size, seed: int = 0) -> Scene:
     """A prediction for each grid point: near the smallest object that the point lies in, or random around the point."""
     generator = torch.Generator().manual_seed(seed)
-    boxes, labels = _objects(_counts(*DENSE_SIZES[size], size == "skewed", generator), generator)
-    points = grid_points((CANVAS, CANVAS), STRIDES)
+    shape = _shape(size, DENSE_SIZES, generator)
+    boxes, labels = objects(shape, generator)
+    points = grid_points((shape.canvas, shape.canvas), STRIDES)
     logits = torch.randn(len(boxes), len(points), NUM_CLASSES, generator=generator) - 3
     predicted = torch.stack([_predicted(each, points, generator) for each in boxes])
-    return Scene(boxes, labels, Predictions(logits, predicted, box_format="xyxy", normalized=False))
+    return Scene(boxes, labels, Predictions(logits, predicted, box_format="xyxy", normalized=False), shape.canvas)
 
 
-def set_scene(size: str, seed: int = 0) -> Scene:
-    """300 random queries for each image; boxes cxcywh, fractions of the image."""
+def set_scene(size: Size, seed: int = 0) -> Scene:
+    """Random queries for each image, 300 unless the size says otherwise; boxes cxcywh, fractions of the image."""
     generator = torch.Generator().manual_seed(seed)
-    boxes, labels = _objects(_counts(*SET_SIZES[size], size == "skewed", generator), generator)
-    logits = torch.randn(len(boxes), QUERIES, NUM_CLASSES, generator=generator) - 2
-    centre = torch.rand(len(boxes), QUERIES, 2, generator=generator)
-    sides = torch.rand(len(boxes), QUERIES, 2, generator=generator) * 0.4 + 0.02
-    return Scene(boxes, labels, Predictions(logits, torch.cat([centre, sides], -1), None, "cxcywh", True))
+    shape = _shape(size, SET_SIZES, generator)
+    boxes, labels = objects(shape, generator)
+    logits = torch.randn(len(boxes), shape.queries, NUM_CLASSES, generator=generator) - 2
+    centre = torch.rand(len(boxes), shape.queries, 2, generator=generator)
+    sides = torch.rand(len(boxes), shape.queries, 2, generator=generator) * 0.4 + 0.02
+    predictions = Predictions(logits, torch.cat([centre, sides], -1), None, "cxcywh", True)
+    return Scene(boxes, labels, predictions, shape.canvas)
 
 
 def normalized(scene: Scene) -> list[Tensor]:
     """The ground truth boxes as cxcywh, fractions of the image."""
-    return [convert(each / CANVAS, "xyxy", "cxcywh") for each in scene.boxes]
+    return [convert(each / scene.canvas, "xyxy", "cxcywh") for each in scene.boxes]
 
 
-def _counts(images: int, most: int, skewed: bool, generator: torch.Generator) -> list[int]:
-    if skewed:
-        return [most] + [2] * (images - 1)
-    return torch.randint(most + 1, (images,), generator=generator).tolist()
+def _shape(size: Size, sizes: Mapping[str, tuple[int, int]], generator: torch.Generator) -> Shape:
+    if isinstance(size, Shape):
+        return size
+    if size in COUNTS:
+        return Shape(COUNTS[size])
+    images, most = sizes[size]
+    return Shape(tuple(torch.randint(most + 1, (images,), generator=generator).tolist()))
 
 
-def _objects(counts: list[int], generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+def objects(shape: Shape, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    """Boxes (xyxy, pixels) of all sizes and labels, of each image."""
     boxes, labels = [], []
-    for count in counts:
-        sides = _SMALLEST_SIDE * torch.exp(
-            torch.rand(count, 2, generator=generator) * math.log(_LARGEST_SIDE / _SMALLEST_SIDE)
-        )
-        corner = torch.rand(count, 2, generator=generator) * (CANVAS - sides)
+    widest = math.log(_LARGEST_SHARE * shape.canvas / _SMALLEST_SIDE)
+    for count in shape.counts:
+        sides = _SMALLEST_SIDE * torch.exp(torch.rand(count, 2, generator=generator) * widest)
+        corner = torch.rand(count, 2, generator=generator) * (shape.canvas - sides)
         boxes.append(torch.cat([corner, corner + sides], 1))
         labels.append(torch.randint(NUM_CLASSES, (count,), generator=generator))
     return boxes, labels

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from example.heads import HEADS, HeadDetector
 from example.matching import MATCHERS, make_matcher
 from example.model import GridDetector
 from example.picture import draw_scenes
+from example.ranks import num_ranks, process_group, rank
 from example.train import train
 from matchers import Predictions, Targets
 
@@ -51,16 +54,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--matcher", choices=list(MATCHERS), help="who learns which digit, with the criterion own")
     parser.add_argument("--epochs", type=_at_least(1), default=10, help="passes over the training scenes")
-    parser.add_argument("--batch-size", type=_at_least(1), default=32, help="scenes in a step")
+    parser.add_argument("--batch-size", type=_at_least(1), default=32, help="scenes in a step, of all ranks")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="chooses the scenes, the weights and the order")
     parser.add_argument("--out", type=Path, default=Path("runs/example"), help="folder for picture and metrics")
     parser.add_argument("--device", default="cpu", help="device to train on, for example cpu or cuda")
+    parser.add_argument("--ddp", action="store_true", help="train on all ranks that torchrun started")
     parser.add_argument("--train-scenes", type=_at_least(1), default=2000, help="number of training scenes")
     parser.add_argument("--val-scenes", type=_at_least(1), default=300, help="number of validation scenes")
     parser.add_argument("--workers", type=_at_least(0), default=0, help="processes that load scenes, 0 for none")
     options = parser.parse_args(arguments)
     if options.matcher and options.criterion != "own":
         parser.error(f"--matcher goes with --criterion own, the criterion {options.criterion} has a matcher of its own")
+    if options.ddp and "RANK" not in os.environ:
+        parser.error("--ddp needs ranks: torchrun --nproc-per-node=2 -m example --ddp")
     return options
 
 
@@ -86,20 +92,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.manual_seed(options.seed)
     loading = {"batch_size": options.batch_size, "workers": options.workers, "seed": options.seed}
     train_scenes = DigitScenes(options.train_scenes, split="train", seed=options.seed)
-    val_scenes = DigitScenes(options.val_scenes, split="val", seed=options.seed)
-
     model, criterion, decode = make_detector(options.criterion, options.matcher)
-    loader = make_loader(train_scenes, shuffle=True, **loading)
-    losses = train(model, loader, criterion, epochs=options.epochs, device=options.device)
+    with process_group(options.device) if options.ddp else nullcontext(options.device) as device:
+        ranks = {"rank": rank(), "num_ranks": num_ranks()}
+        loader = make_loader(train_scenes, shuffle=True, **loading, **ranks)
+        losses = train(model, loader, criterion, epochs=options.epochs, device=device)
+    if ranks["rank"] > 0:
+        return 0
 
-    detections, targets = detect(model, make_loader(val_scenes, **loading), decode=decode, device=options.device)
+    val_scenes = DigitScenes(options.val_scenes, split="val", seed=options.seed)
+    detections, targets = detect(model, make_loader(val_scenes, **loading), decode=decode, device=device)
     scores = coco_map(detections, targets)
     for name in ("mAP@0.5", "mAP@[.5:.95]"):
         print(f"{name} = {scores[name]:.3f}")
     picture = draw_scenes(val_scenes, detections, options.out / "scenes.png")
-    metrics = {**scores, "losses": losses, "seconds": round(time.perf_counter() - start, 1)}
+    seconds = round(time.perf_counter() - start, 1)
+    metrics = {**scores, "ranks": ranks["num_ranks"], "losses": losses, "seconds": seconds}
     (options.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"picture written to {picture} after {metrics['seconds']} s")
+    print(f"picture written to {picture} after {seconds} s")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from example.matching import Matcher
-from losses import sigmoid_focal_loss
+from losses import Normalizer, sigmoid_focal_loss
 from matchers import Assignment, Predictions, Targets, giou
 
 
@@ -22,6 +22,7 @@ class DetectionCriterion:
         class_weight: Weight of the focal loss.
         l1_weight: Weight of the L1 distance between corners.
         giou_weight: Weight of 1 - GIoU.
+        normalizer: Turns the number of positives into a divisor; the default counts over all ranks.
     """
 
     matcher: Matcher
@@ -29,6 +30,7 @@ class DetectionCriterion:
     class_weight: float = 2.0
     l1_weight: float = 5.0
     giou_weight: float = 2.0
+    normalizer: Normalizer = field(default_factory=Normalizer)
 
     def __call__(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
         """Match, and return the loss terms; see `loss`."""
@@ -49,7 +51,7 @@ class DetectionCriterion:
         logits, boxes = predictions.logits, predictions.boxes
         assert logits is not None and boxes is not None
         positive = assignment.is_positive
-        count = positive.sum().clamp(min=1)
+        count = self.normalizer(positive.sum())
         focal = sigmoid_focal_loss(logits, assignment.gather(targets.labels, fill=-1)).sum(dim=-1)
         # Cells without a target are compared with themselves, which costs nothing.
         gt = torch.where(positive.unsqueeze(-1), assignment.gather(targets.boxes), boxes.detach())

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 import ragged
 from matchers import Targets
@@ -138,13 +139,36 @@ class DigitScenes(Dataset[Scene]):
 
 
 def make_loader(
-    scenes: DigitScenes, *, batch_size: int, shuffle: bool = False, seed: int = 0, workers: int = 0
+    scenes: DigitScenes,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> DataLoader[Scene]:
-    """Batch scenes into ``(images (B, 1, H, W), {"boxes": RaggedBatch, "labels": RaggedBatch})``."""
+    """Batch scenes into ``(images (B, 1, H, W), {"boxes": RaggedBatch, "labels": RaggedBatch})``.
+
+    Args:
+        scenes: What to load.
+        batch_size: Scenes in a step, of all ranks together.
+        shuffle: Whether their order changes from epoch to epoch.
+        seed: Chooses the order; the same on all ranks.
+        workers: Processes that load.
+        rank: Which share of the scenes this process gets.
+        num_ranks: Number of shares; they are of equal size.
+    """
+    if batch_size % num_ranks:
+        raise ValueError(f"batch_size must be a multiple of the number of ranks, {num_ranks}, got {batch_size}")
+    sampler: DistributedSampler[Scene] | None = None
+    if num_ranks > 1:
+        sampler = DistributedSampler(scenes, num_ranks, rank, shuffle=shuffle, seed=seed)
     return DataLoader(
         scenes,
-        batch_size=batch_size,
-        shuffle=shuffle,
+        batch_size=batch_size // num_ranks,
+        shuffle=shuffle if sampler is None else None,
+        sampler=sampler,
         generator=torch.Generator().manual_seed(seed),
         num_workers=workers,
         collate_fn=partial(ragged.collate, stack=(0,)),

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
 from example.data import Scene, to_targets
+from example.ranks import mean_over_ranks, over_ranks, rank
 from matchers import Targets
 
 
@@ -29,7 +31,7 @@ def train(
 
     Args:
         model: Maps images (B, 1, H, W) to what the criterion takes; trained in place.
-        loader: Gives ``(images, targets)``.
+        loader: Gives ``(images, targets)``; in a process group, those of this rank.
         criterion: Gives the loss terms, of the model's output and of targets.
         epochs: Passes over the loader.
         learning_rate: Peak of the schedule.
@@ -38,18 +40,21 @@ def train(
         device: Where to train.
 
     Returns:
-        The loss terms averaged over the last epoch.
+        The loss terms averaged over the last epoch, and over the ranks.
     """
     model.to(device).train()
+    parallel = over_ranks(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     steps = epochs * len(loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.15)
-    averages: dict[str, float] = {}
-    with tqdm(total=steps, desc="training", unit="step") as bar:
-        for _ in range(epochs):
-            total: Tensor | float = 0.0
+    names: list[str] = []
+    with tqdm(total=steps, desc="training", unit="step", disable=rank() > 0) as bar:
+        for epoch in range(epochs):
+            if isinstance(loader.sampler, DistributedSampler):
+                loader.sampler.set_epoch(epoch)
+            total = torch.zeros((), device=device)
             for count, (images, targets) in enumerate(loader, start=1):
-                terms = criterion(model(images.to(device)), to_targets(targets).to(device))
+                terms = criterion(parallel(images.to(device)), to_targets(targets).to(device))
                 values = torch.stack(list(terms.values()))
                 optimizer.zero_grad()
                 values.sum().backward()
@@ -57,7 +62,7 @@ def train(
                 optimizer.step()
                 schedule.step()
                 total = total + values.detach()
-                averages = dict(zip(terms, (total / count).tolist(), strict=True))
-                bar.set_postfix(averages, refresh=False)
+                names = list(terms)
+                bar.set_postfix(dict(zip(names, (total / count).tolist(), strict=True)), refresh=False)
                 bar.update()
-    return averages
+    return dict(zip(names, mean_over_ranks(total / len(loader)).tolist(), strict=True))

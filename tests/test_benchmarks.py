@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as report
-from benchmarks import core, criteria, matchers, timing
+from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, references, rivals, timing
+from benchmarks.contest import Options
+from benchmarks.scenes import Shape
 from matchers import Assignment
 
 
@@ -20,6 +22,9 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(matchers, "SIZES", ("small",))
     monkeypatch.setattr(criteria, "SIZES", ("small",))
     monkeypatch.setattr(criteria, "CASES", {name: criteria.CASES[name] for name in ("DetrCriterion", "SSDLoss")})
+    for part in ("reference", "compiled", "growth", "memory"):  # their own tests run them
+        monkeypatch.delitem(report.PARTS, part)
+    monkeypatch.setattr(limit, "SIZES", ("single",))
     threads = torch.get_num_threads()
     out, adapter = tmp_path / "RESULTS.md", tmp_path / "rivals.py"
     adapter.write_text(
@@ -31,17 +36,18 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
         torch.set_num_threads(threads)
     text = out.read_text()
     assert text.startswith("# Benchmark results")
-    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers", "Criteria")
-    assert [text.count(f"\n## {title}\n") for title in titles] == [1, 1, 1, 1, 1]
+    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers", "Criteria", "The limit")
+    assert [text.count(f"\n## {title}\n") for title in titles] == [1] * 6
     lines = text.splitlines()
-    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES) + 2
+    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES) + 2 + 2
     assert sum("a stand-in" in line for line in lines) == 1
     assert text.count("\nMade by `python -m benchmarks") == len(titles) + 1
 
     report.main(["--threads", str(threads), "--out", str(out), "--only", "criteria"])
     again = out.read_text()
-    assert again.partition("\n## Criteria\n")[0] == text.partition("\n## Criteria\n")[0]
-    assert "--only criteria` on" in again.partition("\n## Criteria\n")[2]
+    before, _, since = again.partition("\n## Criteria\n")
+    assert before == text.partition("\n## Criteria\n")[0]
+    assert "--only criteria` on" in since and "transformers" in since
 
     report.main(["--threads", str(threads), "--out", str(out), "--only", "criteria", "--case", "SSDLoss"])
     last = out.read_text()
@@ -50,6 +56,90 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(line.startswith("| SSDLoss | small |") for line in changed) and len(changed) <= 1
     with pytest.raises(SystemExit):
         report.main(["--case", "SSDLoss"])
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "SECONDS_PER_ROUND", 0.0)
+    monkeypatch.setattr(timing, "FEWEST_ROUNDS", 2)
+
+
+def few(path: Path, *names: str) -> Options:
+    return Options(None, torch.get_num_threads(), names, path)
+
+
+def cells(text: str, name: str) -> list[list[str]]:
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return [line for line in lines if line and line[0] == name]
+
+
+def test_limit_solves_what_the_criterion_solves() -> None:
+    case = criteria.CASES["DetrCriterion, 6 layers"]
+    scene = case.scene("small")
+    costs = limit.problems(case.run(scene))
+    assert [cost.shape for cost in costs] == [(len(boxes), 300) for boxes in scene.boxes] * 6
+    assert set(limit.contestants(case, scene)) == {"ours", "streaming", "solving"}
+    dense = criteria.CASES["SSDLoss"]
+    assert set(limit.contestants(dense, dense.scene("small"))) == {"ours", "streaming"}
+
+
+@pytest.mark.usefixtures("hurried")
+def test_growth_draws_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {count: Shape((count,) * 2, queries=20) for count in (2, 4)}
+    curves = {"objects": growth.Curve(shapes), "images": growth.Curve({1: Shape((3,)), 2: Shape((3, 3))})}
+    make, scene, layout, _ = growth.CASES["DetrCriterion"]
+    monkeypatch.setitem(growth.CASES, "DetrCriterion", (make, scene, layout, lambda: curves))
+    text = growth.section(few(tmp_path, "DetrCriterion"))
+    found = [line[1:4] for line in cells(text, "DetrCriterion") if len(line) == 7]
+    assert found == [["objects", "2", "80"], ["objects", "4", "160"], ["images", "1", "900"], ["images", "2", "1,800"]]
+    assert (tmp_path / "growth.svg").stat().st_size < 100_000
+
+
+def test_skewed_images_have_the_same_objects() -> None:
+    (even, *_, skewed) = growth.dense_curves()["objects in one image"].shapes.values()
+    assert even.counts == (127, *[127] * 13, 126, 126) and skewed.counts == (2000, *[2] * 15)
+
+
+def test_exponent_of_a_straight_line() -> None:
+    points = [growth.Point("", "", n, 10 * n, timing.Timing(3.0 * n, 0.0)) for n in (1, 2, 8)]
+    assert growth.exponent(points) == pytest.approx(1)
+
+
+def test_references_agree_with_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "SIZE", Shape((3, 0), canvas=64))
+    monkeypatch.setattr(criteria, "CASES", criteria.CASES | {"YOLOv9Criterion": small_yolov9()})
+    found = list(references._contests(few(tmp_path, *references.MATCHERS, "YOLOXCriterion", "YOLOv9Criterion")))
+    assert len(found) == len(references.MATCHERS) + 2
+    for name, ours, theirs, apart in found:
+        ours(), theirs()
+        assert apart < 1e-4, name
+
+
+def small_yolov9() -> criteria.CriterionCase:
+    make, scene, layout, _ = growth.CASES["YOLOv9Criterion"]
+    return criteria.criterion_case(lambda: make(64), scene, layout)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_compiled_counts_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compiled, "BATCHES", 3)
+    monkeypatch.setattr(compiled, "SIZES", ("small",))
+    (line,) = cells(compiled.section(few(tmp_path, "DetrCriterion")), "DetrCriterion")
+    assert line[1] == "small" and "±" in line[2] and "±" in line[3] and 1 <= int(line[7]) <= 4
+
+
+def test_memory_of_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SIZE", "small")
+    (line,) = cells(memory.section(few(tmp_path, "DetrCriterion")), "DetrCriterion")
+    assert int(line[3]) == int(line[1]) + 64 and line[4] == "yes"
+
+
+def test_missing_packages_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "_MODULES", dict.fromkeys(rivals._MODULES, "no_such_package.at_all"))
+    assert rivals.packages().count("missing (ModuleNotFoundError: No module named 'no_such_package')") == 2
+    assert rivals.rival("DetrCriterion", None) is None and rivals.rival("SSDLoss", None) is None
 
 
 def test_rivals_agree() -> None:
