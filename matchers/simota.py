@@ -71,11 +71,13 @@ class SimOTA:
         problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("SimOTA")
         rows = problem.pairs()
-        regions = [self._regions(pairs, points) for pairs in rows.blocks()]
-        wanted = DynamicK(problem, self.candidate_topk, in_any_region(rows, (either for either, _ in regions)))
+        # Made twice, for that costs less than to keep two flags for every pair.
+        regions = (self._regions(pairs, points)[0] for pairs in rows.blocks())
+        wanted = DynamicK(problem, self.candidate_topk, in_any_region(rows, regions))
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
         others = of_all_classes(rows, binary_background, logits, objectness)
-        for pairs, (either, both) in zip(rows.blocks(), regions, strict=True):
+        for pairs in rows.blocks():
+            either, both = self._regions(pairs, points)
             overlap = iou(pairs.predicted, pairs.gt)
             cost = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
             cost.add_(~both, alpha=self._OUTSIDE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -110,18 +112,14 @@ class TaskAligned:
         problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("TaskAligned")
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        rows = [self._candidates(pairs, points) for pairs in problem.pairs().blocks()]
-        for row in rows:
-            row.wanted_by(best, by_metric=self.conflict == "metric")
+        rows = problem.pairs()
+        candidates = _Candidates.joined((self._candidates(pairs, points) for pairs in rows.blocks()), len(rows))
+        candidates.wanted_by(best, by_metric=self.conflict == "metric")
         target, _ = best.result()
         quality = torch.zeros_like(target, dtype=torch.float32)
-        for row in rows:
-            row.write_quality(quality, target, self.quality)
+        candidates.write_quality(quality, target, self.quality)
         region = in_ignored_region(problem, point_in_region(points[:, :2]))
-        invalid = torch.zeros_like(problem.num_targets)
-        for row in rows:
-            invalid += row.num_invalid
-        return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=invalid)
+        return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=candidates.num_invalid)
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
@@ -158,7 +156,14 @@ class TaskAligned:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The K predictions that each of R targets would take, all (R, K); image and index of the targets, (R,) each."""
+    """The K predictions that each of R targets would take.
+
+    Args:
+        sample, target: (R,), image and index of the targets.
+        index, metric, overlap, counts: (R, K): which prediction, how well it fits, and whether it may be taken.
+        highest_overlap: (R,), among all predictions.
+        num_invalid: (N,), of the images.
+    """
 
     sample: Tensor
     target: Tensor
@@ -168,6 +173,33 @@ class _Candidates:
     counts: Tensor
     highest_overlap: Tensor | None
     num_invalid: Tensor
+
+    @classmethod
+    def joined(cls, blocks: Iterator[_Candidates], num_rows: int) -> _Candidates:
+        """All rows of blocks, in memory that is taken before the second block is computed.
+
+        Otherwise the little that is kept of a block would stand where the large tensors of the next one were, and all
+        of these would be put in ever new places.
+        """
+        first = next(blocks)
+        if first.sample.shape[0] == num_rows:
+            return first
+        whole, start = first._empty(num_rows), 0
+        for block in itertools.chain([first], blocks):
+            end = start + block.sample.shape[0]
+            for name, value in block._of_rows().items():
+                getattr(whole, name)[start:end] = value
+            whole.num_invalid.add_(block.num_invalid)
+            start = end
+        return whole
+
+    def _of_rows(self) -> dict[str, Tensor]:
+        names = ("sample", "target", "index", "metric", "overlap", "counts", "highest_overlap")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _empty(self, num_rows: int) -> _Candidates:
+        fields = {name: value.new_empty(num_rows, *value.shape[1:]) for name, value in self._of_rows().items()}
+        return replace(self, **fields, num_invalid=torch.zeros_like(self.num_invalid))
 
     def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
         value = self.metric if by_metric else self.overlap

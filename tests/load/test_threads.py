@@ -15,7 +15,7 @@ from runs import ALL_MATCHERS, assert_same_bits, run_criterion, run_matcher
 from torch import Tensor
 
 SCENES = ([3, 0, 1, 6], [0, 2], [7], [1, 1, 5])
-ROUNDS = 4
+ROUNDS = 2
 SECONDS = 60
 Job = Callable[[], list[Tensor]]
 

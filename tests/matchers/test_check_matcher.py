@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from runs import ALL_MATCHERS
 from torch import Tensor
 
@@ -157,7 +158,7 @@ def test_unknown_properties_are_refused() -> None:
         check_matcher(ClosestPrediction(), without=["speed"])
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(scenes(max_targets=8, max_predictions=10, ties=False))
 def test_drawn_scenes(scene: Any) -> None:
     traced = [*TRACED, "synchronisation"]

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Interpreter, interpreter
 from reference.hungarian import made_pairs, score
@@ -59,7 +60,7 @@ def spoiled(cost: Tensor, share: float, seed: int) -> Tensor:
 # --- any problem -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 5)),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -55,7 +56,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 @given(ragged_batches(dtypes=DTYPES, values=VALUES))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(examples(150), suppress_health_check=[HealthCheck.too_slow])
 def test_batches(batch: RaggedBatch) -> None:
     assert_equal(again(batch), batch)
 
