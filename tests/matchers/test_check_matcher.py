@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from effort import examples
+from effort import examples, is_thorough
 from hypothesis import given
 from runs import ALL_MATCHERS
 from torch import Tensor
@@ -20,6 +20,12 @@ from ragged.testing import PropertyViolation
 TRACED = ("compilation",)
 # Solvers of another package, which compute with arrays of numpy.
 ON_THE_HOST = ("balanced pot", "unbalanced pot")
+# All others are compiled as a part of a criterion, or for themselves in their own tests.
+COMPILED = (
+    [name for name in ALL_MATCHERS if name not in ON_THE_HOST]
+    if is_thorough()
+    else ["tood", "closest_target", "softmin"]
+)
 
 
 @pytest.mark.parametrize("name", ALL_MATCHERS)
@@ -31,7 +37,7 @@ def test_every_matcher_keeps_its_promises(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in ALL_MATCHERS if name not in ON_THE_HOST])
+@pytest.mark.parametrize("name", COMPILED)
 def test_every_matcher_compiles(name: str) -> None:
     matcher, priors = ALL_MATCHERS[name]
     others = [prop for prop in MATCHER_PROPERTIES if prop not in TRACED]
