@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignment import Assignment
 from matchers.boxes import iou
 from matchers.cost_matcher import count_invalid
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.nearby import Nearby
 from matchers.pairs import Pairs
 from matchers.problem import Problem
-from matchers.selection import BestTarget, reduce_rows_, smallest
+from matchers.selection import BestTarget, smallest
 from ragged.precision import wide
 
 # What replaces a cost that is not finite: more than any other, so that such a pair is the last resort.
@@ -21,6 +25,9 @@ _AVOIDED = 1e36
 # Sums of IoUs that are this close below a whole number count as that number: they depend on the order of addition.
 _ROUNDING = 1e-4
 _ONE_TAKER = 1 << 32
+
+CostOfPairs = Callable[[Pairs, Tensor], Tensor]
+"""Costs (R, W) of pairs, given their overlaps."""
 
 
 class DynamicK:
@@ -44,33 +51,69 @@ class DynamicK:
         self.takers = torch.zeros(shape[0] * shape[1] + 1, dtype=torch.int64, device=problem.device)
         self.num_invalid = torch.zeros_like(problem.num_targets)
 
-    def see(self, pairs: Pairs, cost: Tensor, overlap: Tensor, region: Tensor | None = None) -> None:
-        """Take in a block of R targets.
+    def take(self, targets: Nearby, cost_of: CostOfPairs, *, bound: float = math.inf) -> None:
+        """Let all targets take what they want.
 
         Args:
-            pairs: The targets.
-            cost: (R, P), not negative where finite. Overwritten.
-            overlap: (R, P). Overwritten.
-            region: (R, P), bool: which predictions are candidates of the target. By default, those that are
-                ``candidates`` of the image.
+            targets: Their candidates are the pairs near them.
+            cost_of: Costs (R, W) of a block of targets, with its overlaps; not negative where finite.
+            bound: Below what cost no candidate is missing, where the pairs were looked for. Images for which that does
+                not do are computed with all candidates of the image.
         """
+        if not targets.is_narrow:
+            for pairs in targets.blocks():
+                self._see(pairs, cost_of)
+            return
+        number = torch.cat([self._number(pairs, _overlap(pairs)) for pairs in targets.rows.blocks()])
+        settled = torch.zeros(len(number), dtype=torch.bool)
+        for pairs in targets.blocks():
+            settled[pairs.row] = self._see(pairs, cost_of, number[pairs.row]) < bound
+        if bound < math.inf and not settled.all():
+            self._take_again(targets.rows.sample[~settled], cost_of)
+
+    def _take_again(self, images: Tensor, cost_of: CostOfPairs) -> None:
+        """Forget what was taken in some images, and look at all their candidates."""
+        again = torch.zeros(self.problem.num_samples, dtype=torch.bool)
+        again[images] = True
+        self.cheapest.forget(again)
+        self.takers[:-1].view(self.candidates.shape)[again] = 0
+        for pairs in self.problem.pairs(self.problem.matchable & again.unsqueeze(-1)).blocks():
+            self._see(replace(pairs, near=pairs.of_predictions(self.candidates)), cost_of)
+
+    def _see(self, pairs: Pairs, cost_of: CostOfPairs, number: Tensor | None = None) -> Tensor:
+        """Take in a block of R targets, and return the cost (R,) of the last prediction that each of them takes."""
+        overlap = _overlap(pairs)
+        cost = cost_of(pairs, overlap)
         self.num_invalid += count_invalid(cost, pairs)
-        overlap.add_(cost, alpha=0)  # a prediction that is avoided adds to no sum
-        candidates = pairs.of_sample(self.candidates)
-        overlap.nan_to_num_(0).mul_(candidates.view(torch.uint8))  # torch is slower at multiplying by booleans
-        allowed = candidates if region is None else region
-        if not pairs.packed:
-            allowed = allowed & pairs.valid.unsqueeze(-1)
+        if number is None:
+            # A prediction that is avoided adds to no sum.
+            number = self._number(pairs, overlap.add_(cost, alpha=0))
+        allowed = pairs.counts(pairs.near)
+        assert allowed is not None
         cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~allowed, torch.inf)
-        self.cheapest.see_rows(cost, pairs.sample, pairs.target)
-        count = min(self.topk, cost.shape[-1])
-        k = (overlap.topk(count, -1).values.sum(-1, keepdim=True) + _ROUNDING).floor().clamp(min=1)
-        value, index = smallest(cost, count, nonnegative=True)
-        taken = (torch.arange(count, device=cost.device) < k) & (value < torch.inf)
+        self._note_cheapest(pairs, cost, allowed)
+        value, index = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
+        taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
         slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index
         slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
         entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(index)
         self.takers.scatter_add_(0, slot, entry.flatten())
+        # Of fewer candidates than it may take, the last one is nowhere.
+        last = (number.long() - 1).clamp(max=value.shape[-1])
+        return F.pad(value, (0, 1), value=torch.inf).gather(-1, last).squeeze(-1)
+
+    def _number(self, pairs: Pairs, overlap: Tensor) -> Tensor:
+        """How many predictions each target takes, (R, 1). Overlaps are overwritten."""
+        # torch is slower at multiplying by booleans.
+        overlap.nan_to_num_(0).mul_(pairs.of_predictions(self.candidates.view(torch.uint8)))
+        highest = overlap.topk(min(self.topk, overlap.shape[-1]), -1).values
+        return (highest.sum(-1, keepdim=True) + _ROUNDING).floor().clamp(min=1)
+
+    def _note_cheapest(self, pairs: Pairs, cost: Tensor, allowed: Tensor) -> None:
+        if pairs.place is None:
+            self.cheapest.see_rows(cost, pairs.sample, pairs.target)
+        else:
+            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.place, allowed)
 
     def assignment(self, points: Tensor) -> Assignment:
         """The result, whose quality is the IoU of the predicted box; ``points`` (P, ≥ 2) may lie in ignored regions."""
@@ -90,19 +133,8 @@ class DynamicK:
         return iou(self.problem.need_boxes("this matcher"), boxes.gather(1, index)).nan_to_num(0)
 
 
-def in_any_region(rows: Pairs, regions: Iterable[Tensor]) -> Tensor:
-    """(N, P), bool: predictions that are candidates of any target of their image.
-
-    Args:
-        rows: The targets.
-        regions: (R, P), bool, for each of their blocks: which predictions are candidates of a target.
-    """
-    problem = rows.problem
-    found = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.uint8, device=problem.device)
-    for pairs, region in zip(rows.blocks(), regions, strict=True):
-        counts = region if pairs.packed else region & pairs.valid.unsqueeze(-1)
-        reduce_rows_(found, pairs.sample, counts.view(torch.uint8), "amax")
-    return found.view(torch.bool)
+def _overlap(pairs: Pairs) -> Tensor:
+    return iou(pairs.predicted, pairs.gt)
 
 
 def of_all_classes(rows: Pairs, function: Callable[..., Tensor], logits: Tensor, *others: Tensor | None) -> Tensor:

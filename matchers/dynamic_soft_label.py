@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,14 +12,17 @@ from torch import Tensor
 
 from matchers.assignment import Assignment
 from matchers.boxes import iou
-from matchers.costs import inside, softlabel_background, softlabel_cost
-from matchers.dynamic_k import DynamicK, in_any_region, of_all_classes, overlap_cost
+from matchers.costs import softlabel_background, softlabel_cost
+from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
+from matchers.nearby import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
 from ragged.checks import check_not_negative, check_number, check_positive
 
 _FARTHEST = 30.0
+# Strides beyond the soft radius, from which on a prediction is not looked at unless that turns out to be too near.
+_NEAR = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +68,22 @@ class DynamicSoftLabel:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False)
-        points = problem.need_points("DynamicSoftLabel")
-        rows, (x, y) = problem.pairs(), points[:, :2].unbind(-1)
-        wanted = DynamicK(problem, self.topk, in_any_region(rows, (inside(x, y, each.gt) for each in rows.blocks())))
-        others = of_all_classes(rows, softlabel_background, problem.need_logits("DynamicSoftLabel"))
-        for pairs in rows.blocks():
-            overlap = iou(pairs.predicted, pairs.gt)
-            cost = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_sample(others))
-            cost.add_(overlap_cost(overlap, self.iou_weight)).add_(self._centre_cost(pairs, points)).clamp_(min=0)
-            wanted.see(pairs, cost, overlap)
+        points, rows = problem.need_points("DynamicSoftLabel"), problem.pairs()
+        logits = problem.need_logits("DynamicSoftLabel")
+        narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)
+        candidates = Nearby.of(rows, points, in_box, narrow=narrow).of_any_target()
+        others = of_all_classes(rows, softlabel_background, logits)
+
+        def cost(pairs: Pairs, overlap: Tensor) -> Tensor:
+            found = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_predictions(others))
+            found.add_(overlap_cost(overlap, self.iou_weight)).add_(self._centre_cost(pairs, points))
+            return found.clamp_(min=0)
+
+        # Every candidate of the image is one of each target; but those far from it cost more than the ones it takes.
+        radius = self.soft_center_radius + _NEAR
+        near = Nearby.of_candidates(rows, points, candidates, partial(near_center, radius=radius), narrow=narrow)
+        wanted = DynamicK(problem, self.topk, candidates)
+        wanted.take(near, cost, bound=0.99 * 10**_NEAR)
         return wanted.assignment(points)
 
     @torch.no_grad()
@@ -83,7 +94,7 @@ class DynamicSoftLabel:
         others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
         terms: dict[str, PairCost] = {
             "class": lambda pairs: softlabel_cost(
-                pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_sample(others)
+                pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_predictions(others)
             ),
             "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
             "centre": lambda pairs: self._centre_cost(pairs, points),
@@ -91,7 +102,7 @@ class DynamicSoftLabel:
         return padded_costs(terms, problem)
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
-        x, y, stride, _ = points.unbind(-1)
+        x, y, stride, _ = map(pairs.of_points, points.unbind(-1))
         gt = pairs.gt
         across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
         distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)

@@ -1,4 +1,4 @@
-"""Pairs of a target with every prediction of the target's own image, in rows: R targets, P predictions.
+"""Pairs of a target with predictions of the target's own image, in rows: R targets, with all P predictions each.
 
 Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
 filler nor a crowded image costs anything; elsewhere they are all padded slots, of static shape, some of them not valid.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,7 +38,10 @@ class Pairs:
         sample: (R,), the image of each target; ascending.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
+        row: (R,), which of all targets to be matched.
         packed: Whether there are no rows of filler.
+        place: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
+        near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.nearby``.
         computed: What was computed on the way.
     """
 
@@ -48,7 +51,10 @@ class Pairs:
     sample: Tensor
     target: Tensor
     valid: Tensor
+    row: Tensor
     packed: bool
+    place: Tensor | None = None
+    near: Tensor | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -63,7 +69,11 @@ class Pairs:
     def predicted(self) -> Coordinates:
         """Coordinates of the predicted boxes, (R, P) each."""
         if "predicted" not in self.computed:  # several cost terms ask for them
-            self.computed["predicted"] = self.problem.predicted.index_select(1, self.sample)
+            boxes = self.problem.predicted
+            if self.place is None:
+                self.computed["predicted"] = boxes.index_select(1, self.sample)
+            else:
+                self.computed["predicted"] = boxes.flatten(1)[:, self.slots]
         return Coordinates(*self.computed["predicted"].unbind())
 
     @property
@@ -74,8 +84,11 @@ class Pairs:
 
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
-        logits = self.problem.need_logits("this matcher").transpose(1, 2)[self.sample, self.labels]
-        logits = wide(logits)
+        logits = self.problem.need_logits("this matcher")
+        if self.place is None:
+            logits = wide(logits.transpose(1, 2)[self.sample, self.labels])
+        else:
+            logits = wide(logits[self.sample.unsqueeze(-1), self.place, self.labels.unsqueeze(-1)])
         return logits if known_finite(logits) else logits.add_(logits - logits)
 
     def log_probabilities_of_labels(self) -> Tensor:
@@ -89,9 +102,29 @@ class Pairs:
         valid = self.valid.unsqueeze(-1)
         return valid if pairs is None else pairs & valid
 
+    @property
+    def slots(self) -> Tensor:
+        """(R, P), the place of each prediction among those of all images."""
+        first = self.sample.unsqueeze(-1) * self.problem.num_predictions
+        within = torch.arange(self.problem.num_predictions, device=first.device) if self.place is None else self.place
+        return first + within
+
+    def of_predictions(self, values: Tensor) -> Tensor:
+        """Values (N, P) of the predictions, for each row (R, P)."""
+        return values.index_select(0, self.sample) if self.place is None else values.flatten()[self.slots]
+
+    def of_points(self, values: Tensor) -> Tensor:
+        """Values (P,) of points that all images share, (P,) or (R, W)."""
+        return values if self.place is None else values[self.place]
+
     def of_sample(self, values: Tensor) -> Tensor:
         """Values (N, …) of the images, for each row (R, …)."""
         return values.index_select(0, self.sample)
+
+    def select(self, rows: Tensor, *, place: Tensor, near: Tensor) -> Pairs:
+        """Some rows, with some predictions."""
+        columns = {name: getattr(self, name)[rows] for name in ("labels", "sample", "target", "valid", "row")}
+        return replace(self, corners=self.corners[:, rows], place=place, near=near, computed={}, **columns)
 
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
@@ -108,6 +141,6 @@ class Pairs:
             return
         # Blocks of nearly equal size, not a small one at the end.
         size = math.ceil(len(self) / math.ceil(len(self) / size))
-        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid)]
-        for corners, labels, sample, target, valid in zip(self.corners.split(size, 1), *columns, strict=True):
-            yield Pairs(self.problem, corners, labels, sample, target, valid, self.packed)
+        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid, self.row)]
+        for corners, labels, sample, target, valid, row in zip(self.corners.split(size, 1), *columns, strict=True):
+            yield Pairs(self.problem, corners, labels, sample, target, valid, row, self.packed)

@@ -207,6 +207,7 @@ class Problem:
             sample=slots // width,
             target=slots % width,
             valid=valid,
+            row=torch.arange(slots.shape[0], device=self.device),
             packed=packed,
         )
 

@@ -53,12 +53,15 @@ def value_of(key: Tensor) -> Tensor:
     return (ordered ^ ((ordered >> 31) & _ANY_SIGN)).view(torch.float32)
 
 
-def smallest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
+def smallest(
+    values: Tensor, count: int, *, index: Tensor | None = None, nonnegative: bool = False
+) -> tuple[Tensor, Tensor]:
     """The ``count`` smallest of the last dimension in ascending order, and their indices; fewer if it is shorter.
 
     Args:
         values: ``(…, P)``, float, without NaN.
         count: How many.
+        index: ``(…, P)``, what to take as the index; the position if not given.
         nonnegative: As in ``keys``.
 
     Returns:
@@ -67,20 +70,22 @@ def smallest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[
     >>> smallest(torch.tensor([2.0, 1.0, 1.0]), 2)
     (tensor([1., 1.]), tensor([1, 2]))
     """
-    index = torch.arange(values.shape[-1], device=values.device)
+    index = torch.arange(values.shape[-1], device=values.device) if index is None else index
     key = keys(values, index, nonnegative=nonnegative)
     found = key.topk(min(count, values.shape[-1]), dim=-1, largest=False).values
     return value_of(found), index_of(found)
 
 
-def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
+def largest(
+    values: Tensor, count: int, *, index: Tensor | None = None, nonnegative: bool = False
+) -> tuple[Tensor, Tensor]:
     """The ``count`` largest in descending order, and their indices; otherwise as ``smallest``.
 
     >>> largest(torch.tensor([2.0, 1.0, 2.0]), 2)
     (tensor([2., 2.]), tensor([0, 2]))
     """
-    index = _INDEX_MASK - torch.arange(values.shape[-1], device=values.device)
-    key = keys(values, index, nonnegative=nonnegative)  # as prefer_first has it, but in place
+    index = torch.arange(values.shape[-1], device=values.device) if index is None else index
+    key = keys(values, _INDEX_MASK - index, nonnegative=nonnegative)  # as prefer_first has it, but in place
     return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values)
 
 
@@ -136,6 +141,10 @@ class BestTarget:
         slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, self.key.numel() - 1)
         key = self._key(sortable(value, nonnegative=True), target)
         self.key.scatter_reduce_(0, slot.flatten(), key.flatten(), self.reduce)
+
+    def forget(self, samples: Tensor) -> None:
+        """Drop what was seen of some images, given by a mask (N,)."""
+        self.key[:-1].view(self.num_samples, self.num_predictions)[samples] = self.none
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""

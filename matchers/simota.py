@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from matchers.assignment import Assignment
-from matchers.boxes import iou
-from matchers.costs import binary_background, binary_cost, inside, log_joint_score, near_center
-from matchers.dynamic_k import DynamicK, in_any_region, of_all_classes, overlap_cost
+from matchers.boxes import Coordinates, iou
+from matchers.costs import binary_background, binary_cost, log_joint_score
+from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
+from matchers.nearby import Extent, Nearby, can_be_narrowed, in_box, near_center
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
@@ -70,37 +71,38 @@ class SimOTA:
         """
         problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("SimOTA")
-        rows = problem.pairs()
-        # Made twice, for that costs less than to keep two flags for every pair.
-        regions = (self._regions(pairs, points)[0] for pairs in rows.blocks())
-        wanted = DynamicK(problem, self.candidate_topk, in_any_region(rows, regions))
+        rows, where = problem.pairs(), Extent.of(points)
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
+        narrow = can_be_narrowed(rows, points, problem.need_boxes("SimOTA"), logits, objectness)
+        near = Nearby.of(rows, points, self._is_candidate, narrow=narrow)
         others = of_all_classes(rows, binary_background, logits, objectness)
-        for pairs in rows.blocks():
-            either, both = self._regions(pairs, points)
-            overlap = iou(pairs.predicted, pairs.gt)
-            cost = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
-            cost.add_(~both, alpha=self._OUTSIDE)
-            wanted.see(pairs, cost, overlap, either)
+
+        def cost(pairs: Pairs, overlap: Tensor) -> Tensor:
+            found = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
+            return found.add_(self._is_outside(pairs, where), alpha=self._OUTSIDE)
+
+        wanted = DynamicK(problem, self.candidate_topk, near.of_any_target())
+        wanted.take(near, cost)
         return wanted.assignment(points)
 
-    def _regions(self, pairs: Pairs, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a point is in the box or near its centre, and where it is both."""
-        x, y, stride_x, stride_y = points.unbind(-1)
-        radius = self.center_radius * torch.maximum(stride_x, stride_y)
-        in_box, near = inside(x, y, pairs.gt), near_center(x, y, pairs.gt, radius)
-        return in_box | near, in_box & near
+    def _is_candidate(self, where: Extent, gt: Coordinates) -> Tensor:
+        return in_box(where, gt) | near_center(where, gt, radius=self.center_radius)
+
+    def _is_outside(self, pairs: Pairs, where: Extent) -> Tensor:
+        """Whether a point is not both in the box and near its centre."""
+        where = Extent(*map(pairs.of_points, where))
+        return ~(in_box(where, pairs.gt) & near_center(where, pairs.gt, radius=self.center_radius))
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
         problem = Problem.of(predictions, targets, priors, normalized=False)
-        points = problem.need_points("SimOTA")
+        where = Extent.of(problem.need_points("SimOTA"))
         others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
 
         def outside(pairs: Pairs) -> Tensor:
-            either, both = self._regions(pairs, points)
-            return (self._OUTSIDE * ~both).masked_fill(~either, torch.inf)
+            cost = self._OUTSIDE * self._is_outside(pairs, where)
+            return cost.masked_fill(~self._is_candidate(where, pairs.gt), torch.inf)
 
         terms: dict[str, PairCost] = {
             "class": lambda pairs: self._class_cost(pairs, others),
@@ -111,5 +113,5 @@ class SimOTA:
 
     def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
         objectness = pairs.problem.predictions.objectness
-        score = log_joint_score(pairs.logits_of_labels(), None if objectness is None else pairs.of_sample(objectness))
-        return binary_cost(score, pairs.of_sample(others)).mul_(self.cls_weight)
+        score = log_joint_score(pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness))
+        return binary_cost(score, pairs.of_predictions(others)).mul_(self.cls_weight)
