@@ -26,14 +26,17 @@ from matchers.cost_checks import (
     checked_points,
 )
 from ragged import RaggedBatch
-from ragged.checks import check_broadcast, check_not_negative, check_number, check_same_device
+from ragged.checks import check_broadcast, check_not_negative, check_number, check_same_device, known_within
 from ragged.precision import wide
 
 TargetValues = RaggedBatch | Tensor
 
 # What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
 _LOWEST_LOG = -100.0
-_BLOCK_BYTES = 1 << 19
+# e to the power of such a logit is a normal float32, and so is the product of two: sums over all classes of moderate
+# logits take half as many passes over them.
+_MODERATE = 40
+_BLOCK_BYTES = 1 << 21
 
 
 # --- classes, from the logit of the target's class -----------------------------------------------------------------
@@ -91,6 +94,14 @@ def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
 @torch.no_grad()
 def softlabel_background(logits: Tensor) -> Tensor:
     """``sum_c softplus(x_c) p_c²`` of logits ``(…, C)``: the part of ``softlabel_cost`` that no target changes."""
+
+    def of_moderate(x: Tensor) -> Tensor:
+        odds = x.exp()
+        whole = odds + 1
+        return odds.div_(whole).square_().mul_(whole.log_())  # p² (-log(1 - p))
+
+    if known_within(logits, -_MODERATE, _MODERATE):
+        return _sum_over_classes(of_moderate, logits)
     return _sum_over_classes(lambda x: _softplus(x).mul_(_sigmoid(x).square_()), logits)
 
 
@@ -108,9 +119,20 @@ def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
 @torch.no_grad()
 def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     """``-sum_c log(1 - s_c)`` with YOLOX's scores ``s_c``: ``(…, C)`` logits and ``(…)`` objectness give ``(…)``."""
-    if objectness is None:
-        return -_sum_over_classes(lambda x: _log_of_rest(log_joint_score(x)), logits)
-    return -_sum_over_classes(lambda x, o: _log_of_rest(log_joint_score(x, o.unsqueeze(-1))), logits, objectness)
+
+    # With e and f the odds against class and object, s² = 1 / (1 + e)(1 + f): the roots of numbers near 1 are not
+    # subtracted from it.
+    def of_moderate(x: Tensor, against: Tensor | None = None) -> Tensor:
+        odds = x.neg().exp_()
+        if against is not None:
+            odds = torch.addcmul(against, odds, against + 1)
+        whole = odds + 1
+        return odds.div_(whole.add_(whole.sqrt())).log_()  # log(1 - s)
+
+    others = () if objectness is None else (objectness,)
+    if all(known_within(each, -_MODERATE, _MODERATE) for each in (logits, *others)):
+        return -_sum_over_classes(of_moderate, logits, *(wide(each).neg().exp_() for each in others))
+    return -_sum_over_classes(lambda x, *o: _log_of_rest(log_joint_score(x, *o)), logits, *others)
 
 
 @torch.no_grad()
@@ -291,10 +313,44 @@ def _log_of_rest(log_score: Tensor) -> Tensor:
 
 
 def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
-    """``function(logits, *others).sum(-1)`` of logits (…, C) and others (…), in blocks that fit the cache."""
-    parts = [logits.flatten(0, -2), *(other.reshape(-1) for other in others)]
-    size = max(1, _BLOCK_BYTES // (4 * max(logits.shape[-1], 1)))
-    if torch.compiler.is_compiling() or logits.device.type != "cpu":
-        size = max(1, parts[0].shape[0])
-    blocks = zip(*(part.split(size) for part in parts), strict=True)
-    return torch.cat([function(*map(wide, block)).sum(-1) for block in blocks]).view(logits.shape[:-1])
+    """Sums over the classes of ``function(logits, *others)``, of logits (…, C) and others (…); float32 at least.
+
+    The function is called for blocks that fit the cache, laid out as in memory.
+    """
+    shape, classes = logits.shape[:-1], logits.shape[-1]
+    if logits.dim() > 2 and logits.mT.is_contiguous() and not logits.is_contiguous():
+        table, along, dim = logits.mT.reshape(-1, classes, shape[-1]), 2, 1
+    else:
+        table, along, dim = logits.reshape(1, -1, classes), 1, 2
+    size = [len(table), table.shape[along]]
+    tables = (table, *(other.reshape(size).unsqueeze(dim) for other in others))
+    sums = table.new_empty(size, dtype=wide(table).dtype)
+    rows, columns = _block_size(table, along)
+    for row in range(0, size[0], rows):
+        for start in range(0, size[1], columns):
+            length = min(columns, size[1] - start)
+            # torch is several times slower at functions of what is not contiguous.
+            blocks = (wide(each[row : row + rows].narrow(along, start, length)).contiguous() for each in tables)
+            sums[row : row + rows, start : start + length] = _sum_classes(function(*blocks), dim)
+    return sums.view(shape)
+
+
+def _sum_classes(values: Tensor, dim: int) -> Tensor:
+    if dim == 2 or values.device.type != "cpu" or torch.compiler.is_compiling():
+        return values.sum(dim)
+    # torch adds up the last few columns in another order. Here, half is added to half until one is left, in place.
+    while (count := values.shape[1]) > 1:
+        kept = (count + 1) // 2
+        values[:, : count - kept].add_(values[:, kept:])
+        values = values[:, :kept]
+    return values.sum(1) if values.shape[1] == 0 else values[:, 0]
+
+
+def _block_size(table: Tensor, along: int) -> tuple[int, int]:
+    """Length of blocks in the first dimension and in another one."""
+    length = max(table.shape[along], 1)
+    if torch.compiler.is_compiling() or table.device.type != "cpu":
+        return max(len(table), 1), length
+    entry = 4 * max(table[:1].numel() // length, 1)
+    columns = max(1, _BLOCK_BYTES // entry)
+    return max(1, columns // length), min(columns, length)

@@ -89,9 +89,7 @@ class Nearby:
         return found._with(*_Tiles.of(points).pairs(rows, region)) if narrow else found
 
     @classmethod
-    def of_candidates(
-        cls, rows: Pairs, points: Tensor, candidates: Tensor, region: Region, *, narrow: bool
-    ) -> Nearby:
+    def of_candidates(cls, rows: Pairs, points: Tensor, candidates: Tensor, region: Region, *, narrow: bool) -> Nearby:
         """Those whose prediction is one of ``candidates`` (N, P); if ``narrow``, only those in the region."""
         found = cls(rows, lambda pairs: pairs.of_predictions(candidates))
         if not narrow:

@@ -113,5 +113,7 @@ class SimOTA:
 
     def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
         objectness = pairs.problem.predictions.objectness
-        score = log_joint_score(pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness))
+        score = log_joint_score(
+            pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness)
+        )
         return binary_cost(score, pairs.of_predictions(others)).mul_(self.cls_weight)

@@ -45,7 +45,8 @@ def known_within(tensor: Tensor, low: int, high: int) -> bool:
     """Whether all values can be read and lie in ``low … high``: a quick way past ``check_values`` in the usual case."""
     if tensor.numel() == 0 or not values_are_readable(tensor):
         return False
-    smallest, largest = tensor.aminmax()
+    # torch would copy what is transposed.
+    smallest, largest = (tensor.mT if tensor.dim() > 1 and tensor.mT.is_contiguous() else tensor).aminmax()
     return low <= smallest.item() and largest.item() <= high
 
 
