@@ -22,7 +22,7 @@ from ragged.checks import known_finite, values_are_readable
 
 _TILE = 16
 # Numbers in a row are rounded up to a power of two from here on: so many widths of blocks there are at most.
-_NARROWEST = 64
+_NARROWEST = 256
 _BLOCK = 1 << 18
 
 
@@ -120,8 +120,16 @@ class Nearby:
             reduce_rows_(found, pairs.sample, counts.view(torch.uint8), "amax")
         return found.view(torch.bool)
 
-    def blocks(self) -> Iterator[Pairs]:
-        """The targets in blocks, each with the predictions that are near one of them at least."""
+    def __len__(self) -> int:
+        """How many targets the blocks have together."""
+        return len(self.rows) if self.row is None else int(torch.unique_consecutive(self.row).numel())
+
+    def blocks(self, *, at_least: int = 1) -> Iterator[Pairs]:
+        """The targets in blocks, each with the predictions that are near one of them at least; one block or more.
+
+        Args:
+            at_least: How many predictions a row has, if need be such that are not near.
+        """
         if self.row is None or self.place is None:
             for pairs in self.rows.blocks():
                 yield replace(pairs, near=self.test(pairs))
@@ -130,17 +138,18 @@ class Nearby:
         first = count.cumsum(0) - count
         # Rows of about the same length together, and none without a pair: little of a block is filler.
         exponent = torch.frexp(count.clamp(min=_NARROWEST // 2 + 1) - 0.5).exponent.where(count > 0, 0)
-        for width in exponent.unique().tolist():
-            if width:
-                rows = (exponent == width).nonzero().squeeze(-1)
-                for part in rows.split(max(1, _BLOCK >> width)):
-                    yield self._block(part, first[part], count[part], self.place)
+        widths = [width for width in exponent.unique().tolist() if width]
+        for width in widths or [1]:
+            rows = (exponent == width).nonzero().squeeze(-1)
+            for part in rows.split(max(1, _BLOCK >> width)):
+                yield self._block(part, first[part], count[part], at_least)
 
-    def _block(self, rows: Tensor, first: Tensor, count: Tensor, place: Tensor) -> Pairs:
-        within = torch.arange(int(count.max()), device=rows.device)
-        index = torch.minimum(within, count.unsqueeze(-1) - 1).add_(first.unsqueeze(-1))
-        near = within < count.unsqueeze(-1)
-        return self.rows.select(rows, place=place[index], near=near)
+    def _block(self, rows: Tensor, first: Tensor, count: Tensor, at_least: int) -> Pairs:
+        assert self.place is not None
+        count = count.unsqueeze(-1)
+        within = torch.arange(max([at_least, *count.amax(0).tolist()]) if len(rows) else at_least)
+        index = torch.minimum(within, count - 1).add_(first.unsqueeze(-1))
+        return self.rows.select(rows, place=self.place[index], near=within < count)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 from matchers.assignment import Assignment
 from matchers.boxes import ciou, iou
 from matchers.cost_matcher import count_invalid
-from matchers.costs import alignment, inside
+from matchers.costs import alignment
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.nearby import Nearby, can_be_narrowed, in_box
 from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem
@@ -110,10 +112,16 @@ class TaskAligned:
             priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False)
-        points = problem.need_points("TaskAligned")
+        points, rows = problem.need_points("TaskAligned"), problem.pairs()
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        rows = problem.pairs()
-        candidates = _Candidates.joined((self._candidates(pairs, points) for pairs in rows.blocks()), len(rows))
+        # TOOD chooses among all predictions.
+        narrow = self.only_inside and can_be_narrowed(
+            rows, points, problem.need_boxes("TaskAligned"), problem.need_logits("TaskAligned")
+        )
+        near = Nearby.of(rows, points, partial(in_box, margin=self.min_center_margin), narrow=narrow)
+        candidates = _Candidates.joined((self._candidates(each) for each in near.blocks(at_least=self.topk)), len(near))
+        if narrow and self.quality == "normalized_over_all":
+            candidates = self._with_highest_of_all(candidates, rows)
         candidates.wanted_by(best, by_metric=self.conflict == "metric")
         target, _ = best.result()
         quality = torch.zeros_like(target, dtype=torch.float32)
@@ -136,22 +144,38 @@ class TaskAligned:
         boxes, gt = pairs.predicted, pairs.gt
         return iou(boxes, gt) if self.overlap == "iou" else ciou(boxes, gt).clamp_(0, 1)
 
-    def _candidates(self, pairs: Pairs, points: Tensor) -> _Candidates:
+    def _candidates(self, pairs: Pairs) -> _Candidates:
         overlap = self._overlap(pairs)
         metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
         invalid = count_invalid(metric, pairs)
         if not known_finite(metric):
             overlap, metric = overlap.nan_to_num_(0), metric.nan_to_num_(0)
-        highest = overlap.amax(-1) if self.quality == "normalized_over_all" and overlap.shape[-1] else None
+        inside = pairs.near
+        assert inside is not None
+        highest = overlap.new_zeros(len(pairs))
+        if self.quality == "normalized_over_all" and overlap.shape[-1]:
+            highest = (overlap if pairs.place is None else overlap * inside).amax(-1)
         if self.only_inside:
-            metric.masked_fill_(~inside(points[:, 0], points[:, 1], pairs.gt, margin=self.min_center_margin), 0)
-        value, index = largest(metric, self.topk, nonnegative=True)
+            metric.masked_fill_(~inside, 0)
+        value, place = largest(metric, self.topk, nonnegative=True)
         counts = (value > 0) & pairs.valid.unsqueeze(-1)
         if not self.only_inside:
-            x, y = points[:, 0][index], points[:, 1][index]
-            counts &= inside(x, y, pairs.gt, margin=self.min_center_margin)
-        overlap = overlap.gather(-1, index)
-        return _Candidates(pairs.sample, pairs.target, index, value, overlap, counts, highest, invalid)
+            counts &= inside.gather(-1, place)
+        overlap = overlap.gather(-1, place)
+        index = place if pairs.place is None else pairs.place.gather(-1, place)
+        return _Candidates(pairs.row, pairs.sample, pairs.target, index, value, overlap, counts, highest, invalid)
+
+    def _with_highest_of_all(self, candidates: _Candidates, rows: Pairs) -> _Candidates:
+        """Candidates that know the highest overlap of their targets with any prediction, not with those inside only."""
+        highest = candidates.highest_overlap.new_zeros(len(rows))
+        highest[candidates.row] = candidates.highest_overlap
+        for pairs in rows.blocks():
+            # No overlap is above the IoU, so that few pairs need another look.
+            row, place = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
+            place = place.unsqueeze(-1)
+            found = self._overlap(pairs.select(row, place=place, near=torch.ones_like(place, dtype=torch.bool)))
+            highest.scatter_reduce_(0, pairs.row[row], found.squeeze(-1), "amax")
+        return replace(candidates, highest_overlap=highest[candidates.row])
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,19 +183,20 @@ class _Candidates:
     """The K predictions that each of R targets would take.
 
     Args:
-        sample, target: (R,), image and index of the targets.
+        row, sample, target: (R,), which target to be matched, image, and index in the image.
         index, metric, overlap, counts: (R, K): which prediction, how well it fits, and whether it may be taken.
         highest_overlap: (R,), among all predictions.
         num_invalid: (N,), of the images.
     """
 
+    row: Tensor
     sample: Tensor
     target: Tensor
     index: Tensor
     metric: Tensor
     overlap: Tensor
     counts: Tensor
-    highest_overlap: Tensor | None
+    highest_overlap: Tensor
     num_invalid: Tensor
 
     @classmethod
@@ -194,8 +219,8 @@ class _Candidates:
         return whole
 
     def _of_rows(self) -> dict[str, Tensor]:
-        names = ("sample", "target", "index", "metric", "overlap", "counts", "highest_overlap")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        names = ("row", "sample", "target", "index", "metric", "overlap", "counts", "highest_overlap")
+        return {name: getattr(self, name) for name in names}
 
     def _empty(self, num_rows: int) -> _Candidates:
         fields = {name: value.new_empty(num_rows, *value.shape[1:]) for name, value in self._of_rows().items()}
@@ -214,7 +239,7 @@ class _Candidates:
             among = self.counts if kind == "normalized_over_all" else won
             most = (value * among).amax(-1, keepdim=True)
             overlap = (self.overlap * among).amax(-1, keepdim=True)
-            if self.highest_overlap is not None:
+            if kind == "normalized_over_all":
                 overlap = self.highest_overlap.unsqueeze(-1)
             value = value / most.clamp(min=_SMALLEST) * overlap
         quality.index_put_((sample, self.index), torch.where(won, value, 0).float(), accumulate=True)
