@@ -16,7 +16,7 @@ from torch import Tensor
 from losses.numerics import power, softplus
 from ragged.precision import wide
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 20
 """Logits of a block on a CPU. An accelerator has no cache to keep them in: it computes all at once."""
 
 
@@ -74,12 +74,17 @@ class _Sums(torch.autograd.Function):
         slopes = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         for place in _blocks(logits):
             x, where, label = logits[place], index[place], labelled[place]
-            p, loss = x.sigmoid(), softplus(x)
-            weight = p.square() if exponent == 2 else power(p, exponent)
+            loss = softplus(x)
+            slope = torch.sigmoid(x, out=None if slopes is None else slopes[place])
+            if exponent:
+                weight = slope.square() if exponent == 2 else power(slope, exponent)
+                if slopes is not None and not detach_weights:
+                    slope.add_(torch.addcmul(loss, loss, slope, value=-1), alpha=exponent)
+                slope.mul_(weight)
+                loss.mul_(weight)
             if slopes is not None:
-                slope = p if detach_weights else torch.addcmul(loss, loss, p, value=-1).mul_(exponent).add_(p)
-                slopes[place] = _clear(slope.mul(weight), where, label)
-            sums[place] = _clear(loss.mul_(weight), where, label).sum(-1, keepdim=True)
+                _clear(slope, where, label)
+            sums[place] = _clear(loss, where, label).sum(-1, keepdim=True)
         ctx.exponent, ctx.detach_weights = exponent, detach_weights
         ctx.save_for_backward(logits, index, labelled, slopes)
         return sums.squeeze(-1), logits.gather(-1, index)

@@ -14,7 +14,6 @@ from losses.distribution import distribution_focal_loss
 from losses.distribution_coders import DistributionCoder, Vec2Box
 from losses.modules import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, check_loss, class_values
 from losses.normalizer import Normalizer
-from losses.numerics import softplus
 from losses.terms import Losses, Term, Terms, count_terms, reduce_terms
 from losses.yolov9_predictions import YOLOv9Predictions, by_side
 from matchers.assignment import Assignment
@@ -177,26 +176,12 @@ class YOLOv9Criterion(Criterion):
             boxes = wide(rows.of_predictions(predictions.boxes))
         overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
         distances = self.loss_dfl(sides, self.coder.encode(points, assigned.boxes)).mean(-1)
+        classes = class_values(self.loss_cls, predictions.logits, assigned.labels, quality)
         return {
-            "loss_cls": self._class_terms(predictions.logits, assigned, quality, count),
+            "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),
             "loss_df": Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),
             "loss_iou": Term(assigned.counted_rows(overlaps * own), count, rows, self.iou_rate),
         }
-
-    def _class_terms(
-        self, logits: Tensor, assigned: AssignedTargets, quality: Tensor, count: dict[str, Tensor]
-    ) -> list[Term]:
-        if type(self.loss_cls) is not BinaryCrossEntropy:
-            values = class_values(self.loss_cls, logits, assigned.labels, quality)
-            return [Term(assigned.counted(values), count, weight=self.cls_rate)]
-        # log(1 + e^x) of all, less x times its target, which few have: three times as fast as one after the other.
-        rows, rate = assigned.positives, self.cls_rate * self.loss_cls.loss_weight
-        own = wide(rows.of_predictions(logits)).gather(-1, assigned.labels_of_rows().unsqueeze(-1)).squeeze(-1)
-        hits = -own * rows.of_predictions(quality)
-        return [
-            Term(assigned.counted(softplus(wide(logits)).sum(-1)), count, weight=rate),
-            Term(assigned.counted_rows(hits), count, rows, rate),
-        ]
 
     def _joined(self, value: Any) -> Any:
         """The main branch, and the auxiliary one at its rate."""

@@ -36,7 +36,7 @@ _LOWEST_LOG = -100.0
 # e to the power of such a logit is a normal float32, and so is the product of two: sums over all classes of moderate
 # logits take half as many passes over them.
 _MODERATE = 40
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 1 << 22
 
 
 # --- classes, from the logit of the target's class -----------------------------------------------------------------
