@@ -15,7 +15,7 @@ from matchers.costs import inside
 from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
 from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, smallest
 from ragged.checks import check_count, check_is_sequence, check_not_negative, check_number, check_positive
 
@@ -34,6 +34,8 @@ class ATSS:
         topk: Candidates per level; all priors of a level that has fewer.
         min_center_margin: By how many pixels a centre must be inside.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0], [16.0, 0.0, 24.0, 8.0]])
     >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
@@ -44,8 +46,10 @@ class ATSS:
     topk: int = 9
     min_center_margin: float = 0.01
     ignore_iof: float = 0.5
+    max_pairwise_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
         check_positive(self.topk, "topk")
         check_number(self.min_center_margin, "min_center_margin", low=None)
         check_not_negative(self.ignore_iof, "ignore_iof")
@@ -70,7 +74,7 @@ class ATSS:
         Returns:
             An ``Assignment`` whose quality is the IoU of prior and target.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
@@ -90,7 +94,7 @@ class ATSS:
         self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
     ) -> dict[str, Tensor]:
         """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         return padded_costs({"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}, problem)
 
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:

@@ -27,7 +27,8 @@ class ClosestPrediction(DenseMatcher):
         background: Whether predictions without a target are background. If not, they have no weight at all; an image
             without targets is all background anyway.
         background_cost: Without effect here.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, [1, 1, 0]], "labels": torch.tensor([1, 0, 1])}
@@ -69,7 +70,8 @@ class ClosestTarget(DenseMatcher):
         background: Whether the background competes at all. If not, every prediction has a target, unless there is none
             whose cost is finite.
         background_cost: What it costs a prediction to have no target.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
 from matchers.pairs import Pairs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from ragged.checks import check_not_negative, known_finite
 
 
@@ -27,6 +27,8 @@ class CostMatcher(nn.Module):
         normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
             the targets.
         ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one.
+        max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
+            for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
         TypeError: ``cost`` is neither a function nor a mapping of functions.
@@ -42,8 +44,10 @@ class CostMatcher(nn.Module):
         is_anchor_based: bool = False,
         normalized: bool | None = None,
         ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
         super().__init__()
+        check_budget(max_pairwise_bytes)
         check_not_negative(ignore_iof, "ignore_iof")
         self.cls_match_module, self.loc_match_module = cls_match_module, loc_match_module
         self.is_anchor_based, self.ignore_iof = is_anchor_based, ignore_iof
@@ -60,7 +64,7 @@ class CostMatcher(nn.Module):
         if not terms or not all(callable(term) for term in terms.values()):
             raise TypeError("cost must be a function of pairs, or a mapping from names to such functions")
         self.terms: dict[str, PairCost] = dict(terms)
-        self.normalized = normalized
+        self.normalized, self.max_pairwise_bytes = normalized, max_pairwise_bytes
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
@@ -71,7 +75,9 @@ class CostMatcher(nn.Module):
         """The arguments of a call in the form that is computed on."""
         if priors is not None and not self.uses_priors:
             raise ValueError(f"{type(self).__name__} compares predicted boxes; for priors set is_anchor_based=True")
-        problem = Problem.of(predictions, targets, priors, normalized=self.normalized)
+        problem = Problem.of(
+            predictions, targets, priors, normalized=self.normalized, max_pairwise_bytes=self.max_pairwise_bytes
+        )
         if self.is_anchor_based:
             problem.need_priors(type(self).__name__, "with is_anchor_based=True, xyxy boxes (P, 4) or (*batch, P, 4)")
         return problem

@@ -22,7 +22,8 @@ class DenseMatcher(CostMatcher):
     Args:
         background: Whether a prediction can go to the background. An image without targets is all background anyway.
         background_cost: What a pair of the background and a prediction costs, in the unit of ``cost``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     Raises:
         TypeError, ValueError: As ``CostMatcher``; the background's cost is not finite.

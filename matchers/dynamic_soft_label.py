@@ -17,7 +17,7 @@ from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
 from matchers.nearby import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from ragged.checks import check_not_negative, check_number, check_positive
 
 _FARTHEST = 30.0
@@ -38,6 +38,8 @@ class DynamicSoftLabel:
         topk: Overlaps that are added up, and predictions that a target may take at most.
         soft_center_radius: Distance, in strides, from which on the centre counts.
         iou_weight: Weight of the overlap's cost.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
     >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
@@ -49,8 +51,10 @@ class DynamicSoftLabel:
     topk: int = 13
     soft_center_radius: float = 3.0
     iou_weight: float = 3.0
+    max_pairwise_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
         check_positive(self.topk, "topk")
         check_number(self.soft_center_radius, "soft_center_radius", low=None)
         check_not_negative(self.iou_weight, "iou_weight")
@@ -67,7 +71,7 @@ class DynamicSoftLabel:
         Returns:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         points, rows = problem.need_points("DynamicSoftLabel"), problem.pairs()
         logits = problem.need_logits("DynamicSoftLabel")
         narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)
@@ -89,7 +93,7 @@ class DynamicSoftLabel:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         points = problem.need_points("DynamicSoftLabel")
         others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
         terms: dict[str, PairCost] = {

@@ -12,7 +12,7 @@ from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import iou
 from matchers.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
 from matchers.pair_costs import padded_costs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.tiles import TiledBoxes, Tiles
 from ragged.checks import check_not_negative
@@ -35,6 +35,8 @@ class MaxIoU:
         match_low_quality: Whether targets take their best priors.
         gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
         ValueError: Thresholds are not in order.
@@ -51,8 +53,10 @@ class MaxIoU:
     match_low_quality: bool = True
     gt_max_assign_all: bool = False
     ignore_iof: float = 0.5
+    max_pairwise_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
         if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
             raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range
@@ -79,7 +83,7 @@ class MaxIoU:
         Returns:
             An ``Assignment`` whose quality is the IoU.
         """
-        problem = Problem.of(predictions, targets, priors)
+        problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
         tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
         best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
         forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
@@ -111,7 +115,7 @@ class MaxIoU:
         self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
     ) -> dict[str, Tensor]:
         """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors)
+        problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
         which = "predicted" if problem.priors is None else "priors"
         return padded_costs({"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}, problem)
 

@@ -23,7 +23,6 @@ from ragged.checks import known_finite, values_are_readable
 _TILE = 16
 # Numbers in a row are rounded up to a power of two from here on: so many widths of blocks there are at most.
 _NARROWEST = 256
-_BLOCK = 1 << 18
 
 
 class Extent(NamedTuple):
@@ -141,7 +140,7 @@ class Nearby:
         widths = [width for width in exponent.unique().tolist() if width]
         for width in widths or [1]:
             rows = (exponent == width).nonzero().squeeze(-1)
-            for part in rows.split(max(1, _BLOCK >> width)):
+            for part in rows.split(max(1, self.rows.problem.pairs_at_once >> width)):
                 yield self._block(part, first[part], count[part], at_least)
 
     def _block(self, rows: Tensor, first: Tensor, count: Tensor, at_least: int) -> Pairs:

@@ -22,10 +22,6 @@ from ragged.precision import wide
 if TYPE_CHECKING:
     from matchers.problem import Problem
 
-# Bytes of one float32 matrix of pairs. On a CPU a dozen of them should fit the cache together.
-_BLOCK_BYTES = 1 << 20
-_BLOCK_BYTES_ON_DEVICE = 1 << 28
-
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -134,8 +130,7 @@ class Pairs:
 
     def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
         """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
-        limit = _BLOCK_BYTES_ON_DEVICE if self.labels.device.type != "cpu" else _BLOCK_BYTES
-        size = max(1, larger * limit // (4 * max(self.problem.num_predictions, 1)))
+        size = max(1, larger * self.problem.pairs_at_once // max(self.problem.num_predictions, 1))
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return

@@ -65,7 +65,8 @@ class BalancedPOT(_POT):
         tolerance: The error at which a solver stops.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     Raises:
         ImportError: The package is missing.
@@ -101,7 +102,8 @@ class UnbalancedPOT(_POT):
         tolerance: The error at which a solver stops.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     Raises:
         ImportError: The package is missing.

@@ -15,8 +15,14 @@ from matchers.boxes import check_boxes, convert, coordinates
 from matchers.pairs import Pairs
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_same_device, check_values, known_finite, values_are_readable
+from ragged.checks import check_positive, check_same_device, check_values, known_finite, values_are_readable
 from ragged.precision import wide
+
+# On a CPU, what is computed of a block should fit the cache.
+_USUAL_BYTES = 1 << 24
+_USUAL_BYTES_ON_DEVICE = 1 << 30
+# About sixteen float32 matrices are alive at once.
+_BYTES_PER_PAIR = 64
 
 AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -35,6 +41,7 @@ class Problem:
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
+        max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
         computed: What was computed on the way, for all blocks of pairs.
     """
 
@@ -47,6 +54,7 @@ class Problem:
     ignored: Tensor | None
     num_targets: Tensor
     batch_shape: tuple[int, ...]
+    max_pairwise_bytes: int | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -57,6 +65,7 @@ class Problem:
         priors: Tensor | None = None,
         *,
         normalized: bool | None = None,
+        max_pairwise_bytes: int | None = None,
     ) -> Problem:
         """Bring what a matcher was called with into one form.
 
@@ -65,6 +74,7 @@ class Problem:
             targets: Anything that ``Targets.of`` reads.
             priors: (P, 4) or (*batch, P, 4), or None.
             normalized: The unit of all boxes; None means that of the targets.
+            max_pairwise_bytes: See the class.
 
         Raises:
             ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
@@ -94,6 +104,7 @@ class Problem:
             ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),
             batch_shape=batch_shape,
+            max_pairwise_bytes=max_pairwise_bytes,
         )
 
     @property
@@ -115,6 +126,12 @@ class Problem:
     def device(self) -> torch.device:
         """Where everything is."""
         return self.gt_boxes.device
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Of how many pairs a block should be, so that what is computed of it keeps to the memory."""
+        usual = _USUAL_BYTES if self.device.type == "cpu" else _USUAL_BYTES_ON_DEVICE
+        return max((self.max_pairwise_bytes or usual) // _BYTES_PER_PAIR, 1)
 
     @property
     def is_empty(self) -> Tensor:
@@ -243,6 +260,12 @@ class Problem:
     def unmerged(self, tensor: Tensor) -> Tensor:
         """A tensor (N, …) with the batch dimensions of the predictions again."""
         return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
+
+
+def check_budget(max_pairwise_bytes: int | None) -> None:
+    """Raise unless this is None or a number of bytes."""
+    if max_pairwise_bytes is not None:
+        check_positive(max_pairwise_bytes, "max_pairwise_bytes")
 
 
 def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:

@@ -15,7 +15,7 @@ from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
 from matchers.nearby import Extent, Nearby, can_be_narrowed, in_box, near_center
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from ragged.checks import check_not_negative, check_positive
 
 
@@ -35,6 +35,8 @@ class SimOTA:
         candidate_topk: Overlaps that are added up, and predictions that a target may take at most.
         iou_weight: Weight of the overlap's cost.
         cls_weight: Weight of the class cost.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
     >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
@@ -47,10 +49,12 @@ class SimOTA:
     candidate_topk: int = 10
     iou_weight: float = 3.0
     cls_weight: float = 1.0
+    max_pairwise_bytes: int | None = None
 
     _OUTSIDE = 1e5
 
     def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
         check_positive(self.candidate_topk, "candidate_topk")
         for name in ("center_radius", "iou_weight", "cls_weight"):
             check_not_negative(getattr(self, name), name)
@@ -69,7 +73,7 @@ class SimOTA:
         Returns:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         points = problem.need_points("SimOTA")
         rows, where = problem.pairs(), Extent.of(points)
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
@@ -96,7 +100,7 @@ class SimOTA:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         where = Extent.of(problem.need_points("SimOTA"))
         others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
 

@@ -83,7 +83,8 @@ class BalancedSinkhorn(TransportMatcher):
         tolerance: If given, an image whose residual is not above it is iterated no further.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
@@ -123,7 +124,8 @@ class UnbalancedSinkhorn(TransportMatcher):
         tolerance: If given, an image whose residual is not above it is iterated no further.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}

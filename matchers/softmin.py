@@ -27,7 +27,8 @@ class SoftMin(DenseMatcher):
         reg: Regularisation, in the unit of the costs. Towards 0, each source goes to its cheapest.
         background_weight: With ``source="target"``, whether the background counts for all predictions that are left.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof: See ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
 
     Raises:
         ValueError: ``source`` is neither, or ``reg`` is not positive.

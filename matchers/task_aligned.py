@@ -19,7 +19,7 @@ from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.nearby import Nearby, can_be_narrowed, in_box
 from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
-from matchers.problem import AnyPredictions, Problem
+from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, largest
 from ragged.checks import check_not_negative, check_number, check_one_of, check_positive, known_finite
 
@@ -49,6 +49,8 @@ class TaskAligned:
             ``"normalized_over_all"``: the same with the largest metric and overlap of all predictions, assigned or not,
             as in YOLOv9.
         min_center_margin: By how many pixels a point must be inside.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> TaskAligned.yolov9().alpha
     0.5
@@ -62,8 +64,10 @@ class TaskAligned:
     conflict: str = "overlap"
     quality: str = "normalized"
     min_center_margin: float = 0.01
+    max_pairwise_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
         choices = {
             "overlap": ("iou", "ciou"),
             "conflict": ("overlap", "metric"),
@@ -111,7 +115,7 @@ class TaskAligned:
             targets: Anything that ``Targets.of`` reads.
             priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
         points, rows = problem.need_points("TaskAligned"), problem.pairs()
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         # TOOD chooses among all predictions.
@@ -132,7 +136,7 @@ class TaskAligned:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """``{"alignment": -metric}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
 
         def cost(pairs: Pairs) -> Tensor:
             overlap = self._overlap(pairs)
