@@ -21,11 +21,10 @@ _BLOCK = 1 << 20
 
 
 def can_sum_classes(labels: Tensor) -> bool:
-    """Whether ``summed_over_classes`` is of use: not where the graph is traced, or transformed by ``torch.func``."""
+    """Whether ``summed_over_classes`` is of use: not where the graph is transformed by ``torch.func``."""
     return (
         not labels.is_floating_point()
         and labels.dtype != torch.bool
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )
 
@@ -58,7 +57,8 @@ def summed_over_classes(
     labelled = (labels >= 0) & (labels < logits.shape[-1])
     index = labels.where(labelled, 0).long().unsqueeze(-1)
     targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype)
-    others, logit = _Sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
+    sums = _TracedSums if torch.compiler.is_compiling() else _Sums
+    others, logit = sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
     labelled_loss = own(logit, torch.zeros_like(labels), scores=targets).squeeze(-1)
     return others * scale + labelled_loss.masked_fill(~labelled, 0)
 
@@ -110,6 +110,41 @@ def _sums(
     p = (logits.detach() if detach_weights else logits).sigmoid()
     loss = power(p, exponent) * softplus(logits)
     return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(labelled, 0)).sum(-1), own
+
+
+class _TracedSums(torch.autograd.Function):
+    """``_Sums`` for a compiler: nothing is gathered or scattered, so that each direction is one loop over memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.first = logits.dim() > 1 and logits.mT.is_contiguous() and not logits.is_contiguous()
+        dim = -2 if ctx.first else -1
+        if ctx.first:
+            logits, index, labelled = logits.mT, index.mT, labelled.mT
+        is_own = _is_own(logits, index, dim)
+        loss, slope = softplus(logits), logits.sigmoid()
+        if exponent:
+            weight = power(slope, exponent)
+            slope = weight * (slope if detach_weights else slope + exponent * (loss - loss * slope))
+            loss = loss * weight
+        ctx.save_for_backward(index, torch.where(is_own & labelled, 0, slope))
+        own = torch.where(is_own, logits, 0).sum(dim).unsqueeze(-1)
+        return torch.where(is_own & labelled, 0, loss).sum(dim), own
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        index, slope = ctx.saved_tensors
+        dim = -2 if ctx.first else -1
+        of_sums, of_own = gradients[0].unsqueeze(dim), gradients[1].mT if ctx.first else gradients[1]
+        gradient = slope * of_sums + torch.where(_is_own(slope, index, dim), of_own, 0)
+        return gradient.mT if ctx.first else gradient, None, None, None, None
+
+
+def _is_own(logits: Tensor, index: Tensor, dim: int) -> Tensor:
+    classes = torch.arange(logits.shape[dim], device=logits.device)
+    return (classes.unsqueeze(-1) if dim == -2 else classes) == index
 
 
 def _clear(values: Tensor, index: Tensor, labelled: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Positives:
         target: (R,), the index of its target in the image.
         valid: (R,), or None if all rows are.
         shape: ``(*batch, P)``.
+        whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
     """
 
     sample: Tensor
@@ -34,6 +35,7 @@ class Positives:
     target: Tensor
     valid: Tensor | None
     shape: tuple[int, ...]
+    whole: bool = False
 
     @classmethod
     def of(cls, assignment: Assignment) -> Positives:
@@ -47,7 +49,8 @@ class Positives:
         if values_are_readable(flat):
             rows = (flat >= 0).nonzero().squeeze(-1)
             return cls(rows // max(count, 1), rows % max(count, 1), flat[rows], None, shape)
-        if assignment.max_pairs < count:
+        whole = assignment.max_pairs >= count
+        if not whole:
             gt, pred = assignment.pairs()
             prediction, target, valid = pred.tensor, gt.tensor, pred.mask
         else:
@@ -57,7 +60,7 @@ class Positives:
         sample = torch.arange(samples, device=index.device).repeat_interleave(
             prediction.shape[-1], output_size=samples * prediction.shape[-1]
         )
-        return cls(sample, prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape)
+        return cls(sample, prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape, whole)
 
     def __len__(self) -> int:
         return self.sample.shape[0]
@@ -75,6 +78,8 @@ class Positives:
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
         merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
+        if self.whole:
+            return self._only_valid(merged.flatten(0, 1))
         if merged.dim() == 3 and merged.mT.is_contiguous() and not merged.is_contiguous():
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
             return self._only_valid(merged.mT[self.sample, :, self.prediction])
@@ -105,11 +110,15 @@ class Positives:
 
     def per_prediction(self, rows: Tensor) -> Tensor:
         """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
+        if self.whole:
+            return self.masked(rows).view(self.shape)
         flat = rows.new_zeros(math.prod(self.shape))
         return flat.index_add(0, self.place, self.masked(rows)).view(self.shape)
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""
+        if self.whole:
+            return self.masked(rows).view(self.shape).sum(-1)
         flat = rows.new_zeros(math.prod(self.batch_shape))
         return flat.index_add(0, self.sample, self.masked(rows)).view(self.batch_shape)
 
@@ -123,4 +132,4 @@ class Positives:
         return rows.masked_fill(~self.valid.view(-1, *(1,) * (rows.dim() - 1)), 0)
 
 
-register_dataclass(Positives, constants=("shape",))
+register_dataclass(Positives, constants=("shape", "whole"))

@@ -44,7 +44,8 @@ class Assignment:
         num_targets: ``(*batch,)``, int64, ignored ones included.
         num_invalid: ``(*batch,)``, int64: costs of targets that were not finite, and hence avoided.
         max_num_targets: G, the padded number of targets.
-        max_pairs: An upper bound of the positive predictions of an image: min(P, G) if one-to-one, else P.
+        max_pairs: An upper bound of the positive predictions of an image: P, or less if a target cannot have as many:
+            min(P, G) if one-to-one.
 
     >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0, 1]]), num_targets=torch.tensor([2]))
     >>> assignment.num_positives

@@ -13,6 +13,7 @@ from matchers.assignment import Assignment
 from matchers.boxes import Coordinates, iou
 from matchers.costs import inside
 from matchers.ignored import in_ignored_region, mark_ignored, prior_box_in_region
+from matchers.opaque import assigned, rule
 from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
@@ -20,6 +21,7 @@ from matchers.selection import BestTarget, smallest
 from ragged.checks import check_count, check_is_sequence, check_not_negative, check_number, check_positive
 
 
+@rule
 @dataclass(frozen=True, kw_only=True)
 class ATSS:
     """Choose the IoU threshold of each target from the priors around it (Zhang et al., ATSS, 2020).
@@ -75,6 +77,13 @@ class ATSS:
             An ``Assignment`` whose quality is the IoU of prior and target.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem, level_sizes)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.topk * len(level_sizes or [0])
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
@@ -87,7 +96,7 @@ class ATSS:
             best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
         region = in_ignored_region(problem, prior_box_in_region(self.ignore_iof))
-        return problem.assignment(mark_ignored(target, region), quality=overlap)
+        return problem.assignment(mark_ignored(target, region), quality=overlap, per_target=self._per_target(sizes))
 
     @torch.no_grad()
     def costs(

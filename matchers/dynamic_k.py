@@ -122,7 +122,10 @@ class DynamicK:
         target = torch.where(takers >= 2 * _ONE_TAKER, self.cheapest.result()[0], only)
         region = in_ignored_region(self.problem, point_in_region(points[:, :2]))
         return self.problem.assignment(
-            mark_ignored(target, region), quality=self._overlap(target), num_invalid=self.num_invalid
+            mark_ignored(target, region),
+            quality=self._overlap(target),
+            num_invalid=self.num_invalid,
+            per_target=self.topk,
         )
 
     def _overlap(self, target: Tensor) -> Tensor:

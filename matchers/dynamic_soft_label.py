@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from matchers.boxes import iou
 from matchers.costs import softlabel_background, softlabel_cost
 from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
 from matchers.nearby import Nearby, can_be_narrowed, in_box, near_center
+from matchers.opaque import assigned, rule
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
@@ -25,6 +27,7 @@ _FARTHEST = 30.0
 _NEAR = 3
 
 
+@rule
 @dataclass(frozen=True, kw_only=True)
 class DynamicSoftLabel:
     """Let each target take its cheapest predictions, with the IoU as soft label (Lyu et al., RTMDet, 2022).
@@ -72,6 +75,13 @@ class DynamicSoftLabel:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.topk
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
         points, rows = problem.need_points("DynamicSoftLabel"), problem.pairs()
         logits = problem.need_logits("DynamicSoftLabel")
         narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)

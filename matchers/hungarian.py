@@ -75,7 +75,7 @@ class Hungarian(CostMatcher):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
             target = target.masked_fill(chosen >= self.background_cost, BACKGROUND)
         target = mark_ignored(target, self.ignored_region(problem))
-        return problem.assignment(target, num_invalid=num_invalid, one_to_one=True)
+        return problem.assignment(target, num_invalid=num_invalid, per_target=1)
 
 
 def _targets_of_rows(row: Tensor, start: Tensor, target: Tensor) -> Tensor:

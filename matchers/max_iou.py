@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import iou
 from matchers.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
+from matchers.opaque import assigned, rule
 from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, decoded, prefer_first, sortable
@@ -18,6 +20,7 @@ from matchers.tiles import TiledBoxes, Tiles
 from ragged.checks import check_not_negative
 
 
+@rule
 @dataclass(frozen=True, kw_only=True)
 class MaxIoU:
     """Give each prior the target that it overlaps most, if it does so enough (Ren et al., Faster R-CNN, 2015).
@@ -84,6 +87,13 @@ class MaxIoU:
             An ``Assignment`` whose quality is the IoU.
         """
         problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> None:
+        return None
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
         tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
         best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
         forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,9 @@ class Extent(NamedTuple):
 Region = Callable[[Extent, Coordinates], Tensor]
 """Whether points lie near boxes; and, of an extent, a test that is true if any point in it may."""
 
+Found = tuple[Tensor, Tensor]
+"""Of K pairs, which of the targets and which point, (K,) each; ascending."""
+
 
 def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``."""
@@ -72,46 +76,46 @@ class Nearby:
     Args:
         rows: The targets.
         test: Which pairs (R, P) of some of them these are, bool.
-        row, place: (K,), target and point of each, ascending; None where the host does not look for them.
+        search: Looks for the pairs of some of them; None where the host does not.
     """
 
     rows: Pairs
     test: Callable[[Pairs], Tensor]
-    row: Tensor | None = None
-    place: Tensor | None = None
+    search: Callable[[Pairs], Found] | None = None
 
     @classmethod
     def of(cls, rows: Pairs, points: Tensor, region: Region, *, narrow: bool) -> Nearby:
         """Those whose point is in a region; the host looks for them if ``narrow``, see ``can_be_narrowed``."""
         where = Extent.of(points)
-        found = cls(rows, lambda pairs: region(where, pairs.gt))
-        return found._with(*_Tiles.of(points).pairs(rows, region)) if narrow else found
+        search = partial(_Tiles.of(points).search, region) if narrow else None
+        return cls(rows, lambda pairs: region(where, pairs.gt), search)
 
     @classmethod
     def of_candidates(cls, rows: Pairs, points: Tensor, candidates: Tensor, region: Region, *, narrow: bool) -> Nearby:
         """Those whose prediction is one of ``candidates`` (N, P); if ``narrow``, only those in the region."""
-        found = cls(rows, lambda pairs: pairs.of_predictions(candidates))
-        if not narrow:
-            return found
-        row, place = _Tiles.of(points).pairs(rows, region)
-        kept = candidates[rows.sample[row], place]
-        return found._with(row[kept], place[kept])
+        tiles = _Tiles.of(points) if narrow else None
 
-    def _with(self, row: Tensor, place: Tensor) -> Nearby:
-        return replace(self, row=row, place=place)
+        def search(pairs: Pairs) -> Found:
+            assert tiles is not None
+            row, place = tiles.search(region, pairs)
+            kept = candidates[pairs.sample[row], place]
+            return row[kept], place[kept]
+
+        return cls(rows, lambda pairs: pairs.of_predictions(candidates), search if narrow else None)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether they were looked for."""
-        return self.row is not None
+        """Whether they are looked for."""
+        return self.search is not None
 
     def of_any_target(self) -> Tensor:
         """(N, P), bool: predictions that are near any target of their image."""
         problem = self.rows.problem
         shape = (problem.num_samples, problem.num_predictions)
         found = torch.zeros(shape, dtype=torch.uint8, device=problem.device)
-        if self.row is not None and self.place is not None:
-            found[self.rows.sample[self.row], self.place] = 1
+        if self.search is not None:
+            for pairs, (row, place) in self._found():
+                found[pairs.sample[row], place] = 1
             return found.view(torch.bool)
         for pairs in self.blocks():
             counts = pairs.counts(pairs.near)
@@ -119,36 +123,43 @@ class Nearby:
             reduce_rows_(found, pairs.sample, counts.view(torch.uint8), "amax")
         return found.view(torch.bool)
 
-    def __len__(self) -> int:
-        """How many targets the blocks have together."""
-        return len(self.rows) if self.row is None else int(torch.unique_consecutive(self.row).numel())
-
     def blocks(self, *, at_least: int = 1) -> Iterator[Pairs]:
         """The targets in blocks, each with the predictions that are near one of them at least; one block or more.
 
         Args:
             at_least: How many predictions a row has, if need be such that are not near.
         """
-        if self.row is None or self.place is None:
+        if self.search is None:
             for pairs in self.rows.blocks():
                 yield replace(pairs, near=self.test(pairs))
             return
-        count = torch.bincount(self.row, minlength=len(self.rows))
-        first = count.cumsum(0) - count
-        # Rows of about the same length together, and none without a pair: little of a block is filler.
-        exponent = torch.frexp(count.clamp(min=_NARROWEST // 2 + 1) - 0.5).exponent.where(count > 0, 0)
-        widths = [width for width in exponent.unique().tolist() if width]
-        for width in widths or [1]:
-            rows = (exponent == width).nonzero().squeeze(-1)
-            for part in rows.split(max(1, self.rows.problem.pairs_at_once >> width)):
-                yield self._block(part, first[part], count[part], at_least)
+        for pairs, found in self._found():
+            yield from _blocks(pairs, found, at_least)
 
-    def _block(self, rows: Tensor, first: Tensor, count: Tensor, at_least: int) -> Pairs:
-        assert self.place is not None
-        count = count.unsqueeze(-1)
-        within = torch.arange(max([at_least, *count.amax(0).tolist()]) if len(rows) else at_least)
-        index = torch.minimum(within, count - 1).add_(first.unsqueeze(-1))
-        return self.rows.select(rows, place=self.place[index], near=within < count)
+    def _found(self) -> Iterator[tuple[Pairs, Found]]:
+        """The pairs of so many targets that a list of these takes no more memory than a block."""
+        # Tests of tiles are what is computed most of; about one in ten has points that are near.
+        assert self.search is not None
+        for pairs in self.rows.blocks(larger=_TILE):
+            yield pairs, self.search(pairs)
+
+
+def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:
+    """Rows of about the same length together, so that little of a block is filler."""
+    row, place = found
+    count = torch.bincount(row, minlength=len(rows))
+    first = count.cumsum(0) - count
+    exponent = torch.frexp(count.clamp(min=_NARROWEST // 2 + 1) - 0.5).exponent
+    for width in exponent.unique().tolist():
+        which = (exponent == width).nonzero().squeeze(-1)
+        for part in which.split(max(1, rows.problem.pairs_at_once >> width)):
+            number = count[part].unsqueeze(-1)
+            within = torch.arange(max(at_least, int(number.max())))
+            index = torch.minimum(within, (number - 1).clamp(min=0)).add_(first[part].unsqueeze(-1))
+            # A last row without a pair would begin behind the end.
+            index = index.clamp_(max=max(len(place) - 1, 0))
+            near = within < number
+            yield rows.select(part, place=place[index] if len(place) else index, near=near)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,19 +184,14 @@ class _Tiles:
         hulls = Extent(*(each.amin(-1) for each in tiles[:2]), *(each.amax(-1) for each in tiles[2:]))
         return cls(tiles, hulls, count)
 
-    def pairs(self, rows: Pairs, region: Region) -> tuple[Tensor, Tensor]:
-        """Row and point, (K,) each, of the pairs in the region."""
-        found = [self._pairs(block, region) for block in rows.blocks(larger=_TILE)]
-        row, place = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return row, place
-
-    def _pairs(self, targets: Pairs, region: Region) -> tuple[Tensor, Tensor]:
+    def search(self, region: Region, targets: Pairs) -> Found:
+        """The pairs in the region."""
         row, tile = region(self.hulls, targets.gt).nonzero(as_tuple=True)
         boxes = Coordinates(*targets.corners.index_select(1, row).unbind())
         passes = region(Extent(*(each[tile] for each in self.points)), boxes)
         which, within = passes.nonzero(as_tuple=True)
         place = tile[which] * _TILE + within
-        row = targets.row[row[which]]
+        row = row[which]
         if self.count % _TILE == 0:
             return row, place
         real = place < self.count

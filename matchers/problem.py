@@ -234,7 +234,7 @@ class Problem:
         *,
         quality: Tensor | None = None,
         num_invalid: Tensor | None = None,
-        one_to_one: bool = False,
+        per_target: int | None = None,
     ) -> Assignment:
         """The result of a matcher, with the batch dimensions of the predictions again.
 
@@ -242,12 +242,14 @@ class Problem:
             target_index: (N, P).
             quality: (N, P), read where positive; 1 there if not given.
             num_invalid: (N,); 0 if not given.
-            one_to_one: Whether a target has one prediction at most.
+            per_target: How many predictions a target has at most.
         """
         positive = target_index >= 0
         quality = positive.float() if quality is None else torch.where(positive, quality, 0).float()
         num_invalid = torch.zeros_like(self.num_targets) if num_invalid is None else num_invalid
-        most = min(self.num_predictions, self.max_num_targets) if one_to_one else self.num_predictions
+        most = self.num_predictions
+        if per_target is not None:
+            most = min(most, per_target * self.max_num_targets)
         return Assignment(
             self.unmerged(target_index),
             self.unmerged(quality),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from matchers.boxes import Coordinates, iou
 from matchers.costs import binary_background, binary_cost, log_joint_score
 from matchers.dynamic_k import DynamicK, of_all_classes, overlap_cost
 from matchers.nearby import Extent, Nearby, can_be_narrowed, in_box, near_center
+from matchers.opaque import assigned, rule
 from matchers.pair_costs import PairCost, padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
 from ragged.checks import check_not_negative, check_positive
 
 
+@rule
 @dataclass(frozen=True, kw_only=True)
 class SimOTA:
     """Let each target take its cheapest predictions, as many as its overlaps suggest (Ge et al., YOLOX, 2021).
@@ -74,6 +77,13 @@ class SimOTA:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.candidate_topk
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
         points = problem.need_points("SimOTA")
         rows, where = problem.pairs(), Extent.of(points)
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from matchers.cost_matcher import count_invalid
 from matchers.costs import alignment
 from matchers.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.nearby import Nearby, can_be_narrowed, in_box
+from matchers.opaque import assigned, rule
 from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
@@ -26,6 +27,7 @@ from ragged.checks import check_not_negative, check_number, check_one_of, check_
 _SMALLEST = 1e-9
 
 
+@rule
 @dataclass(frozen=True, kw_only=True)
 class TaskAligned:
     """Take the predictions that both classify and locate a target best (Feng et al., TOOD, 2021).
@@ -116,6 +118,13 @@ class TaskAligned:
             priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
         """
         problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.topk
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
         points, rows = problem.need_points("TaskAligned"), problem.pairs()
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         # TOOD chooses among all predictions.
@@ -123,7 +132,7 @@ class TaskAligned:
             rows, points, problem.need_boxes("TaskAligned"), problem.need_logits("TaskAligned")
         )
         near = Nearby.of(rows, points, partial(in_box, margin=self.min_center_margin), narrow=narrow)
-        candidates = _Candidates.joined((self._candidates(each) for each in near.blocks(at_least=self.topk)), len(near))
+        candidates = _Candidates.joined((self._candidates(each) for each in near.blocks(at_least=self.topk)), len(rows))
         if narrow and self.quality == "normalized_over_all":
             candidates = self._with_highest_of_all(candidates, rows)
         candidates.wanted_by(best, by_metric=self.conflict == "metric")
@@ -131,7 +140,9 @@ class TaskAligned:
         quality = torch.zeros_like(target, dtype=torch.float32)
         candidates.write_quality(quality, target, self.quality)
         region = in_ignored_region(problem, point_in_region(points[:, :2]))
-        return problem.assignment(mark_ignored(target, region), quality=quality, num_invalid=candidates.num_invalid)
+        return problem.assignment(
+            mark_ignored(target, region), quality=quality, num_invalid=candidates.num_invalid, per_target=self.topk
+        )
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:

@@ -276,6 +276,7 @@ def task_aligned(
     conflict: str = "overlap",
     quality: str = "normalized",
     min_center_margin: float = 0.01,
+    max_pairwise_bytes: None = None,
 ) -> Answer:
     count, measure = len(picture.priors), {"iou": iou, "ciou": ciou}[overlap]
     metric, overlaps, invalid = {}, {}, 0
