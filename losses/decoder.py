@@ -138,7 +138,10 @@ def _check_layer(layer: Any, last: Mapping[str, Any], where: str, num_classes: i
     check_scores(logits, f"pred_logits of {where}")
     check_boxes(boxes, f"pred_boxes of {where}")
     if logits.dim() != 3 or logits.shape[-1] != num_classes:
-        raise ValueError(f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}")
+        raise ValueError(
+            f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}; "
+            "num_classes counts no background"
+        )
     if boxes.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             f"pred_boxes of {where} must have shape {(*logits.shape[:-1], 4)}, as pred_logits have it, "

@@ -14,6 +14,9 @@ from matchers.priors import Stride, stride_pairs
 from ragged.checks import check_is_sequence, check_is_tensor, check_positive, check_same_device, checked_sizes
 from ragged.registration import register_dataclass
 
+# What a head with one class more than its criterion may have got wrong.
+_ONE_TOO_MANY = "is one of them a background class that num_classes does not count?"
+
 Maps = Sequence[Tensor] | Tensor
 """Of each level (B, A * K, h, w), with A predictions of K channels in a cell; or a tensor (B, P, K), all together."""
 
@@ -115,7 +118,7 @@ def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]
             if each.shape[-2:] != first.shape[-2:]:
                 raise ValueError(
                     f"{name} of level {level} must have (h, w) = {tuple(first.shape[-2:])} like {names[0]}, "
-                    f"got {tuple(each.shape[-2:])}"
+                    f"got {tuple(each.shape[-2:])}; predictions are {wanted}, (B, channels, h, w)"
                 )
     return list(predictions)
 
@@ -152,7 +155,10 @@ def image_size_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> tuple[in
         high = min(count * step for count, step in zip(counts, steps, strict=True))
         if low > high:
             got = [tuple(each.shape[-2:]) for each in maps]
-            raise ValueError(f"no image has feature maps (h, w) of {got} at strides {tuple(strides)}")
+            raise ValueError(
+                f"no image has feature maps (h, w) of {got} at strides {tuple(strides)}; "
+                "strides are those of the maps, in their order"
+            )
         sides.append(low)
     return sides[0], sides[1]
 
@@ -171,7 +177,8 @@ def check_same_predictions(tensors: Sequence[tuple[str, Tensor]]) -> None:
 def _check_map(each: Tensor, channels: int, name: str, first: Tensor) -> None:
     check_floating(each, name)
     if each.dim() != 4 or each.shape[1] != channels:
-        raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}")
+        advice = f"; {_ONE_TOO_MANY}" if each.dim() == 4 and each.shape[1] == channels + 1 else ""
+        raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}{advice}")
     check_same_device(each.device, first.device, name=name, reference="that of level 0")
     if each.shape[0] != first.shape[0]:
         raise ValueError(f"{name} is of {each.shape[0]} images, that of level 0 of {first.shape[0]}")

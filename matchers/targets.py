@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
@@ -17,6 +18,7 @@ from ragged.checks import (
     check_same_device,
     check_values,
     sample_name,
+    values_are_readable,
 )
 from ragged.precision import wide
 from ragged.registration import register_dataclass
@@ -44,7 +46,8 @@ class Targets:
     Raises:
         TypeError: A field is no RaggedBatch, boxes are not floating or labels not integers.
         ValueError: Shapes, sizes or devices do not fit; a label is negative; a box is not finite, has a negative side,
-            or leaves [0, 1] though normalised. The message names the sample.
+            leaves [0, 1] though normalised, or lies beside its canvas (looked at where that costs no synchronisation).
+            The message names the sample.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
@@ -172,6 +175,14 @@ class Targets:
         parts = {name: _flat(batch).split() for name, batch in fields.items() if batch is not None}
         return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
 
+    def pin_memory(self, device: torch.device | str | None = None) -> Targets:
+        """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
+        return pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
+
+    def __getitem__(self, item: Any) -> NoReturn:
+        # It is also what ``for`` tries.
+        raise TypeError("Targets hold a batch and have no items; to_dicts() gives a list with a dict for each image")
+
     @classmethod
     def of(cls, source: Any, **layout: Any) -> Targets:
         """Read any of the usual layouts; see ``matchers.target_layouts.read_targets``."""
@@ -233,9 +244,30 @@ class Targets:
                 if self.box_format == "xyxy":
                     return f"{where} has x2 < x1 or y2 < y1; is box_format='xyxy' right, or is it 'cxcywh' or 'xywh'?"
                 return f"{where} has a negative width or height"
-            return f"{where} leaves [0, 1]; is normalized=True right, or are the boxes in pixels?"
+            return (
+                f"{where} leaves [0, 1]; is normalized=True right, or are the boxes in pixels? "
+                "Of those, make Targets.of(…, normalized=False, canvas_size=(height, width))"
+            )
 
         check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")
+        if self.canvas_size is not None and not self.normalized and values_are_readable(boxes):
+            self._check_boxes_meet(boxes, self.canvas_size)
+
+    def _check_boxes_meet(self, boxes: Tensor, canvas_size: Tensor) -> None:
+        """No box in pixels lies beside its image: that comes of sides that are exchanged."""
+        x1, y1, x2, y2 = convert(boxes, self.box_format, "xyxy").unbind(-1)
+        height, width = canvas_size.unsqueeze(-2).unbind(-1)
+        inside = (x1 <= width) & (y1 <= height) & (x2 >= 0) & (y2 >= 0)
+
+        def message(at: tuple[int, ...]) -> str:
+            size = [round(side, 4) for side in canvas_size[at[:-1]].tolist()]
+            return (
+                f"box {[round(value, 4) for value in boxes[at].tolist()]} at position {at[-1]} of "
+                f"{sample_name(at[:-1])} lies beside its image of height {size[0]:g} and width {size[1]:g}; "
+                "canvas_size is (height, width)"
+            )
+
+        check_values(inside | ~self.matchable, message, summary="Targets: a box lies beside its image")
 
 
 def in_unit(boxes: Tensor, is_normalized: bool, normalized: bool | None, canvas_size: Tensor | None) -> Tensor:

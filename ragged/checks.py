@@ -178,7 +178,7 @@ def check_has_values(tensor: Tensor, what: str) -> None:
 def check_same_device(device: torch.device, other: torch.device, *, name: str, reference: str) -> None:
     """Raise ``ValueError`` unless both devices are the same."""
     if device != other:
-        raise ValueError(f"{name} must be on the device of {reference} ({other}), got {device}")
+        raise ValueError(f"{name} must be on the device of {reference} ({other}), got {device}; move it with .to(…)")
 
 
 def sample_name(position: Sequence[int]) -> str:

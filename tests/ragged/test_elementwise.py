@@ -143,9 +143,9 @@ def test_functions_that_would_mix_in_filler_name_the_right_one(call: Any, instea
 
 
 def test_every_suggested_function_exists() -> None:
-    from ragged.torch_functions import _INSTEAD
+    from ragged.torch_functions import INSTEAD
 
-    for text in _INSTEAD.values():
+    for text in INSTEAD.values():
         for owner, name in re.findall(r"(ragged|RaggedBatch)\.(\w+)", text):
             assert hasattr(RaggedBatch if owner == "RaggedBatch" else ragged, name), text
 
