@@ -162,7 +162,7 @@ def targets_from_lists(
     for name, column in columns.items():
         if column is not None or name in ("boxes", "labels"):
             check_is_sequence(column, name, "tensors, one for each image")
-    boxes, format_of_boxes = read_description(boxes, format_of_boxes)
+    columns["boxes"], format_of_boxes = read_description(boxes, format_of_boxes)
     given = {
         name: [_as_tensor(item, name, index) for index, item in enumerate(column)]
         for name, column in columns.items()
