@@ -18,7 +18,6 @@ from ragged.checks import (
     check_same_device,
     check_values,
     sample_name,
-    values_are_readable,
 )
 from ragged.precision import wide
 from ragged.registration import register_dataclass
@@ -46,8 +45,7 @@ class Targets:
     Raises:
         TypeError: A field is no RaggedBatch, boxes are not floating or labels not integers.
         ValueError: Shapes, sizes or devices do not fit; a label is negative; a box is not finite, has a negative side,
-            leaves [0, 1] though normalised, or lies beside its canvas (looked at where that costs no synchronisation).
-            The message names the sample.
+            or leaves [0, 1] though normalised. The message names the sample.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
@@ -250,24 +248,6 @@ class Targets:
             )
 
         check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")
-        if self.canvas_size is not None and not self.normalized and values_are_readable(boxes):
-            self._check_boxes_meet(boxes, self.canvas_size)
-
-    def _check_boxes_meet(self, boxes: Tensor, canvas_size: Tensor) -> None:
-        """No box in pixels lies beside its image: that comes of sides that are exchanged."""
-        x1, y1, x2, y2 = convert(boxes, self.box_format, "xyxy").unbind(-1)
-        height, width = canvas_size.unsqueeze(-2).unbind(-1)
-        inside = (x1 <= width) & (y1 <= height) & (x2 >= 0) & (y2 >= 0)
-
-        def message(at: tuple[int, ...]) -> str:
-            size = [round(side, 4) for side in canvas_size[at[:-1]].tolist()]
-            return (
-                f"box {[round(value, 4) for value in boxes[at].tolist()]} at position {at[-1]} of "
-                f"{sample_name(at[:-1])} lies beside its image of height {size[0]:g} and width {size[1]:g}; "
-                "canvas_size is (height, width)"
-            )
-
-        check_values(inside | ~self.matchable, message, summary="Targets: a box lies beside its image")
 
 
 def in_unit(boxes: Tensor, is_normalized: bool, normalized: bool | None, canvas_size: Tensor | None) -> Tensor:

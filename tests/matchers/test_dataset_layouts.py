@@ -123,13 +123,6 @@ def test_collated_crowds_are_ignored() -> None:
     assert Targets.of(both).ignored.tolist() == [[True, True], [True, False]]
 
 
-def test_boxes_that_reach_over_the_edge_of_the_image() -> None:
-    boxes = torch.tensor([[-5.0, -5.0, 3.0, 3.0], [60.0, 40.0, 70.0, 50.0], [64.0, 0.0, 70.0, 5.0]])
-    assert Targets.of(([boxes], [ints(0, 0, 0)]), canvas_size=(48, 64)).num_targets.tolist() == [3]
-    crowd = Targets.of(([boxes], [ints(0, 0, 0)]), canvas_size=(32, 32), ignore=[[False, True, True]])
-    assert crowd.matchable.tolist() == [[True, False, False]]
-
-
 def test_pinned_where_there_is_an_accelerator() -> None:
     targets = Targets.of([described([4, 2, 8, 6])])
     if torch.cuda.is_available():
