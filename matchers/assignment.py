@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers import explanation
+from matchers import explanation, notebook
 from matchers.assignment_checks import check_num_targets, check_quality
 from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
@@ -272,6 +272,9 @@ class Assignment:
         return pytree.tree_map(lambda tensor: tensor.to(device), self)
 
     # --- for people ------------------------------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        return notebook.assignment_as_html(self)
 
     def describe(self) -> str:
         """One line per image, read by the host: targets, positives, background, ignored, and targets left over."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from matchers import notebook
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
 from ragged.checks import (
@@ -187,6 +188,9 @@ class Targets:
         from matchers.target_layouts import read_targets  # which needs this class
 
         return read_targets(source, **layout)
+
+    def _repr_html_(self) -> str:
+        return notebook.targets_as_html(self)
 
     # --- checks ----------------------------------------------------------------------------------------------------
 
