@@ -46,13 +46,9 @@ def table(caption: str, rows: Sequence[tuple[str, Sequence[Cell]]], *, left_out:
     """A table with a name and cells in each row; all text is escaped."""
     lines = [f"<table><caption>{escape(caption)}</caption>"]
     for name, cells in rows:
-        shown = "".join(
-            f'<td style="opacity:0.4" title="{escape(grey)}">{escape(text)}</td>'
-            if grey
-            else f"<td>{escape(text)}</td>"
-            for text, grey in cells
-        )
-        lines.append(f"<tr><th>{escape(name)}</th>{shown}</tr>")
+        styles = [f' style="opacity:0.4" title="{escape(why)}"' if why else "" for _, why in cells]
+        shown = [f"<td{style}>{escape(text)}</td>" for style, (text, _) in zip(styles, cells, strict=True)]
+        lines.append(f"<tr><th>{escape(name)}</th>{''.join(shown)}</tr>")
     if left_out > 0:
         lines.append(f"<tr><th>… and {left_out} more</th></tr>")
     return "\n".join([*lines, "</table>"])
@@ -89,7 +85,9 @@ def _cells(batch: RaggedBatch, position: tuple[int, ...]) -> list[Cell]:
     entries = batch.tensor.detach()[position].movedim(batch.ragged_axis, 0)[:MAX_ENTRIES]
     whole = entries[:1].numel() <= MAX_NUMBERS
     if not whole:
-        entries = entries[(slice(None), *(0,) * (entries.dim() - 2), slice(0, MAX_NUMBERS // 2))]
+        while entries.dim() > 2:
+            entries = entries[:, 0]
+        entries = entries[:, : MAX_NUMBERS // 2]
     entries = entries.cpu()
     suffix = "" if whole else ", …"
     cells: list[Cell] = [count_of(size, "entry", "entries")]

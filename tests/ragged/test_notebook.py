@@ -9,6 +9,7 @@ import torch
 
 from matchers import Assignment, Targets
 from ragged import RaggedBatch, combine_data
+from ragged.notebook import table
 
 DTYPES = [
     torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.uint8, torch.uint16,
@@ -46,12 +47,19 @@ def test_every_dtype(dtype: torch.dtype) -> None:
 
 
 def test_what_is_large_is_cut() -> None:
-    html = RaggedBatch.from_full_tensor(torch.zeros(3, 50, 100, 64, 64).expand(3, 50, 100, 64, 64))._repr_html_()
+    html = RaggedBatch.from_full_tensor(torch.zeros(1).expand(3, 50, 100, 64, 64))._repr_html_()
     assert len(html) < 3000 and "0, 0, 0, …" in html and html.count("… 42 more") == 3
     many = RaggedBatch.from_full_tensor(torch.zeros(1000, 9), num_batch_dims=1)._repr_html_()
     assert many.count("<tr>") == 7 and "… and 994 more" in many
     short = RaggedBatch(torch.zeros(1, 20), sample_sizes=[3])._repr_html_()
     assert rows(short)[0][1][-1] == "… 12 more"  # filler, all of them
+
+
+def test_text_is_no_markup() -> None:
+    assert table("<b>", [("&", [("<i>", ""), ('"', '"<')])]) == (
+        "<table><caption>&lt;b&gt;</caption>\n"
+        '<tr><th>&amp;</th><td>&lt;i&gt;</td><td style="opacity:0.4" title="&quot;&lt;">&quot;</td></tr>\n</table>'
+    )
 
 
 def test_odd_shapes() -> None:
