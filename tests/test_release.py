@@ -1,8 +1,9 @@
-"""What a release checks before it builds, and that the version stands in one place."""
+"""What a release checks before it builds, that the version stands in one place, and that CONTRIBUTING.md is right."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 from zipfile import ZipFile
@@ -64,3 +65,21 @@ def test_a_wheel_with_other_files(release: ModuleType, tmp_path: Path) -> None:
             continue
         with pytest.raises(SystemExit, match=words):
             release.check_wheel(path, "1.0")
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"(?:`|python |\()((?:\.ci|docs|losses|matchers|ragged|tests|benchmarks|example)/[\w./]*)", text)
+    assert len(paths) >= 25
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    for name in re.findall(r"`(\w+)` of `(tests/[\w/.]+)`", text):
+        assert re.search(rf"^{name[0]}\b", (ROOT / name[1]).read_text(), flags=re.MULTILINE), name
+    (extra,) = re.findall(r'-e "\.\[(\w+)\]"', text)
+    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_hooks_run_tests_that_exist() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    paths = re.findall(r"tests/[\w/]+\.py", config)
+    assert paths and all((ROOT / path).exists() for path in paths)
+    assert "repo: local" in config and "http" not in config  # what they run is pinned in constraints.txt
