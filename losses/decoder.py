@@ -48,7 +48,13 @@ class DecoderLayers:
 
 @dataclass(frozen=True, eq=False)
 class DecoderOutputs:
-    """All layers of a detection transformer, in groups of equal shape; the group of the last layer comes first."""
+    """All layers of a detection transformer, in groups of equal shape; the group of the last layer comes first.
+
+    >>> layer = {"pred_logits": torch.zeros(1, 5, 3), "pred_boxes": torch.rand(1, 5, 4)}
+    >>> read = DecoderOutputs.of({**layer, "aux_outputs": [layer, layer]}, num_classes=3)
+    >>> [group.suffixes for group in read.groups], read.groups[0].logits.shape
+    ([('', '_aux_0', '_aux_1')], torch.Size([3, 1, 5, 3]))
+    """
 
     groups: tuple[DecoderLayers, ...]
     dn_meta: Mapping[str, Any] | None = None

@@ -31,6 +31,11 @@ class DensePredictions:
         priors: (P, 4) or (B, P, 4), grid points or anchors.
         confidence: (B, P), logits of objectness or centerness, if the head has them.
         level_sizes: How many priors each level has; None if that is not known.
+
+    >>> scores, distances = torch.zeros(1, 3, 4, 4), torch.ones(1, 4, 4, 4)
+    >>> read = RTMDetCriterion(num_classes=3, strides=(8,)).read(([scores], [distances]))
+    >>> read.logits.shape, read.priors.shape, read.level_sizes
+    (torch.Size([1, 16, 3]), torch.Size([16, 4]), (16,))
     """
 
     logits: Tensor

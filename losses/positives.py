@@ -27,6 +27,11 @@ class Positives:
         target: (R,), the index of its target in the image.
         valid: (R,), or None if all rows are.
         shape: ``(*batch, P)``.
+
+    >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
+    >>> positives = Positives.of(assignment)
+    >>> positives.prediction, positives.target
+    (tensor([0, 2]), tensor([1, 0]))
     """
 
     sample: Tensor

@@ -312,6 +312,11 @@ class Plan:
         residual: ``(*batch,)``: how far the marginals of a transport plan are from what was asked for (the largest
             error of a prediction's or a target's total, where each prediction has 1 to give); None if they are not an
             aim of the matcher.
+
+    >>> weights = RaggedBatch(torch.tensor([[[0.75], [0.25]]]), sample_sizes=[1], non_uniform_dim=2)
+    >>> plan = Plan(weights, torch.tensor([[0.25, 0.75]]), torch.zeros(1))
+    >>> plan.num_targets, plan.assignment().target_index
+    (tensor([1]), tensor([[ 0, -1]]))
     """
 
     weights: RaggedBatch

@@ -40,6 +40,13 @@ class Pairs:
         valid: (R,), false for rows of filler.
         packed: Whether there are no rows of filler.
         computed: What was computed on the way.
+
+    >>> def corner_cost(pairs):
+    ...     return (pairs.gt.x1 - pairs.predicted.x1).abs()
+    >>> boxes = torch.tensor([[[9.0, 0.0, 12.0, 4.0], [1.0, 0.0, 4.0, 4.0]]])
+    >>> targets = Targets.of(([boxes[0, 1:]], [torch.tensor([0])]))
+    >>> Hungarian(cost=corner_cost)({"pred_boxes": boxes}, targets).target_index
+    tensor([[-1,  0]])
     """
 
     problem: Problem
