@@ -69,7 +69,9 @@ def test_a_wheel_with_other_files(release: ModuleType, tmp_path: Path) -> None:
 
 def test_contributing_names_files_that_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    paths = re.findall(r"(?:`|python |\()((?:\.ci|docs|losses|matchers|ragged|tests|benchmarks|example)/[\w./-]*)", text)
+    paths = re.findall(
+        r"(?:`|python |\()((?:\.ci|docs|losses|matchers|ragged|tests|benchmarks|example)/[\w./-]*)", text
+    )
     assert len(paths) >= 25
     assert [path for path in paths if not (ROOT / path).exists()] == []
     for name in re.findall(r"`(\w+)` of `(tests/[\w/.]+)`", text):
