@@ -135,7 +135,7 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
             if not all(present):
                 index = present.index(False)
                 raise ValueError(
-                    f"the targets of sample {index} have no {key!r}, but {list(samples[index])}; each needs it"
+                    f"the targets of sample {index} have no {key!r}, but {list(samples[index])}; every sample needs it"
                 )
             flags = [sample[key] for sample in samples]
             if field in columns:  # both flags are given

@@ -30,6 +30,10 @@ class Advice:
         # Without this, numpy would make an array of one object.
         raise TypeError(f"a RaggedBatch is no array: {_OF_TENSORS['numpy']}")
 
+    def __len__(self) -> NoReturn:
+        # torch asks for it, too, where a batch is to become a tensor.
+        raise TypeError("a RaggedBatch has no one length: batch_shape counts the samples, sample_sizes their entries")
+
 
 def missing(name: str) -> str:
     """Why there is no attribute of this name, and what to use."""
