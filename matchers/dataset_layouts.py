@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from matchers.target_layouts import targets_from_flat, targets_from_lists
 from matchers.targets import Targets
-from ragged.checks import check_is_sequence, check_is_tensor
+from ragged.checks import check_is_sequence, check_is_tensor, check_same_device, check_whole
 
 
 def targets_from_coco(
@@ -44,7 +45,7 @@ def targets_from_coco(
         annotations = _annotations(image, index)
         boxes.append(_boxes([each["bbox"] for each in annotations], index))
         labels.append(torch.tensor(_labels(annotations, label_of, index), dtype=torch.int64))
-        ignore.append(torch.tensor([bool(_flag(each)) for each in annotations], dtype=torch.bool))
+        ignore.append(torch.tensor([_is_ignored(each, index) for each in annotations], dtype=torch.bool))
     return targets_from_lists(boxes, labels, ignore=ignore, box_format="xywh", canvas_size=canvas_size)
 
 
@@ -94,7 +95,9 @@ def targets_from_ultralytics(
         canvas_size = tuple(images.shape[-2:]) if canvas_size is None else canvas_size
     if batch_size is None:
         raise ValueError("a batch without 'img' does not say how many images there are: give batch_size=")
-    rows = torch.cat([each.to(boxes.device, boxes.dtype) for each in columns], -1)
+    for name, each in (("batch_idx", image), ("cls", label)):
+        check_same_device(each.device, boxes.device, name=name, reference="bboxes")
+    rows = torch.cat([each.to(boxes.dtype) for each in columns], -1)
     return targets_from_flat(rows, batch_size=batch_size, canvas_size=canvas_size, max_num_targets=max_num_targets)
 
 
@@ -132,13 +135,19 @@ def _boxes(boxes: list[Any], index: int) -> Tensor:
 
 def _labels(annotations: list[Mapping[str, Any]], label_of: Mapping[int, int] | None, index: int) -> list[int]:
     categories = [each["category_id"] for each in annotations]
-    if label_of is None:
-        return categories
     for category in categories:
-        if category not in label_of:
+        check_whole(category, f"each category_id of sample {index}")
+        if label_of is not None and category not in label_of:
             raise ValueError(f"sample {index} has the category {category!r}, which has no label in label_of")
-    return [label_of[category] for category in categories]
+    labels = categories if label_of is None else [label_of[category] for category in categories]
+    for label in labels:
+        check_whole(label, "each label in label_of")
+    return labels
 
 
-def _flag(annotation: Mapping[str, Any]) -> Any:
-    return annotation.get("iscrowd") or annotation.get("ignore")
+def _is_ignored(annotation: Mapping[str, Any], index: int) -> bool:
+    flags = [annotation.get(key, 0) for key in ("iscrowd", "ignore")]
+    for flag in flags:
+        if not isinstance(flag, (bool, np.bool_)):
+            check_whole(flag, f"iscrowd and ignore of sample {index}")
+    return any(map(bool, flags))

@@ -146,9 +146,25 @@ UNUSUAL: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: targets_from_coco([[ONE]], label_of={1: 0}), ValueError, "sample 0 has the category 18, which has no"),
     (lambda: targets_from_coco([[ONE]], label_of=[0]), TypeError, "label_of must be a dict from category ids"),
     (lambda: targets_from_coco([]), ValueError, "at least one image"),
+    (
+        lambda: targets_from_coco([[{**ONE, "category_id": "cat"}]]),
+        TypeError,
+        "each category_id of sample 0 must be an int",
+    ),
+    (lambda: targets_from_coco([[ONE]], label_of={18: None}), TypeError, "each label in label_of must be an integer"),
+    (
+        lambda: targets_from_coco([[{**ONE, "iscrowd": "no"}]]),
+        TypeError,
+        "iscrowd and ignore of sample 0 must be an int",
+    ),
     (lambda: Targets.of(BATCH), ValueError, "without 'img' does not say how many images there are: give batch_size="),
     (lambda: Targets.of({**BATCH, "img": torch.zeros(2, 3, 4, 4)}, batch_size=3), ValueError, "is 3, but img is of 2"),
     (lambda: Targets.of({**BATCH, "cls": torch.ones(2)}, batch_size=1), ValueError, r"got \(1,\), \(2,\), \(1, 4\)"),
+    (
+        lambda: Targets.of({**BATCH, "cls": torch.ones(1, device="meta")}, batch_size=1),
+        ValueError,
+        "cls must be on the",
+    ),
     (lambda: targets_from_ultralytics({"cls": 1}), ValueError, r"needs 'batch_idx', got \['cls'\]"),
     (
         lambda: Targets.of([described([4, 2, 8, 6])], box_format="xyxy"),
