@@ -115,8 +115,10 @@ def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]
         got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
         raise TypeError(f"predictions must be {wanted}; got {got}")
     for name, maps in zip(names, predictions, strict=True):
-        if not isinstance(maps, Sequence) or not all(isinstance(each, Tensor) for each in maps):
-            raise TypeError(f"predictions must be {wanted}; got {type(maps).__name__} for {name}")
+        strange = [each for each in maps if not isinstance(each, Tensor)] if isinstance(maps, Sequence) else [maps]
+        if strange:
+            where = "for" if strange[0] is maps else "in"
+            raise TypeError(f"predictions must be {wanted}; got {type(strange[0]).__name__} {where} {name}")
         if len(maps) != len(strides):
             raise ValueError(f"{name} must have a map for each of the strides {tuple(strides)}, got {len(maps)}")
         for level, (each, first) in enumerate(zip(maps, predictions[0], strict=True)):
