@@ -17,7 +17,7 @@ def targets_as_html(targets: Targets) -> str:
 
     >>> truth = [{"boxes": torch.tensor([[0.0, 0.0, 1.0, 2.0]]), "labels": torch.tensor([3])}]
     >>> print(Targets.of(truth)._repr_html_())
-    <table><caption>Targets (1,), label: box as xyxy, in pixels, cpu</caption>
+    <table style="white-space:nowrap"><caption>Targets (1,), label: box as xyxy, in pixels, cpu</caption>
     <tr><th>sample 0</th><td>1 target</td><td>3: 0, 0, 1, 2</td></tr>
     </table>
     """
@@ -34,7 +34,7 @@ def assignment_as_html(assignment: Assignment) -> str:
 
     >>> assignment = Assignment.from_index(torch.tensor([[0, -1, 0]]), num_targets=torch.tensor([2]))
     >>> print(assignment._repr_html_())
-    <table><caption>Assignment of (1, 3) predictions, cpu</caption>
+    <table style="white-space:nowrap"><caption>Assignment of (1, 3) predictions, cpu</caption>
     <tr><th>sample 0</th><td>2 targets</td><td>2 positive</td><td>1 background</td><td>0 ignored</td></tr>
     </table>
     """

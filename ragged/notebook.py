@@ -27,7 +27,7 @@ def as_html(batch: RaggedBatch) -> str:
     """The ``_repr_html_`` of a batch; without its values where they cannot be read.
 
     >>> print(RaggedBatch(torch.tensor([[1, 2], [3, 0]]), sample_sizes=[2, 1])._repr_html_())
-    <table><caption>RaggedBatch (2, 2), torch.int64, cpu, ragged in dimension 1</caption>
+    <table style="white-space:nowrap"><caption>RaggedBatch (2, 2), torch.int64, cpu, ragged in dimension 1</caption>
     <tr><th>sample 0</th><td>2 entries</td><td>1</td><td>2</td></tr>
     <tr><th>sample 1</th><td>1 entry</td><td>3</td><td style="opacity:0.4" title="filler">0</td></tr>
     </table>
@@ -44,7 +44,7 @@ def as_html(batch: RaggedBatch) -> str:
 
 def table(caption: str, rows: Sequence[tuple[str, Sequence[Cell]]], *, left_out: int = 0) -> str:
     """A table with a name and cells in each row; all text is escaped."""
-    lines = [f"<table><caption>{escape(caption)}</caption>"]
+    lines = [f'<table style="white-space:nowrap"><caption>{escape(caption)}</caption>']
     for name, cells in rows:
         styles = [f' style="opacity:0.4" title="{escape(why)}"' if why else "" for _, why in cells]
         shown = [f"<td{style}>{escape(text)}</td>" for style, (text, _) in zip(styles, cells, strict=True)]

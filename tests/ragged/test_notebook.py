@@ -57,7 +57,7 @@ def test_what_is_large_is_cut() -> None:
 
 def test_text_is_no_markup() -> None:
     assert table("<b>", [("&", [("<i>", ""), ('"', '"<')])]) == (
-        "<table><caption>&lt;b&gt;</caption>\n"
+        '<table style="white-space:nowrap"><caption>&lt;b&gt;</caption>\n'
         '<tr><th>&amp;</th><td>&lt;i&gt;</td><td style="opacity:0.4" title="&quot;&lt;">&quot;</td></tr>\n</table>'
     )
 
