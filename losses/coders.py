@@ -38,7 +38,16 @@ _SMALLEST_RATIO = 1e-6
 
 
 class BoxCoder(Protocol):
-    """What criteria need of a coder: ``encode`` and ``decode``. Anything that has both will do."""
+    """What criteria need of a coder: ``encode`` and ``decode``. Anything that has both will do.
+
+    >>> class Absolute:
+    ...     def encode(self, priors, boxes):
+    ...         return boxes
+    ...     def decode(self, priors, deltas):
+    ...         return deltas
+    >>> RTMDetCriterion(num_classes=3, strides=(8,), coder=Absolute()).coder.decode(None, torch.ones(4))
+    tensor([1., 1., 1., 1.])
+    """
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Regression targets (…, 4) of ``boxes`` relative to ``priors``."""

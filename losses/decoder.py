@@ -48,7 +48,13 @@ class DecoderLayers:
 
 @dataclass(frozen=True, eq=False)
 class DecoderOutputs:
-    """All layers of a detection transformer, in groups of equal shape; the group of the last layer comes first."""
+    """All layers of a detection transformer, in groups of equal shape; the group of the last layer comes first.
+
+    >>> layer = {"pred_logits": torch.zeros(1, 5, 3), "pred_boxes": torch.rand(1, 5, 4)}
+    >>> read = DecoderOutputs.of({**layer, "aux_outputs": [layer, layer]}, num_classes=3)
+    >>> [group.suffixes for group in read.groups], read.groups[0].logits.shape
+    ([('', '_aux_0', '_aux_1')], torch.Size([3, 1, 5, 3]))
+    """
 
     groups: tuple[DecoderLayers, ...]
     dn_meta: Mapping[str, Any] | None = None
@@ -138,7 +144,10 @@ def _check_layer(layer: Any, last: Mapping[str, Any], where: str, num_classes: i
     check_scores(logits, f"pred_logits of {where}")
     check_boxes(boxes, f"pred_boxes of {where}")
     if logits.dim() != 3 or logits.shape[-1] != num_classes:
-        raise ValueError(f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}")
+        raise ValueError(
+            f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}; "
+            "num_classes counts no background"
+        )
     if boxes.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             f"pred_boxes of {where} must have shape {(*logits.shape[:-1], 4)}, as pred_logits have it, "

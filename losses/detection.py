@@ -231,7 +231,7 @@ class DetectionLoss(nn.Module):
             (labels != background) | ~targets.matchable,
             lambda at: (
                 f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
-                f"{self.bg_class_position} of {num_classes} classes"
+                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
             ),
             summary="DetectionLoss: the label of a target is that of the background",
         )

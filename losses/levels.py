@@ -14,6 +14,9 @@ from matchers.priors import Stride, stride_pairs
 from ragged.checks import check_is_sequence, check_is_tensor, check_positive, check_same_device, checked_sizes
 from ragged.registration import register_dataclass
 
+# What a head with one class more than its criterion may have got wrong.
+_ONE_TOO_MANY = "is one of them a background class that num_classes does not count?"
+
 Maps = Sequence[Tensor] | Tensor
 """Of each level (B, A * K, h, w), with A predictions of K channels in a cell; or a tensor (B, P, K), all together."""
 
@@ -28,6 +31,11 @@ class DensePredictions:
         priors: (P, 4) or (B, P, 4), grid points or anchors.
         confidence: (B, P), logits of objectness or centerness, if the head has them.
         level_sizes: How many priors each level has; None if that is not known.
+
+    >>> scores, distances = torch.zeros(1, 3, 4, 4), torch.ones(1, 4, 4, 4)
+    >>> read = RTMDetCriterion(num_classes=3, strides=(8,)).read(([scores], [distances]))
+    >>> read.logits.shape, read.priors.shape, read.level_sizes
+    (torch.Size([1, 16, 3]), torch.Size([16, 4]), (16,))
     """
 
     logits: Tensor
@@ -107,15 +115,17 @@ def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]
         got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
         raise TypeError(f"predictions must be {wanted}; got {got}")
     for name, maps in zip(names, predictions, strict=True):
-        if not isinstance(maps, Sequence) or not all(isinstance(each, Tensor) for each in maps):
-            raise TypeError(f"predictions must be {wanted}; got {type(maps).__name__} for {name}")
+        strange = [each for each in maps if not isinstance(each, Tensor)] if isinstance(maps, Sequence) else [maps]
+        if strange:
+            where = "for" if strange[0] is maps else "in"
+            raise TypeError(f"predictions must be {wanted}; got {type(strange[0]).__name__} {where} {name}")
         if len(maps) != len(strides):
             raise ValueError(f"{name} must have a map for each of the strides {tuple(strides)}, got {len(maps)}")
         for level, (each, first) in enumerate(zip(maps, predictions[0], strict=True)):
             if each.shape[-2:] != first.shape[-2:]:
                 raise ValueError(
                     f"{name} of level {level} must have (h, w) = {tuple(first.shape[-2:])} like {names[0]}, "
-                    f"got {tuple(each.shape[-2:])}"
+                    f"got {tuple(each.shape[-2:])}; predictions are {wanted}, (B, channels, h, w)"
                 )
     return list(predictions)
 
@@ -152,7 +162,10 @@ def image_size_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> tuple[in
         high = min(count * step for count, step in zip(counts, steps, strict=True))
         if low > high:
             got = [tuple(each.shape[-2:]) for each in maps]
-            raise ValueError(f"no image has feature maps (h, w) of {got} at strides {tuple(strides)}")
+            raise ValueError(
+                f"no image has feature maps (h, w) of {got} at strides {tuple(strides)}; "
+                "strides are those of the maps, in their order"
+            )
         sides.append(low)
     return sides[0], sides[1]
 
@@ -171,7 +184,8 @@ def check_same_predictions(tensors: Sequence[tuple[str, Tensor]]) -> None:
 def _check_map(each: Tensor, channels: int, name: str, first: Tensor) -> None:
     check_floating(each, name)
     if each.dim() != 4 or each.shape[1] != channels:
-        raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}")
+        advice = f"; {_ONE_TOO_MANY}" if each.dim() == 4 and each.shape[1] == channels + 1 else ""
+        raise ValueError(f"{name} must have shape (B, {channels}, h, w), got {tuple(each.shape)}{advice}")
     check_same_device(each.device, first.device, name=name, reference="that of level 0")
     if each.shape[0] != first.shape[0]:
         raise ValueError(f"{name} is of {each.shape[0]} images, that of level 0 of {first.shape[0]}")

@@ -28,6 +28,11 @@ class Positives:
         valid: (R,), or None if all rows are.
         shape: ``(*batch, P)``.
         whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
+
+    >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
+    >>> positives = Positives.of(assignment)
+    >>> positives.prediction, positives.target
+    (tensor([0, 2]), tensor([1, 0]))
     """
 
     sample: Tensor

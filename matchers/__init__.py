@@ -36,6 +36,7 @@ from matchers.costs import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.dataset_layouts import targets_from_coco, targets_from_ultralytics
 from matchers.denoising import denoising_assignment, denoising_indices, union_of_matches
 from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.hungarian import Hungarian
@@ -125,11 +126,13 @@ __all__ = [
     "softlabel_class_cost",
     "softmax_class_cost",
     "ssd_default_boxes",
+    "targets_from_coco",
     "targets_from_dicts",
     "targets_from_flat",
     "targets_from_lists",
     "targets_from_padded",
     "targets_from_padded_tensor",
+    "targets_from_ultralytics",
     "union_of_matches",
     "xywh_to_cxcywh",
     "xywh_to_xyxy",

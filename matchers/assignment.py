@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers import explanation
+from matchers import explanation, notebook
 from matchers.assignment_checks import check_num_targets, check_quality
 from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
@@ -274,6 +274,9 @@ class Assignment:
 
     # --- for people ------------------------------------------------------------------------------------------------
 
+    def _repr_html_(self) -> str:
+        return notebook.assignment_as_html(self)
+
     def describe(self) -> str:
         """One line per image, read by the host: targets, positives, background, ignored, and targets left over."""
         return explanation.describe(self)
@@ -310,6 +313,11 @@ class Plan:
         residual: ``(*batch,)``: how far the marginals of a transport plan are from what was asked for (the largest
             error of a prediction's or a target's total, where each prediction has 1 to give); None if they are not an
             aim of the matcher.
+
+    >>> weights = RaggedBatch(torch.tensor([[[0.75], [0.25]]]), sample_sizes=[1], non_uniform_dim=2)
+    >>> plan = Plan(weights, torch.tensor([[0.25, 0.75]]), torch.zeros(1))
+    >>> plan.num_targets, plan.assignment().target_index
+    (tensor([1]), tensor([[ 0, -1]]))
     """
 
     weights: RaggedBatch

@@ -64,32 +64,56 @@ def convert(boxes: Tensor, source: str, to: str) -> Tensor:
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "xyxy", "cxcywh")``."""
+    """``convert(boxes, "xyxy", "cxcywh")``.
+
+    >>> xyxy_to_cxcywh(torch.tensor([1.0, 2.0, 5.0, 4.0]))
+    tensor([3., 3., 4., 2.])
+    """
     return convert(boxes, "xyxy", "cxcywh")
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "cxcywh", "xyxy")``."""
+    """``convert(boxes, "cxcywh", "xyxy")``.
+
+    >>> cxcywh_to_xyxy(torch.tensor([3.0, 3.0, 4.0, 2.0]))
+    tensor([1., 2., 5., 4.])
+    """
     return convert(boxes, "cxcywh", "xyxy")
 
 
 def xyxy_to_xywh(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "xyxy", "xywh")``."""
+    """``convert(boxes, "xyxy", "xywh")``.
+
+    >>> xyxy_to_xywh(torch.tensor([1.0, 2.0, 5.0, 4.0]))
+    tensor([1., 2., 4., 2.])
+    """
     return convert(boxes, "xyxy", "xywh")
 
 
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "xywh", "xyxy")``."""
+    """``convert(boxes, "xywh", "xyxy")``.
+
+    >>> xywh_to_xyxy(torch.tensor([1.0, 2.0, 4.0, 2.0]))
+    tensor([1., 2., 5., 4.])
+    """
     return convert(boxes, "xywh", "xyxy")
 
 
 def xywh_to_cxcywh(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "xywh", "cxcywh")``."""
+    """``convert(boxes, "xywh", "cxcywh")``.
+
+    >>> xywh_to_cxcywh(torch.tensor([1.0, 2.0, 4.0, 2.0]))
+    tensor([3., 3., 4., 2.])
+    """
     return convert(boxes, "xywh", "cxcywh")
 
 
 def cxcywh_to_xywh(boxes: Tensor) -> Tensor:
-    """``convert(boxes, "cxcywh", "xywh")``."""
+    """``convert(boxes, "cxcywh", "xywh")``.
+
+    >>> cxcywh_to_xywh(torch.tensor([3.0, 3.0, 4.0, 2.0]))
+    tensor([1., 2., 4., 2.])
+    """
     return convert(boxes, "cxcywh", "xywh")
 
 

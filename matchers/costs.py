@@ -173,13 +173,21 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
 
 @torch.no_grad()
 def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """``focal_cost`` of every pair."""
+    """``focal_cost`` of every pair.
+
+    >>> focal_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
+    tensor([[-1.2371,  0.4112]])
+    """
     return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
 
 
 @torch.no_grad()
 def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
-    """``binary_cost`` of every pair, as in SimOTA."""
+    """``binary_cost`` of every pair, as in SimOTA.
+
+    >>> binary_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
+    tensor([[1.2914, 2.2914]])
+    """
     labels = checked_labels(labels, logits)
     check_objectness(objectness, logits)
     others = binary_background(logits, objectness).unsqueeze(-2)
@@ -189,7 +197,11 @@ def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor |
 
 @torch.no_grad()
 def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
-    """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet."""
+    """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet.
+
+    >>> softlabel_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]), torch.tensor([[0.5, 0.5]]))
+    tensor([[0.3367, 0.3367]])
+    """
     own = gather_labels(logits, labels)
     check_of_pairs(overlap, own.shape, logits)
     return softlabel_cost(own, overlap, softlabel_background(logits).unsqueeze(-2))
@@ -199,7 +211,11 @@ def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) 
 def alignment_metric(
     logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
 ) -> Tensor:
-    """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost."""
+    """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost.
+
+    >>> alignment_metric(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), torch.tensor([[0.5]]))
+    tensor([[0.0138]])
+    """
     own = gather_labels(logits, labels)
     check_of_pairs(overlap, own.shape, logits)
     return alignment(own, overlap, alpha=alpha, beta=beta)
@@ -222,13 +238,21 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
-    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
+    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> iou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
     return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
 
 
 @torch.no_grad()
 def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
-    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``."""
+    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> giou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
     return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
 
 

@@ -39,6 +39,13 @@ class Pairs:
         place: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
         near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.nearby``.
         computed: What was computed on the way.
+
+    >>> def corner_cost(pairs):
+    ...     return (pairs.gt.x1 - pairs.predicted.x1).abs()
+    >>> boxes = torch.tensor([[[9.0, 0.0, 12.0, 4.0], [1.0, 0.0, 4.0, 4.0]]])
+    >>> targets = Targets.of(([boxes[0, 1:]], [torch.tensor([0])]))
+    >>> Hungarian(cost=corner_cost)({"pred_boxes": boxes}, targets).target_index
+    tensor([[-1,  0]])
     """
 
     problem: Problem

@@ -7,18 +7,22 @@
 | flat ``(N, 6)``: image index, label, box (SSD, Ultralytics) | ``targets_from_flat`` |
 | padded dict with a mask (uotod) | ``targets_from_padded`` |
 | padded ``(B, N, 5)``: label, box; label -1 is filler (YOLOv9) | ``targets_from_padded_tensor`` |
+| list of lists of annotations (COCO) | ``targets_from_coco`` |
+| dict with ``batch_idx``, ``cls`` and ``bboxes`` (Ultralytics) | ``targets_from_ultralytics`` |
 
 ``read_targets`` (also ``Targets.of``) tells them apart. Images are named by their index in every message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from matchers.described_boxes import read_description
 from matchers.targets import Targets
 from ragged import RaggedBatch, combine_data, get_compact_lists, unpack
 from ragged.checks import (
@@ -29,8 +33,11 @@ from ragged.checks import (
     check_values,
     sample_name,
 )
+from ragged.samples import objects_message
 
 _OPTIONAL = ("weights", "ignore")
+_FORMAT = ("box_format", "normalized", "canvas_size")
+_NOT_THE_MASK = ("masks", "pad_mask", "padding_mask", "key_padding_mask", "valid", "valid_mask")
 
 
 def read_targets(source: Any, *, num_classes: int | None = None, **layout: Any) -> Targets:
@@ -38,7 +45,8 @@ def read_targets(source: Any, *, num_classes: int | None = None, **layout: Any) 
 
     Args:
         source: ``Targets``; a list of dicts; a pair of lists ``(boxes, labels)``; a flat tensor ``(N, 6)``, with
-            ``batch_size=``; a padded dict; a padded tensor ``(B, N, 5)``.
+            ``batch_size=``; a padded dict; a padded tensor ``(B, N, 5)``; lists of COCO annotations; a batch of
+            Ultralytics.
         num_classes: If given, labels are checked against it.
         layout: Arguments of the reader: ``box_format``, ``normalized``, ``canvas_size`` and others.
 
@@ -60,15 +68,40 @@ def _read(source: Any, layout: dict[str, Any]) -> Targets:
         if layout:
             raise TypeError(f"targets that are read already know their layout, got {', '.join(layout)}")
         return source
+    reader, options = _reader_of(source)
+    unknown = [name for name in layout if name not in options]
+    if unknown:
+        raise TypeError(f"{reader.__name__} has no option {unknown[0]!r}, but {', '.join(options)}")
+    if reader is targets_from_lists:
+        return targets_from_lists(*source, **layout)
+    if reader is targets_from_flat and "batch_size" not in layout:
+        raise TypeError("flat targets (N, 6) do not say how many images there are: give batch_size=")
+    return reader(source, **layout)
+
+
+def _reader_of(source: Any) -> tuple[Callable[..., Targets], tuple[str, ...]]:
+    """The reader of a layout, and its options."""
+    from matchers import dataset_layouts  # which needs the readers of this module
+
     if isinstance(source, Mapping):
-        return targets_from_padded(source, **layout)
+        if {"batch_idx", "cls", "bboxes"} <= source.keys():
+            return dataset_layouts.targets_from_ultralytics, ("batch_size", "canvas_size", "max_num_targets")
+        return targets_from_padded, _FORMAT
     if isinstance(source, Tensor):
-        return (targets_from_flat if source.dim() == 2 else targets_from_padded_tensor)(source, **layout)
-    if isinstance(source, Sequence):
-        if all(isinstance(item, Mapping) for item in source):
-            return targets_from_dicts(source, **layout)
+        if source.dim() == 2:
+            return targets_from_flat, (*_FORMAT, "batch_size", "max_num_targets")
+        return targets_from_padded_tensor, _FORMAT
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if any(isinstance(item, Mapping) for item in source):
+            if any(isinstance(item, Mapping) and "annotations" in item for item in source):
+                return dataset_layouts.targets_from_coco, ("label_of", "canvas_size")
+            return targets_from_dicts, _FORMAT
+        if not source:
+            return targets_from_dicts, _FORMAT
+        if all(isinstance(item, Sequence) and all(isinstance(each, Mapping) for each in item) for item in source):
+            return dataset_layouts.targets_from_coco, ("label_of", "canvas_size")
         if len(source) == 2 and all(isinstance(item, Sequence) for item in source):
-            return targets_from_lists(*source, **layout)
+            return targets_from_lists, (*_FORMAT, *_OPTIONAL)
     raise TypeError(
         "targets must be Targets, a list of dicts, a pair (list of boxes, list of labels), a padded dict, "
         f"or a tensor (N, 6) or (B, N, 5); got {type(source).__name__}"
@@ -81,7 +114,8 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
     Args:
         samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"`` (n,); optionally ``"weights"`` (n,) and ``"ignore"`` or
             ``"iscrowd"`` (n,), in all of them or in none. Other keys are left alone.
-        format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
+        format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``. Boxes
+            that have a ``format`` and a ``canvas_size`` themselves, as torchvision's, say so without it.
 
     >>> target = {"boxes": torch.tensor([[0.5, 0.5, 0.2, 0.1]]), "labels": torch.tensor([3])}
     >>> targets_from_dicts([target], box_format="cxcywh", normalized=True).labels.tensor
@@ -100,10 +134,13 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
         if any(present) or key in ("boxes", "labels"):
             if not all(present):
                 index = present.index(False)
-                raise ValueError(f"the targets of sample {index} have no {key!r}, but {list(samples[index])}")
+                raise ValueError(
+                    f"the targets of sample {index} have no {key!r}, but {list(samples[index])}; every sample needs it"
+                )
             flags = [sample[key] for sample in samples]
             if field in columns:  # both flags are given
-                flags = [_either(one, other) for one, other in zip(columns[field], flags, strict=True)]
+                pairs = zip(columns[field], flags, strict=True)
+                flags = [_either(one, other, index) for index, (one, other) in enumerate(pairs)]
             columns[field] = flags
     return targets_from_lists(columns.pop("boxes"), columns.pop("labels"), **columns, **format_of_boxes)
 
@@ -125,8 +162,11 @@ def targets_from_lists(
     for name, column in columns.items():
         if column is not None or name in ("boxes", "labels"):
             check_is_sequence(column, name, "tensors, one for each image")
+    columns["boxes"], format_of_boxes = read_description(boxes, format_of_boxes)
     given = {
-        name: [_as_tensor(item, name) for item in column] for name, column in columns.items() if column is not None
+        name: [_as_tensor(item, name, index) for index, item in enumerate(column)]
+        for name, column in columns.items()
+        if column is not None
     }
     # An empty array need not know that the others are in another precision.
     dtype = next((box.dtype for box in given["boxes"] if box.numel()), None)
@@ -199,9 +239,9 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
     Args:
-        padded: ``"boxes"`` (*batch, G, 4), ``"labels"`` (*batch, G), integers or one-hot (*batch, G, C), ``"mask"``
-            (*batch, G), and optionally ``"weights"`` and ``"ignore"``. Valid entries may stand anywhere in the mask.
-            Without a mask all targets are valid.
+        padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` ``(*batch, G)``, integers or one-hot ``(*batch, G, C)``,
+            ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"`` or ``"iscrowd"``. Valid entries
+            may stand anywhere in the mask. Without a mask all targets are valid.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])
@@ -215,6 +255,8 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
     fields = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL) if padded.get(key) is not None}
+    if padded.get("iscrowd") is not None:
+        fields["ignore"] = _with_crowds(fields.get("ignore"), padded["iscrowd"])
     if all(isinstance(value, RaggedBatch) for value in fields.values()):
         return Targets(**fields, **format_of_boxes)
     for key, value in fields.items():
@@ -227,6 +269,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
             raise ValueError(
                 f"padded {key} must begin with the shape {tuple(labels.shape)} of labels, got {tuple(value.shape)}"
             )
+    _check_is_batch(padded, labels)
     mask = padded.get("mask")
     mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != labels.shape:
@@ -262,8 +305,29 @@ def targets_from_padded_tensor(padded: Tensor, **format_of_boxes: Any) -> Target
     )
 
 
-def _either(one: Any, other: Any) -> Tensor:
-    return _as_tensor(one, "ignore").bool() | _as_tensor(other, "iscrowd").bool()
+def _either(one: Any, other: Any, index: int) -> Tensor:
+    return _as_tensor(one, "ignore", index).bool() | _as_tensor(other, "iscrowd", index).bool()
+
+
+def _with_crowds(ignore: Any, crowd: Any) -> Any:
+    """Flags as booleans, of which a dataset may have two; what is wrong with them is said later."""
+    if not isinstance(crowd, (Tensor, RaggedBatch)) or crowd.dtype not in (torch.bool, *INTEGER_DTYPES):
+        got = crowd.dtype if isinstance(crowd, (Tensor, RaggedBatch)) else type(crowd).__name__
+        raise TypeError(f"iscrowd must be a boolean or integer tensor, got {got}")
+    crowd = crowd != 0
+    return crowd if ignore is None else ignore | crowd
+
+
+def _check_is_batch(padded: Mapping[str, Any], labels: Tensor) -> None:
+    if labels.dim() < 2:
+        raise ValueError(
+            f"padded targets need a batch dimension, got labels of shape {tuple(labels.shape)}; "
+            "the targets of one image are a list of one dict: [targets]"
+        )
+    for key in _NOT_THE_MASK:
+        value = padded.get(key)
+        if padded.get("mask") is None and isinstance(value, Tensor) and value.shape == labels.shape:
+            raise ValueError(f"padded targets have no 'mask', but {key!r}; name it 'mask', true for targets")
 
 
 def _from_one_hot(labels: Tensor, mask: Any) -> Tensor:
@@ -283,11 +347,13 @@ def _boxes_of(table: RaggedBatch) -> RaggedBatch:
     return table.create_with_sample_sizes_like_self(table.tensor[..., 1:])
 
 
-def _as_tensor(item: Any, name: str) -> Tensor:
+def _as_tensor(item: Any, name: str, index: int) -> Tensor:
+    if isinstance(item, np.ndarray) and item.dtype == object:
+        raise TypeError(objects_message(f"{name} of sample {index}"))
     try:
         tensor = torch.as_tensor(item)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} of a sample must be a tensor, an array or a list of numbers: {error}") from None
+        raise TypeError(f"{name} of sample {index} must be a tensor, an array or a list of numbers: {error}") from None
     if tensor.numel() == 0 and not isinstance(item, Tensor):  # an empty list has no number to tell its dtype by
         tensor = tensor.to(torch.int64 if name == "labels" else torch.float32)
     return tensor
@@ -307,8 +373,8 @@ def _check_sample(boxes: Tensor, item: Tensor, name: str, index: int, first: Ten
         return
     count = boxes.numel() // 4
     if item.dim() > 1 or item.numel() != count:
-        raise ValueError(f"sample {index} has {count} boxes, but {name} of shape {tuple(item.shape)}")
+        raise ValueError(f"sample {index} has {count} boxes, but {name} of shape {tuple(item.shape)}, not ({count},)")
     if item.device != first.device:
         raise ValueError(f"{name} of sample {index} are on {item.device}, boxes on {first.device}")
     if name == "labels" and item.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"labels of sample {index} must be integers, got {item.dtype}")
+        raise TypeError(f"labels of sample {index} must be integers, got {item.dtype}; use .long()")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from matchers import notebook
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
 from ragged.checks import (
@@ -172,12 +174,23 @@ class Targets:
         parts = {name: _flat(batch).split() for name, batch in fields.items() if batch is not None}
         return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
 
+    def pin_memory(self, device: torch.device | str | None = None) -> Targets:
+        """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
+        return pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
+
+    def __getitem__(self, item: Any) -> NoReturn:
+        # It is also what ``for`` tries.
+        raise TypeError("Targets hold a batch and have no items; to_dicts() gives a list with a dict for each image")
+
     @classmethod
     def of(cls, source: Any, **layout: Any) -> Targets:
         """Read any of the usual layouts; see ``matchers.target_layouts.read_targets``."""
         from matchers.target_layouts import read_targets  # which needs this class
 
         return read_targets(source, **layout)
+
+    def _repr_html_(self) -> str:
+        return notebook.targets_as_html(self)
 
     # --- checks ----------------------------------------------------------------------------------------------------
 
@@ -233,7 +246,10 @@ class Targets:
                 if self.box_format == "xyxy":
                     return f"{where} has x2 < x1 or y2 < y1; is box_format='xyxy' right, or is it 'cxcywh' or 'xywh'?"
                 return f"{where} has a negative width or height"
-            return f"{where} leaves [0, 1]; is normalized=True right, or are the boxes in pixels?"
+            return (
+                f"{where} leaves [0, 1]; is normalized=True right, or are the boxes in pixels? "
+                "Of those, make Targets.of(…, normalized=False, canvas_size=(height, width))"
+            )
 
         check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")
 

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ragged import batch_dims, conversion, display, elementwise
+from ragged import advice, batch_dims, conversion, display, elementwise, notebook
 from ragged.checks import check_count, check_dim, check_is_tensor, check_same_device, checked_sizes
 from ragged.filler import fill
 from ragged.sizes import check_matching_sizes, largest_size, sizes_from_mask, validated_sizes
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class RaggedBatch(conversion.DtypeShorthands):
+class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
     """A batch whose samples differ in size along one dimension.
 
     The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` says how many entries
@@ -355,6 +355,7 @@ class RaggedBatch(conversion.DtypeShorthands):
     __iter__: ClassVar[None] = None
 
     __repr__ = display.represent
+    _repr_html_ = notebook.as_html
     __hash__ = object.__hash__
     # numpy's operators would otherwise build object arrays instead of leaving the operation to this class.
     __array_ufunc__: ClassVar[None] = None

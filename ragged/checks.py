@@ -139,7 +139,8 @@ def check_is_sequence(value: Any, name: str, of: str) -> None:
 def check_is_callable(value: Any, name: str, what: str = "a function") -> None:
     """Raise ``TypeError`` unless ``value`` can be called, and is no class."""
     if isinstance(value, type) or not callable(value):
-        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        name_of_class = value.__name__ if isinstance(value, type) else ""
+        got = f"the class {name_of_class}; make one, {name_of_class}(…)" if name_of_class else type(value).__name__
         raise TypeError(f"{name} must be {what}, got {got}")
 
 
@@ -179,7 +180,7 @@ def check_has_values(tensor: Tensor, what: str) -> None:
 def check_same_device(device: torch.device, other: torch.device, *, name: str, reference: str) -> None:
     """Raise ``ValueError`` unless both devices are the same."""
     if device != other:
-        raise ValueError(f"{name} must be on the device of {reference} ({other}), got {device}")
+        raise ValueError(f"{name} must be on the device of {reference} ({other}), got {device}; move it with .to(…)")
 
 
 def sample_name(position: Sequence[int]) -> str:

@@ -94,22 +94,38 @@ def argmax_over_targets(data: RaggedBatch) -> Tensor:
 
 
 def argmin_over_targets(data: RaggedBatch) -> Tensor:
-    """Index of the smallest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample."""
+    """Index of the smallest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample.
+
+    >>> argmin_over_targets(RaggedBatch(torch.tensor([[3, 1], [5, 0]]), sample_sizes=[2, 1]))
+    tensor([1, 0])
+    """
     return _arg_extreme(data, torch.min, _highest)
 
 
 def any_over_targets(data: RaggedBatch) -> Tensor:
-    """Whether any valid entry is true (not zero); false for an empty sample."""
+    """Whether any valid entry is true (not zero); false for an empty sample.
+
+    >>> any_over_targets(RaggedBatch(torch.tensor([[False, True], [False, True]]), sample_sizes=[2, 1]))
+    tensor([ True, False])
+    """
     return _filled(data, 0).any(data.non_uniform_dim)
 
 
 def all_over_targets(data: RaggedBatch) -> Tensor:
-    """Whether all valid entries are true (not zero); true for an empty sample."""
+    """Whether all valid entries are true (not zero); true for an empty sample.
+
+    >>> all_over_targets(RaggedBatch(torch.tensor([[True, False], [True, False]]), sample_sizes=[2, 1]))
+    tensor([False,  True])
+    """
     return _filled(data, 1).all(data.non_uniform_dim)
 
 
 def count_over_targets(data: RaggedBatch) -> Tensor:
-    """Number of valid entries that are true (not zero), int64; 0 for an empty sample."""
+    """Number of valid entries that are true (not zero), int64; 0 for an empty sample.
+
+    >>> count_over_targets(RaggedBatch(torch.tensor([[3, 0], [1, 1]]), sample_sizes=[2, 1]))
+    tensor([1, 1])
+    """
     return _filled(data, 0).ne(0).sum(data.non_uniform_dim)
 
 
@@ -138,7 +154,12 @@ def softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
 
 
 def log_softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
-    """Logarithm of the softmax over the valid entries of each sample; the filler of the result is 0."""
+    """Logarithm of the softmax over the valid entries of each sample; the filler of the result is 0.
+
+    >>> log_softmax_over_targets(RaggedBatch(torch.zeros(2, 2), sample_sizes=[2, 1])).tensor
+    tensor([[-0.6931, -0.6931],
+            [ 0.0000,  0.0000]])
+    """
     return _normalized(data, Tensor.log_softmax, "log_softmax_over_targets")
 
 

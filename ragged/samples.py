@@ -23,7 +23,8 @@ def read_samples(
     """Return the samples in one flat list, of one dtype and device, and the batch shape they were nested in."""
     if isinstance(data, (Tensor, np.ndarray, str)) or not isinstance(data, Sequence):
         raise TypeError(
-            f"expected a list of samples, got {type(data).__name__}; for a padded tensor use RaggedBatch(…)"
+            f"expected a list of samples, got {type(data).__name__}; for a padded tensor use RaggedBatch(…), "
+            "for an array of samples list(…)"
         )
     if num_batch_dims is None:
         num_batch_dims = max(_num_levels_above_tensors(data), 1)
@@ -100,7 +101,17 @@ def _as_tensor(leaf: Any, number: int) -> Tensor:
     try:
         return torch.as_tensor(leaf)
     except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(leaf, np.ndarray) and leaf.dtype == object:
+            raise TypeError(objects_message(sample_name((number,)))) from None
         raise TypeError(
             f"{sample_name((number,))} must be a tensor, an array or a list of numbers, "
             f"got {type(leaf).__name__}: {error}"
         ) from None
+
+
+def objects_message(name: str) -> str:
+    """That an array holds no numbers, and what to do."""
+    return (
+        f"{name} must hold numbers, got an array of objects: rows of unequal length, or tensors in it? "
+        "Make a list of arrays of numbers, one for each sample"
+    )

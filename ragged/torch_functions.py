@@ -96,7 +96,7 @@ _OVER_TARGETS = {
     "topk": "topk",
 }
 
-_INSTEAD = {name: f"ragged.{function}_over_targets" for name, function in _OVER_TARGETS.items()} | {
+INSTEAD = {name: f"ragged.{function}_over_targets" for name, function in _OVER_TARGETS.items()} | {
     "cat": "ragged.cat_batches or ragged.cat_targets",
     "concat": "ragged.cat_batches or ragged.cat_targets",
     "concatenate": "ragged.cat_batches or ragged.cat_targets",
@@ -123,13 +123,25 @@ _INSTEAD = {name: f"ragged.{function}_over_targets" for name, function in _OVER_
     "broadcast_to": "RaggedBatch.broadcast_batch_dims_to_shape",
 }
 
+_INDEXING = {
+    "__getitem__": "ragged.batched_indexing_access, or with a mask ragged.batched_bool_indexing",
+    "__setitem__": "ragged.batched_indexing_write, or with a mask ragged.batched_bool_indexing_write",
+}
+
+# Of images, as a rule, that were collated as if they differed in size.
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "batch_norm", "max_pool2d", "interpolate")
+
 
 def refusal(func: Callable[..., Any]) -> str:
     """Why ``func`` is not let through, and what to use."""
     name = getattr(func, "__name__", str(func))
     if func in UNREDUCED_LOSSES:
         return f"{name} would average over filler; pass reduction='none' and reduce with ragged.average_over_targets"
-    instead = _INSTEAD.get(name)
+    if name in _INDEXING:
+        return f"a RaggedBatch is no index of a tensor, and no value to write into one; use {_INDEXING[name]}"
+    if name in _CONVOLUTIONS:
+        return f"torch.{name} is for dense tensors; images of one size are stacked by ragged.collate(…, stack=…)"
+    instead = INSTEAD.get(name)
     if instead is not None:
         return f"torch.{name} would mix filler into the result of a RaggedBatch; use {instead}"
     return (

@@ -77,6 +77,27 @@ def test_public_names_are_listed_once_and_documented(package: str) -> None:
         assert inspect.getdoc(getattr(module, name)), name
 
 
+# Containers that the toolkit fills itself, an abstract class, what needs another package, and what others show.
+WITHOUT_EXAMPLE = {
+    *("BalancedPOT", "BinTargets", "Criterion", "DFINECriterion", "DecodedLevels", "DecoderLayers", "Problem"),
+    *("UnbalancedPOT", "module_costs"),
+}
+
+
+def test_public_names_have_an_example() -> None:
+    """Which runs: examples are doctests."""
+    lacking = set()
+    for package in ("ragged", "matchers", "losses"):
+        module = importlib.import_module(package)
+        named = {name: getattr(module, name) for name in module.__all__}
+        lacking |= {
+            name
+            for name, value in named.items()
+            if isinstance(value, type | types.FunctionType) and ">>>" not in str(inspect.getdoc(value))
+        }
+    assert lacking == WITHOUT_EXAMPLE
+
+
 def test_public_methods_of_ragged_batch_are_documented() -> None:
     from ragged import RaggedBatch
 

@@ -98,6 +98,8 @@ def test_maps_of_a_head() -> None:
         level_maps({"scores": scores}, names, STRIDES)
     with pytest.raises(TypeError, match="got Tensor for boxes"):
         level_maps((scores, boxes[0]), names, STRIDES)
+    with pytest.raises(TypeError, match="got ndarray in boxes"):
+        level_maps((scores, [boxes[0], boxes[1].numpy()]), names, STRIDES)
     with pytest.raises(ValueError, match=r"boxes must have a map for each of the strides \(8, 16\), got 1"):
         level_maps((scores, boxes[:1]), names, STRIDES)
     with pytest.raises(ValueError, match=r"boxes of level 0 must have \(h, w\) = \(4, 4\) like scores, got \(2, 2\)"):

@@ -387,7 +387,7 @@ def two(boxes: Any = None, labels: Any = None, **more: Any) -> Targets:
         (lambda: two(weights=[[1.0], [1.0, 2.0]]), ValueError, r"sample 1 has 1 boxes, but weights of shape \(2,\)"),
         (lambda: two(ignore=[[True], []]), ValueError, r"sample 1 has 1 boxes, but ignore of shape \(0,\)"),
         (lambda: two(weights=[[1.0]]), ValueError, "boxes are given for 2 images, weights for 1"),
-        (lambda: two(boxes="a"), TypeError, "boxes of a sample must be a tensor, an array or a list of numbers"),
+        (lambda: two(boxes="a"), TypeError, "boxes of sample 1 must be a tensor, an array or a list of numbers"),
         (
             lambda: two(canvas_size=(3,)),
             ValueError,

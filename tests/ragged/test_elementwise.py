@@ -143,9 +143,9 @@ def test_functions_that_would_mix_in_filler_name_the_right_one(call: Any, instea
 
 
 def test_every_suggested_function_exists() -> None:
-    from ragged.torch_functions import _INSTEAD
+    from ragged.torch_functions import INSTEAD
 
-    for text in _INSTEAD.values():
+    for text in INSTEAD.values():
         for owner, name in re.findall(r"(ragged|RaggedBatch)\.(\w+)", text):
             assert hasattr(RaggedBatch if owner == "RaggedBatch" else ragged, name), text
 
@@ -218,3 +218,25 @@ def test_equality_is_elementwise_and_identity_hashes() -> None:
     assert isinstance(batch == 1, RaggedBatch)
     assert (batch == None) is False  # noqa: E711
     assert len({batch, batch, batch.clone()}) == 2
+
+
+def test_what_tensors_have_is_advised_and_not_listed() -> None:
+    batch = RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 1])
+    for name, words in {
+        "sum": "use ragged.sum_over_targets",
+        "sigmoid": r"use torch.sigmoid\(batch\)",
+        "view": "work on .tensor and .mask",
+        "backward": "a gradient starts from a number",
+    }.items():
+        with pytest.raises(AttributeError, match=f"'RaggedBatch' object has no attribute '{name}'.*{words}"):
+            getattr(batch, name)
+        assert name not in dir(batch) and not hasattr(RaggedBatch, name)
+    # What both have is that of the batch.
+    assert {"split", "clone", "float", "to", "size", "equal", "detach"} <= set(dir(batch))
+    assert batch.clone().equal(batch) and batch.float().size() == (2, 3)
+    with pytest.raises(AttributeError, match="has no attribute 'anything'$"):
+        _ = batch.anything  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match=r"a RaggedBatch is no array: .*batch\.split\(\)"):
+        np.asarray(batch)
+    with pytest.raises(TypeError, match="no one length"):
+        torch.as_tensor(batch)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import matchers
 from ragged import RaggedBatch
-from registry.entries import CLASSES, ON_THE_HOST, Operation, boxes, corners, integers, labels
+from registry.entries import CLASSES, ON_THE_HOST, Elsewhere, Operation, boxes, corners, integers, labels
 
 
 def read(source: matchers.Targets) -> tuple[Any, ...]:
@@ -69,6 +69,18 @@ OF_READERS = {
         lambda: (corners(3, 2), integers(CLASSES, 3, 2)),
         reference=lambda own, names: (own, names),
     ),
+    "targets_from_ultralytics": Operation(
+        lambda own, names: read(
+            matchers.targets_from_ultralytics(
+                dict(zip(("batch_idx", "cls", "bboxes"), flat_rows(own / 64, names).split((1, 1, 4), -1), strict=True)),
+                batch_size=own.shape[0],
+                max_num_targets=own.shape[1],
+            )
+        ),
+        lambda: (corners(3, 2), integers(CLASSES, 3, 2)),
+        reference=lambda own, names: (own / 64, names),
+    ),
+    "targets_from_coco": Elsewhere("tests/matchers/test_dataset_layouts.py", "reads dicts of numbers, no tensors"),
     "targets_from_dicts": reader(
         lambda own, names: matchers.targets_from_dicts(one_by_one(own, names)), without=ON_THE_HOST
     ),

@@ -79,7 +79,7 @@ ROWS = [
     ("combine different dtypes", lambda: ragged.combine_data([torch.ones(2), torch.ones(1).long()]), TypeError, "sample 1 has torch.int64, sample 0 has torch.float32"),
     ("combine different devices", lambda: ragged.combine_data([torch.ones(2), torch.ones(1, device="meta")]), ValueError, "sample 1 has meta, sample 0 has cpu"),
     ("combine None", lambda: ragged.combine_data([torch.ones(2), None]), TypeError, "sample 1 must be a tensor, an array or a list of numbers, got NoneType"),
-    ("combine objects", lambda: ragged.combine_data([OBJECTS]), TypeError, "sample 0 must be a tensor, an array or a list of numbers"),
+    ("combine objects", lambda: ragged.combine_data([OBJECTS]), TypeError, "sample 0 must hold numbers, got an array of objects"),
     ("combine like other sizes", lambda: ragged.combine_data([torch.ones(2), torch.ones(0), torch.ones(2)], data()), ValueError, "sample 0 has 2 entries, but 4"),
     ("combine like a tensor", lambda: ragged.combine_data([torch.ones(2)], T), TypeError, "other_with_same_sample_sizes must be a RaggedBatch, got Tensor"),
     ("combine unequal lists", lambda: ragged.combine_data([[torch.ones(1)], []], flatten_batch_dims=False), ValueError, "unequal length"),

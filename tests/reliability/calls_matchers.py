@@ -271,6 +271,12 @@ CALLS: dict[str, Callable[[], Call]] = {
         box_format="cxcywh",
         clip=True,
     ),
+    "targets_from_coco": lambda: call(
+        matchers.targets_from_coco,
+        [[{"bbox": [1.0, 2.0, 3.0, 4.0], "category_id": 7, "iscrowd": 0}], []],
+        label_of={7: 1},
+        canvas_size=(16, 16),
+    ),
     "targets_from_dicts": lambda: call(matchers.targets_from_dicts, images(), box_format="xyxy", canvas_size=(16, 16)),
     "targets_from_flat": lambda: call(
         matchers.targets_from_flat,
@@ -286,6 +292,13 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "targets_from_padded": lambda: call(matchers.targets_from_padded, padded(), box_format="xyxy"),
     "targets_from_padded_tensor": lambda: call(matchers.targets_from_padded_tensor, table(), canvas_size=(16, 16)),
+    "targets_from_ultralytics": lambda: call(
+        matchers.targets_from_ultralytics,
+        {"batch_idx": torch.tensor([1.0]), "cls": torch.ones(1, 1), "bboxes": torch.full((1, 4), 0.5)},
+        batch_size=3,
+        canvas_size=(16, 16),
+        max_num_targets=2,
+    ),
     "union_of_matches": lambda: call(matchers.union_of_matches, [assignment(), assignment()]),
     "plot_cost": lambda: call(
         matchers.plot_cost,

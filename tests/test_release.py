@@ -1,0 +1,87 @@
+"""What a release checks before it builds, that the version stands in one place, and that CONTRIBUTING.md is right."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from zipfile import ZipFile
+
+import pytest
+
+import ragged
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_version_stands_in_one_place(release: ModuleType) -> None:
+    assert release.version() == ragged.__version__
+    text = (ROOT / "pyproject.toml").read_text()
+    assert 'dynamic = ["version"]' in text and 'path = "ragged/__init__.py"' in text
+    assert f'"{ragged.__version__}"' not in text
+
+
+def test_the_changelog_fits_the_version(release: ModuleType) -> None:
+    release.check_changelog((ROOT / "CHANGELOG.md").read_text(), ragged.__version__, final=False)
+    release.check_changelog("# Changelog\n\n## 0.2.0 (2026-11-30)\n\n## 0.1.0\n", "0.2.0", final=True)
+
+
+@pytest.mark.parametrize(
+    ("sections", "version", "final", "words"),
+    [
+        ("## Unreleased\n## 0.1.0\n", "0.1.0", True, "begins with 'Unreleased', expected '## 0.1.0'"),
+        ("## 0.2.0\n## 0.1.0\n", "0.1.0", False, "0.1.0 is older than 0.2.0"),
+        ("## 0.1.0\n", "0.2.0", False, "the version is 0.2.0, the newest one of CHANGELOG.md 0.1.0"),
+        ("## 0.1.0\n## 0.1.0\n", "0.1.0", False, "sections of different names"),
+        ("nothing\n", "0.1.0", False, "sections of different names"),
+    ],
+)
+def test_a_changelog_that_does_not_fit(
+    release: ModuleType, sections: str, version: str, final: bool, words: str
+) -> None:
+    with pytest.raises(SystemExit, match=words):
+        release.check_changelog(sections, version, final=final)
+
+
+def test_a_wheel_with_other_files(release: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "some.whl"
+    inside = [*(f"{package}/py.typed" for package in release.PACKAGES), "ragged_batch-1.0.dist-info/METADATA"]
+    for names, words in ((inside, ""), ([*inside, "tests/test.py"], "tests"), (inside[1:], "missing")):
+        with ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, "")
+        if not words:
+            release.check_wheel(path, "1.0")
+            continue
+        with pytest.raises(SystemExit, match=words):
+            release.check_wheel(path, "1.0")
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(
+        r"(?:`|python |\()((?:\.ci|docs|losses|matchers|ragged|tests|benchmarks|example)/[\w./-]*)", text
+    )
+    assert len(paths) >= 25
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    for name in re.findall(r"`(\w+)` of `(tests/[\w/.]+)`", text):
+        assert re.search(rf"^{name[0]}\b", (ROOT / name[1]).read_text(), flags=re.MULTILINE), name
+    (extra,) = re.findall(r'-e "\.\[(\w+)\]"', text)
+    assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_hooks_run_tests_that_exist() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    paths = re.findall(r"tests/[\w/]+\.py", config)
+    assert paths and all((ROOT / path).exists() for path in paths)
+    assert "repo: local" in config and "http" not in config  # what they run is pinned in constraints.txt
