@@ -199,9 +199,9 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
     Args:
-        padded: ``"boxes"`` (*batch, G, 4), ``"labels"`` (*batch, G), integers or one-hot (*batch, G, C), ``"mask"``
-            (*batch, G), and optionally ``"weights"`` and ``"ignore"``. Valid entries may stand anywhere in the mask.
-            Without a mask all targets are valid.
+        padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` ``(*batch, G)``, integers or one-hot ``(*batch, G, C)``,
+            ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"``. Valid entries may stand anywhere
+            in the mask. Without a mask all targets are valid.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])

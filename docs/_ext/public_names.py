@@ -1,0 +1,120 @@
+"""A directive for the public names of a package: a table with one line for each, and their docstrings below.
+
+Names are documented where they are imported from (``ragged.RaggedBatch``), not where they are written
+(``ragged.batch.RaggedBatch``); references by type hints are led there.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+PACKAGES = ("ragged", "matchers", "losses", "ragged.testing", "matchers.testing", "losses.testing")
+ELSEWHERE = ("torch.", "numpy.", "collections.", "typing.", "matplotlib.", "hypothesis.", "pathlib.", "contextlib.")
+
+
+class PublicNames(SphinxDirective):
+    """``{public-names} PACKAGE``, with one name in a line."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """A table of the names, then each of them."""
+        package = self.arguments[0]
+        names = [line.strip() for line in self.content if line.strip()]
+        text = [f".. py:currentmodule:: {package}", "", ".. list-table::", "   :class: names", "   :widths: 1 2", ""]
+        for name in names:
+            text += [f"   * - :py:obj:`~{package}.{name}`", f"     - {summary(package, name)}"]
+        for name in names:
+            text += ["", *documented(package, name)]
+        text = ["`````{eval-rst}", *text, "`````"]  # the page itself is Markdown
+        node = nodes.section()
+        node.document = self.state.document
+        source = self.get_source_info()[0]
+        self.state.nested_parse(StringList(text, source=source), self.content_offset, node)
+        return node.children
+
+
+def documented(package: str, name: str) -> list[str]:
+    """What autodoc needs to document a name; a constant comes with its text, which autodoc looks for elsewhere."""
+    value = getattr(importlib.import_module(package), name)
+    if inspect.isclass(value):
+        lines = [f".. auto{'exception' if issubclass(value, Exception) else 'class'}:: {package}.{name}"]
+        lines.append("   :members:")
+        if any(base in public_objects() for base in value.__bases__):
+            lines.append("   :show-inheritance:")
+        return lines
+    if inspect.isroutine(value):
+        return [f".. autofunction:: {package}.{name}"]
+    return [f".. py:data:: {package}.{name}", "", f"   {text_of_constant(package, name)}"]
+
+
+def summary(package: str, name: str) -> str:
+    """The first paragraph of the docstring."""
+    value = getattr(importlib.import_module(package), name)
+    text = inspect.getdoc(value) if callable(value) else text_of_constant(package, name)
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+def text_of_constant(package: str, name: str) -> str:
+    """The string that follows a constant in the module that makes it."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(package)))
+    imports = (node for node in tree.body if isinstance(node, ast.ImportFrom))
+    module = next(node.module for node in imports if name in (each.name for each in node.names))
+    texts = ModuleAnalyzer.for_module(str(module)).find_attr_docs()
+    if ("", name) not in texts:
+        raise LookupError(f"{module}.{name} has no string that says what it is")
+    return " ".join(texts["", name]).strip()
+
+
+def public_objects() -> dict[Any, str]:
+    """Where each public class or function is documented."""
+    found: dict[Any, str] = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value):
+                found.setdefault(value, f"{package}.{name}")
+    return found
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.reference | nodes.TextElement | None:
+    """Lead ``ragged.batch.RaggedBatch`` to ``ragged.RaggedBatch``; names of other projects are plain text."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    if "." not in target or target.startswith(ELSEWHERE):
+        return content
+    module, _, name = target.rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    public = public_objects().get(value) if callable(value) else None
+    if public is None:
+        return content  # of ours, but not public
+    if public == target:
+        return None
+    domain = env.domains.python_domain
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.add_directive("public-names", PublicNames)
+    app.connect("missing-reference", resolve)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
