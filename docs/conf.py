@@ -16,7 +16,7 @@ author = "The ragged-batch developers"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "public_names"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "public_names", "picture"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "_ext", "pictures", "**.py"]
 root_doc = "index"
@@ -33,15 +33,14 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_class_signature = "mixed"
-autoclass_content = "class"
 python_maximum_signature_line_length = 76
 python_trailing_comma_in_multi_line_signatures = True
 python_use_unqualified_type_names = True
 add_module_names = False
-toc_object_entries = False
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Source"]
 
 html_theme = "furo"

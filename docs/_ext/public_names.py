@@ -19,6 +19,15 @@ from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+# What docstrings refer to, though it is imported from the module that makes it.
+SHARED = {
+    "matchers.boxes": ("Coordinates",),
+    "matchers.cost_matcher": ("CostMatcher",),
+    "matchers.dense_matcher": ("DenseMatcher",),
+    "matchers.dynamic_k": ("DynamicK",),
+    "matchers.sinkhorn": ("TransportMatcher",),
+    "losses.terms": ("Term",),
+}
 PACKAGES = ("ragged", "matchers", "losses", "ragged.testing", "matchers.testing", "losses.testing")
 ELSEWHERE = ("torch.", "numpy.", "collections.", "typing.", "matplotlib.", "hypothesis.", "pathlib.", "contextlib.")
 
@@ -33,9 +42,11 @@ class PublicNames(SphinxDirective):
         """A table of the names, then each of them."""
         package = self.arguments[0]
         names = [line.strip() for line in self.content if line.strip()]
-        text = [f".. py:currentmodule:: {package}", "", ".. list-table::", "   :class: names", "   :widths: 1 2", ""]
-        for name in names:
-            text += [f"   * - :py:obj:`~{package}.{name}`", f"     - {summary(package, name)}"]
+        text = [f".. py:currentmodule:: {package}", ""]
+        if len(names) > 1:
+            text += [".. list-table::", "   :class: names", "   :widths: 1 2", ""]
+            for name in names:
+                text += [f"   * - :py:obj:`~{package}.{name}`", f"     - {summary(package, name)}"]
         for name in names:
             text += ["", *documented(package, name)]
         text = ["`````{eval-rst}", *text, "`````"]  # the page itself is Markdown
@@ -81,9 +92,10 @@ def text_of_constant(package: str, name: str) -> str:
 def public_objects() -> dict[Any, str]:
     """Where each public class or function is documented."""
     found: dict[Any, str] = {}
-    for package in PACKAGES:
+    names = {package: importlib.import_module(package).__all__ for package in PACKAGES}
+    for package, own in (names | SHARED).items():
         module = importlib.import_module(package)
-        for name in module.__all__:
+        for name in own:
             value = getattr(module, name)
             if callable(value):
                 found.setdefault(value, f"{package}.{name}")
