@@ -1,4 +1,4 @@
-"""Settings of the documentation: ``python -m sphinx -W --keep-going -b html docs docs/_build``."""
+"""Settings of the site: ``python -m sphinx -W --keep-going -b html docs docs/_build``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ author = "The ragged-batch developers"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "public_names", "picture"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "public_names",
+    "picture",
+]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "_ext", "pictures", "**.py"]
 root_doc = "index"

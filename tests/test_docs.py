@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import matplotlib
 import pytest
+
 from docs.pictures.__main__ import FOLDER, PICTURES, draw_all
 
 DOCS = Path(__file__).parent.parent / "docs"

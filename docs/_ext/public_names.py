@@ -1,7 +1,7 @@
-"""A directive for the public names of a package: a table with one line for each, and their docstrings below.
+"""A directive for the public names of a package: a table of them, docstrings below.
 
-Names are documented where they are imported from (``ragged.RaggedBatch``), not where they are written
-(``ragged.batch.RaggedBatch``); references by type hints are led there.
+Names are documented where they are imported from (``ragged.RaggedBatch``), not where they are
+written (``ragged.batch.RaggedBatch``); references by type hints are led there.
 """
 
 from __future__ import annotations
@@ -28,8 +28,24 @@ SHARED = {
     "matchers.sinkhorn": ("TransportMatcher",),
     "losses.terms": ("Term",),
 }
-PACKAGES = ("ragged", "matchers", "losses", "ragged.testing", "matchers.testing", "losses.testing")
-ELSEWHERE = ("torch.", "numpy.", "collections.", "typing.", "matplotlib.", "hypothesis.", "pathlib.", "contextlib.")
+PACKAGES = (
+    "ragged",
+    "matchers",
+    "losses",
+    "ragged.testing",
+    "matchers.testing",
+    "losses.testing",
+)
+ELSEWHERE = (
+    "torch.",
+    "numpy.",
+    "collections.",
+    "typing.",
+    "matplotlib.",
+    "hypothesis.",
+    "pathlib.",
+    "contextlib.",
+)
 
 
 class PublicNames(SphinxDirective):
@@ -46,7 +62,10 @@ class PublicNames(SphinxDirective):
         if len(names) > 1:
             text += [".. list-table::", "   :class: names", "   :widths: 1 2", ""]
             for name in names:
-                text += [f"   * - :py:obj:`~{package}.{name}`", f"     - {summary(package, name)}"]
+                text += [
+                    f"   * - :py:obj:`~{package}.{name}`",
+                    f"     - {summary(package, name)}",
+                ]
         for name in names:
             text += ["", *documented(package, name)]
         text = ["`````{eval-rst}", *text, "`````"]  # the page itself is Markdown
@@ -58,17 +77,17 @@ class PublicNames(SphinxDirective):
 
 
 def documented(package: str, name: str) -> list[str]:
-    """What autodoc needs to document a name; a constant comes with its text, which autodoc looks for elsewhere."""
+    """What autodoc needs to document a name; the text of a constant, it would not find."""
     value = getattr(importlib.import_module(package), name)
     if inspect.isclass(value):
-        lines = [f".. auto{'exception' if issubclass(value, Exception) else 'class'}:: {package}.{name}"]
-        lines.append("   :members:")
+        kind = "exception" if issubclass(value, Exception) else "class"
+        lines = [f".. auto{kind}:: {package}.{name}", "   :members:"]
         if any(base in public_objects() for base in value.__bases__):
             lines.append("   :show-inheritance:")
         return lines
     if inspect.isroutine(value):
         return [f".. autofunction:: {package}.{name}"]
-    return [f".. py:data:: {package}.{name}", "", f"   {text_of_constant(package, name)}"]
+    return [f".. py:data:: {name}", "", f"   {text_of_constant(package, name)}"]
 
 
 def summary(package: str, name: str) -> str:
@@ -105,7 +124,7 @@ def public_objects() -> dict[Any, str]:
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | nodes.TextElement | None:
-    """Lead ``ragged.batch.RaggedBatch`` to ``ragged.RaggedBatch``; names of other projects are plain text."""
+    """Lead ``ragged.batch.RaggedBatch`` to ``ragged.RaggedBatch``; others are plain text."""
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]

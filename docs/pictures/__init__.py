@@ -1,1 +1,1 @@
-"""The pictures of the documentation: ``python -m docs.pictures`` draws each of them for light and dark pages."""
+"""The pictures of the pages: ``python -m docs.pictures`` draws each, light and dark."""

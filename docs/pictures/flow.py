@@ -10,7 +10,15 @@ def flow(theme: Theme) -> Canvas:
     canvas = Canvas.of(theme, 20, 10.6)
     blue, orange, green, purple = theme.hues
 
-    def node(x: float, y: float, width: float, name: str, note: str, hue: str | None = None, code: bool = True) -> None:
+    def node(
+        x: float,
+        y: float,
+        width: float,
+        name: str,
+        note: str,
+        hue: str | None = None,
+        code: bool = True,
+    ) -> None:
         edge, fill = (hue, theme.tint(hue, 0.14)) if hue else (theme.line, theme.panel)
         canvas.box(x, y, width, 1.5, edge=edge, fill=fill)
         family = {"family": "monospace"} if code else {}
@@ -43,10 +51,22 @@ def flow(theme: Theme) -> Canvas:
     return canvas
 
 
-def frame(canvas: Canvas, x: float, y: float, width: float, height: float, name: str, note: str) -> None:
+def frame(
+    canvas: Canvas, x: float, y: float, width: float, height: float, name: str, note: str
+) -> None:
     """What belongs to one step."""
     theme = canvas.theme
-    canvas.box(x, y, width, height, edge=theme.line, fill="none", linestyle=(0, (3, 3)), linewidth=1, zorder=0)
+    canvas.box(
+        x,
+        y,
+        width,
+        height,
+        edge=theme.line,
+        fill="none",
+        linestyle=(0, (3, 3)),
+        linewidth=1,
+        zorder=0,
+    )
     canvas.code(x + 0.5, y + 0.7, name, ha="left", weight="bold", size=10)
     canvas.text(x + width - 0.5, y + 0.7, note, ha="right", color=theme.muted, size=8)
 
@@ -67,11 +87,27 @@ def reductions(theme: Theme) -> Canvas:
     total, count = sum(map(sum, rows)), sum(counts)
     for number, row in enumerate(rows):
         y, hue = 1.5 + 1.2 * number, theme.hues[number]
-        canvas.text(0, y + 0.5, f"image {number}", ha="left", color=hue, weight="bold", size=8.5)
+        canvas.text(
+            0, y + 0.5, f"image {number}", ha="left", color=hue, weight="bold", size=8.5
+        )
         for place, value in enumerate(row):
-            canvas.cell(1.9 + place, y, f"{value:.1f}", hue=hue if value else None, strength=0.22 if value else 0.06, size=9)
+            canvas.cell(
+                1.9 + place,
+                y,
+                f"{value:.1f}",
+                hue=hue if value else None,
+                strength=0.22 if value else 0.06,
+                size=9,
+            )
         canvas.cell(10.6, y, f"{sum(row) / counts[number]:.1f}", hue=hue, size=9)
-        canvas.text(11.9, y + 0.5, f"{sum(row):.1f} / {counts[number]}", ha="left", color=theme.muted, size=8.5)
+        canvas.text(
+            11.9,
+            y + 0.5,
+            f"{sum(row):.1f} / {counts[number]}",
+            ha="left",
+            color=theme.muted,
+            size=8.5,
+        )
     canvas.cell(7.3, 2.1, f"{total:.1f}", hue=theme.hues[2], size=9)
     canvas.cell(15.4, 2.1, f"{total / count:.1f}", hue=theme.hues[2], size=9)
     canvas.text(16.7, 2.6, f"{total:.1f} / {count}", ha="left", color=theme.muted, size=8.5)

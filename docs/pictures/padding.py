@@ -25,12 +25,20 @@ def padding(theme: Theme) -> Canvas:
                 canvas.filler(7.4 + place, y)
             mark(canvas, 12.3 + place, y, place < len(objects))
         if not objects:
-            canvas.text(2, y + 0.5, "no object", ha="left", color=theme.muted, size=9, style="italic")
+            canvas.text(
+                2, y + 0.5, "no object", ha="left", color=theme.muted, size=9, style="italic"
+            )
         canvas.cell(17.2, y, str(len(objects)), hue=hue)
     canvas.arrow((5.3, 3.1), (7, 3.1))
     canvas.text(6.1, 2.65, "combine_data", color=theme.muted, size=8, family="monospace")
     canvas.filler(7.4, 5.25, size=0.55)
-    canvas.text(8.2, 5.53, "filler: whatever it holds, it changes no value and gets no gradient", ha="left", size=8.5)
+    canvas.text(
+        8.2,
+        5.53,
+        "filler: whatever it holds, it changes no value and gets no gradient",
+        ha="left",
+        size=8.5,
+    )
     return canvas
 
 

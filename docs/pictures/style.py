@@ -1,6 +1,6 @@
 """Colours of the two themes, and the few shapes that all pictures are made of.
 
-Pictures are drawn in units of one cell; y points down, as rows do. Nothing is behind them: the page shows through.
+Pictures are drawn in units of one cell; y points down, as rows do. Nothing is behind them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 # Inches; a page is about 740 pixels wide, at 96 pixels an inch.
 WIDTH = 7.6
 # The same numbers give the same file: no date, no random names.
-matplotlib.rcParams.update({"svg.hashsalt": "ragged-batch", "svg.fonttype": "path", "hatch.linewidth": 0.6})
+matplotlib.rcParams.update(
+    {"svg.hashsalt": "ragged-batch", "svg.fonttype": "path", "hatch.linewidth": 0.6}
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,23 @@ class Canvas:
         ax.set_axis_off()
         return cls(figure, ax, theme)
 
-    def text(self, x: float, y: float, text: str, *, color: str | None = None, size: float = 9.5, **style: Any) -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        color: str | None = None,
+        size: float = 9.5,
+        **style: Any,
+    ) -> None:
         """Words, centred at a point unless told otherwise."""
-        style = {"ha": "center", "va": "center", "color": color or self.theme.ink, "fontsize": size} | style
+        style = {
+            "ha": "center",
+            "va": "center",
+            "color": color or self.theme.ink,
+            "fontsize": size,
+        } | style
         self.ax.text(x, y, text, **style)
 
     def title(self, x: float, y: float, text: str, note: str = "") -> None:
@@ -97,10 +113,27 @@ class Canvas:
         """Words in a fixed pitch."""
         self.text(x, y, text, **({"family": "monospace", "size": 9} | style))
 
-    def cell(self, x: float, y: float, text: str = "", *, hue: str | None = None, size: float = 9.5, **box: Any) -> None:
+    def cell(
+        self,
+        x: float,
+        y: float,
+        text: str = "",
+        *,
+        hue: str | None = None,
+        size: float = 9.5,
+        **box: Any,
+    ) -> None:
         """A valid cell with its upper left corner at a point, of the colour of its sample."""
         color = hue or self.theme.muted
-        self.box(x, y, 1, 1, edge=color, fill=self.theme.tint(color, box.pop("strength", 0.22)), **box)
+        self.box(
+            x,
+            y,
+            1,
+            1,
+            edge=color,
+            fill=self.theme.tint(color, box.pop("strength", 0.22)),
+            **box,
+        )
         self.text(x + 0.5, y + 0.5, text, size=size)
 
     def filler(self, x: float, y: float, size: float = 1.0) -> None:
@@ -108,10 +141,28 @@ class Canvas:
         edge = self.theme.tint(self.theme.line, 0.75)
         side = size - 0.12
         self.ax.add_patch(
-            Rectangle((x + 0.06, y + 0.06), side, side, facecolor="none", edgecolor=edge, hatch="////", linewidth=0.8)
+            Rectangle(
+                (x + 0.06, y + 0.06),
+                side,
+                side,
+                facecolor="none",
+                edgecolor=edge,
+                hatch="////",
+                linewidth=0.8,
+            )
         )
 
-    def box(self, x: float, y: float, width: float, height: float, *, edge: Any = None, fill: Any = None, **box: Any) -> None:
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        edge: Any = None,
+        fill: Any = None,
+        **box: Any,
+    ) -> None:
         """A rounded rectangle, a little smaller than its place."""
         gap, radius = box.pop("gap", 0.06), box.pop("radius", 0.12)
         style: dict[str, Any] = {"linewidth": 1.1, "zorder": 2} | box
@@ -128,10 +179,22 @@ class Canvas:
         )
 
     def arrow(
-        self, start: Sequence[float], end: Sequence[float], *, color: str | None = None, bend: float = 0.0, **style: Any
+        self,
+        start: Sequence[float],
+        end: Sequence[float],
+        *,
+        color: str | None = None,
+        bend: float = 0.0,
+        **style: Any,
     ) -> None:
         """From one point to another."""
-        look: dict[str, Any] = {"linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11, "zorder": 3} | style
+        look: dict[str, Any] = {
+            "linewidth": 1.3,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 11,
+            "zorder": 3,
+        } | style
         self.ax.add_patch(
             FancyArrowPatch(
                 tuple(start),
