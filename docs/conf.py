@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "public_names",
+    "linked_names",
     "picture",
 ]
 source_suffix = {".md": "markdown"}

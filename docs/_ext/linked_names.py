@@ -1,6 +1,6 @@
-"""Make links of names in ``double`` quotes, in pages and docstrings, where they are public and clear.
+"""Make links of names that are said as code, where they are public and clear.
 
-A word in lower case is more often a parameter than the function of this name, and is left alone.
+A word in lower case is more often a parameter than the function of this name: it is left alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def target_of(text: str) -> str | None:
     if owner is None or not member:
         return owner and f"{owner}.{name}"
     value = getattr(importlib.import_module(owner), name)
-    documented = getattr(vars(value).get(member), "__doc__", None) if isinstance(value, type) else None
+    documented = (
+        getattr(vars(value).get(member), "__doc__", None) if isinstance(value, type) else None
+    )
     return f"{owner}.{name}.{member}" if documented else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from typing import Any
 
 from docutils import nodes
@@ -144,8 +145,17 @@ def resolve(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
 
 
+def keep_letters(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep a shape letter alone ("num_classes: C.") from being the first item of a list."""
+    lines[:] = [re.sub(r"^(\s*:\w+ \w+: )([A-Z]\.)$", r"\1\\\2", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("public-names", PublicNames)
     app.connect("missing-reference", resolve)
+    # After napoleon has made fields of the sections.
+    app.connect("autodoc-process-docstring", keep_letters, priority=600)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
