@@ -10,6 +10,7 @@ import hypothesis
 import matplotlib
 import pytest
 
+from docs import check_site
 from docs.pictures.__main__ import FOLDER, PICTURES, draw_all
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -90,3 +91,16 @@ def test_pictures_are_shown() -> None:
     text = "".join(page.read_text() for page in PAGES)
     shown = re.findall(r"```\{picture\} (\S+)", text)
     assert set(shown) == PICTURES.keys()
+
+
+def test_check_of_the_site_finds_what_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    links = (
+        '<a href="other.html#there">1</a><a href="other.html#gone">2</a><img src="gone.svg"><a href="https://x.y">3</a>'
+    )
+    (tmp_path / "one.html").write_text(links)
+    (tmp_path / "other.html").write_text('<p id="there"></p><p id="ragged.combine_data"></p>')
+    assert check_site.main(tmp_path) == 1
+    found = capsys.readouterr().out.splitlines()
+    assert found[1:3] == ["one.html: other.html#gone leads nowhere", "one.html: gone.svg leads nowhere"]
+    assert "ragged.RaggedBatch is not in the reference" in found
+    assert "ragged.combine_data is not in the reference" not in found

@@ -27,7 +27,9 @@ class LinkNames(SphinxTransform):
         """Wrap the names of this document."""
         for node in list(self.document.findall(nodes.literal)):
             target = target_of(node.astext())
-            if target is None or isinstance(node.parent, (pending_xref, nodes.reference)):
+            if target is None or isinstance(
+                node.parent, (pending_xref, nodes.reference, nodes.title)
+            ):
                 continue
             link = pending_xref(
                 "", refdomain="py", reftype="obj", reftarget=target, refdoc=self.env.docname

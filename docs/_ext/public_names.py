@@ -37,6 +37,7 @@ PACKAGES = (
     "matchers.testing",
     "losses.testing",
 )
+COLON = "\ue000"  # stands for one for a while
 ELSEWHERE = (
     "torch.",
     "numpy.",
@@ -145,17 +146,45 @@ def resolve(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
 
 
-def keep_letters(
+def before_napoleon(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep what a property says ("(B, P), bool: has a target") from being read as a type."""
+    if what == "property":
+        lines[:] = [line.replace(":", COLON) for line in lines]
+
+
+def after_napoleon(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
     """Keep a shape letter alone ("num_classes: C.") from being the first item of a list."""
     lines[:] = [re.sub(r"^(\s*:\w+ \w+: )([A-Z]\.)$", r"\1\\\2", line) for line in lines]
+    lines[:] = [line.replace(COLON, ":") for line in lines]
+
+
+def plain_callables(
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: Any,
+    options: Any,
+    signature: str | None,
+    annotation: str | None,
+) -> tuple[str | None, str | None]:
+    """Write ``Callable[..., Tensor]`` as it is written in code, and made defaults as "..."."""
+
+    def plain(part: str | None) -> str | None:
+        return part and part.replace("[[...], ", "[..., ").replace("<factory>", "...")
+
+    return plain(signature), plain(annotation)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("public-names", PublicNames)
     app.connect("missing-reference", resolve)
-    # After napoleon has made fields of the sections.
-    app.connect("autodoc-process-docstring", keep_letters, priority=600)
+    app.connect("autodoc-process-signature", plain_callables)
+    # Napoleon makes fields of the sections in between, at 500.
+    app.connect("autodoc-process-docstring", before_napoleon, priority=400)
+    app.connect("autodoc-process-docstring", after_napoleon, priority=600)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
