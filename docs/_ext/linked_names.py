@@ -40,7 +40,10 @@ class LinkNames(SphinxTransform):
 
 def target_of(text: str) -> str | None:
     """Where ``RaggedBatch``, ``combine_data(…)`` or ``Targets.of`` are documented."""
-    name, _, member = text.partition("(")[0].partition(".")
+    text = text.partition("(")[0]
+    if text.startswith(("ragged.", "matchers.", "losses.")):
+        text = text.rpartition(".")[2]
+    name, _, member = text.partition(".")
     if name in UNCLEAR or not (name[:1].isupper() or "_" in name):
         return None
     owner = OWNERS.get(name)

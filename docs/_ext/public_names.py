@@ -149,9 +149,13 @@ def resolve(
 def before_napoleon(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    """Keep what a property says ("(B, P), bool: has a target") from being read as a type."""
-    if what == "property":
-        lines[:] = [line.replace(":", COLON) for line in lines]
+    """Keep what a property or result is ("(B, P): positive") from being read as a type."""
+    of_result = what == "property"
+    for number, line in enumerate(lines):
+        if what != "property" and line and not line.startswith(" "):
+            of_result = line == "Returns:"
+        elif of_result:
+            lines[number] = line.replace(":", COLON)
 
 
 def after_napoleon(
