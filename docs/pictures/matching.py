@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ def panel(
 
     for number, box in enumerate(truth):
         hue = theme.muted if number in ignored else theme.hues[number]
-        shape = {"hatch": "xxx"} if number in ignored else {}
+        shape: dict[str, Any] = {"hatch": "xxx"} if number in ignored else {}
         canvas.box(
             *place(box),
             edge=hue,
@@ -111,10 +112,10 @@ def panel(
         )
         left, top, width, height = place(box)
         if number not in ignored:
-            style = {"boxstyle": "square,pad=0.22", "facecolor": hue, "edgecolor": "none"}
+            tag = {"boxstyle": "square,pad=0.22", "facecolor": hue, "edgecolor": "none"}
             at = left + width - 0.22, top + height - 0.22
             canvas.text(
-                *at, str(number), color=theme.paper, weight="bold", size=8, zorder=5, bbox=style
+                *at, str(number), color=theme.paper, weight="bold", size=8, zorder=5, bbox=tag
             )
     for number, box in enumerate(found):
         target = index[number]
@@ -130,7 +131,7 @@ def panel(
             zorder=4,
         )
         left, top, *_ = place(box)
-        style = {
+        style: dict[str, Any] = {
             "boxstyle": "round,pad=0.18",
             "facecolor": theme.paper,
             "edgecolor": hue,

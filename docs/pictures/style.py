@@ -6,7 +6,6 @@ Pictures are drawn in units of one cell; y points down, as rows do. Nothing is b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +94,13 @@ class Canvas:
         **style: Any,
     ) -> None:
         """Words, centred at a point unless told otherwise."""
-        style = {
+        look: dict[str, Any] = {
             "ha": "center",
             "va": "center",
             "color": color or self.theme.ink,
             "fontsize": size,
         } | style
-        self.ax.text(x, y, text, **style)
+        self.ax.text(x, y, text, **look)
 
     def title(self, x: float, y: float, text: str, note: str = "") -> None:
         """A heading at the left of what it heads, and its shape or the like below."""
@@ -111,7 +110,8 @@ class Canvas:
 
     def code(self, x: float, y: float, text: str, **style: Any) -> None:
         """Words in a fixed pitch."""
-        self.text(x, y, text, **({"family": "monospace", "size": 9} | style))
+        look: dict[str, Any] = {"family": "monospace", "size": 9} | style
+        self.text(x, y, text, **look)
 
     def cell(
         self,
@@ -180,8 +180,8 @@ class Canvas:
 
     def arrow(
         self,
-        start: Sequence[float],
-        end: Sequence[float],
+        start: tuple[float, float],
+        end: tuple[float, float],
         *,
         color: str | None = None,
         bend: float = 0.0,
@@ -197,8 +197,8 @@ class Canvas:
         } | style
         self.ax.add_patch(
             FancyArrowPatch(
-                tuple(start),
-                tuple(end),
+                start,
+                end,
                 arrowstyle="-|>",
                 connectionstyle=f"arc3,rad={bend}",
                 color=color or self.theme.muted,
