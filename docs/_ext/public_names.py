@@ -84,6 +84,8 @@ def documented(package: str, name: str) -> list[str]:
     if inspect.isclass(value):
         kind = "exception" if issubclass(value, Exception) else "class"
         lines = [f".. auto{kind}:: {package}.{name}", "   :members:"]
+        if name == "RaggedBatch":  # has shorthands from a class of its own
+            lines.append("   :inherited-members:")
         if any(base in public_objects() for base in value.__bases__):
             lines.append("   :show-inheritance:")
         return lines
