@@ -99,7 +99,10 @@ class DistributionCoder:
 
 
 class DecodedLevels(NamedTuple):
-    """All levels together: class logits (*batch, P, C), distributions (*batch, P, 4, R), xyxy boxes (*batch, P, 4)."""
+    """All levels together.
+
+    Class logits ``(*batch, P, C)``, distributions ``(*batch, P, 4, R)``, xyxy boxes ``(*batch, P, 4)``.
+    """
 
     logits: Tensor
     distribution: Tensor
@@ -143,9 +146,9 @@ class Vec2Box:
         """Flatten the maps of all levels, and decode.
 
         Args:
-            levels: For each level the class logits (*batch, C, h, w), the logits of the distributions
-                (*batch, R, 4, h, w) and, optionally, the distances ltrb in strides, (*batch, 4, h, w); where these are
-                missing, they are the means of the distributions.
+            levels: For each level the class logits ``(*batch, C, h, w)``, the logits of the distributions
+                ``(*batch, R, 4, h, w)`` and, optionally, the distances ltrb in strides, ``(*batch, 4, h, w)``; where
+                these are missing, they are the means of the distributions.
 
         Returns:
             Logits and distributions as given; boxes xyxy in pixels, in float32 at least.
@@ -164,8 +167,8 @@ class Vec2Box:
         """The maps of all levels side by side, not decoded; arguments and errors as for a call.
 
         Returns:
-            Class logits (*batch, P, C), distributions (*batch, P, 4, R), and, if given, distances (*batch, P, 4).
-            Channels stay first in memory.
+            Class logits ``(*batch, P, C)``, distributions ``(*batch, P, 4, R)``, and, if given, distances
+            ``(*batch, P, 4)``. Channels stay first in memory.
         """
         self._check(levels)
         logits = torch.cat([_cells_last(level[0]) for level in levels], -1).mT

@@ -69,8 +69,8 @@ def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Ass
 
             - ``"dn_num_group"``: the number of groups,
             - ``"dn_num_split"``: ``[number of denoising queries, number of other queries]``,
-            - ``"dn_positive_idx"``: a list of the positive queries (n * groups,) of each image, or a RaggedBatch of
-              them (*batch, K). Without it, the layout is the standard one.
+            - ``"dn_positive_idx"``: a list of the positive queries ``(n * groups,)`` of each image, or a RaggedBatch
+              of them ``(*batch, K)``. Without it, the layout is the standard one.
         targets: Anything that ``Targets.of`` reads.
 
     Returns:

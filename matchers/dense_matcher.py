@@ -39,9 +39,10 @@ class DenseMatcher(CostMatcher):
         """Match a batch.
 
         Args:
-            predictions: Logits (*batch, P, C) and boxes (*batch, P, 4), in any form that ``Predictions.of`` reads.
+            predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
+                ``Predictions.of`` reads.
             targets: Anything that ``Targets.of`` reads.
-            priors: xyxy boxes (P, 4) or (*batch, P, 4), with ``is_anchor_based``.
+            priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
         """
         problem = self.problem(predictions, targets, priors)
         return self.match_costs(problem, dense_costs(self, problem))

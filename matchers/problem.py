@@ -72,7 +72,7 @@ class Problem:
         Args:
             predictions: Anything that ``Predictions.of`` reads; None if the priors take their place.
             targets: Anything that ``Targets.of`` reads.
-            priors: (P, 4) or (*batch, P, 4), or None.
+            priors: ``(P, 4)`` or ``(*batch, P, 4)``, or None.
             normalized: The unit of all boxes; None means that of the targets.
             max_pairwise_bytes: See the class.
 

@@ -68,9 +68,10 @@ class WeightedSum(CostMatcher):
         """Match a batch.
 
         Args:
-            predictions: Logits (*batch, P, C) and boxes (*batch, P, 4), in any form that ``Predictions.of`` reads.
+            predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
+                ``Predictions.of`` reads.
             targets: Anything that ``Targets.of`` reads.
-            priors: xyxy boxes (P, 4) or (*batch, P, 4), for matchers with ``is_anchor_based``.
+            priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, for matchers with ``is_anchor_based``.
         """
         if self.same_cost:
             problem = self.problem(predictions, targets, priors)

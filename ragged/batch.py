@@ -211,7 +211,7 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
 
     @property
     def total_num_entries(self) -> int:
-        """Number of valid entries in the whole batch. Read on the host: synchronises on an accelerator."""
+        """Number of valid entries in the whole batch; reading it synchronises on an accelerator."""
         return int(self.sample_sizes.sum())
 
     @property

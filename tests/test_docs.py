@@ -1,15 +1,22 @@
-"""The code of every page in docs/ runs as printed, and prints what the page says."""
+"""The pages in docs/: code runs and prints what they say, nothing public is missing, pictures are those of the script."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import hypothesis
+import matplotlib
 import pytest
 
-PAGES = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+from docs import check_site
+from docs.pictures.__main__ import FOLDER, PICTURES, draw_all
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
+PACKAGES = ("ragged", "matchers", "losses", "ragged.testing", "matchers.testing", "losses.testing")
 
 
 @pytest.fixture
@@ -24,26 +31,76 @@ def _few_examples():
 
 
 @pytest.mark.usefixtures("_few_examples")
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(DOCS)))
 def test_code_prints_what_the_page_says(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = page.read_text()
-    names: dict[str, object] = {}
-    blocks = re.findall(r"```(python|text)\n(.*?)```", text, flags=re.DOTALL)
-    printed = ""
-    for language, block in blocks:
+    """A comment after ``print(…)`` is its line; a block of text is what is printed besides, up to "…"."""
+    names: dict[str, object] = {"__name__": "page"}
+    unsaid = ""
+    for language, block in re.findall(r"```(python|text)\n(.*?)```", page.read_text(), flags=re.DOTALL):
         if language == "text":
-            said = block.strip().partition("…")[0]
-            assert printed.startswith(said) and said, f"{printed!r} was printed"
+            said, has_more, _ = block.strip().partition("…")
+            assert said, "an empty block"
+            assert unsaid.startswith(said) if has_more else unsaid.strip() == said, f"{unsaid!r} was printed"
+            unsaid = ""
             continue
+        assert not unsaid, f"the page does not say that {unsaid!r} is printed"
         exec(compile(block, str(page), "exec"), names)
-        printed = capsys.readouterr().out
+        printed = capsys.readouterr().out.splitlines(keepends=True)
         comments = re.findall(r"^print\(.*\)  # (.*)$", block, flags=re.MULTILINE)
-        for output, comment in zip(printed.splitlines(), comments, strict=False):
-            assert output == comment
+        assert [line.rstrip("\n") for line in printed[: len(comments)]] == comments
+        unsaid = "".join(printed[len(comments) :])
+    assert not unsaid, f"the page does not say that {unsaid!r} is printed"
 
 
 def test_there_are_no_dead_links() -> None:
     assert WITH_CODE
-    for page in (*PAGES, Path(__file__).parent.parent / "README.md"):
+    for page in (*PAGES, DOCS.parent / "README.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    listed = {DOCS / "index.md"}
+    for page in PAGES:
+        for entries in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            listed |= {page.parent / f"{name}.md" for name in names}
+    assert listed == set(PAGES)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_reference_has_every_public_name_once(package: str) -> None:
+    found: list[str] = []
+    for page in PAGES:
+        for owner, block in re.findall(r"```\{public-names\} (\S+)\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            found += block.split() if owner == package else []
+    assert sorted(found) == sorted(importlib.import_module(package).__all__)
+
+
+def test_pictures_are_those_of_the_script(tmp_path: Path) -> None:
+    drawn = {path.name: path for path in draw_all(tmp_path)}
+    assert len(drawn) == 2 * len(PICTURES)
+    assert drawn.keys() == {path.name for path in FOLDER.iterdir()}
+    for name, path in drawn.items():
+        committed = (FOLDER / name).read_text()
+        if f"Matplotlib v{matplotlib.__version__}," in committed:  # others may draw letters otherwise
+            assert path.read_text() == committed, f"{name} is old: python -m docs.pictures"
+
+
+def test_pictures_are_shown() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    shown = re.findall(r"```\{picture\} (\S+)", text)
+    assert set(shown) == PICTURES.keys()
+
+
+def test_check_of_the_site_finds_what_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    links = (
+        '<a href="other.html#there">1</a><a href="other.html#gone">2</a><img src="gone.svg"><a href="https://x.y">3</a>'
+    )
+    (tmp_path / "one.html").write_text(links)
+    (tmp_path / "other.html").write_text('<p id="there"></p><p id="ragged.combine_data"></p>')
+    assert check_site.main(tmp_path) == 1
+    found = capsys.readouterr().out.splitlines()
+    assert found[1:3] == ["one.html: other.html#gone leads nowhere", "one.html: gone.svg leads nowhere"]
+    assert "ragged.RaggedBatch is not in the reference" in found
+    assert "ragged.combine_data is not in the reference" not in found

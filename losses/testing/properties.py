@@ -218,6 +218,7 @@ CRITERION_PROPERTIES: Mapping[str, Callable[[CriterionCase], None]] = {
     "two steps": two_steps,
     "copies": copies,
 }
+"""What ``check_criterion`` checks, by the names that its ``without`` takes."""
 # What a criterion must have for a property to make sense.
 NEEDS_REDUCTIONS = ("images alone", "unreduced values", "one image", "NaN stays")
 NEEDS_METHODS: Mapping[str, tuple[str, ...]] = {"micro-batches": ("assign", "counts"), "two steps": ("assign", "loss")}

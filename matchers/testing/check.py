@@ -184,6 +184,7 @@ MATCHER_PROPERTIES: Mapping[str, Callable[..., None]] = {
     "synchronisation": _synchronisation,
     "compilation": _by_kit(assert_compiles),
 }
+"""What ``check_matcher`` checks, by the names that its ``without`` takes."""
 
 
 def _one_layer(scene: Scene) -> Scene:

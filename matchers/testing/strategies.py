@@ -102,6 +102,7 @@ LAYOUTS: dict[str, Callable[[Targets], tuple[Any, dict[str, Any]]]] = {
     "padded dict": _padded_dict,
     "padded tensor": _padded_tensor,
 }
+"""Writers of the layouts that ``Targets.of`` reads, by name."""
 
 
 def in_layout(targets: Targets, layout: str) -> tuple[Any, dict[str, Any]]:

@@ -34,6 +34,7 @@ PROPERTIES: dict[str, Callable[..., None]] = {
     "synchronisation": assert_no_host_sync,
     "compilation": assert_compiles,
 }
+"""What ``check_op`` checks, by the names that its ``without`` takes."""
 
 
 def check_op(

@@ -9,6 +9,7 @@ import torch
 from ragged.batch import RaggedBatch
 
 FILLERS = ("zeros", "garbage", "nan", "inf", "lowest")
+"""What padding is filled with by the strategies; ``filler_value`` gives the number."""
 
 
 def filler_value(kind: str, dtype: torch.dtype) -> float | int | bool:

@@ -20,8 +20,11 @@ from ragged.testing.as_code import as_code
 from ragged.testing.filler import FILLERS, refilled
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""The floating dtypes."""
 DTYPES = (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64)
+"""All dtypes that batches are drawn in."""
 VALUES = ("integers", "unit", "normal", "distinct", "extreme")
+"""Kinds of values, as ``draw_values`` draws them."""
 
 
 def draw_values(shape: Sequence[int], dtype: torch.dtype, kind: str, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,89 @@
+"""Look for broken links and missing names in a site: ``python docs/check_site.py FOLDER``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+PACKAGES = (
+    "ragged",
+    "matchers",
+    "losses",
+    "ragged.testing",
+    "matchers.testing",
+    "losses.testing",
+)
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a page refers to, and what can be referred to in it."""
+
+    references: list[str] = field(default_factory=list)
+    anchors: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note links, sources and anchors."""
+        for name, value in attrs:
+            if name == "id" and value:
+                self.anchors.add(value)
+            elif name in ("href", "src") and value:
+                self.references.append(value)
+
+
+def read(folder: Path) -> dict[Path, Page]:
+    """All pages of a site."""
+    pages = {}
+    for path in sorted(folder.rglob("*.html")):
+        pages[path.resolve()] = page = Page()
+        page.feed(path.read_text(encoding="utf-8"))
+    return pages
+
+
+def broken(pages: dict[Path, Page]) -> list[str]:
+    """References within the site that lead nowhere."""
+    found = []
+    for path, page in pages.items():
+        for reference in page.references:
+            parts = urlsplit(reference)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            exists = target.exists()
+            if exists and parts.fragment and target in pages:
+                exists = unquote(parts.fragment) in pages[target].anchors
+            if not exists:
+                found.append(f"{path.name}: {reference} leads nowhere")
+    return found
+
+
+def missing(pages: dict[Path, Page]) -> list[str]:
+    """Public names without an entry in the reference."""
+    anchors = set().union(*(page.anchors for page in pages.values()))
+    names = [
+        f"{package}.{name}"
+        for package in PACKAGES
+        for name in importlib.import_module(package).__all__
+    ]
+    print(f"{len(pages)} pages, {len(names)} public names")
+    return [f"{name} is not in the reference" for name in names if name not in anchors]
+
+
+def main(folder: Path) -> int:
+    """Print what is wrong; 1 if anything is."""
+    pages = read(folder)
+    problems = ["there is no page"] if not pages else broken(pages) + missing(pages)
+    print("\n".join(problems) or "no broken link, no missing name")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.exit(main(Path(sys.argv[1])))
