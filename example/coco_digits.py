@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from example.digits import MAX_DIGITS, load_glyphs, render_scene
 
@@ -42,24 +43,27 @@ def write_coco_digits(folder: Path, num_images: int = 60, *, seed: int = 0) -> P
         height, width = (int(side) for side in rng.integers(_SHORTEST, _LONGEST, size=2))
         max_digits = 0 if index % _EMPTY_EVERY == _EMPTY_EVERY - 1 else MAX_DIGITS
         pixels, target = render_scene(rng, glyphs, classes, canvas=(height, width), max_digits=max_digits)
-        image = {"id": 100 + 3 * index, "file_name": f"{index:06d}.png", "height": height, "width": width}
-        grey = (pixels[0].numpy().clip(0, 1) * 255).astype(np.uint8)
-        Image.fromarray(grey).save(folder / "images" / image["file_name"])
-        images.append(image)
-        boxes = target["boxes"].double().numpy()
-        if index % _CROWD_EVERY == _CROWD_EVERY - 1 and len(boxes) >= _FEWEST_IN_CROWD:
-            # The last two are annotated together, as nobody has counted them.
-            crowd = np.concatenate([boxes[-2:, :2].min(axis=0), boxes[-2:, 2:].max(axis=0)])
-            boxes = np.concatenate([boxes[:-2], crowd[None]])
-        for place, (label, box) in enumerate(zip(target["labels"].tolist(), boxes, strict=False)):
-            is_crowd = len(boxes) < len(target["labels"]) and place == len(boxes) - 1
-            annotations.append(_annotation(len(annotations) + 1, image["id"], label, box, is_crowd))
+        name = f"{index:06d}.png"
+        Image.fromarray((pixels[0].numpy().clip(0, 1) * 255).astype(np.uint8)).save(folder / "images" / name)
+        images.append({"id": 100 + 3 * index, "file_name": name, "height": height, "width": width})
+        for label, box, is_crowd in _objects(target, may_have_crowd=index % _CROWD_EVERY == _CROWD_EVERY - 1):
+            annotations.append(_annotation(len(annotations) + 1, images[-1]["id"], label, box, is_crowd))
     # Sets in this format seldom count from 0, nor without gaps.
     categories = [{"id": _category(label), "name": str(label)} for label in range(10)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path = folder / ANNOTATIONS
     path.write_text(json.dumps(content))
     return path
+
+
+def _objects(target: dict[str, Tensor], *, may_have_crowd: bool) -> list[tuple[int, np.ndarray, bool]]:
+    """Label, box and whether it is a crowd: of many objects, the last two together, as if nobody had counted them."""
+    labels, boxes = target["labels"].tolist(), target["boxes"].double().numpy()
+    single = [(label, box, False) for label, box in zip(labels, boxes, strict=True)]
+    if not may_have_crowd or len(single) < _FEWEST_IN_CROWD:
+        return single
+    crowd = np.concatenate([boxes[-2:, :2].min(axis=0), boxes[-2:, 2:].max(axis=0)])
+    return [*single[:-2], (labels[-2], crowd, True)]
 
 
 def _category(label: int) -> int:

@@ -53,7 +53,7 @@ def format_table(results: list[dict[str, Any]]) -> str:
     for one in results:
         scores = (f"{one[name]:.3f}" for name in ("mAP@0.5", "mAP@[.5:.95]"))
         times = (f"{one[name]:.0f} s" for name in ("train_seconds", "train_cpu_seconds"))
-        rows.append((one["criterion"], *scores, *times, f"{one['parameters']:,}"))  # type: ignore[arg-type]
+        rows.append((one["criterion"], *scores, *times, f"{one['parameters']:,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))

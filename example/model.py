@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,20 +88,24 @@ class DenseModel(nn.Module):
         super().__init__()
         self.pyramid = Pyramid(task, width)
         features = self.pyramid.channels
-        self.towers = nn.ModuleDict({name: nn.ModuleList() for name in maps})
-        for name, channels in maps.items():
-            for _ in task.strides:
-                last = nn.Conv2d(features, channels, 1)
-                if name.startswith("classes") and not background:
-                    start_unlikely(last)
-                self.towers[name].append(nn.Sequential(conv(features, features), last))
+
+        def tower(name: str, channels: int) -> nn.Module:
+            last = nn.Conv2d(features, channels, 1)
+            if name.startswith("classes") and not background:
+                start_unlikely(last)
+            return nn.Sequential(conv(features, features), last)
+
+        self.towers = nn.ModuleDict(
+            {name: nn.ModuleList(tower(name, channels) for _ in task.strides) for name, channels in maps.items()}
+        )
 
     def forward(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Of each name a map (B, channels, rows, columns) for each level."""
         features = self.pyramid(images)
+        towers: dict[str, Any] = dict(self.towers.items())
         return {
-            name: [tower(level) for tower, level in zip(towers, features, strict=True)]
-            for name, towers in self.towers.items()
+            name: [tower(level) for tower, level in zip(of_levels, features, strict=True)]
+            for name, of_levels in towers.items()
         }
 
 

@@ -109,7 +109,7 @@ def draw_scenes(
         draw_objects(left, images[place], dicts[place], detections[index], samples.task.class_names)
         left.set_title(f"{samples.name(index)}: found", fontsize=9)
         show(right, images[place])
-        options = {"priors": centers, "prior_format": "points", "text": False, "legend": False}
+        options: dict[str, Any] = {"priors": centers, "prior_format": "points", "text": False, "legend": False}
         plot_match(match.to("cpu"), None, targets.to("cpu"), place, ax=right, **options)
         right.set_axis_off()
         right.set_title("matched: which cells learn it", fontsize=9)

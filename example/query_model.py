@@ -70,7 +70,7 @@ class QueryModel(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(NUM_LAYERS))
         self.classes = nn.ModuleList(nn.Linear(size, task.num_classes) for _ in range(NUM_LAYERS))
         for head in (self.cell_classes, *self.classes):
-            start_unlikely(head)  # type: ignore[arg-type]
+            start_unlikely(head)
 
     def propose(self, images: Tensor) -> Proposals:
         """Proposals for images (B, C, H, W)."""

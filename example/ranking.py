@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import SubFigure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from example.data import Samples
@@ -60,7 +61,7 @@ def draw_hardest(ranking: Ranking, found: Evaluation, samples: Samples, path: Pa
     columns = min(5, len(hardest))
     rows = -(-len(hardest) // columns)
     figure = new_figure(max(2.6 * columns, 9.0), 2.2 + 3.1 * rows)
-    above, below = figure.subfigures(2, 1, height_ratios=[2.0, 3.1 * rows])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[2.0, 3.1 * rows]).flat
     _draw_order(above, ranking, len(hardest))
     grid = below.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
@@ -89,5 +90,5 @@ def _draw_order(figure: SubFigure, ranking: Ranking, count: int) -> None:
     )
     axes.set_xlim(0.4, len(values) + 0.6)
     axes.set_ylabel("loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

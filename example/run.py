@@ -93,5 +93,5 @@ def _evaluate(options: argparse.Namespace, validation: Samples, detector: Detect
     return scores
 
 
-def _loading(options: argparse.Namespace) -> dict[str, int]:
+def _loading(options: argparse.Namespace) -> dict[str, Any]:
     return {"batch_size": options.batch_size, "workers": options.workers, "seed": options.seed}

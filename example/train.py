@@ -80,7 +80,7 @@ def train(
                 bar.set_postfix(by_name(means), refresh=False)
                 bar.update()
                 if log:
-                    rate = schedule.get_last_lr()[0]
+                    rate = float(schedule.get_last_lr()[0])
                     log.step(bar.n, epoch, rate, dict(zip(terms, now, strict=True)))
             if log:
                 log.epoch(epoch, means)
