@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = argparse.ArgumentParser(
         prog="python -m example",
+        usage="%(prog)s [--help] [options]",
         description="Train a small detector, print its mAP, and draw what it found, what was matched and what is hard.",
     )
     what = parser.add_argument_group("what is trained")
@@ -82,9 +83,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """What goes together, and what is there."""
     if options.compare and (options.criterion or options.matcher or options.ddp):
-        parser.error(
-            "--compare trains with every criterion, one after the other: not with --criterion, --matcher, --ddp"
-        )
+        parser.error("--compare trains with every criterion in turn: not together with --criterion, --matcher or --ddp")
     options.criterion = options.criterion or "own"
     if options.matcher and options.criterion != "own":
         parser.error(f"--matcher goes with --criterion own, the criterion {options.criterion} has a matcher of its own")

@@ -77,7 +77,7 @@ def _train(options: argparse.Namespace, training: Samples, detector: Detector) -
         return {}
     times = {"train_seconds": time.perf_counter() - wall, "train_cpu_seconds": time.process_time() - cpu}
     times = {name: round(value, 1) for name, value in times.items()}
-    return {"losses": losses, "ranks": ranks["num_ranks"], **times}
+    return {"losses": losses, "device": str(options.device), "ranks": ranks["num_ranks"], **times}
 
 
 def _evaluate(options: argparse.Namespace, validation: Samples, detector: Detector) -> dict[str, float]:

@@ -75,13 +75,17 @@ def test_a_coco_folder_with_crowds_and_empty_images(tmp_path, capsys):
     assert any(image["id"] not in annotated for image in content["images"])
     small = ["--epochs=1", "--batch-size=4", "--image-size=64", "--criterion=dfine", "--tensorboard"]
     data = [f"--data={tmp_path / 'set' / 'images'}", f"--ann={path}"]
-    assert main([*small, *data, f"--val-ann={path}", f"--out={tmp_path / 'run'}"]) == 0
+    apart = [f"--val-data={tmp_path / 'set' / 'images'}", f"--val-ann={path}"]
+    assert main([*small, *data, *apart, "--workers=1", "--seed=1", "--device=cpu", f"--out={tmp_path / 'run'}"]) == 0
     assert "mAP@0.5 = " in capsys.readouterr().out
     for name in PICTURES:
         assert_is_a_picture(tmp_path / "run" / name)
     ranking = rows(tmp_path / "run" / "ranking.csv")
     assert len(ranking) == 12 and "0" in {row["objects"] for row in ranking}
     assert all(np.isfinite(float(row["loss"])) for row in ranking)
+
+    train, val = make_samples(parse_arguments(data))
+    assert len(train) == 9 and len(val) == 3 and train.task == val.task and train.task.image_size == 256
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert {"loss/total", "loss/loss_vfl", "loss/loss_fgl_aux_0", "epoch/total", "train/learning_rate"} <= set(

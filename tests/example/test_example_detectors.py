@@ -55,6 +55,10 @@ def test_output_is_read_matched_and_counted_by_image(name, batch):
         output = detector.model.eval()(images)
         alone = detector.model(images[:1])
         terms = detector.losses(output, targets, criterion)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = detector.model(images)
+        rough_terms = detector.losses(rough, targets, criterion)
+    assert all(value.isfinite().all() and value.dtype == torch.float32 for value in rough_terms.values())
     predictions = detector.decode(output)
     shape = tuple(predictions.boxes.shape[:2])
     assert predictions.logits.shape == (*shape, DIGITS.num_classes)
