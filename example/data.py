@@ -69,6 +69,7 @@ def make_loader(
     workers: int = 0,
     rank: int = 0,
     num_ranks: int = 1,
+    drop_last: bool = False,
 ) -> DataLoader[Sample]:
     """Batch samples into ``(images (B, C, H, W), {"boxes": RaggedBatch, "labels": RaggedBatch, …})``.
 
@@ -80,6 +81,7 @@ def make_loader(
         workers: Processes that load.
         rank: Which share of the samples this process gets.
         num_ranks: Number of shares; they are of equal size.
+        drop_last: Whether a last batch that is smaller than the others is left out, unless it is the only one.
     """
     if batch_size % num_ranks:
         raise ValueError(f"batch_size must be a multiple of the number of ranks, {num_ranks}, got {batch_size}")
@@ -93,11 +95,20 @@ def make_loader(
         sampler=sampler,
         generator=torch.Generator().manual_seed(seed),
         num_workers=workers,
+        drop_last=drop_last and len(samples) >= batch_size,
         collate_fn=partial(ragged.collate, stack=(0,)),
     )
 
 
-def to_targets(batch: dict[str, RaggedBatch], task: Task) -> Targets:
-    """What the loader gives as targets, as matchers take it: xyxy boxes in pixels of a square canvas."""
+def to_targets(batch: dict[str, RaggedBatch], task: Task, *, multiple_of: int = 1) -> Targets:
+    """What the loader gives as targets, as matchers take it: xyxy boxes in pixels of a square canvas.
+
+    Args:
+        batch: Boxes, labels and, if there are crowds, what to ignore.
+        task: Says how large the canvas is.
+        multiple_of: Targets are padded to a multiple of this number: batches of few shapes are compiled seldom.
+    """
+    padded = -(-batch["labels"].max_sample_size // multiple_of) * multiple_of
+    batch = {name: each.with_max_sample_size(padded) for name, each in batch.items()}
     canvas_size = torch.tensor([task.image_size, task.image_size])
     return Targets(batch["boxes"], batch["labels"], ignore=batch.get("ignore"), canvas_size=canvas_size)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -14,6 +17,9 @@ from example.logs import Log, by_name
 from example.ranks import mean_over_ranks, over_ranks, rank
 from matchers import Targets
 
+# Compiled code is for targets padded to a multiple of this number.
+_PADDING = 8
+
 
 def train(
     detector: Detector,
@@ -25,7 +31,7 @@ def train(
     max_norm: float = 5.0,
     device: torch.device | str = "cpu",
     amp: bool = False,
-    backend: str | None = None,
+    backend: str | Callable[..., Any] | None = None,
     log: Log | None = None,
 ) -> dict[str, float]:
     """Train with AdamW and a one-cycle schedule, with a progress bar that shows the epoch's mean loss terms.
@@ -65,7 +71,8 @@ def train(
                 loader.sampler.set_epoch(epoch)
             total = torch.zeros((), device=device)
             for count, (images, targets) in enumerate(loader, start=1):
-                terms = losses(images.to(device), to_targets(targets, task).to(device))
+                read = to_targets(targets, task, multiple_of=1 if backend is None else _PADDING)
+                terms = losses(images.to(device), read.to(device))
                 values = torch.stack(list(terms.values()))
                 optimizer.zero_grad()
                 values.sum().backward()

@@ -107,13 +107,21 @@ def test_comparison(tmp_path):
     assert (tmp_path / "ssd" / "scenes.png").exists()
 
 
-def test_what_is_compiled_trains_alike():
-    losses = []
-    for backend in (None, "eager"):
+def test_what_is_compiled_trains_alike_and_is_compiled_once():
+    scenes, compiled, losses = DigitScenes(13, split="train"), [], []
+    batches = list(make_loader(scenes, batch_size=4, drop_last=True))
+    assert len(batches) == 3 and len({targets["labels"].max_sample_size for _, targets in batches}) > 1
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    for each in (None, backend):
         torch.manual_seed(0)
-        detector, loader = make_detector("own", DIGITS), make_loader(DigitScenes(4, split="train"), batch_size=4)
-        losses.append(train(detector, loader, DIGITS, epochs=2, backend=backend))
+        loader = make_loader(scenes, batch_size=4, drop_last=True)
+        losses.append(train(make_detector("own", DIGITS), loader, DIGITS, epochs=1, backend=each))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert len(compiled) == 1
     options = [parse_arguments(arguments).compile for arguments in ([], ["--compile"], ["--compile=eager"])]
     assert options == [None, "inductor", "eager"]
 
