@@ -18,7 +18,7 @@ from torch import Tensor
 
 from example.data import Samples, make_loader, to_targets
 from example.detector import Detector
-from example.evaluate import Objects
+from example.evaluate import Evaluation, Objects
 from matchers.plot import plot_match
 
 TRUTH, FOUND = "#4cd964", "#ffa726"
@@ -79,18 +79,18 @@ def _outline(axes: Axes, box: Tensor, color: str, **style: Any) -> None:
 def draw_scenes(
     detector: Detector,
     samples: Samples,
-    detections: Sequence[Objects],
+    found: Evaluation,
     path: Path,
     *,
     count: int = 8,
     device: torch.device | str = "cpu",
 ) -> Path:
-    """Draw the first scenes that have an object, each twice: what was found, and what is matched.
+    """Draw the first scenes that have several objects, each twice: what was found, and what is matched.
 
     Args:
         detector: Trained.
         samples: The scenes.
-        detections: Of each of them.
+        found: What came out for them.
         path: File to write.
         count: Of scenes, at most.
         device: Where to run the detector.
@@ -98,25 +98,25 @@ def draw_scenes(
     Returns:
         The path.
     """
-    chosen = [index for index in range(len(samples)) if len(samples[index][1]["labels"])][:count] or [0]
+    counts = [len(target["labels"]) for target in found.targets]
+    chosen = sorted(range(len(counts)), key=lambda index: -min(counts[index], 2))[:count]
     images, batch = next(iter(make_loader(_Chosen(samples, chosen), batch_size=len(chosen))))
     targets, criterion = to_targets(batch, samples.task).to(device), detector.make_criterion("sample").to(device)
     output = detector.model.to(device).eval()(images.to(device))
-    match, centers = detector.match(output, targets, criterion), detector.centers(output).cpu()
+    match, centers = detector.match(output, targets, criterion).to("cpu"), detector.centers(output).cpu()
+    targets = targets.to("cpu")
     grid, figure = _pairs_of_axes(len(chosen))
-    dicts = targets.to("cpu").to_dicts()
     for place, (index, (left, right)) in enumerate(zip(chosen, grid, strict=False)):
-        draw_objects(left, images[place], dicts[place], detections[index], samples.task.class_names)
+        draw_objects(left, images[place], found.targets[index], found.detections[index], samples.task.class_names)
         left.set_title(f"{samples.name(index)}: found", fontsize=9)
         show(right, images[place])
-        options: dict[str, Any] = {"priors": centers, "prior_format": "points", "text": False, "legend": False}
-        plot_match(match.to("cpu"), None, targets.to("cpu"), place, ax=right, **options)
+        style: dict[str, Any] = {"prior_format": "points", "text": False, "legend": False}
+        plot_match(match, None, targets, place, priors=centers, ax=right, **style)
         right.set_axis_off()
         right.set_title("matched: which cells learn it", fontsize=9)
-    lines = Line2D(
-        [], [], color="#56b4e9", lw=1.4, marker="o", ms=3.5, label="an object (one colour each) and its cells"
-    )
-    crowds = any(bool(one["ignore"].any()) for one in dicts if "ignore" in one)
+    crowds = any(bool(found.targets[index]["ignore"].any()) for index in chosen if "ignore" in found.targets[index])
+    style = {"color": "#56b4e9", "lw": 1.4, "marker": "o", "ms": 3.5}
+    lines = Line2D([], [], label="an object (one colour each) and its cells", **style)
     figure.legend(handles=[*legend_of_objects(crowds), lines], loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, dpi=110)
     return path

@@ -88,7 +88,7 @@ def _evaluate(options: argparse.Namespace, validation: Samples, detector: Detect
     found = evaluate(detector, loader, validation.task, device=options.device)
     scores = coco_map(found.detections, found.targets, num_classes=validation.task.num_classes)
     draw_curves(options.out)
-    draw_scenes(detector, validation, found.detections, options.out / "scenes.png", device=options.device)
+    draw_scenes(detector, validation, found, options.out / "scenes.png", device=options.device)
     ranking = rank_images(found.losses)
     write_ranking(ranking, found, validation, options.out / "ranking.csv")
     draw_hardest(ranking, found, validation, options.out / "hardest.png")
