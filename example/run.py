@@ -67,10 +67,10 @@ def run(options: argparse.Namespace, samples: tuple[Samples, Samples]) -> dict[s
 def _train(options: argparse.Namespace, training: Samples, detector: Detector) -> dict[str, Any]:
     """Train on one rank or on several; what is to be known about it, on the first of them."""
     with process_group(options.device) if options.ddp else nullcontext(options.device) as device:
-        ranks = {"rank": rank(), "num_ranks": num_ranks()}
+        ranks: dict[str, Any] = {"rank": rank(), "num_ranks": num_ranks()}
         # Every shape of a batch is compiled for itself.
-        even = {"drop_last": options.compile is not None}
-        loader = make_loader(training, shuffle=True, **_loading(options), **ranks, **even)
+        even = options.compile is not None
+        loader = make_loader(training, shuffle=True, drop_last=even, **_loading(options), **ranks)
         wall, cpu = time.perf_counter(), time.process_time()
         with Log(options.out, tensorboard=options.tensorboard) if ranks["rank"] == 0 else nullcontext() as log:
             how = {"device": device, "amp": options.amp, "backend": options.compile, "log": log}
