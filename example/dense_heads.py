@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,19 +17,21 @@ from losses import (
     DetectionLoss,
     DistanceCoder,
     GIoULoss,
+    IoULoss,
     L1Loss,
     MultipleObjectiveLoss,
-    NegativeProbLoss,
     RTMDetCriterion,
     Vec2Box,
     YOLOv9Criterion,
     YOLOXCriterion,
 )
-from matchers import BalancedSinkhorn, Predictions, Targets, grid_points
+from matchers import Assignment, Plan, Predictions, Targets, UnbalancedSinkhorn, anchors, grid_points
 
 _BINS = 8
 # Bounds keep an untrained detector from boxes of infinite size.
 _WIDEST_LOG = 4.0
+# Side of an anchor in strides, and 1 - IoU from which it goes to the background.
+_TRANSPORT_SIDE, _TRANSPORT_BACKGROUND = 3.0, 0.6
 
 
 def points(task: Task, like: Tensor, offset: float = 0.5) -> Tensor:
@@ -123,7 +127,15 @@ def yolov9(task: Task) -> Detector:
 
 
 class TransportLoss(DetectionLoss):
-    """``DetectionLoss``, with its parts as the terms."""
+    """``DetectionLoss`` that is matched by anchors, with its parts as the terms."""
+
+    def __init__(self, *args: Any, anchors: Tensor, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def assign(self, input: Any, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
+        """The plan for these anchors, or for those of the loss."""
+        return super().assign(input, target, self.get_buffer("anchors") if anchors is None else anchors)
 
     def forward(self, input: Predictions, target: Targets) -> dict[str, Tensor]:  # type: ignore[override]
         """``"loss_cls"`` and ``"loss_loc"``."""
@@ -131,11 +143,18 @@ class TransportLoss(DetectionLoss):
 
 
 def ot(task: Task) -> Detector:
-    """Optimal transport: a soft matching, and a class for the background."""
+    """Optimal transport: a soft matching by anchors, and a class for the background."""
     distance = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0 / task.image_size, 2.0])
-    matcher = BalancedSinkhorn(
-        cls_match_module=NegativeProbLoss(reduction="none"), loc_match_module=distance, background_cost=1.0
+    # Predictions keep their total, targets need not: nearly each cell goes to what its anchor overlaps most.
+    matcher = UnbalancedSinkhorn(
+        cls_match_module=None,
+        loc_match_module=IoULoss(),
+        reg_pred=1e3,
+        reg_target=1e-3,
+        background_cost=_TRANSPORT_BACKGROUND,
+        is_anchor_based=True,
     )
+    priors = anchors((task.image_size, task.image_size), task.strides, scales=[_TRANSPORT_SIDE])
 
     def inputs(maps: Maps) -> Predictions:
         boxes = boxes_around_centers(task, maps["boxes"])
@@ -153,6 +172,7 @@ def ot(task: Task) -> Detector:
             matcher,
             bg_class_position="last",
             reduction=reduction,
+            anchors=priors,
         ),
         inputs=inputs,
         decode=decode,

@@ -23,7 +23,7 @@ from matchers.plot import plot_match
 
 TRUTH, FOUND = "#4cd964", "#ffa726"
 """Colours of ground truth and of detections, told apart on dark and on bright images."""
-SCORE = 0.4
+SCORE = 0.3
 """Smallest score of a detection that is drawn."""
 
 
