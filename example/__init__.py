@@ -1,5 +1,11 @@
-"""A complete small detector: digit scenes, one-to-one matching, ragged losses, COCO mAP and a picture.
+"""Small detectors, complete: data, matching, ragged losses, COCO mAP and pictures.
 
-Run ``python -m example`` in the repository root to train and evaluate it, and ``python -m example.walkthrough`` to
-see a per-sample loss built step by step from lists of ground truth.
+- ``python -m example`` trains one on scenes of handwritten digits; ``--help`` lists what else it does.
+- ``python -m example.coco_digits DIR`` writes such scenes in COCO's format, for ``--data`` and ``--ann``.
+- ``python -m example.walkthrough`` shows a per-sample loss built step by step from lists of ground truth.
+
+To read it, begin with ``run.py``. Data: ``data.py``, ``digits.py``, ``coco_folder.py``. Networks: ``model.py``,
+``query_model.py``. Detectors: ``detector.py``, and ``dense_heads.py``, ``anchor_heads.py``, ``query_heads.py``. A loss
+of one's own: ``criterion.py``, ``matching.py``. Training: ``train.py``, ``logs.py``, ``ranks.py``. What comes out:
+``evaluate.py``, ``picture.py``, ``curves.py``, ``ranking.py``, ``compare.py``.
 """

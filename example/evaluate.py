@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from example.data import NUM_CLASSES, Scene
+from example.data import Sample, Task, to_targets
+from example.detector import Detector
 from matchers import Predictions, iou, pairwise
 
 Objects = dict[str, Tensor]
@@ -59,33 +60,39 @@ def is_duplicate(boxes: Tensor, labels: Tensor, threshold: float = 0.6) -> Tenso
     return overlaps.triu(diagonal=1).any(dim=1)
 
 
-@torch.no_grad()
-def detect(
-    model: nn.Module,
-    loader: DataLoader[Scene],
-    *,
-    decode: Callable[[Any], Predictions] = lambda predictions: predictions,
-    device: torch.device | str = "cpu",
-) -> tuple[list[Objects], list[Objects]]:
-    """Run the model over a loader.
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out for each image.
 
     Args:
-        model: Maps images (B, 1, H, W) to what `decode` takes.
-        loader: Gives ``(images, targets)``.
-        decode: Makes predictions of it, boxes xyxy in pixels; needed unless the model does.
-        device: Where to run.
-
-    Returns:
-        Detections (see `to_detections`) and targets ``{"boxes": (n, 4), "labels": (n,)}``, one entry per image each.
+        detections: See `to_detections`.
+        targets: ``{"boxes": (n, 4), "labels": (n,)}``, and ``"ignore"`` (n,) where the dataset has it.
+        losses: Of each loss term (N,), what each image would have alone.
     """
-    model.to(device).eval()
+
+    detections: list[Objects]
+    targets: list[Objects]
+    losses: dict[str, Tensor]
+
+
+@torch.no_grad()
+def evaluate(
+    detector: Detector, loader: DataLoader[Sample], task: Task, *, device: torch.device | str = "cpu"
+) -> Evaluation:
+    """Run the detector over a loader, and look at each image for itself."""
+    model, criterion = detector.model.to(device).eval(), detector.make_criterion("sample").to(device)
     detections: list[Objects] = []
     targets: list[Objects] = []
+    losses: list[dict[str, Tensor]] = []
     for images, batch in loader:
-        detections += to_detections(decode(model(images.to(device))))
-        samples = zip(batch["boxes"].split(), batch["labels"].split(), strict=True)
-        targets += [{"boxes": boxes, "labels": labels} for boxes, labels in samples]
-    return detections, targets
+        output = model(images.to(device))
+        detections += to_detections(detector.decode(output))
+        read = to_targets(batch, task)
+        targets += read.to_dicts()
+        losses.append(detector.losses(output, read.to(device), criterion))
+    return Evaluation(
+        detections, targets, {name: torch.cat([each[name].cpu() for each in losses]) for name in losses[0]}
+    )
 
 
 def _records(objects: list[Objects]) -> list[dict[str, Any]]:
@@ -96,18 +103,20 @@ def _records(objects: list[Objects]) -> list[dict[str, Any]]:
         sides = corners[:, 2:] - corners[:, :2]
         boxes, areas = torch.cat([corners[:, :2], sides], dim=1).tolist(), sides.prod(dim=1).tolist()
         scores = one["scores"].tolist() if "scores" in one else [1.0] * len(boxes)
-        for box, area, label, score in zip(boxes, areas, one["labels"].tolist(), scores, strict=True):
+        crowds = one["ignore"].tolist() if "ignore" in one else [False] * len(boxes)
+        for box, area, label, score, crowd in zip(boxes, areas, one["labels"].tolist(), scores, crowds, strict=True):
             entry = {"image_id": image_id, "category_id": label + 1, "bbox": box, "area": area, "score": score}
-            records.append({"id": len(records) + 1, "iscrowd": 0, **entry})
+            records.append({"id": len(records) + 1, "iscrowd": int(crowd), **entry})
     return records
 
 
-def coco_map(detections: list[Objects], targets: list[Objects], *, num_classes: int = NUM_CLASSES) -> dict[str, float]:
+def coco_map(detections: list[Objects], targets: list[Objects], *, num_classes: int) -> dict[str, float]:
     """Compute COCO mean average precision.
 
     Args:
         detections: For each image ``{"boxes": (D, 4) xyxy in pixels, "scores": (D,), "labels": (D,)}``.
-        targets: For each image ``{"boxes": (n, 4) xyxy in pixels, "labels": (n,)}``.
+        targets: For each image ``{"boxes": (n, 4) xyxy in pixels, "labels": (n,)}``, and ``"ignore": (n,)`` if there
+            are crowds.
         num_classes: Number of classes.
 
     Returns:
@@ -131,4 +140,6 @@ def coco_map(detections: list[Objects], targets: list[Objects], *, num_classes: 
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(names, map(float, evaluation.stats[:2]), strict=True))
+    # Where only crowds are annotated, it says -1.
+    scores = [float(score) if score >= 0 else math.nan for score in evaluation.stats[:2]]
+    return dict(zip(names, scores, strict=True))

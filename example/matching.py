@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from example.model import STRIDE
+from example.data import Task
 from matchers import (
     ATSS,
     Assignment,
@@ -20,13 +20,14 @@ from matchers import (
     SimOTA,
     Targets,
     TaskAligned,
+    anchors,
     grid_points,
 )
 
 Matcher = Callable[[Predictions, Targets], Assignment]
 
-# Digits are 16 to 36 pixels high.
-_ANCHOR_SIDE = 24.0
+# In strides; digits are 16 to 36 pixels high.
+_ANCHOR_SIDE = 3.0
 
 
 def centre_distance(pairs: Pairs) -> Tensor:
@@ -49,18 +50,17 @@ MATCHERS: dict[str, tuple[Callable[..., Assignment], str]] = {
 }
 
 
-def make_matcher(name: str, image_size: int) -> Matcher:
-    """Return a matcher for a detector with one prediction per cell of a grid with stride `STRIDE`.
+def make_matcher(name: str, task: Task) -> Matcher:
+    """Return a matcher for a detector with one prediction in each cell of all levels.
 
     Args:
         name: One of `MATCHERS`.
-        image_size: Height and width of the images in pixels.
+        task: Says which cells there are.
     """
     matcher, kind = MATCHERS[name]
-    points = grid_points((image_size, image_size), [STRIDE])
-    half = _ANCHOR_SIDE / 2
-    anchors = torch.cat([points[:, :2] - half, points[:, :2] + half], dim=-1)
-    priors = {"none": None, "anchors": anchors, "points": points}[kind]
+    size = (task.image_size, task.image_size)
+    boxes, points = anchors(size, task.strides, scales=[_ANCHOR_SIDE]), grid_points(size, task.strides)
+    priors = {"none": None, "anchors": boxes, "points": points}[kind]
 
     def match(predictions: Predictions, targets: Targets) -> Assignment:
         return matcher(predictions, targets, None if priors is None else priors.to(targets.device))

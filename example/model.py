@@ -1,18 +1,20 @@
-"""A small convolutional detector: one prediction per grid cell, without anchors."""
+"""The convolutional network that all detectors share, and the dense head of most of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchers import Predictions, grid_points
+from example.data import Task
 
-STRIDE = 8
-"""Side of a grid cell, in pixels."""
+WIDTH = 16
+"""Channels at the finest level; the pyramid's features have four times as many."""
 
-_TYPICAL_SIDE = 20.0
 _PRIOR_PROBABILITY = 0.01
 
 
@@ -39,65 +41,74 @@ def conv(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def backbone(width: int) -> nn.Sequential:
-    """Features (B, 4 * width, H / `STRIDE`, W / `STRIDE`) of images (B, 1, H, W).
+class Pyramid(nn.Module):
+    """Features of all levels, from fine to coarse, each with what the coarser ones know (Lin et al., FPN, 2017)."""
 
-    Args:
-        width: Number of channels at the finest level; the coarser levels have two and four times as many.
-    """
-    return nn.Sequential(
-        conv(1, width, stride=2),
-        conv(width, 2 * width, stride=2),
-        Residual(2 * width),
-        conv(2 * width, 4 * width, stride=2),
-        Residual(4 * width),
-        Residual(4 * width),
-    )
-
-
-class GridDetector(nn.Module):
-    """Predict classes and a box in every cell of a grid with stride `STRIDE`.
-
-    Args:
-        num_classes: Number of classes C.
-        width: As for `backbone`.
-    """
-
-    def __init__(self, num_classes: int, width: int = 16) -> None:
+    def __init__(self, task: Task, width: int = WIDTH) -> None:
         super().__init__()
-        self.backbone = backbone(width)
-        self.class_head = nn.Sequential(conv(4 * width, 4 * width), nn.Conv2d(4 * width, num_classes, 1))
-        self.box_head = nn.Sequential(conv(4 * width, 4 * width), nn.Conv2d(4 * width, 4, 1))
-        # Nearly every cell is background: starting from a low probability keeps the first focal losses small.
-        nn.init.constant_(self.class_head.get_parameter("1.bias"), -math.log(1 / _PRIOR_PROBABILITY - 1))
+        self.task, self.channels = task, 4 * width
+        self.stem = nn.Sequential(
+            conv(task.channels, width, stride=2),
+            conv(width, 2 * width, stride=2),
+            Residual(2 * width),
+            conv(2 * width, 4 * width, stride=2),
+            Residual(4 * width),
+            Residual(4 * width),
+        )
+        self.down = nn.ModuleList(
+            nn.Sequential(conv(4 * width, 4 * width, stride=2), Residual(4 * width)) for _ in task.strides[1:]
+        )
 
-    def forward(self, images: Tensor) -> Predictions:
-        """Detect in images (B, 1, H, W), with H and W multiples of `STRIDE`; P = H * W / `STRIDE` ** 2.
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features (B, `channels`, H / stride, W / stride) of images (B, C, H, W), for each of the task's strides."""
+        size = self.task.image_size
+        if tuple(images.shape[1:]) != (self.task.channels, size, size):
+            wanted = f"(B, {self.task.channels}, {size}, {size})"
+            raise ValueError(f"expected images of shape {wanted}, got {tuple(images.shape)}")
+        levels = [self.stem(images)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        features = levels[-1:]
+        for level in reversed(levels[:-1]):
+            features.insert(0, level + F.interpolate(features[0], scale_factor=2.0))
+        return features
 
-        Predictions are in the order of ``grid_points``; each class has its own sigmoid, there is no background class.
-        Boxes are xyxy in pixels.
-        """
-        if images.dim() != 4 or images.shape[1] != 1 or images.shape[2] % STRIDE or images.shape[3] % STRIDE:
-            raise ValueError(
-                f"expected images of shape (B, 1, H, W), H and W multiples of {STRIDE}, got {tuple(images.shape)}"
-            )
-        features = self.backbone(images)
-        logits = self.class_head(features).flatten(2).transpose(1, 2)
-        boxes = decode_boxes(self.box_head(features))
-        return Predictions(logits.contiguous(), boxes, box_format="xyxy", normalized=False)
 
+class DenseModel(nn.Module):
+    """A prediction in every cell of every level.
 
-def decode_boxes(raw: Tensor) -> Tensor:
-    """Turn the box head's output (B, 4, rows, columns) into boxes (B, rows * columns, 4), xyxy in pixels.
-
-    The first two channels shift the centre from the middle of the cell, in units of `STRIDE`; the others are the
-    logarithms of width and height relative to a typical side.
+    Args:
+        task: What there is to detect.
+        maps: Channels of each map by name. Those of names that begin with "classes" start from a low probability.
+        background: Whether there is a class for the background; then classes start from any probability.
+        width: As for `Pyramid`.
     """
-    rows, columns = raw.shape[-2:]
-    image_size = (rows * STRIDE, columns * STRIDE)
-    middle = grid_points(image_size, [STRIDE], device=raw.device, dtype=raw.dtype)[:, :2]
-    shift, log_size = raw.flatten(2).transpose(1, 2).chunk(2, dim=-1)
-    centre = middle + STRIDE * shift
-    # The bound keeps an untrained detector from boxes of infinite size.
-    half = 0.5 * _TYPICAL_SIDE * log_size.clamp(-4.0, 4.0).exp()
-    return torch.cat([centre - half, centre + half], dim=-1)
+
+    def __init__(self, task: Task, maps: Mapping[str, int], *, background: bool = False, width: int = WIDTH) -> None:
+        super().__init__()
+        self.pyramid = Pyramid(task, width)
+        features = self.pyramid.channels
+
+        def tower(name: str, channels: int) -> nn.Module:
+            last = nn.Conv2d(features, channels, 1)
+            if name.startswith("classes") and not background:
+                start_unlikely(last)
+            return nn.Sequential(conv(features, features), last)
+
+        self.towers = nn.ModuleDict(
+            {name: nn.ModuleList(tower(name, channels) for _ in task.strides) for name, channels in maps.items()}
+        )
+
+    def forward(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Of each name a map (B, channels, rows, columns) for each level."""
+        features = self.pyramid(images)
+        towers: dict[str, Any] = dict(self.towers.items())
+        return {
+            name: [tower(level) for tower, level in zip(of_levels, features, strict=True)]
+            for name, of_levels in towers.items()
+        }
+
+
+def start_unlikely(layer: nn.Conv2d | nn.Linear) -> None:
+    """Let class logits start low: nearly everything is background, and so the first losses are small."""
+    nn.init.constant_(layer.get_parameter("bias"), -math.log(1 / _PRIOR_PROBABILITY - 1))

@@ -11,58 +11,84 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from example.data import Scene, to_targets
+from example.data import Sample, Task, to_targets
+from example.detector import Detector
+from example.logs import Log, by_name
 from example.ranks import mean_over_ranks, over_ranks, rank
 from matchers import Targets
 
+# Compiled code is for targets padded to a multiple of this number.
+_PADDING = 8
+
 
 def train(
-    model: nn.Module,
-    loader: DataLoader[Scene],
-    criterion: Callable[[Any, Targets], dict[str, Tensor]],
+    detector: Detector,
+    loader: DataLoader[Sample],
+    task: Task,
     *,
     epochs: int,
-    learning_rate: float = 4e-3,
     weight_decay: float = 0.02,
     max_norm: float = 5.0,
     device: torch.device | str = "cpu",
+    amp: bool = False,
+    backend: str | Callable[..., Any] | None = None,
+    log: Log | None = None,
 ) -> dict[str, float]:
     """Train with AdamW and a one-cycle schedule, with a progress bar that shows the epoch's mean loss terms.
 
     Args:
-        model: Maps images (B, 1, H, W) to what the criterion takes; trained in place.
+        detector: Its model is trained in place.
         loader: Gives ``(images, targets)``; in a process group, those of this rank.
-        criterion: Gives the loss terms, of the model's output and of targets.
+        task: What the targets are.
         epochs: Passes over the loader.
-        learning_rate: Peak of the schedule.
         weight_decay: Decay of AdamW.
         max_norm: Bound on the gradient's norm.
         device: Where to train.
+        amp: Whether the network computes in bfloat16, where that is accurate enough; losses never do.
+        backend: Compiles network and loss together, if given; see ``torch.compile``.
+        log: Is told the terms of each step and epoch.
 
     Returns:
         The loss terms averaged over the last epoch, and over the ranks.
     """
-    model.to(device).train()
+    device = torch.device(device)
+    model, criterion = detector.model.to(device).train(), detector.make_criterion("mean").to(device)
     parallel = over_ranks(model, device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+
+    def forward(images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            output = parallel(images)
+        return detector.losses(output, targets, criterion)
+
+    losses = forward if backend is None else torch.compile(forward, backend=backend)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=detector.learning_rate, weight_decay=weight_decay)
     steps = epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.15)
-    names: list[str] = []
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, detector.learning_rate, total_steps=steps, pct_start=0.15)
+    means: dict[str, float] = {}
     with tqdm(total=steps, desc="training", unit="step", disable=rank() > 0) as bar:
         for epoch in range(epochs):
             if isinstance(loader.sampler, DistributedSampler):
                 loader.sampler.set_epoch(epoch)
             total = torch.zeros((), device=device)
             for count, (images, targets) in enumerate(loader, start=1):
-                terms = criterion(parallel(images.to(device)), to_targets(targets).to(device))
+                read = to_targets(targets, task, multiple_of=1 if backend is None else _PADDING)
+                terms = losses(images.to(device), read.to(device))
                 values = torch.stack(list(terms.values()))
                 optimizer.zero_grad()
                 values.sum().backward()
                 nn.utils.clip_grad_norm_(model.parameters(), max_norm)
                 optimizer.step()
                 schedule.step()
-                total = total + values.detach()
-                names = list(terms)
-                bar.set_postfix(dict(zip(names, (total / count).tolist(), strict=True)), refresh=False)
+                values = mean_over_ranks(values.detach())
+                total = total + values
+                # The one place of a step that waits for the device: to show and to write numbers.
+                now, mean = values.tolist(), (total / count).tolist()
+                means = dict(zip(terms, mean, strict=True))
+                bar.set_postfix(by_name(means), refresh=False)
                 bar.update()
-    return dict(zip(names, mean_over_ranks(total / len(loader)).tolist(), strict=True))
+                if log:
+                    rate = float(schedule.get_last_lr()[0])
+                    log.step(bar.n, epoch, rate, dict(zip(terms, now, strict=True)))
+            if log:
+                log.epoch(epoch, means)
+    return means

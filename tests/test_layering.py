@@ -17,7 +17,7 @@ OUTSIDE = {
     "ragged": {"torch", "numpy"},
     "matchers": {"torch", "numpy", "scipy"},
     "losses": {"torch", "numpy", "scipy"},
-    "example": {"torch", "numpy", "scipy", "sklearn", "matplotlib", "tqdm", "pycocotools"},
+    "example": {"torch", "numpy", "scipy", "sklearn", "matplotlib", "tqdm", "pycocotools", "PIL"},
 }
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 

@@ -7,8 +7,9 @@ import torch
 
 import ragged
 from example.criterion import DetectionCriterion
-from example.model import GridDetector
-from matchers import Hungarian, Targets, giou
+from example.data import Task
+from example.detectors import make_detector
+from matchers import Hungarian, Predictions, Targets, giou
 
 CRITERION = DetectionCriterion(matcher=Hungarian(), image_size=96.0)
 
@@ -61,33 +62,29 @@ def test_filler_changes_neither_loss_nor_gradient(make_case, poison):
 @pytest.mark.parametrize("padded_size", [0, 3])
 def test_without_targets_every_parameter_has_a_finite_gradient(padded_size, poison):
     torch.manual_seed(0)
-    model = GridDetector(num_classes=5, width=4)
+    detector = make_detector("own", Task(tuple("abcde"), 32, channels=1))
     none = torch.zeros(2, dtype=torch.int64)
     targets = Targets(
         ragged.RaggedBatch(torch.zeros(2, padded_size, 4), sample_sizes=none),
         ragged.RaggedBatch(torch.zeros(2, padded_size, dtype=torch.int64), sample_sizes=none),
         canvas_size=torch.tensor([32.0, 32.0]),
     )
-    terms = CRITERION(model(torch.randn(2, 1, 32, 32)), poison(targets))
+    output = detector.model(torch.randn(2, 1, 32, 32))
+    terms = detector.losses(output, poison(targets), detector.make_criterion("mean"))
     assert terms["l1"] == 0 and terms["giou"] == 0 and terms["class"] > 0
     torch.stack(list(terms.values())).sum().backward()
-    for name, parameter in model.named_parameters():
+    for name, parameter in detector.model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert all((parameter.grad == 0).all() for parameter in model.box_head.parameters())
+    assert all((parameter.grad == 0).all() for parameter in detector.model.towers["boxes"].parameters())
 
 
-def test_model_has_one_prediction_per_cell_centred_on_its_cell():
-    model = GridDetector(num_classes=5, width=4).eval()
-    torch.nn.init.zeros_(model.box_head[-1].weight)
-    torch.nn.init.zeros_(model.box_head[-1].bias)
-    predictions = model(torch.randn(2, 1, 16, 24))
-    boxes = predictions.boxes
-    assert predictions.logits.shape == (2, 6, 5) and boxes.shape == (2, 6, 4)
-    centres = (boxes[0, :, :2] + boxes[0, :, 2:]) / 2
-    assert centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 16, 16), (1, 1, 16, 20)])
-def test_model_refuses_other_images(shape):
-    with pytest.raises(ValueError, match="expected images of shape"):
-        GridDetector(num_classes=5, width=4)(torch.zeros(shape))
+def test_each_image_has_the_loss_that_it_would_have_alone(make_case):
+    predictions, targets, samples = make_case((2, 0, 3))
+    by_image = DetectionCriterion(matcher=Hungarian(), image_size=96.0, reduction="sample")(predictions, targets)
+    for index, sample in enumerate(samples):
+        own = Predictions(predictions.logits[index : index + 1], predictions.boxes[index : index + 1])
+        alone = CRITERION(own, Targets.of([sample], canvas_size=(96, 96)))
+        for name, value in alone.items():
+            torch.testing.assert_close(by_image[name][index], value, msg=f"{name} of image {index}")
+    with pytest.raises(ValueError, match="must be 'mean' or 'sample', got 'sum'"):
+        DetectionCriterion(matcher=Hungarian(), image_size=96.0, reduction="sum")

@@ -115,9 +115,9 @@ def test_how_it_is_computed_does_not_matter(name: str, data: st.DataObject) -> N
     scene = data.draw(drawn(ties=name in NO_LEARNING))
     priors = priors_of(name, scene.predictions.num_predictions)
     expected = run(name, scene, priors)
-    for size in (1, 4 * len(priors) * 3):
+    for size in (1, 64 * len(priors) * 3):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pairs_module, "_BLOCK_BYTES", size)
+            patch.setattr(problem_module, "_USUAL_BYTES", size)
             same(run(name, scene, priors), expected, exact=False)
             make_static(patch)
             same(run(name, scene, priors), expected, exact=False)

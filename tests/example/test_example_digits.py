@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import ragged
-from example.data import IMAGE_SIZE, MAX_DIGITS, NUM_CLASSES, DigitScenes, digit_indices, find_place, make_loader
+from example.data import make_loader
+from example.digits import DIGITS, IMAGE_SIZE, MAX_DIGITS, DigitScenes, digit_indices, find_place
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def test_scenes_are_well_formed(scenes):
         assert image.shape == (1, IMAGE_SIZE, IMAGE_SIZE) and image.dtype == torch.float32
         assert boxes.shape == (len(labels), 4) and boxes.dtype == torch.float32 and labels.dtype == torch.int64
         assert ((boxes >= 0) & (boxes <= IMAGE_SIZE)).all() and (boxes[:, 2:] - boxes[:, :2] >= 3).all()
-        assert ((labels >= 0) & (labels < NUM_CLASSES)).all()
+        assert ((labels >= 0) & (labels < DIGITS.num_classes)).all()
         counts.add(len(labels))
     assert 0 in counts and max(counts) <= MAX_DIGITS and len(counts) > 4
 
@@ -53,7 +54,7 @@ def test_splits_share_no_digit():
 
 def test_find_place_gives_up_on_a_full_canvas():
     taken = np.array([[0, 0, 32, 32]])
-    assert find_place(np.random.default_rng(0), (16, 16), taken, 32) is None
+    assert find_place(np.random.default_rng(0), (16, 16), taken, (32, 32)) is None
 
 
 def test_loader_gives_ragged_targets(scenes):

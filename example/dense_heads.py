@@ -1,0 +1,180 @@
+"""Detectors that predict a box in every cell, without anchors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from example.criterion import DetectionCriterion
+from example.data import Task
+from example.detector import Detector, Maps, detections, flat
+from example.matching import make_matcher
+from example.model import DenseModel
+from losses import (
+    CenterLogSizeCoder,
+    DetectionLoss,
+    DistanceCoder,
+    GIoULoss,
+    IoULoss,
+    L1Loss,
+    MultipleObjectiveLoss,
+    RTMDetCriterion,
+    Vec2Box,
+    YOLOv9Criterion,
+    YOLOXCriterion,
+)
+from matchers import Assignment, Plan, Predictions, Targets, UnbalancedSinkhorn, anchors, grid_points
+
+_BINS = 8
+# Bounds keep an untrained detector from boxes of infinite size.
+_WIDEST_LOG = 4.0
+# Side of an anchor in strides, and 1 - IoU from which it goes to the background.
+_TRANSPORT_SIDE, _TRANSPORT_BACKGROUND = 3.0, 0.6
+
+
+def points(task: Task, like: Tensor, offset: float = 0.5) -> Tensor:
+    """``grid_points`` (P, 4) of all levels, where ``like`` is."""
+    return grid_points((task.image_size, task.image_size), task.strides, offset=offset, device=like.device)
+
+
+def boxes_around_centers(task: Task, maps: list[Tensor]) -> Tensor:
+    """Boxes (B, P, 4), xyxy in pixels: the centre shifted from the cell's, and the logarithm of the size."""
+    deltas = flat(maps, 4).float()
+    deltas = torch.cat([deltas[..., :2], deltas[..., 2:].clamp(-_WIDEST_LOG, _WIDEST_LOG)], dim=-1)
+    return CenterLogSizeCoder().decode(points(task, deltas), deltas)
+
+
+def own(task: Task, matcher: str = "hungarian") -> Detector:
+    """The criterion of ``example/criterion.py``, with any matcher."""
+
+    def read(maps: Maps) -> Predictions:
+        boxes = boxes_around_centers(task, maps["boxes"])
+        return Predictions(flat(maps["classes"], task.num_classes), boxes, box_format="xyxy", normalized=False)
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4}),
+        make_criterion=lambda reduction: DetectionCriterion(
+            matcher=make_matcher(matcher, task), image_size=task.image_size, reduction=reduction
+        ),
+        inputs=read,
+        decode=read,
+        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
+    )
+
+
+def yolox(task: Task) -> Detector:
+    """YOLOX: an objectness beside the classes, and SimOTA."""
+
+    def decode(maps: Maps) -> Predictions:
+        deltas = flat(maps["boxes"], 4).float()
+        boxes = CenterLogSizeCoder().decode(points(task, deltas, offset=0.0), deltas)
+        classes, objectness = flat(maps["classes"], task.num_classes).sigmoid(), flat(maps["objectness"], 1).sigmoid()
+        return detections(classes * objectness, boxes)
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4, "objectness": 1}),
+        make_criterion=lambda reduction: YOLOXCriterion(task.num_classes, strides=task.strides, reduction=reduction),
+        inputs=lambda maps: (maps["classes"], maps["boxes"], maps["objectness"]),
+        decode=decode,
+        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
+    )
+
+
+def rtmdet(task: Task) -> Detector:
+    """RTMDet: distances of the sides, and dynamic soft labels."""
+
+    def distances(maps: Maps) -> list[Tensor]:
+        pairs = zip(maps["boxes"], task.strides, strict=True)
+        return [level.float().clamp(-_WIDEST_LOG, _WIDEST_LOG).exp() * stride for level, stride in pairs]
+
+    def decode(maps: Maps) -> Predictions:
+        sides = flat(distances(maps), 4)
+        boxes = DistanceCoder().decode(points(task, sides, offset=0.0), sides)
+        return detections(flat(maps["classes"], task.num_classes).sigmoid(), boxes)
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4}),
+        make_criterion=lambda reduction: RTMDetCriterion(task.num_classes, strides=task.strides, reduction=reduction),
+        inputs=lambda maps: (maps["classes"], distances(maps)),
+        decode=decode,
+        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
+    )
+
+
+def yolov9(task: Task) -> Detector:
+    """YOLOv9: distributions of the sides, and a task-aligned assignment."""
+    to_boxes = Vec2Box(image_size=(task.image_size, task.image_size), strides=task.strides)
+
+    def inputs(maps: Maps) -> list[tuple[Tensor, Tensor]]:
+        sides = [level.unflatten(1, (_BINS, 4)) for level in maps["sides"]]
+        return list(zip(maps["classes"], sides, strict=True))
+
+    def decode(maps: Maps) -> Predictions:
+        decoded = to_boxes(inputs(maps))
+        return detections(decoded.logits.sigmoid(), decoded.boxes)
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "sides": 4 * _BINS}),
+        make_criterion=lambda reduction: YOLOv9Criterion(
+            task.num_classes, to_boxes, reg_max=_BINS, reduction=reduction
+        ),
+        inputs=inputs,
+        decode=decode,
+        centers=lambda maps: points(task, maps["sides"][0])[:, :2],
+    )
+
+
+class TransportLoss(DetectionLoss):
+    """``DetectionLoss`` that is matched by anchors, with its parts as the terms."""
+
+    def __init__(self, *args: Any, anchors: Tensor, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def assign(self, input: Any, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
+        """The plan for these anchors, or for those of the loss."""
+        return super().assign(input, target, self.get_buffer("anchors") if anchors is None else anchors)
+
+    def forward(self, input: Predictions, target: Targets) -> dict[str, Tensor]:  # type: ignore[override]
+        """``"loss_cls"`` and ``"loss_loc"``."""
+        return self.parts(input, target, self.assign(input, target))
+
+
+def ot(task: Task) -> Detector:
+    """Optimal transport: a soft matching by anchors, and a class for the background."""
+    distance = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0 / task.image_size, 2.0])
+    # Predictions keep their total, targets need not: nearly each cell goes to what its anchor overlaps most.
+    matcher = UnbalancedSinkhorn(
+        cls_match_module=None,
+        loc_match_module=IoULoss(),
+        reg_pred=1e3,
+        reg_target=1e-3,
+        background_cost=_TRANSPORT_BACKGROUND,
+        is_anchor_based=True,
+    )
+    priors = anchors((task.image_size, task.image_size), task.strides, scales=[_TRANSPORT_SIDE])
+
+    def inputs(maps: Maps) -> Predictions:
+        boxes = boxes_around_centers(task, maps["boxes"])
+        return Predictions(flat(maps["classes"], task.num_classes + 1), boxes, box_format="xyxy", normalized=False)
+
+    def decode(maps: Maps) -> Predictions:
+        classes = flat(maps["classes"], task.num_classes + 1).softmax(dim=-1)
+        return detections(classes[..., :-1], boxes_around_centers(task, maps["boxes"]))
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes + 1, "boxes": 4}, background=True),
+        make_criterion=lambda reduction: TransportLoss(
+            torch.nn.CrossEntropyLoss(reduction="none"),
+            distance,
+            matcher,
+            bg_class_position="last",
+            reduction=reduction,
+            anchors=priors,
+        ),
+        inputs=inputs,
+        decode=decode,
+        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
+    )

@@ -1,0 +1,49 @@
+"""Detectors of queries that a decoder refines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from example.data import Task
+from example.detector import Detector, detections
+from example.query_model import REG_MAX, DetrModel, DFineModel, QueryModel, cell_places
+from losses import DetrCriterion, DFINECriterion
+from matchers import Predictions, convert
+
+_WEIGHTS = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
+_ALPHA, _GAMMA = 0.75, 2.0
+
+
+def detr(task: Task) -> Detector:
+    """DETR, with two decoder layers."""
+    return _detector(
+        task,
+        DetrModel(task),
+        lambda reduction: DetrCriterion(_WEIGHTS, _ALPHA, _GAMMA, task.num_classes, reduction=reduction),
+    )
+
+
+def dfine(task: Task) -> Detector:
+    """D-FINE: boxes as distributions that learn from the last layer."""
+    weights = _WEIGHTS | {"loss_fgl": 0.15, "loss_ddf": 1.5}
+    return _detector(
+        task,
+        DFineModel(task),
+        lambda reduction: DFINECriterion(
+            weights, _ALPHA, _GAMMA, task.num_classes, reg_max=REG_MAX, reduction=reduction
+        ),
+    )
+
+
+def _detector(task: Task, model: QueryModel, make_criterion: Any) -> Detector:
+    def decode(outputs: dict[str, Any]) -> Predictions:
+        boxes = convert(outputs["pred_boxes"], "cxcywh", "xyxy") * task.image_size
+        return detections(outputs["pred_logits"].sigmoid(), boxes)
+
+    def centers(outputs: dict[str, Any]) -> Tensor:
+        places = cell_places(task, outputs["chosen"].device)
+        return places[outputs["chosen"], :2] * task.image_size
+
+    return Detector(model, make_criterion, lambda outputs: outputs, decode, centers, learning_rate=2e-3)
