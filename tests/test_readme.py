@@ -33,12 +33,30 @@ def test_is_short_and_begins_with_code() -> None:
     assert lines.index("```python") < 12
 
 
-def test_names_in_the_table_exist() -> None:
-    table = README.partition("## What there is")[2].partition("- **Any device")[0]
-    names = set(re.findall(r"`(\w+)`", table)) - {"RaggedBatch", "apply", "to", "to_dicts", "plot", "pot"}
-    reductions = {name for name in names if f"{name}_over_targets" in ragged.__all__}
-    assert len(reductions) == 15
-    assert names - reductions <= {*ragged.__all__, *matchers.__all__, *losses.__all__}
+def test_names_in_the_tables_exist() -> None:
+    table = README.partition("## Criteria and matchers")[2].partition("## What holds")[0]
+    names = set(re.findall(r"`([A-Z]\w+)`", table))
+    assert len(names) > 20
+    assert names <= {*ragged.__all__, *matchers.__all__, *losses.__all__}
+
+
+def test_tests_that_prove_the_guarantees_exist() -> None:
+    table = README.partition("## What holds")[2].partition("## Speed")[0]
+    found = {path.name for path in (ROOT / "tests").rglob("*")}
+    names = set(re.findall(r"`(?:[\w/]*/)?(test_\w+\.py)`", table))
+    folders = set(re.findall(r"`tests/(\w+)/`", table))
+    assert len(names) >= 6 and len(folders) >= 3
+    assert names | folders <= found
+
+
+def test_matchers_of_the_table_can_be_used() -> None:
+    """A column of a criterion that has a mark holds matchers that it can be given."""
+    table = README.partition("| | `Hungarian`")[2].partition("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) == 8
+    marks = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
+    assert marks["`SSDLoss`"] == ["●", "", "", "◉", ""]
+    assert all(sum("◉" in cell for cell in cells) == 1 for name, cells in marks.items() if "DetectionLoss" not in name)
 
 
 def test_commands_install_the_pinned_versions() -> None:

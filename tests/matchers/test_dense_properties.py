@@ -16,7 +16,6 @@ from reference import dense as reference
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
-from matchers import pairs as pairs_module
 from matchers import problem as problem_module
 from matchers import tiles as tiles_module
 from matchers.testing import Scene
