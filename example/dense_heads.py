@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -16,8 +14,8 @@ from losses import (
     CenterLogSizeCoder,
     DetectionLoss,
     DistanceCoder,
+    FocalLoss,
     GIoULoss,
-    IoULoss,
     L1Loss,
     MultipleObjectiveLoss,
     RTMDetCriterion,
@@ -25,13 +23,13 @@ from losses import (
     YOLOv9Criterion,
     YOLOXCriterion,
 )
-from matchers import Assignment, Plan, Predictions, Targets, UnbalancedSinkhorn, anchors, grid_points
+from matchers import BalancedSinkhorn, Predictions, Targets, grid_points
 
 _BINS = 8
 # Bounds keep an untrained detector from boxes of infinite size.
 _WIDEST_LOG = 4.0
-# Side of an anchor in strides, and 1 - IoU from which it goes to the background.
-_TRANSPORT_SIDE, _TRANSPORT_BACKGROUND = 3.0, 0.6
+# Sharper than usual, so that a cell that is better than its neighbours soon has nearly all of a target.
+_TRANSPORT_REG = 0.03
 
 
 def points(task: Task, like: Tensor, offset: float = 0.5) -> Tensor:
@@ -127,15 +125,7 @@ def yolov9(task: Task) -> Detector:
 
 
 class TransportLoss(DetectionLoss):
-    """``DetectionLoss`` that is matched by anchors, with its parts as the terms."""
-
-    def __init__(self, *args: Any, anchors: Tensor, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.register_buffer("anchors", anchors, persistent=False)
-
-    def assign(self, input: Any, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
-        """The plan for these anchors, or for those of the loss."""
-        return super().assign(input, target, self.get_buffer("anchors") if anchors is None else anchors)
+    """``DetectionLoss`` with its parts as the terms."""
 
     def forward(self, input: Predictions, target: Targets) -> dict[str, Tensor]:  # type: ignore[override]
         """``"loss_cls"`` and ``"loss_loc"``."""
@@ -143,38 +133,23 @@ class TransportLoss(DetectionLoss):
 
 
 def ot(task: Task) -> Detector:
-    """Optimal transport: a soft matching by anchors, and a class for the background."""
+    """Optimal transport: each target has the mass of one cell, spread over those that are nearly as good."""
     distance = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0 / task.image_size, 2.0])
-    # Predictions keep their total, targets need not: nearly each cell goes to what its anchor overlaps most.
-    matcher = UnbalancedSinkhorn(
-        cls_match_module=None,
-        loc_match_module=IoULoss(),
-        reg_pred=1e3,
-        reg_target=1e-3,
-        background_cost=_TRANSPORT_BACKGROUND,
-        is_anchor_based=True,
-    )
-    priors = anchors((task.image_size, task.image_size), task.strides, scales=[_TRANSPORT_SIDE])
 
-    def inputs(maps: Maps) -> Predictions:
+    def read(maps: Maps) -> Predictions:
         boxes = boxes_around_centers(task, maps["boxes"])
-        return Predictions(flat(maps["classes"], task.num_classes + 1), boxes, box_format="xyxy", normalized=False)
-
-    def decode(maps: Maps) -> Predictions:
-        classes = flat(maps["classes"], task.num_classes + 1).softmax(dim=-1)
-        return detections(classes[..., :-1], boxes_around_centers(task, maps["boxes"]))
+        return Predictions(flat(maps["classes"], task.num_classes), boxes, box_format="xyxy", normalized=False)
 
     return Detector(
-        model=DenseModel(task, {"classes": task.num_classes + 1, "boxes": 4}, background=True),
+        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4}),
         make_criterion=lambda reduction: TransportLoss(
-            torch.nn.CrossEntropyLoss(reduction="none"),
+            FocalLoss(loss_weight=2.0),
             distance,
-            matcher,
-            bg_class_position="last",
+            BalancedSinkhorn(reg_dimless=_TRANSPORT_REG),
+            bg_class_position="none",
             reduction=reduction,
-            anchors=priors,
         ),
-        inputs=inputs,
-        decode=decode,
+        inputs=read,
+        decode=read,
         centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
     )
