@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 # Of the default profile.
 USUAL = 100
 # Of what a test asks for by default, so that all tests together take minutes.
-_SHARE = 2 / 3
+_SHARE = 1 / 2
 
 
 def examples(count: int) -> settings:
@@ -18,3 +22,12 @@ def examples(count: int) -> settings:
 def is_thorough() -> bool:
     """Whether the profile draws many more examples than the default one."""
     return settings().max_examples >= 10 * USUAL
+
+
+def mostly_thorough(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
+    """Parameters of a test, of which all but the usual ones are left to thorough runs, for they take their time."""
+    thorough = pytest.mark.skipif(not is_thorough(), reason="in thorough runs")
+    return [
+        case if case in usual else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=thorough)
+        for case in cases
+    ]

@@ -21,11 +21,7 @@ TRACED = ("compilation",)
 # Solvers of another package, which compute with arrays of numpy.
 ON_THE_HOST = ("balanced pot", "unbalanced pot")
 # All others are compiled as a part of a criterion, or for themselves in their own tests.
-COMPILED = (
-    [name for name in ALL_MATCHERS if name not in ON_THE_HOST]
-    if is_thorough()
-    else ["tood", "closest_target", "softmin"]
-)
+COMPILED = [name for name in ALL_MATCHERS if name not in ON_THE_HOST] if is_thorough() else ["tood", "softmin"]
 
 
 @pytest.mark.parametrize("name", ALL_MATCHERS)

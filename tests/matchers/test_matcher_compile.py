@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from effort import mostly_thorough
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
@@ -55,7 +56,13 @@ def same(found: Assignment, expected: Assignment) -> bool:
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in leaves)
 
 
-@pytest.mark.parametrize(("name", "backend"), [*((name, "eager") for name in MATCHERS), ("background", "aot_eager")])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    mostly_thorough(
+        [*((name, "eager") for name in MATCHERS), ("background", "aot_eager")],
+        usual=[("modules", "eager"), ("function", "eager"), ("background", "aot_eager")],
+    ),
+)
 def test_one_graph(name: str, backend: str) -> None:
     matcher = MATCHERS[name]()
     counter = CompileCounterWithBackend(backend)
@@ -99,7 +106,13 @@ def test_anchors_in_one_graph() -> None:
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")
 
 
-@pytest.mark.parametrize(("name", "backend"), [*((name, "eager") for name in MEASURES), ("giou", "aot_eager")])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    mostly_thorough(
+        [*((name, "eager") for name in MEASURES), ("giou", "aot_eager")],
+        usual=[("ciou", "eager"), ("giou", "aot_eager")],
+    ),
+)
 def test_boxes_in_one_graph(name: str, backend: str) -> None:
     def function(first: Tensor, second: Tensor) -> Tensor:
         first = matchers.convert(first, "cxcywh", "xyxy")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from effort import mostly_thorough
 from matcher_cases import MATCHERS, scene
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -50,7 +51,7 @@ def test_one_operation_of_the_graph(name: str) -> None:
         assert sum("assign_by_rule" in each for each in names) == 1
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["simota", "max_iou"]))
 def test_traced_where_the_host_cannot_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opaque, "is_used", False)
     matcher, priors = MATCHERS[name]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
-from effort import examples
+from effort import examples, mostly_thorough
 from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Interpreter, interpreter
@@ -252,7 +252,8 @@ def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="Triton is interpreted")
 @pytest.mark.parametrize(
-    ("cost", "block", "forbidden"), [("fp32", 32, False), ("fp32", 512, True), ("fp64", 8192, True)]
+    ("cost", "block", "forbidden"),
+    mostly_thorough([("fp32", 32, False), ("fp32", 512, True), ("fp64", 8192, True)], usual=[("fp32", 512, True)]),
 )
 def test_compiles_for_cuda(
     cost: str, block: int, forbidden: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: object

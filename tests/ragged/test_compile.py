@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from effort import mostly_thorough
 from ragged_ops import batch, indices, mask
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -58,7 +59,7 @@ CORE: dict[str, tuple[Callable[..., Any], Callable[[int], tuple[Any, ...]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", mostly_thorough(CORE, usual=["access", "bool access", "arithmetic"]))
 def test_one_graph_for_all_sizes(name: str) -> None:
     """Also for 0 and 1; the registry has the other operations."""
     function, make = CORE[name]

@@ -39,7 +39,14 @@ def test_constants_are_not_differentiated_and_must_not_be() -> None:
 
 
 def test_numbers_of_examples_grow_with_the_profile() -> None:
-    assert examples(50).max_examples == settings().max_examples // 2
+    profile = settings.get_current_profile_name()
+    try:
+        settings.load_profile("default")
+        assert examples(30).max_examples == 15
+        settings.load_profile("thorough")
+        assert examples(30).max_examples == settings.get_profile("thorough").max_examples
+    finally:
+        settings.load_profile(profile)
 
 
 def test_the_gradient_of_a_nan_is_still_wrong() -> None:

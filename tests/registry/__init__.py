@@ -15,7 +15,7 @@ from registry.entries import Elsewhere, Operation
 from registry.of_losses import OF_LOSSES
 from registry.of_matchers import OF_MATCHERS
 from registry.of_ragged import OF_RAGGED
-from registry.similar_graphs import SIMILAR_GRAPHS
+from registry.usual_graphs import USUAL_GRAPHS
 
 TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
     "ragged": OF_RAGGED,
@@ -71,10 +71,9 @@ def names_of(package: str) -> set[str]:
     return {name.partition("[")[0] for name in TABLES[package]} | _OTHERS[package]
 
 
-def skipped_by_default(name: str, operation: Operation) -> set[str]:
+def skipped_by_default(name: str) -> set[str]:
     """Properties that are checked with ``--hypothesis-profile=thorough`` alone."""
-    is_variant = "[" in name or name.startswith("RaggedBatch.__") or name in SIMILAR_GRAPHS
-    return {"compilation"} if is_variant and not operation.always_compiled and not is_thorough() else set()
+    return set() if name in USUAL_GRAPHS or is_thorough() else {"compilation"}
 
 
 def counts() -> dict[str, int]:

@@ -30,7 +30,6 @@ class Operation:
         reference: The same for one sample.
         is_loop: Whether the reference computes with plain numbers, so that it has no gradient.
         without: Properties that the callable does not promise, with the reason. Each of them has to fail.
-        always_compiled: Whether a graph is made in every run, though this is a variant of another entry.
     """
 
     function: Callable[..., Any]
@@ -40,7 +39,6 @@ class Operation:
     reference: Callable[..., Any] | None = None
     is_loop: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
-    always_compiled: bool = False
 
     def check(self, *, skip: Collection[str] = ()) -> tuple[str, ...]:
         """Check all properties but those and ``skip``; returns their names."""

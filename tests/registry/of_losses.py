@@ -106,7 +106,6 @@ def operation_of(case: Case) -> Operation:
         reference=loop,
         is_loop=loop is not None,
         without=cut if case.cut else {},
-        always_compiled=not case.options or bool(shared),
     )
 
 
