@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from example.criterion import DetectionCriterion
 from example.data import Task
@@ -46,6 +48,16 @@ def boxes_around_centers(task: Task, maps: list[Tensor]) -> Tensor:
 
 def own(task: Task, matcher: str = "hungarian") -> Detector:
     """The criterion of ``example/criterion.py``, with any matcher."""
+    return _of_boxes(
+        task,
+        lambda reduction: DetectionCriterion(
+            matcher=make_matcher(matcher, task), image_size=task.image_size, reduction=reduction
+        ),
+    )
+
+
+def _of_boxes(task: Task, make_criterion: Callable[[str], nn.Module]) -> Detector:
+    """Classes and a box in each cell, which a criterion takes as detections are read."""
 
     def read(maps: Maps) -> Predictions:
         boxes = boxes_around_centers(task, maps["boxes"])
@@ -53,9 +65,7 @@ def own(task: Task, matcher: str = "hungarian") -> Detector:
 
     return Detector(
         model=DenseModel(task, {"classes": task.num_classes, "boxes": 4}),
-        make_criterion=lambda reduction: DetectionCriterion(
-            matcher=make_matcher(matcher, task), image_size=task.image_size, reduction=reduction
-        ),
+        make_criterion=make_criterion,
         inputs=read,
         decode=read,
         centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
@@ -135,21 +145,13 @@ class TransportLoss(DetectionLoss):
 def ot(task: Task) -> Detector:
     """Optimal transport: each target has the mass of one cell, spread over those that are nearly as good."""
     distance = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0 / task.image_size, 2.0])
-
-    def read(maps: Maps) -> Predictions:
-        boxes = boxes_around_centers(task, maps["boxes"])
-        return Predictions(flat(maps["classes"], task.num_classes), boxes, box_format="xyxy", normalized=False)
-
-    return Detector(
-        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4}),
-        make_criterion=lambda reduction: TransportLoss(
+    return _of_boxes(
+        task,
+        lambda reduction: TransportLoss(
             FocalLoss(loss_weight=2.0),
             distance,
             BalancedSinkhorn(reg_dimless=_TRANSPORT_REG),
             bg_class_position="none",
             reduction=reduction,
         ),
-        inputs=read,
-        decode=read,
-        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
     )

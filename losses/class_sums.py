@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from losses.numerics import power, softplus
+from ragged.memory import is_transposed
 from ragged.precision import wide
 
 _BLOCK = 1 << 20
@@ -119,7 +120,7 @@ class _TracedSums(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
     ) -> tuple[Tensor, Tensor]:
-        ctx.first = logits.dim() > 1 and logits.mT.is_contiguous() and not logits.is_contiguous()
+        ctx.first = is_transposed(logits)
         dim = -2 if ctx.first else -1
         if ctx.first:
             logits, index, labelled = logits.mT, index.mT, labelled.mT

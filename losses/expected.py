@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ragged.checks import values_are_readable
+from ragged.memory import is_transposed
 
 # Elements of the inputs of a block. On a CPU, intermediate results should nearly fit the cache.
 _BLOCK = 1 << 17
@@ -148,7 +149,7 @@ def _by_column(table: Tensor) -> Tensor:
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table, laid out as it is."""
-    if table.dim() == 2 and table.mT.is_contiguous() and not table.is_contiguous():
+    if table.dim() == 2 and is_transposed(table):
         return table.mT.index_select(1, index).mT
     return table.index_select(0, index)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from matchers.assignment import Assignment
 from ragged.checks import values_are_readable
+from ragged.memory import is_transposed
 from ragged.registration import register_dataclass
 
 
@@ -85,7 +86,7 @@ class Positives:
         merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
         if self.whole:
             return self._only_valid(merged.flatten(0, 1))
-        if merged.dim() == 3 and merged.mT.is_contiguous() and not merged.is_contiguous():
+        if merged.dim() == 3 and is_transposed(merged):
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
             return self._only_valid(merged.mT[self.sample, :, self.prediction])
         rows = merged.flatten(0, 1).index_select(0, self.place)

@@ -103,7 +103,7 @@ class ATSS:
         self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
     ) -> dict[str, Tensor]:
         """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        problem = Problem.of(predictions, targets, priors, normalized=False)
         return padded_costs({"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}, problem)
 
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:

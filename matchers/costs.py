@@ -27,6 +27,7 @@ from matchers.cost_checks import (
 )
 from ragged import RaggedBatch
 from ragged.checks import check_broadcast, check_not_negative, check_number, check_same_device, known_within
+from ragged.memory import is_transposed
 from ragged.precision import wide
 
 TargetValues = RaggedBatch | Tensor
@@ -288,16 +289,27 @@ def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) 
 # --- geometry of pairs, from coordinates ---------------------------------------------------------------------------
 
 
-def inside(x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
+# With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
+# rounded numbers never shrinks as the first of them grows.
+
+
+def inside(
+    x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
-    across, down = torch.minimum(x - boxes.x1, boxes.x2 - x), torch.minimum(y - boxes.y1, boxes.y2 - y)
+    right, bottom = up_to or (x, y)
+    across, down = torch.minimum(right - boxes.x1, boxes.x2 - x), torch.minimum(bottom - boxes.y1, boxes.y2 - y)
     return torch.minimum(across, down) > margin
 
 
-def near_center(x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float) -> Tensor:
+def near_center(
+    x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
-    across, down = x - (boxes.x1 + boxes.x2) / 2, y - (boxes.y1 + boxes.y2) / 2
-    return torch.maximum(across.abs_(), down.abs_()) < radius
+    right, bottom = up_to or (x, y)
+    middle, half = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
+    across, down = torch.maximum(x - middle, middle - right), torch.maximum(y - half, half - bottom)
+    return torch.maximum(across, down) < radius
 
 
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
@@ -342,7 +354,7 @@ def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: 
     The function is called for blocks that fit the cache, laid out as in memory.
     """
     shape, classes = logits.shape[:-1], logits.shape[-1]
-    if logits.dim() > 2 and logits.mT.is_contiguous() and not logits.is_contiguous():
+    if logits.dim() > 2 and is_transposed(logits):
         table, along, dim = logits.mT.reshape(-1, classes, shape[-1]), 2, 1
     else:
         table, along, dim = logits.reshape(1, -1, classes), 1, 2

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
+from matchers.groups import Group, groups_of, joined
 from matchers.problem import AnyPredictions, Problem
 from ragged import RaggedBatch
 from ragged.checks import check_number
@@ -45,7 +46,7 @@ class DenseMatcher(CostMatcher):
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
         """
         problem = self.problem(predictions, targets, priors)
-        return self.match_costs(problem, dense_costs(self, problem))
+        return matched(self, problem)
 
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan | Assignment:
         """Match by costs that are known already.
@@ -57,16 +58,28 @@ class DenseMatcher(CostMatcher):
         raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
 
 
-def dense_costs(matcher: CostMatcher, problem: Problem) -> Tensor:
-    """The total cost (N, G, P) of all pairs; rows that ``problem.matchable`` is false for mean nothing."""
-    pairs = problem.pairs()
-    shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
-    cost = matcher.total_cost(pairs).detach()
-    cost = wide(cost)
-    if len(pairs) < shape[0] * shape[1]:
-        slots = pairs.sample * shape[1] + pairs.target
-        cost = cost.new_zeros(shape[0] * shape[1], shape[2]).index_copy_(0, slots, cost)
-    return cost.reshape(shape)
+def matched(matcher: Any, problem: Problem) -> Any:
+    """What ``matcher.match_costs`` makes of a problem: in groups of images, for which its costs are computed."""
+    groups = groups_of(problem)
+    if len(groups) == 1:
+        return matcher.match_costs(problem, _costs(matcher, problem, groups[0]))
+    parts = [matcher.match_costs(problem.of_images(*group), _costs(matcher, problem, group)) for group in groups]
+    return joined(problem, groups, parts)
+
+
+def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
+    """The total cost (n, most, P) of all pairs of a group; rows of what is not to be matched mean nothing."""
+    images, most = group
+    every = torch.arange(problem.num_samples, device=problem.device)
+    is_part = len(images) < problem.num_samples
+    place = torch.full_like(every, -1).index_copy_(0, images, every[: len(images)]) if is_part else every
+    # Of the whole problem: a cost may look up by image what it knows itself.
+    pairs = problem.pairs(problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
+    cost = wide(matcher.total_cost(pairs).detach())
+    if is_part or len(pairs) < len(images) * most:
+        slots = place[pairs.sample] * most + pairs.target
+        cost = cost.new_zeros(len(images) * most, problem.num_predictions).index_copy_(0, slots, cost)
+    return cost.reshape(len(images), most, problem.num_predictions)
 
 
 def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:

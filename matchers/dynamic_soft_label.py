@@ -103,7 +103,7 @@ class DynamicSoftLabel:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        problem = Problem.of(predictions, targets, priors, normalized=False)
         points = problem.need_points("DynamicSoftLabel")
         others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
         terms: dict[str, PairCost] = {

@@ -125,7 +125,7 @@ class MaxIoU:
         self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
     ) -> dict[str, Tensor]:
         """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
+        problem = Problem.of(predictions, targets, priors)
         which = "predicted" if problem.priors is None else "priors"
         return padded_costs({"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}, problem)
 

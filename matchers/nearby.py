@@ -8,7 +8,7 @@ Elsewhere the rows keep all predictions, in static shapes, and a mask says which
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from matchers import costs
 from matchers.boxes import Coordinates
 from matchers.pairs import Pairs
 from matchers.selection import reduce_rows_
@@ -51,22 +52,12 @@ Found = tuple[Tensor, Tensor]
 
 def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``."""
-    # A difference of rounded numbers never shrinks as the first of them grows, so that extents are tested safely.
-    across = torch.minimum(where.x2 - boxes.x1, boxes.x2 - where.x1)
-    down = torch.minimum(where.y2 - boxes.y1, boxes.y2 - where.y1)
-    return torch.minimum(across, down) > margin
+    return costs.inside(where.x1, where.y1, boxes, margin=margin, up_to=(where.x2, where.y2))
 
 
 def near_center(where: Extent, boxes: Coordinates, *, radius: float) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` strides of the centres of boxes."""
-    return _farther_axis(where, boxes) < radius * where.stride
-
-
-def _farther_axis(where: Extent, boxes: Coordinates) -> Tensor:
-    """Distance from the centre, in x or y, whichever is larger; the smallest one of an extent, not below 0."""
-    x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
-    across = torch.maximum(where.x1 - x, x - where.x2)
-    return torch.maximum(across, torch.maximum(where.y1 - y, y - where.y2))
+    return costs.near_center(where.x1, where.y1, boxes, radius * where.stride, up_to=(where.x2, where.y2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +68,13 @@ class Nearby:
         rows: The targets.
         test: Which pairs (R, P) of some of them these are, bool.
         search: Looks for the pairs of some of them; None where the host does not.
+        first: The pairs of the first targets that were looked for, which are all of them as a rule.
     """
 
     rows: Pairs
     test: Callable[[Pairs], Tensor]
     search: Callable[[Pairs], Found] | None = None
+    first: list[Found] = field(default_factory=list)
 
     @classmethod
     def of(cls, rows: Pairs, points: Tensor, region: Region, *, narrow: bool) -> Nearby:
@@ -140,8 +133,11 @@ class Nearby:
         """The pairs of so many targets that a list of these takes no more memory than a block."""
         # Tests of tiles are what is computed most of; about one in ten has points that are near.
         assert self.search is not None
-        for pairs in self.rows.blocks(larger=_TILE):
-            yield pairs, self.search(pairs)
+        for number, pairs in enumerate(self.rows.blocks(larger=_TILE)):
+            if number == 0:
+                # Asked for twice; those of further targets are looked for again, which takes no memory.
+                self.first.extend([] if self.first else [self.search(pairs)])
+            yield pairs, self.search(pairs) if number else self.first[0]
 
 
 def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:

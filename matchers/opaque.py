@@ -47,8 +47,9 @@ def rule(cls: _R) -> _R:
 
 def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
     """What the rule assigns; in a graph on CPU, by one operation."""
+    in_graph = is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
     # A class derived from a rule is not known, and is traced.
-    if not (is_used and torch.compiler.is_compiling() and problem.device.type == "cpu" and type(matcher) in _known()):
+    if not in_graph or type(matcher) not in _RULES.values():
         return matcher._assign(problem, level_sizes)
     index, quality, num_invalid = assign_by_rule(
         type(matcher).__name__ + str([getattr(matcher, name) for name in matcher.__dataclass_fields__]),  # type: ignore[attr-defined]
@@ -67,10 +68,6 @@ def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None 
     return problem.assignment(
         index, quality=quality, num_invalid=num_invalid, per_target=matcher._per_target(level_sizes)
     )
-
-
-def _known() -> list[Any]:
-    return list(_RULES.values())
 
 
 @torch.library.custom_op("ragged_batch::assign_by_rule", mutates_args=())

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers.assignment import Assignment
 from matchers.boxes import check_boxes, convert, coordinates
@@ -226,6 +227,26 @@ class Problem:
             valid=valid,
             row=torch.arange(slots.shape[0], device=self.device),
             packed=packed,
+        )
+
+    def of_images(self, images: Tensor, most: int) -> Problem:
+        """The problem of some images (n,), none of which has more than so many targets."""
+
+        def of(value: Tensor) -> Tensor:
+            return value.index_select(0, images)
+
+        return replace(
+            self,
+            predictions=pytree.tree_map(of, self.predictions),
+            boxes=None if self.boxes is None else of(self.boxes),
+            priors=of(self.priors) if self.priors is not None and self.priors.dim() == 3 else self.priors,
+            gt_boxes=of(self.gt_boxes[:, :most]),
+            labels=of(self.labels[:, :most]),
+            matchable=of(self.matchable[:, :most]),
+            ignored=None if self.ignored is None else of(self.ignored[:, :most]),
+            num_targets=of(self.num_targets),
+            batch_shape=tuple(images.shape),
+            computed={},
         )
 
     def assignment(

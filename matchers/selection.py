@@ -76,16 +76,14 @@ def smallest(
     return value_of(found), index_of(found)
 
 
-def largest(
-    values: Tensor, count: int, *, index: Tensor | None = None, nonnegative: bool = False
-) -> tuple[Tensor, Tensor]:
+def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
     """The ``count`` largest in descending order, and their indices; otherwise as ``smallest``.
 
     >>> largest(torch.tensor([2.0, 1.0, 2.0]), 2)
     (tensor([2., 2.]), tensor([0, 2]))
     """
-    index = torch.arange(values.shape[-1], device=values.device) if index is None else index
-    key = keys(values, _INDEX_MASK - index, nonnegative=nonnegative)  # as prefer_first has it, but in place
+    index = _INDEX_MASK - torch.arange(values.shape[-1], device=values.device)
+    key = keys(values, index, nonnegative=nonnegative)  # as prefer_first has it, but in place
     return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values)
 
 

@@ -110,7 +110,7 @@ class SimOTA:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        problem = Problem.of(predictions, targets, priors, normalized=False)
         where = Extent.of(problem.need_points("SimOTA"))
         others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
 

@@ -147,7 +147,7 @@ class TaskAligned:
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
         """``{"alignment": -metric}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        problem = Problem.of(predictions, targets, priors, normalized=False)
 
         def cost(pairs: Pairs) -> Tensor:
             overlap = self._overlap(pairs)

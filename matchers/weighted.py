@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
-from matchers.dense_matcher import dense_costs
+from matchers.dense_matcher import matched
 from matchers.problem import AnyPredictions, Problem
 from ragged.checks import check_is_sequence, check_number
 
@@ -75,7 +75,7 @@ class WeightedSum(CostMatcher):
         """
         if self.same_cost:
             problem = self.problem(predictions, targets, priors)
-            return self.match_costs(problem, dense_costs(self, problem))
+            return matched(self, problem)
         return self._sum([module(predictions, targets, priors) for module in self.matching_modules])
 
     @torch.no_grad()

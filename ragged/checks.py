@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ragged.memory import is_transposed
+
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -46,7 +48,7 @@ def known_within(tensor: Tensor, low: int, high: int) -> bool:
     if tensor.numel() == 0 or not values_are_readable(tensor):
         return False
     # torch would copy what is transposed.
-    smallest, largest = (tensor.mT if tensor.dim() > 1 and tensor.mT.is_contiguous() else tensor).aminmax()
+    smallest, largest = (tensor.mT if is_transposed(tensor) else tensor).aminmax()
     return low <= smallest.item() and largest.item() <= high
 
 

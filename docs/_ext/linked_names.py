@@ -9,10 +9,12 @@ import importlib
 from typing import Any
 
 from docutils import nodes
-from public_names import PACKAGES, SHARED
+from public_names import SHARED
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+
+from docs.check_site import PACKAGES
 
 # Parameters and attributes of these names are meant more often.
 UNCLEAR = {"filler_value", "level_sizes", "sample_sizes", "weighting_function"}

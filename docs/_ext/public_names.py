@@ -20,6 +20,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from docs.check_site import PACKAGES
+
 # What docstrings refer to, though it is imported from the module that makes it.
 SHARED = {
     "matchers.boxes": ("Coordinates",),
@@ -29,14 +31,6 @@ SHARED = {
     "matchers.sinkhorn": ("TransportMatcher",),
     "losses.terms": ("Term",),
 }
-PACKAGES = (
-    "ragged",
-    "matchers",
-    "losses",
-    "ragged.testing",
-    "matchers.testing",
-    "losses.testing",
-)
 COLON = "\ue000"  # stands for one for a while
 ELSEWHERE = (
     "torch.",

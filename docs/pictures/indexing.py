@@ -78,12 +78,7 @@ def indexing_write(theme: Theme) -> Canvas:
         rest = [None] * (2 - len(indices))
         source = Row(canvas, x + 1, 0.1, [*cells, *rest], hue).draw()
         index = Row(canvas, x + 1, 1.7, [*map(str, indices), *rest], None).draw()
-        written = dict(zip(indices, cells, strict=True))
-        before = "pqrs" if not sample else "tuvw"
-        result = [written.get(place, before[place]) for place in range(4)]
-        into = Row(canvas, x, 4.9, result, hue).draw(
-            quiet=[n for n in range(4) if n not in indices], numbers=0.72
-        )
+        into = result(canvas, sample, 4.9, dict(zip(indices, cells, strict=True)))
         for place, found in enumerate(indices):
             canvas.arrow(source.middle(place, 0.5), source.middle(place, 1.1), color=hue)
             canvas.arrow(index.middle(place, 0.5), into.middle(found, -0.5), color=hue)
@@ -111,16 +106,22 @@ def indexing_mapping(theme: Theme) -> Canvas:
         )
         first = Row(canvas, x + 1, 2.75, [*map(str, sources), *rest], None).draw()
         second = Row(canvas, x + 1, 3.75, [*map(str, goals), *rest], None).draw()
-        written = {goal: cells[n] for n, goal in pairs}
-        before = "pqrs" if not sample else "tuvw"
-        result = [written.get(place, before[place]) for place in range(4)]
-        into = Row(canvas, x, 5.5, result, hue).draw(
-            quiet=[n for n in range(4) if n not in goals], numbers=0.72
-        )
+        into = result(canvas, sample, 5.5, {goal: cells[n] for n, goal in pairs})
         for place, (one, other) in enumerate(pairs):
             canvas.arrow(source.middle(one, 0.5), first.middle(place, -0.5), color=hue)
             canvas.arrow(second.middle(place, 0.5), into.middle(other, -0.5), color=hue)
     return canvas
+
+
+def result(canvas: Canvas, sample: int, y: float, written: dict[int, str]) -> Row:
+    """What is written, and what was there before."""
+    x, hue = start(canvas, sample)
+    cells = [
+        written.get(place, before) for place, before in enumerate("tuvw" if sample else "pqrs")
+    ]
+    return Row(canvas, x, y, cells, hue).draw(
+        quiet=[n for n in range(4) if n not in written], numbers=0.72
+    )
 
 
 def start(canvas: Canvas, sample: int) -> tuple[float, str]:

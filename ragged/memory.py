@@ -1,0 +1,15 @@
+"""How tensors lie in memory."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def is_transposed(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory as its transpose is read, the last dimension before the one ahead of it.
+
+    >>> import torch
+    >>> is_transposed(torch.zeros(2, 3, 4).mT), is_transposed(torch.zeros(2, 3, 4))
+    (True, False)
+    """
+    return tensor.dim() > 1 and tensor.mT.is_contiguous() and not tensor.is_contiguous()
