@@ -48,7 +48,7 @@ def dense_curves() -> dict[str, Curve]:
     """For heads with a prediction for each grid point."""
     return {
         "images": Curve({count: Shape((25,) * count) for count in (1, 2, 4, 8, 16)}),
-        "predictions": Curve({_points(side): Shape((25,) * 4, side) for side in (320, 640, 960, 1280)}),
+        "predictions": Curve({_points(side): Shape((25,) * 4, side) for side in (384, 640, 896, 1280)}),
         "objects": Curve({count: Shape((count,) * 4) for count in (10, 30, 100, 300, 1000)}),
         "objects in one image": Curve({most: _skewed(most) for most in (127, 500, 1000, 2000)}),
     }

@@ -108,7 +108,6 @@ def to_targets(batch: dict[str, RaggedBatch], task: Task, *, multiple_of: int = 
         task: Says how large the canvas is.
         multiple_of: Targets are padded to a multiple of this number: batches of few shapes are compiled seldom.
     """
-    padded = -(-batch["labels"].max_sample_size // multiple_of) * multiple_of
-    batch = {name: each.with_max_sample_size(padded) for name, each in batch.items()}
     canvas_size = torch.tensor([task.image_size, task.image_size])
-    return Targets(batch["boxes"], batch["labels"], ignore=batch.get("ignore"), canvas_size=canvas_size)
+    targets = Targets(batch["boxes"], batch["labels"], ignore=batch.get("ignore"), canvas_size=canvas_size)
+    return targets.with_max_num_targets(-(-targets.max_num_targets // multiple_of) * multiple_of)

@@ -170,9 +170,22 @@ class Targets:
         >>> Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 1.0, 2.0]]), "labels": torch.tensor([3])}]).to_dicts()
         [{'boxes': tensor([[0., 0., 1., 2.]]), 'labels': tensor([3])}]
         """
-        fields = {name: getattr(self, name) for name in ("boxes", "labels", "weights", "ignore")}
-        parts = {name: _flat(batch).split() for name, batch in fields.items() if batch is not None}
+        parts = {name: _flat(batch).split() for name, batch in self._fields().items()}
         return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
+
+    def with_max_num_targets(self, max_size: int) -> Targets:
+        """The same targets with another amount of padding: room for ``max_size`` in each image.
+
+        Batches of one size make one graph of ``torch.compile`` or CUDA; of a few sizes, a few.
+
+        Raises:
+            ValueError: An image has more targets.
+
+        >>> Targets.of([{"boxes": torch.zeros(1, 4), "labels": torch.tensor([3])}]).with_max_num_targets(8).boxes.shape
+        torch.Size([1, 8, 4])
+        """
+        fields: dict[str, Any] = {name: batch.with_max_sample_size(max_size) for name, batch in self._fields().items()}
+        return replace(self, **fields)
 
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
         """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
@@ -193,6 +206,11 @@ class Targets:
         return notebook.targets_as_html(self)
 
     # --- checks ----------------------------------------------------------------------------------------------------
+
+    def _fields(self) -> dict[str, RaggedBatch]:
+        """The batches of targets that there are."""
+        fields = {name: getattr(self, name) for name in ("boxes", "labels", "weights", "ignore")}
+        return {name: batch for name, batch in fields.items() if batch is not None}
 
     def _check_field(self, name: str, batch: RaggedBatch | None) -> None:
         if batch is None and name in ("weights", "ignore"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -76,25 +76,29 @@ class WeightedSum(CostMatcher):
         if self.same_cost:
             problem = self.problem(predictions, targets, priors)
             return matched(self, problem)
-        return self._sum([module(predictions, targets, priors) for module in self.matching_modules])
+        return self._sum(lambda module: module(predictions, targets, priors))
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan:
         """Match by costs (N, G, P) that are known already, with all matchers; see ``DenseMatcher``."""
-        return self._sum([_match_costs(module)(problem, cost) for module in self.matching_modules])
+        return self._sum(lambda module: module.match_costs(problem, cost))
 
-    def _sum(self, results: list[Plan | Assignment]) -> Plan:
-        plans = [result.plan() if isinstance(result, Assignment) else result for result in results]
+    def _sum(self, match: Callable[[Any], Plan | Assignment]) -> Plan:
         total = sum(self.weights) if self.normalize else 1.0
-        parts = [(weight / total, plan) for weight, plan in zip(self.weights, plans, strict=True)]
-        weights = reduce(torch.add, (share * plan.weights.tensor for share, plan in parts))
-        background = reduce(torch.add, (share * plan.background for share, plan in parts))
-        num_invalid = reduce(torch.maximum, (plan.num_invalid for plan in plans))
-        return Plan(plans[0].weights.create_with_sample_sizes_like_self(weights), background, num_invalid)
+        # One after the other, for plans are large: each is forgotten once it is added.
+        return reduce(_added, map(_scaled, map(match, self.matching_modules), [w / total for w in self.weights]))
 
 
-def _match_costs(module: Any) -> Any:
-    return module.match_costs
+def _scaled(result: Plan | Assignment, factor: float) -> Plan:
+    plan = result.plan() if isinstance(result, Assignment) else result
+    weights = plan.weights.create_with_sample_sizes_like_self(factor * plan.weights.tensor)
+    return Plan(weights, factor * plan.background, plan.num_invalid)
+
+
+def _added(first: Plan, second: Plan) -> Plan:
+    weights = first.weights.create_with_sample_sizes_like_self(first.weights.tensor + second.weights.tensor)
+    num_invalid = torch.maximum(first.num_invalid, second.num_invalid)
+    return Plan(weights, first.background + second.background, num_invalid)
 
 
 def _checked_modules(modules: Sequence[Any], same_cost: bool) -> list[Any]:

@@ -103,6 +103,9 @@ OF_TARGETS = {
         lambda t: t.boxes.sum(0),
         without=SYNCHRONISES,
     ),
+    "Targets.with_max_num_targets": of_targets(
+        lambda t: columns(t.with_max_num_targets(7 + t.max_num_targets)), columns
+    ),
     "Targets.of": of_targets(
         lambda t: columns(Targets.of({"boxes": t.boxes, "labels": t.labels, "weights": t.weights, "ignore": t.ignore})),
         columns,

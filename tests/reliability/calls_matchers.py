@@ -188,6 +188,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Targets.of": lambda: call(Targets.of, images(), box_format="xyxy", normalized=False, canvas_size=(16, 16)),
     "Targets.boxes_as": lambda: call(targets().boxes_as, "cxcywh", normalized=True),
     "Targets.check_labels": lambda: call(targets().check_labels, 4),
+    "Targets.with_max_num_targets": lambda: call(targets().with_max_num_targets, 5),
     "Targets.to_dicts": lambda: call(targets().to_dicts),
     "TaskAligned": matcher(
         matchers.TaskAligned,
