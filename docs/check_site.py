@@ -1,4 +1,7 @@
-"""Look for broken links and missing names in a site: ``python docs/check_site.py FOLDER``."""
+"""Look for what is wrong in a site: ``python docs/check_site.py FOLDER``.
+
+Broken links, public names that are missing, and text that was read as something else.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,20 @@ class Page(HTMLParser):
 
     references: list[str] = field(default_factory=list)
     anchors: set[str] = field(default_factory=set)
+    lettered_lists: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note links, sources and anchors."""
+        """Note links, sources, anchors, and lists that count in letters."""
         for name, value in attrs:
             if name == "id" and value:
                 self.anchors.add(value)
             elif name in ("href", "src") and value:
                 self.references.append(value)
+            elif tag == "ol" and name == "class" and value and "alpha" in value:
+                self.lettered_lists += 1
 
 
 def read(folder: Path) -> dict[Path, Page]:
@@ -76,11 +82,22 @@ def missing(pages: dict[Path, Page]) -> list[str]:
     return [f"{name} is not in the reference" for name in names if name not in anchors]
 
 
+def misread(pages: dict[Path, Page]) -> list[str]:
+    """A shape letter alone ("C.") that was read as an item of a list."""
+    return [
+        f"{path.name}: {page.lettered_lists} lists count in letters"
+        for path, page in pages.items()
+        if page.lettered_lists
+    ]
+
+
 def main(folder: Path) -> int:
     """Print what is wrong; 1 if anything is."""
     pages = read(folder)
-    problems = ["there is no page"] if not pages else broken(pages) + missing(pages)
-    print("\n".join(problems) or "no broken link, no missing name")
+    problems = (
+        ["there is no page"] if not pages else broken(pages) + missing(pages) + misread(pages)
+    )
+    print("\n".join(problems) or "no broken link, no missing name, no misread letter")
     return bool(problems)
 
 

@@ -157,8 +157,10 @@ def before_napoleon(
 def after_napoleon(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    """Keep a shape letter alone ("num_classes: C.") from being the first item of a list."""
-    lines[:] = [re.sub(r"^(\s*:\w+ \w+: )([A-Z]\.)$", r"\1\\\2", line) for line in lines]
+    """Keep a shape letter ("num_classes: C.") from being the first item of a list."""
+    lines[:] = [
+        re.sub(r"^(\s*(?::\w+ \w+: )?)([A-Z]\.)(?= |$)", r"\1\\\2", line) for line in lines
+    ]
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
