@@ -11,7 +11,7 @@ from hypothesis import settings
 # Of the default profile.
 USUAL = 100
 # Of what a test asks for by default, so that all tests together take minutes.
-_SHARE = 1 / 2
+_SHARE = 1 / 3
 
 
 def examples(count: int) -> settings:
@@ -24,9 +24,12 @@ def is_thorough() -> bool:
     return settings().max_examples >= 10 * USUAL
 
 
+# For a test that takes its time, and finds what others find, too.
+thorough = pytest.mark.skipif(not is_thorough(), reason="in thorough runs")
+
+
 def mostly_thorough(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
     """Parameters of a test, of which all but the usual ones are left to thorough runs, for they take their time."""
-    thorough = pytest.mark.skipif(not is_thorough(), reason="in thorough runs")
     return [
         case if case in usual else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=thorough)
         for case in cases

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from distributed_worker import launch
+from effort import thorough
 from torch import Tensor
 
 from example.data import make_loader, to_targets
@@ -84,6 +85,7 @@ def test_ranks_share_the_scenes() -> None:
         make_loader(scenes, batch_size=3, num_ranks=RANKS)
 
 
+@thorough
 def test_command_line(tmp_path: Path) -> None:
     small = {"epochs": 1, "train-scenes": 6, "val-scenes": 4, "batch-size": 4, "out": tmp_path / "run"}
     environment = {

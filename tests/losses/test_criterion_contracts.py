@@ -12,7 +12,7 @@ from effort import mostly_thorough
 from losses.testing import CRITERION_PROPERTIES, applicable
 
 # A variant has nearly the graph of another criterion.
-VARIANTS = {"deim", "atss qfl", "yolov9 with auxiliary branch", "detection"}
+VARIANTS = {"detr", "deim", "atss qfl", "yolov9 with auxiliary branch", "detection"}
 PROMISES = [(name, prop) for name in EVERY_CRITERION for prop in CRITERION_PROPERTIES]
 USUAL = [(name, prop) for name, prop in PROMISES if prop != "compilation" or name not in VARIANTS]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from distributed_worker import launch
+from effort import thorough
 from torch import Tensor, nn
 
 from losses.normalizer import Normalizer
@@ -148,6 +149,7 @@ def second_derivative(rank: int) -> Tensor:
 EXACT: dict[str, float] = {"rtol": 1e-10, "atol": 1e-12}
 
 
+@thorough
 def test_in_two_processes() -> None:
     """A single test, since starting the processes is what takes its time."""
     by_rank = launch("test_normalizer:scenarios", RANKS)

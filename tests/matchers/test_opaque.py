@@ -51,7 +51,7 @@ def test_one_operation_of_the_graph(name: str) -> None:
         assert sum("assign_by_rule" in each for each in names) == 1
 
 
-@pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["simota", "max_iou"]))
+@pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["max_iou"]))
 def test_traced_where_the_host_cannot_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opaque, "is_used", False)
     matcher, priors = MATCHERS[name]

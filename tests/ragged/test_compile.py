@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from effort import mostly_thorough
+from effort import mostly_thorough, thorough
 from ragged_ops import batch, indices, mask
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -73,6 +73,7 @@ def test_one_graph_for_all_sizes(name: str) -> None:
     assert counter.frame_count <= MOST_GRAPHS
 
 
+@thorough
 def test_machine_code_for_a_chain_of_operations() -> None:
     def function(data: Tensor, index: RaggedBatch) -> Tensor:
         picked = batched_indexing_access(data, index)

@@ -42,7 +42,7 @@ def test_numbers_of_examples_grow_with_the_profile() -> None:
     profile = settings.get_current_profile_name()
     try:
         settings.load_profile("default")
-        assert examples(30).max_examples == 15
+        assert examples(30).max_examples == 10
         settings.load_profile("thorough")
         assert examples(30).max_examples == settings.get_profile("thorough").max_examples
     finally:
