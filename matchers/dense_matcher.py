@@ -11,10 +11,8 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.groups import Group, groups_of, joined
 from matchers.problem import AnyPredictions, Problem
-from ragged import RaggedBatch
 from ragged.checks import check_number
 from ragged.precision import wide
-from ragged.sizes import prefix_mask
 
 
 class DenseMatcher(CostMatcher):
@@ -70,9 +68,10 @@ def matched(matcher: Any, problem: Problem) -> Any:
 def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
     """The total cost (n, most, P) of all pairs of a group; rows of what is not to be matched mean nothing."""
     images, most = group
-    every = torch.arange(problem.num_samples, device=problem.device)
-    is_part = len(images) < problem.num_samples
-    place = torch.full_like(every, -1).index_copy_(0, images, every[: len(images)]) if is_part else every
+    is_part, place = len(images) < problem.num_samples, images
+    if is_part:
+        place = images.new_full((problem.num_samples,), -1)
+        place[images] = torch.arange(len(images), device=problem.device)
     # Of the whole problem: a cost may look up by image what it knows itself.
     pairs = problem.pairs(problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
     cost = wide(matcher.total_cost(pairs).detach())
@@ -104,14 +103,7 @@ def make_plan(
     region = matcher.ignored_region(problem)
     if region is not None:
         background = background.masked_fill(region, 0)
-    sizes = problem.unmerged(problem.num_targets)
-    mask = prefix_mask(sizes, problem.max_num_targets)
-    return Plan(
-        RaggedBatch._unchecked(problem.unmerged(weights.transpose(1, 2).contiguous()), mask, sizes, 1),
-        problem.unmerged(background),
-        problem.unmerged(num_invalid),
-        None if residual is None else problem.unmerged(residual),
-    )
+    return problem.plan(weights.transpose(1, 2).contiguous(), background, num_invalid, residual)
 
 
 def check_source(source: Any) -> None:

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from matchers.assignment import Assignment, Plan
 from matchers.problem import Problem
-from ragged import RaggedBatch
 from ragged.checks import values_are_readable
-from ragged.sizes import prefix_mask
 
 # Results must not depend on max_pairwise_bytes, and sums over another number of targets are rounded differently.
 _PAIRS = 1 << 18
@@ -57,19 +55,9 @@ def joined(problem: Problem, groups: Sequence[Group], parts: Sequence[Plan | Ass
         targets, quality = (merged([getattr(part, name) for part in parts]) for name in ("target_index", "quality"))
         return problem.assignment(targets, quality=quality, num_invalid=num_invalid)
     plans = [part for part in parts if isinstance(part, Plan)]
-    residuals = [plan.residual for plan in plans if plan.residual is not None]
-    return Plan(
-        _padded(problem, groups, plans),
-        problem.unmerged(merged([plan.background for plan in plans])),
-        problem.unmerged(num_invalid),
-        problem.unmerged(merged(residuals)) if residuals else None,
-    )
-
-
-def _padded(problem: Problem, groups: Sequence[Group], plans: Sequence[Plan]) -> RaggedBatch:
-    shape = (problem.num_samples, problem.num_predictions, problem.max_num_targets)
-    weights = plans[0].weights.tensor.new_zeros(shape)
+    weights = plans[0].weights.tensor.new_zeros(problem.num_samples, problem.num_predictions, problem.max_num_targets)
     for (images, most), plan in zip(groups, plans, strict=True):
         weights[..., :most].index_copy_(0, images, plan.weights.tensor)
-    sizes = problem.unmerged(problem.num_targets)
-    return RaggedBatch._unchecked(problem.unmerged(weights), prefix_mask(sizes, problem.max_num_targets), sizes, 1)
+    residuals = [plan.residual for plan in plans if plan.residual is not None]
+    background = merged([plan.background for plan in plans])
+    return problem.plan(weights, background, num_invalid, merged(residuals) if residuals else None)

@@ -134,10 +134,13 @@ class Nearby:
         # Tests of tiles are what is computed most of; about one in ten has points that are near.
         assert self.search is not None
         for number, pairs in enumerate(self.rows.blocks(larger=_TILE)):
-            if number == 0:
-                # Asked for twice; those of further targets are looked for again, which takes no memory.
-                self.first.extend([] if self.first else [self.search(pairs)])
-            yield pairs, self.search(pairs) if number else self.first[0]
+            if number:
+                yield pairs, self.search(pairs)
+                continue
+            # Asked for twice; those of further targets are looked for again, which takes no memory.
+            if not self.first:
+                self.first.append(self.search(pairs))
+            yield pairs, self.first[0]
 
 
 def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:

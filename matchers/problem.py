@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.assignment import Assignment
+from matchers.assignment import Assignment, Plan
 from matchers.boxes import check_boxes, convert, coordinates
 from matchers.pairs import Pairs
 from matchers.predictions import Predictions
 from matchers.targets import Targets, in_unit
+from ragged import RaggedBatch
 from ragged.checks import check_positive, check_same_device, check_values, known_finite, values_are_readable
 from ragged.precision import wide
+from ragged.sizes import prefix_mask
 
 # On a CPU, what is computed of a block should fit the cache.
 _USUAL_BYTES = 1 << 24
@@ -278,6 +280,24 @@ class Problem:
             self.unmerged(num_invalid),
             self.max_num_targets,
             most,
+        )
+
+    def plan(self, weights: Tensor, background: Tensor, num_invalid: Tensor, residual: Tensor | None = None) -> Plan:
+        """The result of a soft matcher, with the batch dimensions of the predictions again.
+
+        Args:
+            weights: (N, P, G).
+            background: (N, P).
+            num_invalid: (N,).
+            residual: (N,), if the matcher has one.
+        """
+        sizes = self.unmerged(self.num_targets)
+        mask = prefix_mask(sizes, self.max_num_targets)
+        return Plan(
+            RaggedBatch._unchecked(self.unmerged(weights), mask, sizes, 1),
+            self.unmerged(background),
+            self.unmerged(num_invalid),
+            None if residual is None else self.unmerged(residual),
         )
 
     def unmerged(self, tensor: Tensor) -> Tensor:

@@ -187,6 +187,11 @@ class Targets:
         fields: dict[str, Any] = {name: batch.with_max_sample_size(max_size) for name, batch in self._fields().items()}
         return replace(self, **fields)
 
+    def _fields(self) -> dict[str, RaggedBatch]:
+        """The batches of targets that there are."""
+        fields = {name: getattr(self, name) for name in ("boxes", "labels", "weights", "ignore")}
+        return {name: batch for name, batch in fields.items() if batch is not None}
+
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
         """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
         return pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
@@ -206,11 +211,6 @@ class Targets:
         return notebook.targets_as_html(self)
 
     # --- checks ----------------------------------------------------------------------------------------------------
-
-    def _fields(self) -> dict[str, RaggedBatch]:
-        """The batches of targets that there are."""
-        fields = {name: getattr(self, name) for name in ("boxes", "labels", "weights", "ignore")}
-        return {name: batch for name, batch in fields.items() if batch is not None}
 
     def _check_field(self, name: str, batch: RaggedBatch | None) -> None:
         if batch is None and name in ("weights", "ignore"):

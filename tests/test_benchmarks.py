@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from effort import is_thorough
+from effort import thorough
 
 from benchmarks import __main__ as report
 from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, references, rivals, timing
@@ -122,7 +122,7 @@ def small_yolov9() -> criteria.CriterionCase:
     return criteria.criterion_case(lambda: make(64), scene, layout)
 
 
-@pytest.mark.skipif(not is_thorough(), reason="the compiler takes its time; in thorough runs")
+@thorough
 @pytest.mark.usefixtures("hurried")
 def test_compiled_counts_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")

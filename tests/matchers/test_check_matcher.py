@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from effort import examples, is_thorough, mostly_thorough
+from effort import examples, mostly_thorough
 from hypothesis import given
 from runs import ALL_MATCHERS
 from torch import Tensor
@@ -21,7 +21,7 @@ TRACED = ("compilation",)
 # Solvers of another package, which compute with arrays of numpy.
 ON_THE_HOST = ("balanced pot", "unbalanced pot")
 # All others are compiled as a part of a criterion, or for themselves in their own tests.
-COMPILED = [name for name in ALL_MATCHERS if name not in ON_THE_HOST] if is_thorough() else ["tood"]
+COMPILED = mostly_thorough([name for name in ALL_MATCHERS if name not in ON_THE_HOST], usual=["tood"])
 
 
 @pytest.mark.parametrize("name", mostly_thorough(ALL_MATCHERS, usual=set(ALL_MATCHERS) - set(ON_THE_HOST)))
