@@ -88,12 +88,19 @@ def _sections(report: str) -> dict[str, str]:
 
 def _with_lines_of(section: str, later: str) -> str:
     """The section with the lines of a table, and the note on how they were made, of a later one put into it."""
-    made_by, _, _ = later.partition("\n")
-    is_line = re.compile(r"\|.*\d")
-    lines = {tuple(line.split("|")[1:3]): line for line in later.splitlines() if is_line.match(line)}
-    found = [lines.get(tuple(line.split("|")[1:3]), line) for line in section.strip().splitlines()]
-    names = sorted({name.strip() for name, _ in lines})
+    made_by = later.partition("\n")[0]
+    table = later.partition("\n|---")[2]
+    lines = {_name_of(line): line for line in table.splitlines() if line.startswith("| ")}
+    names = sorted({name for name, _ in lines})
+    found = [lines.pop(_name_of(line), line) for line in section.strip().splitlines()]
+    end = max(number for number, line in enumerate(found) if line.startswith("|")) + 1
+    found[end:end] = lines.values()
     return "\n".join([*found, "", f"The lines of {', '.join(names)}: {made_by[0].lower()}{made_by[1:]}"])
+
+
+def _name_of(line: str) -> tuple[str, ...]:
+    """Case and size, in a line of a table."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])
 
 
 def _made_by(options: argparse.Namespace) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,10 @@ from benchmarks import criteria
 from benchmarks.contest import Options, milliseconds
 from benchmarks.criteria import as_tensor, gradients_of, ground_truth
 from benchmarks.criterion_scenes import CriterionScene
-from benchmarks.scenes import Shape, objects
+from benchmarks.scenes import Shape
 from benchmarks.timing import compare
 from matchers import Targets
+from ragged import combine_data
 
 DESCRIPTION = """Milliseconds forward and backward, of targets that are padded already, in eager mode and with
 ``torch.compile(fullgraph=True)`` and inductor; seconds of the first step, and of all further ones that had to compile,
@@ -39,22 +39,22 @@ CASES = (
 )
 
 
-def targets_of(scene: CriterionScene, layout: str) -> Targets:
-    """Ground truth, padded."""
-    given = ground_truth(scene, layout)
-    if isinstance(given, Targets):
-        return given
-    return Targets.of(given, box_format="cxcywh", normalized=True)
+def padded(scene: CriterionScene, layout: str) -> tuple[Any, Targets]:
+    """What a graph is given of a scene: its lists, of targets and of denoising queries, are padded before."""
+    given, output = ground_truth(scene, layout), scene.output
+    targets = given if isinstance(given, Targets) else Targets.of(given, box_format="cxcywh", normalized=True)
+    if isinstance(output, dict) and "dn_meta" in output:
+        meta = output["dn_meta"]
+        output = {**output, "dn_meta": {**meta, "dn_positive_idx": combine_data(meta["dn_positive_idx"])}}
+    return output, targets
 
 
-def changing(scene: CriterionScene, layout: str) -> Iterator[Targets]:
-    """Ever other numbers of objects for the same predictions; always the same ones."""
+def changing(case: Any, images: int) -> Iterator[CriterionScene]:
+    """Ever other numbers of objects; always the same ones."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(BATCHES):
         most = int(torch.randint(1, _MOST + 1, (), generator=generator))
-        counts = torch.randint(most + 1, (len(scene.boxes),), generator=generator).tolist()
-        boxes, labels = objects(Shape(tuple(counts), scene.truth.canvas), generator)
-        yield targets_of(replace(scene, truth=replace(scene.truth, boxes=boxes, labels=labels)), layout)
+        yield case.scene(Shape(tuple(torch.randint(most + 1, (images,), generator=generator).tolist())))
 
 
 def section(options: Options) -> str:
@@ -70,7 +70,6 @@ def section(options: Options) -> str:
 def _line(name: str, size: str) -> str:
     case: Any = criteria.CASES[name]
     scene = case.scene(size)
-    targets = targets_of(scene, case.layout)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
 
@@ -80,30 +79,26 @@ def _line(name: str, size: str) -> str:
         return as_tensor(criterion(output, targets))
 
     compiled = torch.compile(loss, fullgraph=True, backend=BACKEND)
+
+    def step(function: Callable[..., Tensor], scene: CriterionScene) -> Callable[[], Any]:
+        return gradients_of(partial(function, *padded(scene, case.layout)), scene.leaves)
+
     try:
-        first, later = _compiling(compiled, scene, [targets, *changing(scene, case.layout)])
+        seconds = list(_compiling(step(compiled, each) for each in [scene, *changing(case, len(scene.boxes))]))
     except Exception as error:  # whatever the compiler raises: a line says so
         reason = str(error).strip().splitlines()[0].replace("|", "/")
         return f"| {name} | {size} | | does not compile: {type(error).__name__}: {reason[:100]} | | | | |"
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    timings = compare(
-        {
-            "eager": gradients_of(lambda: loss(scene.output, targets), scene.leaves),
-            "compiled": gradients_of(lambda: compiled(scene.output, targets), scene.leaves),
-        }
-    )
+    timings = compare({"eager": step(loss, scene), "compiled": step(compiled, scene)})
     faster = timings["eager"].median / timings["compiled"].median
     cells = [name, size, milliseconds(timings["eager"]), milliseconds(timings["compiled"]), f"{faster:.1f}"]
-    return f"| {' | '.join([*cells, f'{first:.0f}', f'{later:.0f}', str(graphs)])} |"
+    return f"| {' | '.join([*cells, f'{seconds[0]:.0f}', f'{sum(seconds[1:]):.0f}', str(len(seconds))])} |"
 
 
-def _compiling(compiled: Any, scene: CriterionScene, batches: Sequence[Targets]) -> tuple[float, float]:
-    """Seconds of the first step, and of those that brought a new graph."""
-    seconds = []
-    for targets in batches:
+def _compiling(steps: Iterable[Callable[[], Any]]) -> Iterator[float]:
+    """Seconds of those steps that brought a new graph."""
+    for step in steps:
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         start = time.perf_counter()
-        gradients_of(partial(compiled, scene.output, targets), scene.leaves)()
+        step()
         if torch._dynamo.utils.counters["stats"]["unique_graphs"] > before:
-            seconds.append(time.perf_counter() - start)
-    return seconds[0], sum(seconds[1:])
+            yield time.perf_counter() - start

@@ -117,20 +117,36 @@ def _check_extras(layer: Mapping[str, Any], where: str) -> None:
         check_same_device(value.device, logits.device, name=f"{key} of {where}", reference="pred_logits")
 
 
-def _grouped(layers: Sequence[tuple[str, Mapping[str, Tensor], str, bool]]) -> tuple[DecoderLayers, ...]:
-    groups: dict[Any, list[tuple[str, Mapping[str, Tensor]]]] = {}
-    for suffix, layer, _, denoising in layers:
-        logits, boxes = layer["pred_logits"], layer["pred_boxes"]
-        groups.setdefault((denoising, logits.shape, logits.dtype, boxes.dtype), []).append((suffix, layer))
+_Layer = tuple[str, Mapping[str, Tensor], str, bool]
+
+
+def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
+    groups: list[list[_Layer]] = []
+    for layer in layers:
+        for group in groups:
+            if _are_alike(group[0], layer):
+                group.append(layer)
+                break
+        else:
+            groups.append([layer])
     return tuple(
         DecoderLayers(
-            tuple(suffix for suffix, _ in group),
-            torch.stack([layer["pred_logits"] for _, layer in group]),
-            torch.stack([layer["pred_boxes"] for _, layer in group]),
-            tuple({key: layer[key] for key in _OPTIONAL if layer.get(key) is not None} for _, layer in group),
-            key[0],
+            tuple(suffix for suffix, *_ in group),
+            torch.stack([layer["pred_logits"] for _, layer, *_ in group]),
+            torch.stack([layer["pred_boxes"] for _, layer, *_ in group]),
+            tuple({key: layer[key] for key in _OPTIONAL if layer.get(key) is not None} for _, layer, *_ in group),
+            group[0][-1],
         )
-        for key, group in groups.items()
+        for group in groups
+    )
+
+
+def _are_alike(one: _Layer, other: _Layer) -> bool:
+    """Whether layers can be stacked. Sizes are compared, not hashed: that would fix them in a compiled graph."""
+    (_, first, _, denoising), (_, second, _, is_also) = one, other
+    return denoising == is_also and all(
+        first[key].shape == second[key].shape and first[key].dtype == second[key].dtype
+        for key in ("pred_logits", "pred_boxes")
     )
 
 

@@ -146,14 +146,15 @@ class DFINECriterion(DetrCriterion):
             student, teacher = (extra[key].unflatten(-1, bins) for key in ("pred_corners", "teacher_corners"))
             values.append(decoupled_distillation_loss(student, teacher, temperature=self.temperature).mean(-1))
             sure.append(wide(extra["teacher_logits"].detach()).amax(-1).sigmoid())
-        positive = boxes.is_positive
-        weight = torch.where(positive, boxes.positives.per_prediction(_overlaps(matched, learning)), torch.stack(sure))
-        loss = boxes.counted(torch.stack(values) * weight)
+        loss, positive = torch.stack(values), boxes.is_positive
+        of_matched = loss * boxes.positives.per_prediction(_overlaps(matched, learning))
+        of_others = loss * torch.stack(sure)
         kind = "dn" if matched.layers.denoising else "queries"
         own, mixed = _numbers(_same_matches(matched, 1), kind), _numbers(_same_matches(decoder, 1), "queries")
+        counts = own | mixed
         return [
-            Term(loss.masked_fill(~positive, 0), own | mixed, divisor=_share_of_matched),
-            Term(loss.masked_fill(positive, 0), own | mixed, divisor=_share_of_others),
+            Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=_share_of_matched),
+            Term(boxes.counted(of_others).masked_fill(positive, 0), counts, divisor=_share_of_others),
         ]
 
     def _check_corners(self, extra: Mapping[str, Tensor], layers: DecoderLayers, suffix: str) -> None:

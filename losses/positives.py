@@ -26,7 +26,7 @@ class Positives:
         sample: (R,), the image of each row, batch dimensions merged.
         prediction: (R,), its index in the image.
         target: (R,), the index of its target in the image.
-        valid: (R,), or None if all rows are.
+        valid: (R,), or None if all rows are. If given, all images have as many rows.
         shape: ``(*batch, P)``.
         whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
 
@@ -123,10 +123,10 @@ class Positives:
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""
-        if self.whole:
-            return self.masked(rows).view(self.shape).sum(-1)
-        flat = rows.new_zeros(math.prod(self.batch_shape))
-        return flat.index_add(0, self.sample, self.masked(rows)).view(self.batch_shape)
+        samples = math.prod(self.batch_shape)
+        if self.valid is None:
+            return rows.new_zeros(samples).index_add(0, self.sample, rows).view(self.batch_shape)
+        return self.masked(rows).view(*self.batch_shape, len(self) // max(samples, 1)).sum(-1)
 
     def masked(self, rows: Tensor) -> Tensor:
         """Values (R,), 0 where the row is not valid."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from losses.normalizer import Normalizer
 from losses.positives import Positives
 from ragged import RaggedBatch
-from ragged.checks import check_has_values, check_not_negative, check_one_of
+from ragged.checks import all_equal, check_has_values, check_not_negative, check_one_of
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
 """``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
@@ -126,7 +126,7 @@ def total(losses: Losses) -> Any:
     if not losses:
         raise ValueError("there is no loss term to add up")
     shapes = {name: tuple(value.shape) for name, value in losses.items()}
-    if len(set(shapes.values())) > 1:
+    if not all_equal(shapes.values()):
         raise ValueError(f"loss terms must have one shape, got {shapes}")
     return _sum(list(losses.values()))
 

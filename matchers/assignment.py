@@ -15,6 +15,7 @@ from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.batch import check_is_batch
 from ragged.checks import (
+    all_equal,
     check_count,
     check_is_sequence,
     check_number,
@@ -169,9 +170,11 @@ class Assignment:
             raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
         if not assignments:
             raise ValueError("expected the assignments of one layer at least, got none")
-        shapes = {tuple(each.target_index.shape): None for each in assignments}
-        if len(shapes) > 1:
-            raise ValueError(f"the assignments of all layers must have the same shape, got {list(shapes)}")
+        shapes = [tuple(each.target_index.shape) for each in assignments]
+        if not all_equal(shapes):
+            raise ValueError(
+                f"the assignments of all layers must have the same shape, got {list(dict.fromkeys(shapes))}"
+            )
 
         def stacked(name: str) -> Tensor:
             return torch.stack([getattr(each, name) for each in assignments])

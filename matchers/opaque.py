@@ -126,5 +126,5 @@ def _(
     num_predictions: int,
     level_sizes: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    index = num_targets.new_empty(len(gt_boxes), num_predictions)
+    index = num_targets.new_empty(gt_boxes.shape[0], num_predictions)  # a length would be fixed in the graph
     return index, torch.empty_like(index, dtype=torch.float32), torch.empty_like(num_targets)

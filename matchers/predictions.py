@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.boxes import check_boxes, check_format
-from ragged.checks import check_is_tensor
+from ragged.checks import all_equal, check_is_tensor
 from ragged.registration import register_dataclass
 
 KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
@@ -68,7 +68,7 @@ class Predictions:
         leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
         if self.objectness is not None:
             leading["objectness (*batch, P)"] = tuple(self.objectness.shape)
-        if len(set(leading.values())) > 1 or not self._leading:
+        if not all_equal(leading.values()) or not self._leading:
             listed = ", ".join(f"{shape} of {name}" for name, shape in leading.items())
             raise ValueError(f"predictions must agree in (*batch, P), got {listed}")
 

@@ -7,7 +7,7 @@ waits for the device. Under ``vmap``, on meta and on fake tensors there are no v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,12 @@ def known_within(tensor: Tensor, low: int, high: int) -> bool:
 def known_finite(values: Tensor) -> bool:
     """Whether the host can see at a glance that all values are finite: a sum is so only if all its terms are."""
     return values_are_readable(values) and bool(values.sum().isfinite())
+
+
+def all_equal(shapes: Iterable[Sequence[int]]) -> bool:
+    """Whether all shapes are the same. A set of them would do, but hashing fixes their sizes in a compiled graph."""
+    first, *others = shapes
+    return all(shape == first for shape in others)
 
 
 def check_values(

@@ -59,6 +59,21 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
         report.main(["--case", "SSDLoss"])
 
 
+def test_lines_of_a_part_are_put_into_its_table() -> None:
+    table = "Made by `{}`.\n\n| case | size | ms |\n|---|---|---|\n| {} | large | {} |\n"
+    both = report._with_lines_of(table.format("first", "A", "1 ± 0"), table.format("second", "B", "does not compile"))
+    rows = [line for line in both.splitlines() if line.startswith("|")]
+    assert rows == [
+        "| case | size | ms |",
+        "|---|---|---|",
+        "| A | large | 1 ± 0 |",
+        "| B | large | does not compile |",
+    ]
+    assert both.endswith("\nThe lines of B: made by `second`.")
+    again = report._with_lines_of(both, table.format("third", "A", "2 ± 0"))
+    assert [line for line in again.splitlines() if line.startswith("| A")] == ["| A | large | 2 ± 0 |"]
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "ROUNDS", 2)

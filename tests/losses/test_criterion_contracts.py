@@ -7,7 +7,8 @@ import pickle
 import pytest
 import torch
 from criterion_cases import EVERY_CRITERION
-from effort import mostly_thorough
+from effort import mostly_thorough, thorough
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from losses.testing import CRITERION_PROPERTIES, applicable
 
@@ -20,6 +21,32 @@ USUAL = [(name, prop) for name, prop in PROMISES if prop != "compilation" or nam
 @pytest.mark.parametrize(("name", "prop"), mostly_thorough(PROMISES, USUAL))
 def test_every_criterion(name: str, prop: str) -> None:
     CRITERION_PROPERTIES[prop](EVERY_CRITERION[name])
+
+
+@pytest.mark.parametrize("name", mostly_thorough(EVERY_CRITERION, usual={"deim", "yolox"}))
+def test_few_graphs_for_batches_of_all_sizes(name: str) -> None:
+    torch._dynamo.reset()
+    case, counter = EVERY_CRITERION[name], CompileCounterWithBackend("eager")
+    criterion = case.make()
+    compiled = torch.compile(
+        lambda predictions, targets: case.losses(criterion, predictions, targets), fullgraph=True, backend=counter
+    )
+    for sizes in ([3, 2, 0, 1], [5, 2], [4, 4, 4], [2, 7, 1, 1, 3], [6, 2, 2]):
+        predictions, targets = case.predictions(sizes), case.targets(sizes)
+        found = compiled(predictions, targets)
+        torch.testing.assert_close(found, case.losses(criterion, predictions, targets), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count <= 3
+
+
+@thorough
+@pytest.mark.parametrize("name", EVERY_CRITERION)
+def test_machine_code_computes_the_same(name: str) -> None:
+    torch._dynamo.reset()
+    case = EVERY_CRITERION[name]
+    criterion, predictions, targets = case.make(), case.predictions([3, 0, 1]), case.targets([3, 0, 1])
+    expected = case.value_and_gradients(criterion, predictions, targets)
+    found = case.value_and_gradients(torch.compile(criterion, fullgraph=True), predictions, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EVERY_CRITERION)
