@@ -147,6 +147,7 @@ class DFINECriterion(DetrCriterion):
             values.append(decoupled_distillation_loss(student, teacher, temperature=self.temperature).mean(-1))
             sure.append(wide(extra["teacher_logits"].detach()).amax(-1).sigmoid())
         loss, positive = torch.stack(values), boxes.is_positive
+        # Weighted apart: one selection of weights for both is what inductor fuses into wrong values.
         of_matched = loss * boxes.positives.per_prediction(_overlaps(matched, learning))
         of_others = loss * torch.stack(sure)
         kind = "dn" if matched.layers.denoising else "queries"

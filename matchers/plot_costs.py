@@ -12,7 +12,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.assignment_checks import position_in
 from matchers.selection import smallest
 from matchers.targets import Targets
-from ragged.checks import check_count, check_has_values, check_is_tensor, check_positive
+from ragged.checks import all_equal, check_count, check_has_values, check_is_tensor, check_positive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,7 +159,7 @@ def _terms(costs: Any) -> dict[str, Tensor]:
         check_is_tensor(term, f"the cost {name!r}")
         check_has_values(term, "a picture")
     shapes = {name: tuple(term.shape) for name, term in terms.items()}
-    if not shapes or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) < 2:
+    if not shapes or not all_equal(shapes.values()) or len(next(iter(shapes.values()))) < 2:
         raise ValueError(f"costs must be one tensor (*batch, G, P) or several of the same shape, got {shapes}")
     return terms
 
