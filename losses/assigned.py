@@ -14,7 +14,7 @@ from losses.positives import Positives
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.boxes import check_boxes
 from matchers.targets import Targets
-from ragged.checks import check_positive, check_same_device, check_values, sample_name
+from ragged.checks import check_positive, check_same_device, check_values, check_weights, sample_name
 from ragged.precision import wide
 from ragged.registration import register_dataclass
 from ragged.sizes import check_same_sizes
@@ -78,18 +78,21 @@ class AssignedTargets:
             targets.check_labels(num_classes)
         positives = Positives.of(assignment)
         own = len(targets.batch_shape)
+        # Ground truth is constant, also if it requires a gradient.
+        gt_boxes = targets.boxes_as(box_format, normalized=normalized).detach()
         index = assignment.target_index
         # Counted from 1, so that 0 is left for predictions without a label.
         labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
         weights = None
         if targets.weights is not None:
-            own_weights = wide(positives.of_targets(targets.weights.with_padded_set_to(0).tensor, batch_dims=own))
+            gt_weights = targets.weights.detach().with_padded_set_to(0).tensor
+            own_weights = wide(positives.of_targets(gt_weights, batch_dims=own))
             weights = (index < 0).to(own_weights.dtype) + positives.per_prediction(own_weights)
         return cls(
             labels=torch.where(labels > 0, labels - 1, index.clamp(max=BACKGROUND)),
             quality=assignment.quality,
             positives=positives,
-            boxes=positives.of_targets(targets.boxes_as(box_format, normalized=normalized), batch_dims=own),
+            boxes=positives.of_targets(gt_boxes, batch_dims=own),
             weights=weights,
         )
 
@@ -110,7 +113,7 @@ class AssignedTargets:
             boxes: ``(*batch, P, 4)``; those of predictions without a class may be anything.
             num_classes: C.
             quality: ``(*batch, P)``; 1 for positives if not given.
-            weights: ``(*batch, P)``, floating; a weight of 0 is the same as ignored.
+            weights: ``(*batch, P)``, floating, finite and not negative; a weight of 0 is the same as ignored.
 
         Raises:
             TypeError, ValueError: Shapes or dtypes do not fit, or a label is out of range.
@@ -140,6 +143,7 @@ class AssignedTargets:
             check_floating(weights, "weights")
             check_shape(weights, labels.shape, "weights", "the labels")
             check_same_device(weights.device, labels.device, name="weights", reference="labels")
+            check_weights(weights, "weights", counts=labels != IGNORED)
             labels = labels.masked_fill(weights == 0, IGNORED)
         # Each prediction is the only one of a target of its own.
         places = torch.arange(labels.shape[-1], device=labels.device)
@@ -157,7 +161,7 @@ class AssignedTargets:
             assignment.quality,
             positives,
             wide(positives.of_predictions(boxes.detach())),
-            None if weights is None else wide(weights).masked_fill(labels == IGNORED, 0),
+            None if weights is None else wide(weights.detach()).masked_fill(labels == IGNORED, 0),
         )
 
     @property

@@ -34,7 +34,7 @@ from matchers.predictions import Predictions
 from matchers.priors import Stride, stride_pairs
 from matchers.priors import anchors as anchors_of
 from matchers.targets import Targets
-from ragged.checks import check_number
+from ragged.checks import check_flag, check_number
 from ragged.precision import wide
 
 
@@ -117,6 +117,12 @@ class ATSSCriterion(Criterion):
         self.loss_centerness = BinaryCrossEntropy() if loss_centerness is None else loss_centerness
         for name in ("loss_cls", "loss_bbox", "loss_centerness"):
             check_loss(getattr(self, name), name)
+        for name, flag in (
+            ("use_qfl", use_qfl),
+            ("reg_decoded_bbox", reg_decoded_bbox),
+            ("use_centerness", use_centerness),
+        ):
+            check_flag(flag, name)
         check_number(bg_loss_weight, "bg_loss_weight", low=None)
         check_number(anchor_scale, "anchor_scale")
         self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder

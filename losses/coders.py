@@ -21,6 +21,7 @@ from matchers.boxes import check_boxes, convert
 from ragged.checks import (
     check_all_positive,
     check_broadcast,
+    check_flag,
     check_is_sequence,
     check_is_tensor,
     check_number,
@@ -182,6 +183,7 @@ class DistanceCoder:
     max_distance: float | None = None
 
     def __post_init__(self) -> None:
+        check_flag(self.scale_by_stride, "scale_by_stride")
         if self.max_distance is not None:
             check_all_positive((self.max_distance,), "max_distance")
 

@@ -19,7 +19,7 @@ from matchers.boxes import convert
 from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets, in_unit
-from ragged.checks import check_not_negative, check_one_of, check_same_device, check_values, sample_name
+from ragged.checks import check_flag, check_not_negative, check_one_of, check_same_device, check_values, sample_name
 from ragged.precision import wide
 
 POSITIONS = ("first", "last", "none")
@@ -137,6 +137,7 @@ class DetectionLoss(nn.Module):
         check_one_of(bg_class_position, POSITIONS, "bg_class_position")
         self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
         self.matching_method, self.bg_class_position = matching_method, bg_class_position
+        check_flag(use_hard_negative_mining, "use_hard_negative_mining")
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
         self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
         check_not_negative(negatives_of_empty, "negatives_of_empty")
@@ -251,8 +252,12 @@ def _checked_ratio(mining: bool, ratio: float | None) -> float | None:
 def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """The reduction, also as torch said it before: the old arguments win."""
     check_reduction(reduction)
+    for name, flag in (("size_average", size_average), ("reduce", reduce)):
+        if flag is not None:
+            check_flag(flag, name)
     if size_average is None and reduce is None:
         return reduction
-    old = "none" if reduce is False else "sum" if size_average is False else "mean"
+    summed = size_average is not None and not size_average
+    old = "none" if reduce is not None and not reduce else "sum" if summed else "mean"
     warnings.warn(f"size_average and reduce are deprecated, use reduction={old!r}", DeprecationWarning, stacklevel=3)
     return old

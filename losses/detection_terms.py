@@ -137,8 +137,8 @@ def _merged(targets: Targets, plan: Plan, batch: torch.Size) -> tuple[Tensor, Te
     without = ~merged(targets.matchable)
     mass = plan.weights.tensor.detach().flatten(0, -3).masked_fill(without.unsqueeze(1), 0)
     if targets.weights is not None:
-        mass = mass * merged(targets.weights.tensor).masked_fill(without, 0).unsqueeze(1)
-    return merged(targets.labels.tensor).masked_fill(without, 0), merged(targets.boxes_as("xyxy")), mass
+        mass = mass * merged(targets.weights.tensor.detach()).masked_fill(without, 0).unsqueeze(1)
+    return merged(targets.labels.tensor).masked_fill(without, 0), merged(targets.boxes_as("xyxy").detach()), mass
 
 
 def _mass_of_classes(labels: Tensor, mass: Tensor, num_classes: int) -> Tensor:

@@ -266,7 +266,7 @@ def num_targets(targets: Targets) -> Tensor:
     """(B,), float32 at least: how many targets can be matched, each as often as its weight says."""
     if targets.weights is None:
         return targets.matchable.sum(-1).float()
-    return wide(targets.weights.with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
+    return wide(targets.weights.detach().with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
 
 
 def targets_of_layers(targets: Targets, assignments: Sequence[Assignment]) -> AssignedTargets:

@@ -29,7 +29,7 @@ from losses.sigmoid_losses import (
     sigmoid_focal_loss,
     varifocal_loss,
 )
-from ragged.checks import check_is_sequence, check_not_negative, check_number, check_one_of
+from ragged.checks import check_flag, check_is_sequence, check_not_negative, check_number, check_one_of
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
 ClassLoss = Callable[..., Tensor]
@@ -114,7 +114,8 @@ class CIoULoss(LossModule):
 
     def __init__(self, *, detach_trade_off: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.detach_trade_off = detach_trade_off
+        check_flag(detach_trade_off, "detach_trade_off")
+        self.detach_trade_off = bool(detach_trade_off)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…)."""
@@ -191,6 +192,7 @@ class VarifocalLoss(LossModule):
         super().__init__(**kwargs)
         check_not_negative(alpha, "alpha")
         check_not_negative(gamma, "gamma")
+        check_flag(detach_weights, "detach_weights")
         self.alpha, self.gamma, self.detach_weights = alpha, gamma, bool(detach_weights)
 
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
@@ -211,6 +213,7 @@ class MatchabilityAwareLoss(LossModule):
     def __init__(self, *, gamma: float = 1.5, detach_weights: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_not_negative(gamma, "gamma")
+        check_flag(detach_weights, "detach_weights")
         self.gamma, self.detach_weights = gamma, bool(detach_weights)
 
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:

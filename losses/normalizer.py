@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from ragged.checks import check_number, check_same_device
+from ragged.checks import check_flag, check_number, check_same_device
 from ragged.precision import wide
 
 _NUMBERS: Any = (int, float, torch.SymInt, torch.SymFloat)
@@ -52,6 +52,7 @@ class Normalizer:
     group: Any = None
 
     def __post_init__(self) -> None:
+        check_flag(self.distributed, "distributed")
         check_number(self.minimum, "minimum", low=None)
         if not self.minimum > 0:
             raise ValueError(f"minimum must be positive, since sums are divided by it, got {self.minimum}")

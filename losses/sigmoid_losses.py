@@ -31,7 +31,7 @@ from losses.numerics import (
     power,
     softplus,
 )
-from ragged.checks import check_not_negative
+from ragged.checks import check_flag, check_not_negative
 from ragged.precision import wide
 
 # Of logits with targets of the same shape. The third argument says which are of a labelled class, if that is known, for
@@ -167,6 +167,7 @@ def varifocal_loss(
     """
     check_not_negative(alpha, "alpha")
     check_not_negative(gamma, "gamma")
+    check_flag(detach_weights, "detach_weights")
 
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
         weights = alpha * power(_probability(logits, detach_weights), gamma)
@@ -205,6 +206,7 @@ def matchability_aware_loss(
     tensor([[0.2451, 0.6931]])
     """
     check_not_negative(gamma, "gamma")
+    check_flag(detach_weights, "detach_weights")
 
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
         weights = power(_probability(logits, detach_weights), gamma)

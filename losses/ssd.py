@@ -23,7 +23,7 @@ from losses.terms import Term, Terms
 from matchers.assignment import Assignment
 from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
-from ragged.checks import check_count, check_not_negative
+from ragged.checks import check_count, check_flag, check_not_negative
 
 
 class SSDCriterion(Criterion):
@@ -95,6 +95,7 @@ class SSDCriterion(Criterion):
             raise ValueError(f"num_classes counts the background, so that it must be 2 at least, got {num_classes}")
         matcher = MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4) if matcher is None else matcher
         super().__init__(num_classes - 1, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        check_flag(reg_decoded_bbox, "reg_decoded_bbox")
         check_not_negative(smoothl1_beta, "smoothl1_beta")
         check_not_negative(neg_pos_ratio, "neg_pos_ratio")
         check_not_negative(negatives_without_positives, "negatives_without_positives")

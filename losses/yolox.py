@@ -19,6 +19,7 @@ from matchers.assignment import BACKGROUND, Assignment
 from matchers.predictions import Predictions
 from matchers.priors import Stride, grid_points, stride_pairs
 from matchers.simota import SimOTA
+from ragged.checks import check_flag
 from ragged.precision import wide
 
 
@@ -82,6 +83,7 @@ class YOLOXCriterion(Criterion):
         for name in ("loss_cls", "loss_bbox", "loss_obj", "loss_l1"):
             check_loss(getattr(self, name), name)
         stride_pairs(strides)
+        check_flag(use_l1, "use_l1")
         self.use_l1, self.strides = bool(use_l1), tuple(strides)
         self.coder = CenterLogSizeCoder() if coder is None else coder
         check_coder(self.coder, "coder")

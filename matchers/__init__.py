@@ -39,6 +39,7 @@ from matchers.costs import (
 from matchers.dataset_layouts import targets_from_coco, targets_from_ultralytics
 from matchers.denoising import denoising_assignment, denoising_indices, union_of_matches
 from matchers.dynamic_soft_label import DynamicSoftLabel
+from matchers.flat_targets import targets_from_flat
 from matchers.hungarian import Hungarian
 from matchers.linear_assignment import batched_linear_sum_assignment
 from matchers.max_iou import MaxIoU
@@ -55,7 +56,6 @@ from matchers.softmin import SoftMin
 from matchers.target_layouts import (
     read_targets,
     targets_from_dicts,
-    targets_from_flat,
     targets_from_lists,
     targets_from_padded,
     targets_from_padded_tensor,

@@ -18,7 +18,13 @@ from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, smallest
-from ragged.checks import check_count, check_is_sequence, check_not_negative, check_number, check_positive
+from ragged.checks import (
+    check_count,
+    check_is_sequence,
+    check_not_negative,
+    check_number,
+    check_positive,
+)
 
 
 @rule
@@ -35,7 +41,8 @@ class ATSS:
     Args:
         topk: Candidates per level; all priors of a level that has fewer.
         min_center_margin: By how many pixels a centre must be inside.
-        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
+            above 1, none is.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 

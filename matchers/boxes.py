@@ -15,7 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ragged.checks import check_broadcast, check_is_callable, check_one_of, check_same_device
+from ragged.checks import (
+    check_broadcast,
+    check_flag,
+    check_is_callable,
+    check_is_tensor,
+    check_one_of,
+    check_same_device,
+)
 from ragged.precision import wide
 
 
@@ -209,6 +216,7 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     >>> ciou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([0.0, 0.0, 2.0, 2.0]))
     tensor(1.)
     """
+    check_flag(detach_trade_off, "detach_trade_off")
     a, b = _pair(first, second)
     overlap = _ratio(*_overlap(a, b))
     v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
@@ -240,8 +248,7 @@ def check_format(name: str) -> None:
 
 def check_boxes(boxes: Tensor, name: str) -> None:
     """Raise unless ``boxes`` is a floating tensor ``(…, 4)``."""
-    if not isinstance(boxes, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(boxes).__name__}")
+    check_is_tensor(boxes, name)
     if boxes.dim() == 0 or boxes.shape[-1] != 4:
         raise ValueError(f"{name} must have shape (…, 4), got {tuple(boxes.shape)}")
     if not boxes.is_floating_point():

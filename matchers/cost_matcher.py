@@ -12,7 +12,7 @@ from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_b
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
-from ragged.checks import check_not_negative, known_finite
+from ragged.checks import check_flag, check_not_negative, known_finite
 
 
 class CostMatcher(nn.Module):
@@ -26,7 +26,8 @@ class CostMatcher(nn.Module):
         is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
         normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
             the targets.
-        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one.
+        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one;
+            above 1, none is.
         max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
             for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
@@ -49,6 +50,9 @@ class CostMatcher(nn.Module):
         super().__init__()
         check_budget(max_pairwise_bytes)
         check_not_negative(ignore_iof, "ignore_iof")
+        check_flag(is_anchor_based, "is_anchor_based")
+        if normalized is not None:
+            check_flag(normalized, "normalized")
         self.cls_match_module, self.loc_match_module = cls_match_module, loc_match_module
         self.is_anchor_based, self.ignore_iof = is_anchor_based, ignore_iof
         self.uses_priors = is_anchor_based or cost is not None  # a cost of one's own may look at them

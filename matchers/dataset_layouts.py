@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchers.target_layouts import targets_from_flat, targets_from_lists
+from matchers import known_keys
+from matchers.flat_targets import targets_from_rows
+from matchers.target_layouts import targets_from_lists
 from matchers.targets import Targets
-from ragged.checks import check_is_sequence, check_is_tensor, check_same_device, check_whole
+from ragged.checks import check_count, check_is_sequence, check_is_tensor, check_same_device, check_whole
 
 
 def targets_from_coco(
@@ -21,12 +23,14 @@ def targets_from_coco(
 
     Args:
         images: Of each image a list of annotations, or a dict with such a list as ``"annotations"``. Crowds, and
-            annotations with a true ``"ignore"``, are ignored targets; other keys are left alone.
+            annotations with a true ``"ignore"``, are ignored targets. ``"area"``, ``"segmentation"`` and what is said
+            of the image are left alone.
         label_of: The label, from 0, of each category id. Without it ids are labels; those of COCO itself are 1 to 90,
             with gaps.
         canvas_size: As in ``Targets``.
 
     Raises:
+        KeyError: There is a key that nobody reads, such as ``"keypoints"``.
         TypeError: Something is no list or dict, or a box is no list of numbers.
         ValueError: An annotation lacks a box or a category, or its category has no label. The message names the sample.
 
@@ -60,12 +64,14 @@ def targets_from_ultralytics(
 
     Args:
         batch: ``"batch_idx"`` (N,), the image of each target; ``"cls"`` (N,) or (N, 1); ``"bboxes"`` (N, 4); and
-            ``"img"`` (B, …, H, W), which says how many images there are, and their size.
+            ``"img"`` (B, …, H, W), which says how many images there are, and their size. What is said of files and
+            shapes is left alone.
         batch_size: Number of images; needed where there is no ``"img"``.
         canvas_size: As in ``Targets``; that of ``"img"`` if not given.
         max_num_targets: G. Without it the largest count is read, which synchronises on an accelerator.
 
     Raises:
+        KeyError: There is a key that nobody reads, such as ``"masks"``.
         TypeError: Something is no tensor.
         ValueError: Shapes do not fit each other, or nothing says how many images there are.
 
@@ -77,6 +83,7 @@ def targets_from_ultralytics(
     """
     if not isinstance(batch, Mapping):
         raise TypeError(f"a batch of Ultralytics must be a dict, got {type(batch).__name__}")
+    known_keys.ULTRALYTICS_TARGETS.check(batch, "the batch of Ultralytics")
     columns = [_column(batch, key) for key in ("batch_idx", "cls", "bboxes")]
     image, label, boxes = columns
     if boxes.dim() != 2 or boxes.shape[-1] != 4 or any(each.shape != (boxes.shape[0], 1) for each in (image, label)):
@@ -97,8 +104,17 @@ def targets_from_ultralytics(
         raise ValueError("a batch without 'img' does not say how many images there are: give batch_size=")
     for name, each in (("batch_idx", image), ("cls", label)):
         check_same_device(each.device, boxes.device, name=name, reference="bboxes")
-    rows = torch.cat([each.to(boxes.dtype) for each in columns], -1)
-    return targets_from_flat(rows, batch_size=batch_size, canvas_size=canvas_size, max_num_targets=max_num_targets)
+    check_count(batch_size, "batch_size")
+    if not boxes.is_floating_point():
+        raise TypeError(f"bboxes must be floating, got {boxes.dtype}")
+    return targets_from_rows(
+        *(image.squeeze(-1), label.squeeze(-1), boxes),
+        batch_size=batch_size,
+        max_num_targets=max_num_targets,
+        box_format="cxcywh",
+        normalized=True,
+        canvas_size=canvas_size,
+    )
 
 
 def _column(batch: Mapping[str, Any], key: str) -> Tensor:
@@ -110,11 +126,14 @@ def _column(batch: Mapping[str, Any], key: str) -> Tensor:
 
 
 def _annotations(image: Any, index: int) -> list[Mapping[str, Any]]:
+    if isinstance(image, Mapping):
+        known_keys.COCO_IMAGE.check(image, f"sample {index}")
     annotations: Any = image.get("annotations") if isinstance(image, Mapping) else image
     check_is_sequence(annotations, f"the annotations of sample {index}", "dicts")
     for each in annotations:
         if not isinstance(each, Mapping):
             raise TypeError(f"each annotation of sample {index} must be a dict, got {type(each).__name__}")
+        known_keys.COCO_ANNOTATION.check(each, f"an annotation of sample {index}")
         for key in ("bbox", "category_id"):
             if key not in each:
                 raise ValueError(f"an annotation of sample {index} has no {key!r}, but {list(each)}")
@@ -150,4 +169,6 @@ def _is_ignored(annotation: Mapping[str, Any], index: int) -> bool:
     for flag in flags:
         if not isinstance(flag, (bool, np.bool_)):
             check_whole(flag, f"iscrowd and ignore of sample {index}")
+        if flag not in (0, 1):
+            raise ValueError(f"iscrowd and ignore of sample {index} must be 0 or 1, got {flag}")
     return any(map(bool, flags))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matchers import known_keys
 from matchers.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.targets import Targets
 from ragged import RaggedBatch, combine_data
@@ -209,6 +210,7 @@ def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
         return 0, 0, None
     if not isinstance(dn_meta, Mapping):
         raise TypeError(f"dn_meta must be a mapping or None, got {type(dn_meta).__name__}")
+    known_keys.DENOISING.check(dn_meta, "dn_meta")
     missing = [key for key in ("dn_num_group", "dn_num_split") if key not in dn_meta]
     if missing:
         raise ValueError(f"dn_meta needs {', '.join(map(repr, missing))}, got only {list(dn_meta)}")

@@ -11,7 +11,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.groups import Group, groups_of, joined
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import check_number
+from ragged.checks import check_flag, check_number
 from ragged.precision import wide
 
 
@@ -31,6 +31,7 @@ class DenseMatcher(CostMatcher):
     def __init__(self, *args: Any, background: bool = True, background_cost: float = 10.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_number(background_cost, "background_cost", low=None)
+        check_flag(background, "background")
         self.background, self.background_cost = bool(background), float(background_cost)
 
     @torch.no_grad()

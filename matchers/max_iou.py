@@ -17,7 +17,7 @@ from matchers.pair_costs import padded_costs
 from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.tiles import TiledBoxes, Tiles
-from ragged.checks import check_not_negative
+from ragged.checks import check_flag, check_not_negative, check_share
 
 
 @rule
@@ -37,7 +37,8 @@ class MaxIoU:
         min_pos_iou: The least IoU at which a target takes its best prior.
         match_low_quality: Whether targets take their best priors.
         gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
-        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
+            above 1, none is.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
@@ -64,12 +65,14 @@ class MaxIoU:
             raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range
         for name, value in (("pos_iou_thr", self.pos_iou_thr), ("neg_iou_thr", low), ("neg_iou_thr", high)):
-            check_not_negative(value, name)
-        check_not_negative(self.min_pos_iou, "min_pos_iou")
+            check_share(value, name)
+        check_share(self.min_pos_iou, "min_pos_iou")
         check_not_negative(self.ignore_iof, "ignore_iof")
+        for name in ("match_low_quality", "gt_max_assign_all"):
+            check_flag(getattr(self, name), name)
         if not low <= high <= self.pos_iou_thr:
             raise ValueError(
-                "thresholds must be in order, 0 <= low <= high <= pos_iou_thr; "
+                "thresholds must be in order, 0 <= low <= high <= pos_iou_thr <= 1; "
                 f"got neg_iou_thr={self.neg_iou_thr}, pos_iou_thr={self.pos_iou_thr}"
             )
 

@@ -19,7 +19,7 @@ from matchers.boxes import giou
 from matchers.costs import center_size_l1, focal_cost
 from matchers.pairs import Pairs
 from matchers.problem import Problem
-from ragged.checks import check_is_callable, check_not_negative, check_number
+from ragged.checks import check_flag, check_is_callable, check_not_negative, check_number
 from ragged.precision import wide
 
 PairCost = Callable[[Pairs], Tensor]
@@ -83,6 +83,7 @@ def module_costs(
     Raises:
         ValueError: A module reduces its result, or there is none.
     """
+    check_flag(is_anchor_based, "is_anchor_based")
     modules = {"class": cls_match_module, "box": loc_match_module}
     for name, module in modules.items():
         if module is not None:

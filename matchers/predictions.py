@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from matchers import known_keys
 from matchers.boxes import check_boxes, check_format
-from ragged.checks import all_equal, check_is_tensor
+from ragged.checks import all_equal, check_flag, check_is_tensor
 from ragged.registration import register_dataclass
 
 KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
@@ -47,13 +48,17 @@ class Predictions:
     def __post_init__(self) -> None:
         if self.box_format is not None:
             check_format(self.box_format)
+        if self.normalized is not None:
+            check_flag(self.normalized, "normalized")
         if self.boxes is not None:
             check_boxes(self.boxes, "predicted boxes")
         for name in ("logits", "objectness"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
-                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"{name} must be a floating tensor, got {got}")
+            if value is None:
+                continue
+            check_is_tensor(value, name)
+            if not value.is_floating_point():
+                raise TypeError(f"{name} must be a floating tensor, got {value.dtype}")
         if self.logits is None and self.boxes is None:
             raise ValueError("predictions need logits or boxes, got neither")
         self._check_shapes()
@@ -107,7 +112,12 @@ class Predictions:
 
         Args:
             source: A ``Predictions``; a dict with ``"pred_logits"``, ``"pred_boxes"`` and, if there is one,
-                ``"pred_objectness"`` (other keys are left alone); or a list of such dicts, one per image.
+                ``"pred_objectness"``; or a list of such dicts, one per image. States of a model, such as
+                ``"last_hidden_state"``, are left alone.
+
+        Raises:
+            KeyError: A dict has a key that nobody reads, such as ``"logits"`` or ``"aux_outputs"``.
+            TypeError, ValueError: As the class; dicts of images differ.
 
         >>> Predictions.of({"pred_logits": torch.randn(2, 5, 3), "pred_boxes": torch.rand(2, 5, 4)}).batch_shape
         (2,)
@@ -115,6 +125,7 @@ class Predictions:
         if isinstance(source, Predictions):
             return source
         if isinstance(source, Mapping):
+            known_keys.PREDICTIONS.check(source, "the dict of predictions")
             fields = {field: source[key] for key, field in KEYS.items() if source.get(key) is not None}
             if not fields:
                 raise ValueError(f"predictions need one of the keys {list(KEYS)}, got {list(source)}")
@@ -122,6 +133,7 @@ class Predictions:
         if isinstance(source, Sequence) and source and all(isinstance(item, Mapping) for item in source):
             keys = [key for key in KEYS if key in source[0]]
             for index, item in enumerate(source):
+                known_keys.PREDICTIONS.check(item, f"the predictions of sample {index}")
                 for key in keys:
                     if key not in item:
                         raise ValueError(f"the predictions of sample {index} have no {key!r}")
@@ -131,6 +143,9 @@ class Predictions:
                             f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
                             f"that of sample 0 {tuple(source[0][key].shape)}"
                         )
+                strange = [key for key in KEYS if key in item and key not in keys]
+                if strange:
+                    raise ValueError(f"the predictions of sample {index} have {strange[0]!r}, those of sample 0 do not")
             return cls.of({key: torch.stack([item[key] for item in source]) for key in keys})
         raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matchers.boxes import check_format, convert
-from ragged.checks import check_all_positive, check_count, check_is_sequence, check_number
+from ragged.checks import check_all_positive, check_count, check_flag, check_is_sequence, check_number
 
 Stride = int | tuple[int, int]
 """Of both directions, or (stride_y, stride_x), in pixels."""
@@ -202,6 +202,7 @@ def ssd_default_boxes(
     torch.Size([8732, 4])
     """
     check_format(box_format)
+    check_flag(clip, "clip")
     height, width = _size(image_size, "image_size", lowest=1)
     check_is_sequence(feature_sizes, "feature_sizes", "pairs (height, width)")
     maps = [_size(size, "feature_sizes") for size in feature_sizes]

@@ -12,7 +12,7 @@ from matchers.assignment import Plan
 from matchers.dense_matcher import DenseMatcher, make_plan
 from matchers.problem import Problem
 from matchers.transport import Iteration, Transport, change, marginal_error
-from ragged.checks import check_number, check_positive
+from ragged.checks import check_flag, check_number, check_positive
 
 
 class TransportMatcher(DenseMatcher):
@@ -39,6 +39,7 @@ class TransportMatcher(DenseMatcher):
         if reg is not None:
             check_number(reg, "reg")
         check_number(reg_dimless, "reg_dimless")
+        check_flag(normalize_cost_matrix, "normalize_cost_matrix")
         self.reg, self.reg_dimless, self.normalize_cost_matrix = reg, reg_dimless, bool(normalize_cost_matrix)
 
     def regularization(self, num_predictions: int) -> float:

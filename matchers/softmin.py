@@ -10,7 +10,7 @@ from torch import Tensor
 from matchers.assignment import Plan
 from matchers.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
 from matchers.problem import Problem
-from ragged.checks import check_number
+from ragged.checks import check_flag, check_number
 
 
 class SoftMin(DenseMatcher):
@@ -46,6 +46,7 @@ class SoftMin(DenseMatcher):
         super().__init__(*args, **kwargs)
         check_source(source)
         check_number(reg, "reg")
+        check_flag(background_weight, "background_weight")
         self.source, self.reg, self.background_weight = source, float(reg), bool(background_weight)
 
     @torch.no_grad()

@@ -18,26 +18,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from matchers import known_keys
 from matchers.described_boxes import read_description
+from matchers.flat_targets import targets_from_flat
+from matchers.target_values import as_tensor, exact_integers, flags_of
 from matchers.targets import Targets
-from ragged import RaggedBatch, combine_data, get_compact_lists, unpack
+from ragged import RaggedBatch, combine_data, get_compact_lists
 from ragged.checks import (
-    INTEGER_DTYPES,
-    check_count,
+    STORED_INTEGER_DTYPES,
     check_is_sequence,
     check_is_tensor,
     check_values,
     sample_name,
 )
-from ragged.samples import objects_message
 
 _OPTIONAL = ("weights", "ignore")
 _FORMAT = ("box_format", "normalized", "canvas_size")
-_NOT_THE_MASK = ("masks", "pad_mask", "padding_mask", "key_padding_mask", "valid", "valid_mask")
 
 
 def read_targets(source: Any, *, num_classes: int | None = None, **layout: Any) -> Targets:
@@ -113,9 +112,15 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
 
     Args:
         samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"`` (n,); optionally ``"weights"`` (n,) and ``"ignore"`` or
-            ``"iscrowd"`` (n,), in all of them or in none. Other keys are left alone.
+            ``"iscrowd"`` (n,), True or 1 and False or 0, in all of them or in none. What is said of images, such as
+            ``"image_id"`` and ``"orig_size"``, is left alone.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``. Boxes
             that have a ``format`` and a ``canvas_size`` themselves, as torchvision's, say so without it.
+
+    Raises:
+        KeyError: A dict has a key that nobody reads, such as ``"keypoints"`` or ``"weight"``.
+        TypeError, ValueError: As ``Targets``; something is missing, or is of the wrong kind. The message names the
+            sample.
 
     >>> target = {"boxes": torch.tensor([[0.5, 0.5, 0.2, 0.1]]), "labels": torch.tensor([3])}
     >>> targets_from_dicts([target], box_format="cxcywh", normalized=True).labels.tensor
@@ -127,6 +132,7 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
     for index, sample in enumerate(samples):
         if not isinstance(sample, Mapping):
             raise TypeError(f"the targets of sample {index} must be a dict, got {type(sample).__name__}")
+        known_keys.TARGETS.check(sample, f"the targets of sample {index}")
     names = {"boxes": "boxes", "labels": "labels", "weights": "weights", "ignore": "ignore", "iscrowd": "ignore"}
     columns: dict[str, list[Any]] = {}
     for key, field in names.items():
@@ -137,11 +143,11 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
                 raise ValueError(
                     f"the targets of sample {index} have no {key!r}, but {list(samples[index])}; every sample needs it"
                 )
-            flags = [sample[key] for sample in samples]
+            values = [sample[key] for sample in samples]
             if field in columns:  # both flags are given
-                pairs = zip(columns[field], flags, strict=True)
-                flags = [_either(one, other, index) for index, (one, other) in enumerate(pairs)]
-            columns[field] = flags
+                pairs = zip(columns[field], values, strict=True)
+                values = [_either(one, other, index) for index, (one, other) in enumerate(pairs)]
+            columns[field] = values
     return targets_from_lists(columns.pop("boxes"), columns.pop("labels"), **columns, **format_of_boxes)
 
 
@@ -164,7 +170,7 @@ def targets_from_lists(
             check_is_sequence(column, name, "tensors, one for each image")
     columns["boxes"], format_of_boxes = read_description(boxes, format_of_boxes)
     given = {
-        name: [_as_tensor(item, name, index) for index, item in enumerate(column)]
+        name: [as_tensor(item, name, index) for index, item in enumerate(column)]
         for name, column in columns.items()
         if column is not None
     }
@@ -178,61 +184,12 @@ def targets_from_lists(
             _check_sample(box, item, name, index, given["boxes"][0])
     combined: dict[str, Any] = {"boxes": combine_data([box.reshape(-1, 4) for box in given.pop("boxes")])}
     for name, column in given.items():
-        dtype = {"labels": torch.int64, "ignore": torch.bool}.get(name)
-        column = column if dtype is None else [item.to(dtype) for item in column]
+        if name == "labels":
+            column = [item.to(torch.int64) for item in column]
+        elif name == "ignore":
+            column = [flags_of(item, f"ignore of sample {index}") for index, item in enumerate(column)]
         combined[name] = combine_data(column, other_with_same_sample_sizes=combined["boxes"])
     return Targets(**combined, **format_of_boxes)
-
-
-def targets_from_flat(
-    rows: Tensor,
-    *,
-    batch_size: int,
-    box_format: str = "cxcywh",
-    normalized: bool = True,
-    canvas_size: Any = None,
-    max_num_targets: int | None = None,
-) -> Targets:
-    """Read rows ``(image index, label, box)``, as SSD and Ultralytics have them, in any order of images.
-
-    Args:
-        rows: ``(N, 6)``, floating. The order of an image's rows is kept.
-        batch_size: Number of images; one without rows has no targets.
-        box_format: Format of the last four columns.
-        normalized: Whether they are fractions of the image.
-        canvas_size: As in ``Targets``.
-        max_num_targets: G. Without it the largest count is read, which synchronises on an accelerator.
-
-    Raises:
-        ValueError: An image index or a label is no whole number, or an index is not below ``batch_size``.
-
-    >>> targets_from_flat(torch.tensor([[1.0, 7.0, 0.5, 0.5, 0.2, 0.2]]), batch_size=2).num_targets
-    tensor([0, 1])
-    """
-    check_is_tensor(rows, "targets")
-    check_count(batch_size, "batch_size")
-    if rows.dim() != 2 or rows.shape[-1] != 6:
-        raise ValueError(f"flat targets must have shape (N, 6): image index, label, box; got {tuple(rows.shape)}")
-    if not rows.is_floating_point():
-        raise TypeError(f"flat targets must be floating, got {rows.dtype}")
-    image, label = rows[:, 0], rows[:, 1]
-    check_values(
-        (image >= 0) & (image < batch_size) & (image == image.floor()),
-        lambda at: f"row {at[0]} names image {image[at].item():g}, expected a whole number from 0 to {batch_size - 1}",
-        summary="flat targets: an image index is out of range",
-    )
-    check_values(
-        label == label.floor(),
-        lambda at: f"row {at[0]}, of sample {int(image[at])}, has the label {label[at].item():g}: not a whole number",
-        summary="flat targets: a label is not a whole number",
-    )
-    order = image.argsort(stable=True)
-    # No bincount: it has a data-dependent shape as far as torch knows.
-    sizes = torch.zeros(batch_size, dtype=torch.int64, device=rows.device)
-    sizes = sizes.index_add(0, image.long(), torch.ones_like(image, dtype=torch.int64))
-    table = unpack(rows[order, 1:], sizes, max_size=max_num_targets)
-    labels = table.create_with_sample_sizes_like_self(table.with_padded_set_to(0).tensor[..., 0].long())
-    return Targets(_boxes_of(table), labels, None, None, box_format, normalized, canvas_size)
 
 
 def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Targets:
@@ -251,6 +208,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     """
     if not isinstance(padded, Mapping):
         raise TypeError(f"padded targets must be a dict, got {type(padded).__name__}")
+    known_keys.PADDED_TARGETS.check(padded, "the dict of padded targets")
     missing = [key for key in ("boxes", "labels") if padded.get(key) is None]
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
@@ -260,8 +218,10 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     if all(isinstance(value, RaggedBatch) for value in fields.values()):
         return Targets(**fields, **format_of_boxes)
     for key, value in fields.items():
-        check_is_tensor(value, key)
+        check_is_tensor(value, f"padded {key}")
     labels, boxes = fields["labels"], fields["boxes"]
+    if labels.dtype in STORED_INTEGER_DTYPES:
+        labels = fields["labels"] = labels.to(torch.int64)
     if labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
         labels = fields["labels"] = _from_one_hot(labels, padded.get("mask"))
     for key, value in fields.items():
@@ -269,7 +229,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
             raise ValueError(
                 f"padded {key} must begin with the shape {tuple(labels.shape)} of labels, got {tuple(value.shape)}"
             )
-    _check_is_batch(padded, labels)
+    _check_is_batch(labels)
     mask = padded.get("mask")
     mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != labels.shape:
@@ -300,34 +260,32 @@ def targets_from_padded_tensor(padded: Tensor, **format_of_boxes: Any) -> Target
         summary="padded targets: a label is not a whole number",
     )
     return targets_from_padded(
-        {"boxes": padded[..., 1:], "labels": label.long(), "mask": label >= 0},
+        {"boxes": padded[..., 1:], "labels": exact_integers(label, "label"), "mask": label >= 0},
         **format_of_boxes,
     )
 
 
 def _either(one: Any, other: Any, index: int) -> Tensor:
-    return _as_tensor(one, "ignore", index).bool() | _as_tensor(other, "iscrowd", index).bool()
+    flags = {"ignore": one, "iscrowd": other}
+    ignore, crowd = (flags_of(as_tensor(value, name, index), name) for name, value in flags.items())
+    return ignore | crowd
 
 
 def _with_crowds(ignore: Any, crowd: Any) -> Any:
     """Flags as booleans, of which a dataset may have two; what is wrong with them is said later."""
-    if not isinstance(crowd, (Tensor, RaggedBatch)) or crowd.dtype not in (torch.bool, *INTEGER_DTYPES):
-        got = crowd.dtype if isinstance(crowd, (Tensor, RaggedBatch)) else type(crowd).__name__
-        raise TypeError(f"iscrowd must be a boolean or integer tensor, got {got}")
-    crowd = crowd != 0
+    if isinstance(crowd, RaggedBatch):
+        crowd = crowd.create_with_sample_sizes_like_self(flags_of(crowd.with_padded_set_to(0).tensor, "iscrowd"))
+    else:
+        crowd = flags_of(crowd, "iscrowd")
     return crowd if ignore is None else ignore | crowd
 
 
-def _check_is_batch(padded: Mapping[str, Any], labels: Tensor) -> None:
+def _check_is_batch(labels: Tensor) -> None:
     if labels.dim() < 2:
         raise ValueError(
             f"padded targets need a batch dimension, got labels of shape {tuple(labels.shape)}; "
             "the targets of one image are a list of one dict: [targets]"
         )
-    for key in _NOT_THE_MASK:
-        value = padded.get(key)
-        if padded.get("mask") is None and isinstance(value, Tensor) and value.shape == labels.shape:
-            raise ValueError(f"padded targets have no 'mask', but {key!r}; name it 'mask', true for targets")
 
 
 def _from_one_hot(labels: Tensor, mask: Any) -> Tensor:
@@ -343,22 +301,6 @@ def _from_one_hot(labels: Tensor, mask: Any) -> Tensor:
     return rows.argmax(-1)
 
 
-def _boxes_of(table: RaggedBatch) -> RaggedBatch:
-    return table.create_with_sample_sizes_like_self(table.tensor[..., 1:])
-
-
-def _as_tensor(item: Any, name: str, index: int) -> Tensor:
-    if isinstance(item, np.ndarray) and item.dtype == object:
-        raise TypeError(objects_message(f"{name} of sample {index}"))
-    try:
-        tensor = torch.as_tensor(item)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} of sample {index} must be a tensor, an array or a list of numbers: {error}") from None
-    if tensor.numel() == 0 and not isinstance(item, Tensor):  # an empty list has no number to tell its dtype by
-        tensor = tensor.to(torch.int64 if name == "labels" else torch.float32)
-    return tensor
-
-
 def _check_sample(boxes: Tensor, item: Tensor, name: str, index: int, first: Tensor) -> None:
     if name == "boxes":
         if item.numel() and (item.dim() != 2 or item.shape[-1] != 4):
@@ -372,9 +314,9 @@ def _check_sample(boxes: Tensor, item: Tensor, name: str, index: int, first: Ten
             )
         return
     count = boxes.numel() // 4
-    if item.dim() > 1 or item.numel() != count:
+    if item.numel() != count or (count and item.dim() != 1):
         raise ValueError(f"sample {index} has {count} boxes, but {name} of shape {tuple(item.shape)}, not ({count},)")
     if item.device != first.device:
         raise ValueError(f"{name} of sample {index} are on {item.device}, boxes on {first.device}")
-    if name == "labels" and item.dtype not in INTEGER_DTYPES:
+    if name == "labels" and item.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"labels of sample {index} must be integers, got {item.dtype}; use .long()")

@@ -13,19 +13,21 @@ from matchers import notebook
 from matchers.boxes import check_boxes, check_format, convert, denormalize, normalize
 from ragged import RaggedBatch
 from ragged.checks import (
-    INTEGER_DTYPES,
+    STORED_INTEGER_DTYPES,
     check_count,
+    check_flag,
     check_is_sequence,
     check_same_device,
     check_values,
+    check_weights,
     sample_name,
 )
 from ragged.precision import wide
 from ragged.registration import register_dataclass
 from ragged.sizes import check_same_sizes
 
-# How far normalised coordinates may leave [0, 1]: rounding and clipping in data pipelines are not exact.
-_SLACK = 0.01
+# How far normalised coordinates may leave [0, 1]: boxes reach beyond the border of an image; those in pixels, farther.
+_SLACK = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class Targets:
     Args:
         boxes: ``(*batch, G, 4)``, floating, ragged along G.
         labels: ``(*batch, G)``, integers from 0. Those of ignored targets may be anything.
-        weights: ``(*batch, G)``, floating: how much each target counts in a loss. None means 1.
+        weights: ``(*batch, G)``, floating, finite and not negative: how much each target counts in a loss. None means
+            1. Those of ignored targets may be anything.
         ignore: ``(*batch, G)``, bool: crowds and regions that nobody annotated. They are never matched; a prediction
             that lies in one and has no target is neither positive nor negative.
         box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``.
@@ -45,8 +48,11 @@ class Targets:
 
     Raises:
         TypeError: A field is no RaggedBatch, boxes are not floating or labels not integers.
-        ValueError: Shapes, sizes or devices do not fit; a label is negative; a box is not finite, has a negative side,
-            or leaves [0, 1] though normalised. The message names the sample.
+        ValueError: Shapes, sizes or devices do not fit; a label is negative; a weight is negative or not finite; a box
+            is not finite, has a negative side, or lies far from [0, 1] though normalised. The message names the sample.
+
+    Boxes may leave the image, as those of crops and mosaics do. For matchers and criteria targets are constants, also if
+    a field requires a gradient.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
@@ -64,15 +70,18 @@ class Targets:
 
     def __post_init__(self) -> None:
         check_format(self.box_format)
+        check_flag(self.normalized, "normalized")
         for name in ("boxes", "labels", "weights", "ignore"):
             self._check_field(name, getattr(self, name))
-        if self.labels.dtype not in INTEGER_DTYPES:
+        if self.labels.dtype not in STORED_INTEGER_DTYPES:
             raise TypeError(f"labels must be integers, got {self.labels.dtype}")
         if self.ignore is not None and self.ignore.dtype != torch.bool:
             raise TypeError(f"ignore must be boolean, got {self.ignore.dtype}")
         object.__setattr__(self, "labels", self.labels.to_dtype(torch.int64))
-        if self.weights is not None and not self.weights.tensor.is_floating_point():
-            raise TypeError(f"weights must be floating, got {self.weights.dtype}")
+        if self.weights is not None:
+            if not self.weights.tensor.is_floating_point():
+                raise TypeError(f"weights must be floating, got {self.weights.dtype}")
+            check_weights(self.weights.tensor, "weights", counts=self.matchable)
         if self.canvas_size is not None:
             object.__setattr__(self, "canvas_size", self._canvas(self.canvas_size))
         self._check_boxes()
@@ -132,6 +141,8 @@ class Targets:
         Raises:
             ValueError: The unit has to change, and there is no ``canvas_size``.
         """
+        if normalized is not None:
+            check_flag(normalized, "normalized")
         boxes = wide(self.boxes.with_padded_set_to(0).tensor)
         boxes = convert(boxes, self.box_format, box_format)
         return in_unit(boxes, self.normalized, normalized, self.canvas_size)
@@ -265,7 +276,7 @@ class Targets:
                     return f"{where} has x2 < x1 or y2 < y1; is box_format='xyxy' right, or is it 'cxcywh' or 'xywh'?"
                 return f"{where} has a negative width or height"
             return (
-                f"{where} leaves [0, 1]; is normalized=True right, or are the boxes in pixels? "
+                f"{where} lies far from [0, 1]; is normalized=True right, or are the boxes in pixels? "
                 "Of those, make Targets.of(…, normalized=False, canvas_size=(height, width))"
             )
 

@@ -22,7 +22,7 @@ from matchers.pair_costs import padded_costs
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
 from matchers.selection import BestTarget, largest
-from ragged.checks import check_not_negative, check_number, check_one_of, check_positive, known_finite
+from ragged.checks import check_flag, check_not_negative, check_number, check_one_of, check_positive, known_finite
 
 _SMALLEST = 1e-9
 
@@ -78,6 +78,7 @@ class TaskAligned:
         for name, allowed in choices.items():
             check_one_of(getattr(self, name), allowed, name)
         check_positive(self.topk, "topk")
+        check_flag(self.only_inside, "only_inside")
         check_not_negative(self.alpha, "alpha")
         check_not_negative(self.beta, "beta")
         check_number(self.min_center_margin, "min_center_margin", low=None)

@@ -13,7 +13,7 @@ from matchers.assignment import Assignment, Plan
 from matchers.cost_matcher import CostMatcher
 from matchers.dense_matcher import matched
 from matchers.problem import AnyPredictions, Problem
-from ragged.checks import check_is_sequence, check_number
+from ragged.checks import check_flag, check_is_sequence, check_number
 
 
 class WeightedSum(CostMatcher):
@@ -53,6 +53,8 @@ class WeightedSum(CostMatcher):
         same_cost: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_flag(same_cost, "same_cost")
+        check_flag(normalize, "normalize")
         if not same_cost and kwargs:
             raise ValueError(f"with same_cost=False each matcher has its own cost, got {', '.join(kwargs)} for all")
         super().__init__(**kwargs)

@@ -18,6 +18,13 @@ from torch.nn import Parameter
 from ragged.memory import is_transposed
 
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""Those that torch computes with."""
+STORED_INTEGER_DTYPES = (*INTEGER_DTYPES, torch.uint16, torch.uint32, torch.uint64)
+"""Those that are converted to int64 where they come in."""
+NUMBERS = (int, float, np.integer, np.floating)
+LARGEST = torch.finfo(torch.float64).max
+# An overlap that is computed may exceed 1 by a few units in the last place of half precision.
+ROUNDING = 1e-2
 
 
 def has_values(tensor: Tensor) -> bool:
@@ -43,7 +50,7 @@ def values_are_readable(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and has_values(tensor)
 
 
-def known_within(tensor: Tensor, low: int, high: int) -> bool:
+def known_within(tensor: Tensor, low: float, high: float) -> bool:
     """Whether all values can be read and lie in ``low … high``: a quick way past ``check_values`` in the usual case."""
     if tensor.numel() == 0 or not values_are_readable(tensor):
         return False
@@ -98,6 +105,12 @@ def check_whole(value: Any, name: str) -> None:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
 
 
+def check_flag(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is True or False: words and numbers that happen to be truthy are not."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def check_count(value: Any, name: str) -> None:
     """Raise unless ``value`` is a whole number, not negative."""
     check_whole(value, name)
@@ -107,7 +120,7 @@ def check_count(value: Any, name: str) -> None:
 
 def check_number(value: Any, name: str, *, low: float | None = 0.0) -> None:
     """Raise unless ``value`` is a finite number above ``low``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not abs(float(value)) < float("inf") or (low is not None and float(value) <= low):
         raise ValueError(f"{name} must be finite{'' if low is None else f' and above {low:g}'}, got {value}")
@@ -118,6 +131,13 @@ def check_not_negative(value: Any, name: str) -> None:
     check_number(value, name, low=None)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_share(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    check_number(value, name, low=None)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
 def check_positive(value: Any, name: str) -> None:
@@ -174,9 +194,55 @@ def check_all_positive(values: Sequence[float], name: str) -> None:
 
 
 def check_is_tensor(value: Any, name: str) -> None:
-    """Raise ``TypeError`` unless ``value`` is a tensor."""
+    """Raise ``TypeError`` unless ``value`` is a tensor that torch computes with: dense, and of no storage dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested:
+        advice = "ragged.from_nested" if value.is_nested else ".to_dense()"
+        raise TypeError(f"{name} must be a dense tensor, got one of layout {value.layout}; use {advice}")
+    check_is_computable(value.dtype, name)
+
+
+def check_is_computable(dtype: torch.dtype, name: str) -> None:
+    """Raise ``TypeError`` if torch only stores numbers of this dtype."""
+    if dtype.itemsize == 1 and dtype not in (torch.uint8, torch.int8, torch.bool):
+        raise TypeError(f"{name} has the dtype {dtype}, which torch stores but does not compute with; use .bfloat16()")
+
+
+def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) -> None:
+    """Raise ``ValueError`` unless every weight (or count) is finite and not negative; the message names its place.
+
+    Args:
+        values: ``(*batch, N)``, or of any shape.
+        name: Of the values.
+        counts: Which of them are looked at; all by default. Broadcasts against ``values``.
+    """
+    values = values.detach()
+    if counts is None and known_within(values, 0, LARGEST):
+        return
+    ok = (values >= 0) & values.isfinite()
+    check_values(
+        ok if counts is None else ok | ~counts,
+        lambda at: f"{name} must be finite and not negative, got {values[at].item():g}{_place(at)}",
+        summary=f"{name} must be finite and not negative",
+    )
+
+
+def check_shares(values: Tensor, name: str, *, counts: Tensor | None = None) -> None:
+    """Raise ``ValueError`` unless every value lies in [0, 1], within what rounding does; as ``check_weights``."""
+    values = values.detach()
+    if counts is None and known_within(values, 0, 1 + ROUNDING):
+        return
+    ok = (values >= 0) & (values <= 1 + ROUNDING)
+    check_values(
+        ok if counts is None else ok | ~counts,
+        lambda at: f"{name} must lie in [0, 1], got {values[at].item():g}{_place(at)}",
+        summary=f"{name} must lie in [0, 1]",
+    )
+
+
+def _place(at: tuple[int, ...]) -> str:
+    return f" at position {at[-1]} of {sample_name(at[:-1])}" if len(at) > 1 else f" at position {at[0]}" if at else ""
 
 
 def check_has_values(tensor: Tensor, what: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ragged.batch import RaggedBatch, check_is_batch
 from ragged.checks import (
     check_dim,
+    check_flag,
     check_has_values,
     check_is_sequence,
     check_same_device,
@@ -66,6 +67,7 @@ def combine_data(
     (tensor([[3, 7],
             [0, 0]]), True)
     """
+    check_flag(flatten_batch_dims, "flatten_batch_dims")
     tensors, batch_shape = read_samples(data_list, num_batch_dims, flatten_batch_dims, dtype, device)
     nb, other = len(batch_shape), other_with_same_sample_sizes
     if other is not None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ragged.checks import check_flag
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -40,6 +42,7 @@ def cpu(batch: RaggedBatch) -> RaggedBatch:
 
 def cuda(batch: RaggedBatch, device: torch.device | str | int | None = None, non_blocking: bool = False) -> RaggedBatch:
     """The batch on a CUDA device, by default the current one."""
+    check_flag(non_blocking, "non_blocking")
     target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda")
     return batch.to(device=target, non_blocking=non_blocking)
 
@@ -62,9 +65,10 @@ def clone(batch: RaggedBatch) -> RaggedBatch:
 
 def requires_grad_(batch: RaggedBatch, requires_grad: bool = True) -> RaggedBatch:
     """Set in place whether ``tensor`` requires a gradient; returns the batch itself."""
+    check_flag(requires_grad, "requires_grad")
     if requires_grad and not (batch.tensor.is_floating_point() or batch.tensor.is_complex()):
         raise TypeError(f"only floating point data can require a gradient, got {batch.dtype}")
-    batch.tensor.requires_grad_(bool(requires_grad))
+    batch.tensor.requires_grad_(requires_grad)
     return batch
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ragged import torch_functions
-from ragged.checks import check_has_values, check_is_callable, check_not_negative, check_same_device
+from ragged.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
 from ragged.filler import protected
 from ragged.sizes import check_same_layout
 
@@ -183,9 +183,10 @@ def allclose(
 
     check_not_negative(rtol, "rtol")
     check_not_negative(atol, "atol")
+    check_flag(equal_nan, "equal_nan")
 
     def close(a: Tensor, b: Tensor) -> Tensor:
-        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=bool(equal_nan))
+        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
     same = _same_structure(batch, other)
     if batch.dtype != other.dtype:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ragged.batch import RaggedBatch, check_is_data
 from ragged.checks import (
-    INTEGER_DTYPES,
+    STORED_INTEGER_DTYPES,
     check_count,
     check_dim,
+    check_flag,
     check_same_device,
     check_values,
     known_within,
@@ -79,7 +80,8 @@ def batched_inverse_indexing_access(
     """Write entries to given indices of a fresh tensor: ``result[i, output_indices[i, j]] = input_data[i, j]``.
 
     Args:
-        input_data: Shape ``(*batch, …, K, …)``: one entry for each index.
+        input_data: Shape ``(*batch, …, K, …)``: one entry for each index. Where it is ragged along another dimension
+            than the indexed one, its filler comes out as ``filler_value``.
         output_indices: Integers of shape ``(*batch, K)``.
         output_num_targets: Size ``N`` of the result in the indexed dimension.
         filler_value: What entries hold that nothing is written to.
@@ -98,8 +100,11 @@ def batched_inverse_indexing_access(
     data, dim = _prepared(input_data, indices, dim_to_index_in, name="input_data")
     check_fits_dtype(filler_value, data.dtype)
     shape = (*data.shape[:dim], output_num_targets, *data.shape[dim + 1 :])
+    source = input_data
+    if isinstance(input_data, RaggedBatch) and dim != input_data.non_uniform_dim:
+        source = input_data.with_padded_set_to(filler_value).tensor
     return batched_indexing_write(
-        input_data, indices, data.new_full(shape, filler_value), dim, check_duplicates=check_duplicates
+        source, indices, data.new_full(shape, filler_value), dim, check_duplicates=check_duplicates
     )
 
 
@@ -139,7 +144,9 @@ def batched_indexing_write(
     others get no gradient. The dtype of the result is ``torch.promote_types`` of both.
 
     Args:
-        to_write: Shape ``(*batch, …, K, …)``: one entry for each index.
+        to_write: Shape ``(*batch, …, K, …)``: one entry for each index. A RaggedBatch is ragged along the indexed
+            dimension, with the sizes of the indices; or along the ragged dimension of ``to_write_into``, with its
+            sizes.
         output_indices: Integers of shape ``(*batch, K)``.
         to_write_into: Shape ``(*batch, …, N, …)``: where nothing is written, its values stay.
         dim_to_index_in: The dimension to index in; by default the ragged dimension of ``to_write_into``, or the first
@@ -151,19 +158,21 @@ def batched_indexing_write(
 
     Raises:
         IndexError: A valid index is negative or beyond its sample.
-        ValueError: Shapes, sizes or devices do not fit.
+        ValueError: Shapes, sizes or devices do not fit, or ``to_write`` is ragged along a dimension in which its filler
+            would be written.
 
     >>> indices = RaggedBatch(torch.tensor([[2, 0], [1, -1]]), sample_sizes=[2, 1])
     >>> batched_indexing_write(torch.tensor([[1, 2], [3, 4]]), indices, torch.zeros(2, 3))
     tensor([[2., 0., 1.],
             [0., 3., 0.]])
     """
+    check_flag(check_duplicates, "check_duplicates")
     indices = as_indices(output_indices)
     into, dim = _prepared(to_write_into, indices, dim_to_index_in, name="to_write_into")
-    source = _source(to_write, indices, into, dim)
+    source = _source(to_write, indices, to_write_into, dim)
     check_range(indices, _limits(to_write_into, dim), what="batched_indexing_write")
     last = _is_last_of_its_index(indices, into.shape[dim])
-    if bool(check_duplicates):
+    if check_duplicates:
         _check_no_duplicates(indices, last)
     dtype = torch.promote_types(source.dtype, into.dtype)
     result = put_rows(into.to(dtype), indices.tensor, indices.mask & last, source.to(dtype), dim)
@@ -188,12 +197,25 @@ def batched_index_mapping(
         A tensor or RaggedBatch, as ``target_data`` is. Differentiable in both data arguments; the last of several
         entries for one place wins.
 
+    Raises:
+        IndexError: A valid index is negative or beyond its sample.
+        ValueError: Shapes, sizes or devices do not fit, or the data are indexed along different dimensions.
+
     >>> source_indices, target_indices = combine_data([[0, 2]]), combine_data([[3, 0]])
     >>> batched_index_mapping(torch.tensor([[1, 2, 3]]), source_indices, target_indices, torch.zeros(1, 4))
     tensor([[3., 0., 0., 1.]])
     """
     source_indices, target_indices = as_indices(source_indices), as_indices(target_indices)
     check_same_sizes(source_indices, target_indices, what="source_indices and target_indices")
+    own, other = (
+        _prepared(data, source_indices, None, name=name)[1]
+        for data, name in ((source_data, "source_data"), (target_data, "target_data"))
+    )
+    if own != other:
+        raise ValueError(
+            f"source_data is indexed along dimension {own}, target_data along dimension {other}: it must be the same; "
+            "see get_non_uniform_dimension_transposed_to"
+        )
     size = max(source_indices.max_sample_size, target_indices.max_sample_size)
     mapped = batched_indexing_access(source_data, source_indices.with_max_sample_size(size))
     return batched_indexing_write(
@@ -208,7 +230,7 @@ def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
         if indices.dim() == 0:
             raise ValueError("indices must have shape (*batch, K), got a tensor without dimensions")
         indices = RaggedBatch.from_full_tensor(indices, num_batch_dims=indices.dim() - 1)
-    if indices.dtype not in INTEGER_DTYPES:
+    if indices.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"indices must be integers, got {indices.dtype}")
     if indices.dim() != indices.num_batch_dims + 1:
         raise ValueError(
@@ -233,17 +255,38 @@ def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None,
     return tensor, check_dim(default if dim is None else dim, tensor.dim(), lowest=nb, name="dim_to_index_in")
 
 
-def _source(to_write: RaggedBatch | Tensor, indices: RaggedBatch, into: Tensor, dim: int) -> Tensor:
+def check_written_along(to_write: RaggedBatch | Tensor, into: RaggedBatch | Tensor, dim: int) -> None:
+    """Raise ``ValueError`` if writing along ``dim`` would read filler of ``to_write`` as if it were valid."""
+    if not isinstance(to_write, RaggedBatch) or to_write.non_uniform_dim == dim:
+        return
+    if isinstance(into, RaggedBatch) and into.non_uniform_dim == to_write.non_uniform_dim:
+        check_same_sizes(to_write, into, what="the data to write and the data to write into")
+        return
+    own = f"ragged along dimension {into.non_uniform_dim}" if isinstance(into, RaggedBatch) else "a plain tensor"
+    raise ValueError(
+        f"the data to write is ragged along dimension {to_write.non_uniform_dim} of shape {tuple(to_write.shape)}, but "
+        f"is written along dimension {dim} of shape {tuple(into.shape)}, which is {own}: its filler would become data; "
+        f"use get_non_uniform_dimension_transposed_to({dim}), or set the filler and give the tensor"
+    )
+
+
+def _source(
+    to_write: RaggedBatch | Tensor, indices: RaggedBatch, to_write_into: RaggedBatch | Tensor, dim: int
+) -> Tensor:
     """The entries to write, with one for each index along ``dim``."""
     check_is_data(to_write, "the data to write")
-    if isinstance(to_write, RaggedBatch) and to_write.non_uniform_dim == dim:
-        check_same_sizes(to_write, indices, what="the data to write and its indices")
-        to_write = to_write.with_max_sample_size(indices.max_sample_size)
+    check_written_along(to_write, to_write_into, dim)
+    shape = list(to_write_into.shape)
+    shape[dim] = indices.max_sample_size
+    if isinstance(to_write, RaggedBatch):
+        if to_write.non_uniform_dim == dim:
+            check_same_sizes(to_write, indices, what="the data to write and its indices")
+        if to_write.non_uniform_dim < len(shape):
+            to_write = to_write.with_max_sample_size(shape[to_write.non_uniform_dim])
     source = to_write.tensor if isinstance(to_write, RaggedBatch) else to_write
-    expected = (*into.shape[:dim], indices.max_sample_size, *into.shape[dim + 1 :])
-    if tuple(source.shape) != expected:
-        raise ValueError(f"the data to write must have shape {expected}, got {tuple(source.shape)}")
-    check_same_device(source.device, into.device, name="the data to write", reference="the data to write into")
+    if tuple(source.shape) != tuple(shape):
+        raise ValueError(f"the data to write must have shape {tuple(shape)}, got {tuple(source.shape)}")
+    check_same_device(source.device, to_write_into.device, name="the data to write", reference="the data to write into")
     return source
 
 

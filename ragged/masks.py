@@ -11,7 +11,13 @@ from torch import Tensor
 from ragged.batch import RaggedBatch, check_is_data
 from ragged.checks import check_count, check_is_tensor, check_same_device, check_values, sample_name
 from ragged.filler import fill
-from ragged.indexing import as_indices, batched_indexing_access, batched_indexing_write, check_range
+from ragged.indexing import (
+    as_indices,
+    batched_indexing_access,
+    batched_indexing_write,
+    check_range,
+    check_written_along,
+)
 from ragged.sizes import largest_size, prefix_mask
 
 AnyBatch = TypeVar("AnyBatch", RaggedBatch, Tensor)
@@ -109,7 +115,8 @@ def batched_bool_indexing_write(
     """Write where a mask is true: ``result[i][output_mask[i]] = to_write[i]`` for each sample ``i``, not in place.
 
     Args:
-        to_write: Shape ``(*batch, …, K, …)``: as many entries in each sample as the mask has true ones.
+        to_write: Shape ``(*batch, …, K, …)``: as many entries in each sample as the mask has true ones. A RaggedBatch
+            is ragged along the dimension that is written along.
         output_mask: Boolean, ``(*batch, N)``. The filler of mask and ``to_write_into`` counts as false.
         to_write_into: Shape ``(*batch, …, N, …)``, written along its ragged dimension, or along the first one after the
             batch dimensions of a plain tensor.
@@ -118,7 +125,8 @@ def batched_bool_indexing_write(
         A tensor or RaggedBatch, as ``to_write_into`` is. Differentiable in both data arguments.
 
     Raises:
-        ValueError: A sample has another number of entries than true ones in the mask.
+        ValueError: A sample has another number of entries than true ones in the mask, or ``to_write`` is ragged along
+            another dimension.
 
     >>> kept = RaggedBatch(torch.tensor([[20, 0], [40, 60]]), sample_sizes=[1, 2])
     >>> data = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -129,8 +137,9 @@ def batched_bool_indexing_write(
     mask = _mask_for(to_write_into, output_mask)
     num_batch_dims = mask.dim() - 1
     check_is_data(to_write, "to_write")
+    dim = to_write_into.non_uniform_dim if isinstance(to_write_into, RaggedBatch) else num_batch_dims
+    check_written_along(to_write, to_write_into, dim)
     if not isinstance(to_write, RaggedBatch):
-        dim = to_write_into.non_uniform_dim if isinstance(to_write_into, RaggedBatch) else num_batch_dims
         to_write = RaggedBatch.from_full_tensor(to_write, num_batch_dims=num_batch_dims, non_uniform_dim=dim)
     # The sizes of the data bound the counts, so nothing needs to be read; that they agree is checked by the write.
     indices = get_indices_from_mask(mask, max_size=to_write.max_sample_size)

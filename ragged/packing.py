@@ -93,7 +93,8 @@ def from_nested(nested: Tensor, *, max_size: int | None = None) -> RaggedBatch:
     >>> from_nested(torch.nested.nested_tensor([torch.ones(2), torch.ones(1)], layout=torch.jagged)).sample_sizes
     tensor([2, 1])
     """
-    check_is_tensor(nested, "nested")
+    if not isinstance(nested, Tensor):
+        raise TypeError(f"nested must be a torch.Tensor, got {type(nested).__name__}")
     if not nested.is_nested:
         raise TypeError("expected a nested tensor, got a dense one; use RaggedBatch.from_full_tensor")
     jagged: Any = nested  # the stubs know nothing of the jagged layout

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ragged.batch import RaggedBatch, check_is_batch
-from ragged.checks import check_count
+from ragged.checks import check_count, check_flag
 from ragged.filler import check_fits_dtype
 from ragged.sizes import check_same_layout, prefix_mask
 
@@ -185,8 +185,9 @@ def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[R
     ([tensor([1, 2, 3]), tensor([4, 5])], [tensor([1, 2, 0]), tensor([1, 0])])
     """
     _require_order(data)
+    check_flag(descending, "descending")
     dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
-    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=bool(descending), stable=True).indices
+    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=descending, stable=True).indices
     # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
     to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
     order = by_value.gather(dim, to_front).masked_fill(~mask, 0)
@@ -205,6 +206,7 @@ def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tup
     [tensor([3, 2]), tensor([5])]
     """
     check_count(k, "k")
+    check_flag(largest, "largest")
     values, indices = sort_over_targets(data, descending=largest)
     size, sizes = min(k, data.max_sample_size), data.sample_sizes.clamp(max=k)
     mask = prefix_mask(sizes, size)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragged.checks import check_has_values, check_positive, sample_name
+from ragged.checks import check_has_values, check_is_tensor, check_positive, sample_name
 
 
 def read_samples(
@@ -68,6 +68,8 @@ def _collect(data: Any, levels: int, leaves: list[Any], flatten: bool) -> tuple[
 
 def _as_tensors(leaves: list[Any], dtype: torch.dtype | None, device: torch.device | str | None) -> list[Tensor]:
     tensors = [leaf if isinstance(leaf, Tensor) else _as_tensor(leaf, n) for n, leaf in enumerate(leaves)]
+    for number, tensor in enumerate(tensors):
+        check_is_tensor(tensor, sample_name((number,)))
     filled = [tensor for tensor in tensors if tensor.numel()] or tensors[:1]
     dtypes, devices = {tensor.dtype for tensor in filled}, {tensor.device for tensor in filled}
     if dtype is None and len(dtypes) > 1 and any(isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ragged.checks import (
-    INTEGER_DTYPES,
+    STORED_INTEGER_DTYPES,
     check_has_values,
     check_same_device,
     check_values,
@@ -38,7 +38,7 @@ def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) 
         if sizes.numel() == 0:  # an empty list has no integer to tell its dtype by
             sizes = sizes.to(torch.int64)
         sizes = sizes.to(device)
-    if sizes.dtype not in INTEGER_DTYPES:
+    if sizes.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"sample_sizes must be integers, got {sizes.dtype}")
     return sizes.to(torch.int64)
 

@@ -50,7 +50,5 @@ def test_what_nothing_can_tell_is_accepted(names: dict[str, Any]) -> None:
     assert centres.num_targets.tolist() == [1]
     exchanged = Targets.of([{"boxes": box, "labels": label}], canvas_size=(48, 36)).boxes_as("xyxy", normalized=True)
     assert exchanged.max() > 1
-    misspelt = Targets.of([{"boxes": box, "labels": label, "weight": label.float(), "crowd": label}])
-    assert misspelt.weights is None and misspelt.ignore is None
     unmasked = {name: ragged.combine_data([each[name] for each in truth]).tensor for name in ("boxes", "labels")}
     assert Targets.of(unmasked).num_targets.tolist() == [1, 1]

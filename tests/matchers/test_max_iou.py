@@ -170,8 +170,8 @@ def test_units() -> None:
     ],
 )
 def test_thresholds_out_of_order(options: dict[str, Any]) -> None:
-    order = "thresholds must be in order, 0 <= low <= high <= pos_iou_thr; got"
-    with pytest.raises(ValueError, match=f"{order}|neg_iou_thr must not be negative|pos_iou_thr must be finite"):
+    order = "thresholds must be in order, 0 <= low <= high <= pos_iou_thr <= 1; got"
+    with pytest.raises(ValueError, match=f"{order}|neg_iou_thr must lie in \\[0, 1\\]|pos_iou_thr must be finite"):
         MaxIoU(**options)
 
 

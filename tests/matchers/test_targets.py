@@ -356,11 +356,15 @@ def two(boxes: Any = None, labels: Any = None, **more: Any) -> Targets:
             "of sample 1 has a negative width or height",
         ),
         (
-            lambda: two(torch.tensor([[0.0, 0, 1, 2]]), normalized=True),
+            lambda: two(torch.tensor([[0.0, 0, 1, 3]]), normalized=True),
             ValueError,
-            r"of sample 1 leaves \[0, 1\]; is normalized=True right",
+            r"of sample 1 lies far from \[0, 1\]; is normalized=True right",
         ),
-        (lambda: two(torch.tensor([[-0.5, 0, 1, 1]]), normalized=True), ValueError, r"of sample 1 leaves \[0, 1\]"),
+        (
+            lambda: two(torch.tensor([[-1.5, 0, 1, 1]]), normalized=True),
+            ValueError,
+            r"of sample 1 lies far from \[0, 1\]",
+        ),
         (lambda: two(labels=[-1]), ValueError, "labels must not be negative, got -1 at position 0 of sample 1"),
         (lambda: two(labels=[1.0]), TypeError, "labels of sample 1 must be integers, got torch.float32"),
         (lambda: two(labels=[1, 2]), ValueError, r"sample 1 has 1 boxes, but labels of shape \(2,\)"),
@@ -472,7 +476,7 @@ def two(boxes: Any = None, labels: Any = None, **more: Any) -> Targets:
         (
             lambda: targets_from_flat(torch.tensor([[1.0, 1, 9, 0, 0, 0]]), batch_size=2),
             ValueError,
-            r"of sample 1 leaves \[0, 1\]",
+            r"of sample 1 lies far from \[0, 1\]",
         ),
         (lambda: targets_from_flat(torch.zeros(0, 6), batch_size=-1), ValueError, "batch_size must not be negative"),
         (

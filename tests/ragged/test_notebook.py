@@ -12,7 +12,7 @@ from ragged import RaggedBatch, combine_data
 from ragged.notebook import table
 
 DTYPES = [
-    torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.uint8, torch.uint16,
+    torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.uint16,
     torch.bool, torch.complex64,
 ]  # fmt: skip
 
