@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses.numerics import check_floating, check_integer, check_shape
 from losses.positives import Positives
-from matchers.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.assignment import BACKGROUND, IGNORED, Assignment, Plan
 from matchers.boxes import check_boxes
 from matchers.targets import Targets
 from ragged.checks import check_positive, check_same_device, check_values, check_weights, sample_name
@@ -44,6 +44,15 @@ class AssignedTargets:
     positives: Positives
     boxes: Tensor
     weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_integer(self.labels)
+        if not isinstance(self.positives, Positives):
+            raise TypeError(f"positives must be Positives, got {type(self.positives).__name__}")
+        check_shape(self.quality, self.labels.shape, "quality", "the labels")
+        check_shape(self.boxes, (len(self.positives), 4), "boxes", "the positives, with 4 coordinates")
+        if self.weights is not None:
+            check_shape(self.weights, self.labels.shape, "weights", "the labels")
 
     @classmethod
     def of(
@@ -197,6 +206,18 @@ class AssignedTargets:
     def quality_of_rows(self) -> Tensor:
         """(R,)."""
         return self.positives.of_predictions(self.quality)
+
+
+def checked_assignment(found: Any, matcher: Any, who: str) -> Assignment:
+    """What a matcher gave; a ``TypeError`` that names it if that is no ``Assignment``."""
+    if isinstance(found, Assignment):
+        return found
+    name = getattr(matcher, "__name__", type(matcher).__name__)
+    advice = "a soft plan is for DetectionLoss; plan.assignment() makes a hard one" if isinstance(found, Plan) else ""
+    raise TypeError(
+        f"{who} needs a matcher that gives an Assignment, but {name} gave {type(found).__name__}"
+        + (f": {advice}" if advice else "")
+    )
 
 
 def look_up(

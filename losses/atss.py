@@ -12,7 +12,8 @@ from losses.assigned import AssignedTargets
 from losses.box_losses import centerness_of_points
 from losses.coders import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
-from losses.levels import DensePredictions, flatten_levels, image_size_of, level_maps
+from losses.levels import DensePredictions, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.module_checks import check_class_loss, check_loss
 from losses.modules import (
     BinaryCrossEntropy,
     BoxLoss,
@@ -21,7 +22,6 @@ from losses.modules import (
     GIoULoss,
     QualityFocalLoss,
     box_values,
-    check_loss,
     class_values,
 )
 from losses.normalizer import Normalizer
@@ -34,7 +34,7 @@ from matchers.predictions import Predictions
 from matchers.priors import Stride, stride_pairs
 from matchers.priors import anchors as anchors_of
 from matchers.targets import Targets
-from ragged.checks import check_flag, check_number
+from ragged.checks import check_flag, check_number, check_weights
 from ragged.precision import wide
 
 
@@ -115,8 +115,9 @@ class ATSSCriterion(Criterion):
         self.loss_cls = FocalLoss() if loss_cls is None else loss_cls
         self.loss_bbox = GIoULoss(loss_weight=2.0) if loss_bbox is None else loss_bbox
         self.loss_centerness = BinaryCrossEntropy() if loss_centerness is None else loss_centerness
-        for name in ("loss_cls", "loss_bbox", "loss_centerness"):
-            check_loss(getattr(self, name), name)
+        check_loss(self.loss_bbox, "loss_bbox")
+        for name in ("loss_cls", "loss_centerness"):
+            check_class_loss(getattr(self, name), name)
         for name, flag in (
             ("use_qfl", use_qfl),
             ("reg_decoded_bbox", reg_decoded_bbox),
@@ -178,9 +179,7 @@ class ATSSCriterion(Criterion):
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""
         if isinstance(predictions, DensePredictions):
-            shape = (*predictions.logits.shape[:2], self.num_classes)
-            check_shape(predictions.logits, shape, "class scores", f"num_classes = {self.num_classes}")
-            return predictions
+            return checked_classes(predictions, self.num_classes)
         names = ("class scores", "boxes", "centerness")[: 3 if self.use_centerness else 2]
         scores, boxes, *others = level_maps(predictions, names, self.strides)
         cells = [each.shape[-2] * each.shape[-1] for each in scores]
@@ -201,10 +200,10 @@ class ATSSCriterion(Criterion):
         read = self.read(predictions)
         if isinstance(self.matcher, ATSS):
             found = Predictions(read.logits)  # for its shape
-            return self.matcher(found, targets, read.priors, level_sizes=read.level_sizes)
-        boxes = self.bbox_coder.decode(read.priors, read.deltas)
+            return self.matched_by(found, targets, read.priors, level_sizes=read.level_sizes)
+        boxes = self.bbox_coder.decode(read.priors, wide(read.deltas))
         found = Predictions(read.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matcher(found, targets, read.priors)
+        return self.matched_by(found, targets, read.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets, mask: Tensor | None = None) -> Terms:
         """See the class. The mask of classes, if there is one, broadcasts to (B, P, C)."""
@@ -268,4 +267,6 @@ def _class_mask(mask: Tensor, logits: Tensor) -> Tensor:
         check_shape(mask, (logits.shape[0], logits.shape[-1]), "valid_label_mask", "(B, C)")
         mask = mask.unsqueeze(1)
     check_broadcasts(mask, logits.shape, "valid_label_mask", "the class scores (B, P, C)")
+    if mask.dtype != torch.bool:
+        check_weights(mask, "valid_label_mask")
     return mask

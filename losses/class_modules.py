@@ -14,7 +14,7 @@ from losses.sigmoid_losses import sigmoid_focal_cost, sigmoid_focal_loss
 from losses.softmax_losses import negative_probability
 from matchers.costs import focal_cost
 from matchers.pairs import Pairs
-from ragged.checks import check_not_negative, check_number
+from ragged.checks import check_not_negative, check_number, check_shares
 from ragged.precision import wide
 
 
@@ -183,4 +183,5 @@ def is_dense(logits: Tensor, targets: Tensor) -> bool:
         return False
     check_shape(targets, logits.shape, "one-hot targets", "the logits")
     check_with(targets, logits, "targets")
+    check_shares(targets, "one-hot targets")
     return True

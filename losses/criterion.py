@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from losses.assigned import AssignedTargets, look_up
+from losses.assigned import AssignedTargets, checked_assignment, look_up
 from losses.normalizer import Normalizer, checked_normalizer
 from losses.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
 from matchers.assignment import Assignment
 from matchers.targets import Targets
 from ragged.checks import check_is_callable, check_positive
+from ragged.precision import WideModule
 
 GlobalCount = Mapping[str, Any] | Tensor | float | None
 
 
-class Criterion(nn.Module):
+class Criterion(WideModule):
     """A loss of predictions with a hard assignment to targets.
 
     Calling it is ``assign`` and ``loss`` in one. Whatever is not said here is said by the criterion.
@@ -45,10 +46,20 @@ class Criterion(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(num_classes, "num_classes")
-        check_reduction(reduction)
-        self.num_classes, self.matcher, self.reduction = num_classes, matcher, reduction
+        self.num_classes, self.matcher = num_classes, matcher
+        self.reduction = reduction
         check_is_callable(matcher, "matcher", "a matcher")
         self.normalizer = checked_normalizer(normalizer)
+
+    @property
+    def reduction(self) -> str:
+        """See the class. It can be set; another word is a ``ValueError``."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        check_reduction(reduction)
+        self._reduction = reduction
 
     def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Losses:
         """Assign, and compute the loss.
@@ -94,6 +105,10 @@ class Criterion(nn.Module):
         Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
         """
         return count_terms(self.terms(self.read(predictions), self.assigned(targets, assignment)), self.normalizer)
+
+    def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
+        """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
+        return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
 
     # --- what a criterion says -------------------------------------------------------------------------------------
 

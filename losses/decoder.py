@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.numerics import check_floating, check_scores
+from losses.numerics import check_floating, check_scores, check_shape
 from matchers.boxes import check_boxes
 from matchers.denoising import read_meta
+from matchers.known_keys import DECODER_LAYER, DECODER_OUTPUTS, PLAIN_DECODER_LAYER, PLAIN_DECODER_OUTPUTS
 from ragged.checks import check_positive, check_same_device
 from ragged.registration import register_dataclass
 
@@ -61,26 +62,30 @@ class DecoderOutputs:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, outputs: Any, *, num_classes: int) -> DecoderOutputs:
+    def of(cls, outputs: Any, *, num_classes: int, distributions: bool = True) -> DecoderOutputs:
         """Read the output of a model.
 
         Args:
             outputs: A dict with ``"pred_logits"`` (B, Q, C) and ``"pred_boxes"`` (B, Q, 4), and optionally dicts of the
                 same, or lists of them: ``"aux_outputs"``, ``"pre_outputs"``, ``"enc_aux_outputs"``, and of denoising
                 queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and ``"dn_pre_outputs"`` with ``"dn_meta"``. It is not
-                changed.
+                changed. States of a model, such as ``"last_hidden_state"``, are left alone.
             num_classes: C.
+            distributions: Whether boxes as distributions, ``"pred_corners"`` and what belongs to them, are read.
 
         Raises:
             TypeError: Something is of the wrong kind.
-            KeyError: A key is missing.
-            ValueError: Shapes do not fit.
+            KeyError: A key is missing, or nobody reads it.
+            ValueError: Shapes do not fit; or denoising queries stand among those of the last layer.
         """
-        if isinstance(outputs, DecoderOutputs):
-            return outputs
         check_positive(num_classes, "num_classes")
+        if isinstance(outputs, DecoderOutputs):
+            outputs.check_num_classes(num_classes)
+            return outputs
         if not isinstance(outputs, Mapping):
             raise TypeError(f"outputs must be a dict, got {type(outputs).__name__}")
+        keys = (DECODER_OUTPUTS, DECODER_LAYER) if distributions else (PLAIN_DECODER_OUTPUTS, PLAIN_DECODER_LAYER)
+        keys[0].check(outputs, "outputs")
         layers = [("", outputs, "outputs", False)]
         for key, suffix, denoising in _LISTS:
             given = outputs.get(key)
@@ -95,11 +100,40 @@ class DecoderOutputs:
         for _, layer, where, _ in layers:
             _check_layer(layer, outputs, where, num_classes)
             _check_extras(layer, where)
-        if any(denoising for *_, denoising in layers) and "dn_meta" not in outputs:
-            raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
-        read_meta(outputs.get("dn_meta"))
+        for _, layer, where, _ in layers[1:]:
+            keys[1].check(layer, where)
+        _check_denoising(outputs, any(denoising for *_, denoising in layers))
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
         return cls(_grouped(layers), outputs.get("dn_meta"), constants)
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Raise ``ValueError`` unless all layers have so many classes."""
+        for group in self.groups:
+            shape = (*group.logits.shape[:-1], num_classes)
+            check_shape(group.logits, shape, "pred_logits", f"num_classes = {num_classes}")
+
+
+def _check_denoising(outputs: Mapping[str, Any], has_layers: bool) -> None:
+    """Raise unless denoising queries, their description, and the queries of the last layer fit each other."""
+    if "dn_outputs" in outputs and "dn_aux_outputs" in outputs:
+        raise KeyError("outputs have both 'dn_outputs' and 'dn_aux_outputs', whose terms have the same names: give one")
+    meta = outputs.get("dn_meta")
+    if has_layers and "dn_meta" not in outputs:
+        raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
+    own, _, _ = read_meta(meta)
+    queries = outputs["pred_logits"].shape[1]
+    if meta is None or not own:
+        return
+    if queries != meta["dn_num_split"][1]:
+        raise ValueError(
+            f"pred_logits of outputs are of {queries} queries, but dn_num_split is {list(meta['dn_num_split'])}: "
+            "outputs hold the queries that are matched, and dn_outputs those of denoising; split them first"
+        )
+    if not has_layers:
+        raise KeyError(
+            f"outputs have 'dn_meta' of {own} denoising queries, but none of "
+            f"{', '.join(repr(key) for key, _, denoising in _LISTS if denoising)}: nothing would be learned from them"
+        )
 
 
 def _check_extras(layer: Mapping[str, Any], where: str) -> None:

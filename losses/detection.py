@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.criterion import GlobalCount
 from losses.detection_terms import DetectionTerms
-from losses.modules import BoxLoss, ClassLoss, check_loss
+from losses.module_checks import check_loss
+from losses.modules import BoxLoss, ClassLoss
 from losses.normalizer import Normalizer, checked_normalizer
 from losses.terms import Losses, Term, check_reduction, count_terms, reduce_terms, total
 from matchers.assignment import Assignment, Plan
@@ -20,12 +21,12 @@ from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets, in_unit
 from ragged.checks import check_flag, check_not_negative, check_one_of, check_same_device, check_values, sample_name
-from ragged.precision import wide
+from ragged.precision import WideModule, wide
 
 POSITIONS = ("first", "last", "none")
 
 
-class DetectionLoss(nn.Module):
+class DetectionLoss(WideModule):
     """Class loss and box loss, weighted by how predictions and targets are matched (De Plaen et al., 2023).
 
     ``sum_ij W_ij (cls(c_i, c_j) + loc(b_i, b_j)) + sum_i V_i cls(c_i, background)``, where the matching gives the part
@@ -144,6 +145,16 @@ class DetectionLoss(nn.Module):
         self.negatives_of_empty = negatives_of_empty
         self.reduction = _reduction(size_average, reduce, reduction)
         self.normalizer = checked_normalizer(normalizer)
+
+    @property
+    def reduction(self) -> str:
+        """See the class. It can be set; another word is a ``ValueError``."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        check_reduction(reduction)
+        self._reduction = reduction
 
     def forward(
         self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None

@@ -43,6 +43,7 @@ class MatchedLayers:
         classes: What the queries (L, B, Q) shall be called.
         boxes: Where the queries (L, B, Q) shall be; not always of the same matches.
         class_counts, box_counts: What the terms of either kind are divided by, (1, B) each.
+        same_boxes: Whether all layers have the same matches for their boxes.
     """
 
     layers: DecoderLayers
@@ -50,6 +51,7 @@ class MatchedLayers:
     boxes: AssignedTargets
     class_counts: Mapping[str, Tensor]
     box_counts: Mapping[str, Tensor]
+    same_boxes: bool = False
 
     def class_term(self, loss: ClassLoss) -> list[Term]:
         """Of all queries, with the IoU of a matched box as score."""
@@ -114,6 +116,7 @@ class DetrCriterion(Criterion):
     TERMS: tuple[str, ...] = ("loss_vfl", "loss_bbox", "loss_giou")
     # A model may leave out the denoising queries of a batch without targets, which other ranks have.
     COUNTS: tuple[str, ...] = ("num_boxes", "num_boxes_dn")
+    DISTRIBUTIONS: bool = False
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class DetrCriterion(Criterion):
 
     def read(self, predictions: Any) -> DecoderOutputs:
         """The layers in groups of equal shape."""
-        return DecoderOutputs.of(predictions, num_classes=self.num_classes)
+        return DecoderOutputs.of(predictions, num_classes=self.num_classes, distributions=self.DISTRIBUTIONS)
 
     def read_targets(self, targets: Any) -> Targets:
         """Raw layouts hold cxcywh boxes in fractions of the image."""
@@ -154,7 +157,7 @@ class DetrCriterion(Criterion):
             if group.denoising:
                 found |= dict.fromkeys(group.suffixes, _of_denoising(read.dn_meta, targets, group))
             else:
-                layers = self.matcher(
+                layers = self.matched_by(
                     Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True), targets
                 )
                 found |= dict(zip(group.suffixes, layers.unstack(), strict=True))
@@ -209,7 +212,8 @@ class DetrCriterion(Criterion):
         for group in read.groups:
             own = targets_of_layers(targets, [_of_layer(assignment, suffix) for suffix in group.suffixes])
             counts = self.divided_by(group, read, targets)
-            groups.append(MatchedLayers(group, own, own, counts, counts))
+            same = group.denoising or len(group.suffixes) == 1
+            groups.append(MatchedLayers(group, own, own, counts, counts, same_boxes=same))
         return groups
 
     def divided_by(self, group: DecoderLayers, read: DecoderOutputs, targets: Targets) -> dict[str, Tensor]:

@@ -65,6 +65,8 @@ class DFINECriterion(DetrCriterion):
         *(f"num_{which}_{kind}" for kind in ("queries", "dn") for which in ("matched", "others")),
     )
 
+    DISTRIBUTIONS = True
+
     def __init__(
         self,
         weight_dict: Mapping[str, float],
@@ -95,7 +97,7 @@ class DFINECriterion(DetrCriterion):
             if any(group is other for other in alike):
                 boxes = targets_of_layers(targets, [union] * len(group.layers.suffixes))
                 counts = {"num_boxes_union": boxes.num_positives()[:1]}
-                group = replace(group, boxes=boxes, box_counts=counts)
+                group = replace(group, boxes=boxes, box_counts=counts, same_boxes=True)
             found.append(group)
         return found
 
@@ -220,6 +222,11 @@ def _overlaps(matched: MatchedLayers, layers: list[int]) -> Tensor:
 
 def _same_matches(matched: MatchedLayers, count: int) -> AssignedTargets:
     """The box targets of ``count`` layers, all of which have the same matches."""
+    if not matched.same_boxes:
+        raise ValueError(
+            "loss_fgl and loss_ddf are of boxes that have the same matches in all layers, as DFINECriterion.matched "
+            "gives them; those given here may differ: let it call super().matched, or set same_boxes if they do not"
+        )
     boxes, layers = matched.boxes, len(matched.layers.suffixes)
     rows = len(boxes.positives) // layers * count
     own = boxes.positives

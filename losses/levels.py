@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from losses.numerics import check_floating
+from losses.numerics import check_floating, check_shape
 from matchers.priors import Stride, stride_pairs
 from ragged.checks import check_is_sequence, check_is_tensor, check_positive, check_same_device, checked_sizes
 from ragged.registration import register_dataclass
@@ -88,7 +89,7 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         raise ValueError(f"{name} must be a sequence of maps, one for each level, got {type(maps).__name__}")
     check_positive(channels, "channels")
     per_cell = list(checked_sizes(num_per_cell, "num_per_cell", lowest=1))
-    per_cell = per_cell * len(maps) if isinstance(num_per_cell, int) else per_cell
+    per_cell = per_cell * len(maps) if isinstance(num_per_cell, (int, np.integer)) else per_cell
     if len(per_cell) != len(maps):
         raise ValueError(f"{name} must have {len(per_cell)} levels, got {len(maps)}")
     for level, (each, count) in enumerate(zip(maps, per_cell, strict=True)):
@@ -101,6 +102,13 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         for each, count in zip(maps, per_cell, strict=True)
     ]
     return torch.cat(cells, 1)
+
+
+def checked_classes(predictions: DensePredictions, num_classes: int) -> DensePredictions:
+    """Predictions that were read already; a ``ValueError`` unless they have so many classes."""
+    shape = (*predictions.logits.shape[:2], num_classes)
+    check_shape(predictions.logits, shape, "class scores", f"num_classes = {num_classes}")
+    return predictions
 
 
 def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]) -> list[Sequence[Tensor]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.numerics import check_floating, check_shape
 from matchers.selection import largest
-from ragged.checks import check_not_negative, check_same_device, values_are_readable
+from ragged.checks import check_not_negative, check_same_device, check_weights, values_are_readable
 from ragged.precision import wide
 
 # Sums of weights, and ratios such as 0.1, are rounded; a negative that just fits must not be lost to that.
@@ -85,5 +85,7 @@ def _check(loss: Tensor, positive: Tensor, negative: Tensor | None, ratio: float
         check_same_device(value.device, loss.device, name=name, reference="the loss")
         if value.dtype != torch.bool and not value.is_floating_point():
             raise TypeError(f"{name} must be a mask or weights, bool or floating, got {value.dtype}")
+        if value.dtype != torch.bool:
+            check_weights(value, name)
     check_not_negative(ratio, "ratio")
     check_not_negative(without_positives, "without_positives")

@@ -24,12 +24,14 @@ from losses.numerics import check_share
 from losses.sigmoid_losses import (
     binary_cross_entropy,
     check_form,
+    check_target_values,
     matchability_aware_loss,
     quality_focal_loss,
     sigmoid_focal_loss,
     varifocal_loss,
 )
 from ragged.checks import check_flag, check_is_sequence, check_not_negative, check_number, check_one_of
+from ragged.precision import WideModule, wide
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
 ClassLoss = Callable[..., Tensor]
@@ -48,10 +50,19 @@ class LossModule(nn.Module):
 
     def __init__(self, *, reduction: str = "none", loss_weight: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(reduction, str) or reduction not in ("none", "mean", "sum"):
-            raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
         check_not_negative(loss_weight, "loss_weight")
         self.reduction, self.loss_weight = reduction, loss_weight
+
+    @property
+    def reduction(self) -> str:
+        """See the class. It can be set; another word is a ``ValueError``."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        if not isinstance(reduction, str) or reduction not in ("none", "mean", "sum"):
+            raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+        self._reduction = reduction
 
     def reduced(self, loss: Tensor) -> Tensor:
         """The loss with its weight, reduced as asked for."""
@@ -224,7 +235,7 @@ class MatchabilityAwareLoss(LossModule):
         return self.reduced(loss)
 
 
-class MultipleObjectiveLoss(nn.Module):
+class MultipleObjectiveLoss(WideModule):
     """Weighted sum of several loss modules of one kind, such as L1 and GIoU.
 
     Each gets the same arguments; results (…, 4) or (…, C) are summed over their last dimension where others have one
@@ -279,18 +290,9 @@ class MultipleObjectiveLoss(nn.Module):
         return total
 
 
-def check_loss(loss: Any, name: str) -> None:
-    """Raise unless ``loss`` is callable and does not reduce what it gives."""
-    if not callable(loss):
-        raise TypeError(f"{name} must be a loss module or function, got {type(loss).__name__}")
-    reduction = getattr(loss, "reduction", "none")
-    if reduction != "none":
-        raise ValueError(f"{name} must have reduction='none', got {reduction!r}: criteria sum and divide themselves")
-
-
 def box_values(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:
-    """What a box loss gives for boxes (R, 4): (R,)."""
-    values = loss(pred, target)
+    """What a box loss gives for boxes (R, 4), in float32 at least: (R,)."""
+    values = loss(wide(pred), wide(target))
     return values.sum(-1) if values.dim() > 1 else values
 
 
@@ -303,6 +305,8 @@ def class_values(
     class_mask: Tensor | None = None,
 ) -> Tensor:
     """What a class loss gives for predictions with logits (…, C) and labels (…), summed over the classes: (…).
+
+    Whatever dtype the logits have, the loss is given float32 at least.
 
     Args:
         loss, logits, labels, scores: See the module.
@@ -318,6 +322,9 @@ def class_values(
         return summed_over_classes(
             logits, labels, scores, own=loss, exponent=exponent, scale=scale, detach_weights=detach
         )
+    check_form(logits, labels, scores)
+    check_target_values(labels, scores, logits.shape[-1])
+    logits = wide(logits)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         values = loss(logits, soft_one_hot(labels, scores, logits))
     else:

@@ -15,10 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from ragged.checks import check_flag, check_number, check_same_device
+from ragged.checks import (
+    NUMBERS,
+    check_flag,
+    check_is_tensor,
+    check_not_negative,
+    check_number,
+    check_same_device,
+    check_weights,
+)
 from ragged.precision import wide
 
-_NUMBERS: Any = (int, float, torch.SymInt, torch.SymFloat)
+_NUMBERS: Any = (*NUMBERS, torch.SymInt, torch.SymFloat)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,8 @@ class Normalizer:
 
         Raises:
             TypeError: Neither counts nor ``global_count`` is given, or one is not a number.
-            ValueError: A tensor in a sequence has more than one element, or devices differ.
+            ValueError: A count is negative or not finite, a tensor in a sequence has more than one element, or devices
+                differ.
         """
         if global_count is not None:
             given = _tensor(global_count, device, "global_count")
@@ -96,7 +105,10 @@ class Normalizer:
         self, counts: Tensor | Sequence[Tensor | float] | float, *, device: torch.device | str | None = None
     ) -> Tensor:
         """Counts over all ranks, neither clamped nor divided; arguments and result as for a call."""
-        local = _tensor(counts, device, "counts")
+        return self.sum_over_ranks(_tensor(counts, device, "counts"))
+
+    def sum_over_ranks(self, local: Tensor) -> Tensor:
+        """``total`` of a tensor of counts that need not be looked at any more, float32 at least."""
         if self.num_ranks == 1:
             return local
         return _AllReduceSum.apply(local, self.group)
@@ -136,6 +148,8 @@ class _AllReduceSum(torch.autograd.Function):
 def _tensor(counts: Any, device: torch.device | str | None, name: str) -> Tensor:
     """As one tensor, in float32 at least."""
     if isinstance(counts, Tensor):
+        check_is_tensor(counts, name)
+        check_weights(counts, name)
         return wide(counts)
     if not isinstance(counts, Sequence) or isinstance(counts, str):
         return _scalar(counts, device, name)
@@ -156,8 +170,11 @@ def _scalar(value: Any, device: torch.device | str | None, name: str) -> Tensor:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise ValueError(f"{name} in a sequence must have one element each, got shape {tuple(value.shape)}")
+        check_weights(value, name)
         return wide(value).reshape(())
     if not isinstance(value, _NUMBERS):
         raise TypeError(f"{name} must be numbers or tensors, got {type(value).__name__}")
+    if isinstance(value, NUMBERS):
+        check_not_negative(value, name)
     # Filled on the device: a copy from the host would wait for it.
     return torch.full((), value, device=device, dtype=torch.float32)

@@ -10,15 +10,16 @@ import torch
 from losses.assigned import AssignedTargets
 from losses.coders import BoxCoder, DistanceCoder, check_coder
 from losses.criterion import Criterion
-from losses.levels import DensePredictions, flatten_levels, image_size_of, level_maps
-from losses.modules import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, check_loss, class_values
+from losses.levels import DensePredictions, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.module_checks import check_class_loss, check_loss
+from losses.modules import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, class_values
 from losses.normalizer import Normalizer
-from losses.numerics import check_shape
 from losses.terms import Term, Terms
 from matchers.assignment import Assignment
 from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.predictions import Predictions
 from matchers.priors import Stride, grid_points, stride_pairs
+from ragged.precision import wide
 
 
 class RTMDetCriterion(Criterion):
@@ -73,8 +74,8 @@ class RTMDetCriterion(Criterion):
         super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         self.loss_cls = QualityFocalLoss() if loss_cls is None else loss_cls
         self.loss_bbox = GIoULoss(loss_weight=2.0) if loss_bbox is None else loss_bbox
-        for name in ("loss_cls", "loss_bbox"):
-            check_loss(getattr(self, name), name)
+        check_class_loss(self.loss_cls, "loss_cls")
+        check_loss(self.loss_bbox, "loss_bbox")
         stride_pairs(strides)
         self.strides = tuple(strides)
         self.coder = DistanceCoder() if coder is None else coder
@@ -83,9 +84,7 @@ class RTMDetCriterion(Criterion):
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that they are predicted from."""
         if isinstance(predictions, DensePredictions):
-            shape = (*predictions.logits.shape[:2], self.num_classes)
-            check_shape(predictions.logits, shape, "class scores", f"num_classes = {self.num_classes}")
-            return predictions
+            return checked_classes(predictions, self.num_classes)
         scores, boxes = level_maps(predictions, ("class scores", "boxes"), self.strides)
         points = grid_points(image_size_of(scores, self.strides), self.strides, offset=0.0, device=scores[0].device)
         return DensePredictions(
@@ -99,14 +98,14 @@ class RTMDetCriterion(Criterion):
     def assign(self, predictions: Any, targets: Any) -> Assignment:
         """Match predicted classes and boxes, at the points that boxes are predicted from."""
         read = self.read(predictions)
-        boxes = self.coder.decode(read.priors, read.deltas)
+        boxes = self.coder.decode(read.priors, wide(read.deltas))
         found = Predictions(read.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matcher(found, targets, read.priors)
+        return self.matched_by(found, targets, read.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
         rows = assigned.positives
-        boxes = self.coder.decode(rows.of_priors(predictions.priors), rows.of_predictions(predictions.deltas))
+        boxes = self.coder.decode(rows.of_priors(predictions.priors), wide(rows.of_predictions(predictions.deltas)))
         quality = assigned.quality_of_rows().detach().to(boxes.dtype)
         overlaps = box_values(self.loss_bbox, boxes, assigned.boxes) * quality
         scores = class_values(self.loss_cls, predictions.logits, assigned.labels, assigned.quality)

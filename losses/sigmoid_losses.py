@@ -8,8 +8,8 @@ targets come in one of two forms:
   ``scores`` (…) is the target of the labelled class, 1 unless given, and 0 is the target of all others. Nothing is made
   of one-hot form, and most classes take a shorter path: prefer this form. Scores without a label are not looked at.
 
-Targets and scores are constants: no gradient flows into them. Finite logits have finite losses and gradients. Those of
-padding are for the caller to make finite, before and not after, for NaN times 0 is NaN.
+Targets and scores are constants from 0 to 1: no gradient flows into them. Finite logits have finite losses and
+gradients. Those of padding are for the caller to make finite, before and not after, for NaN times 0 is NaN.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from losses.numerics import (
     power,
     softplus,
 )
-from ragged.checks import check_flag, check_not_negative
+from ragged.checks import check_flag, check_not_negative, check_shares, known_within
 from ragged.precision import wide
 
 # Of logits with targets of the same shape. The third argument says which are of a labelled class, if that is known, for
@@ -262,6 +262,7 @@ def _per_class(
     """``loss``, in whichever form the targets are; where a target is 0 it is ``scale p^exponent BCE(x, 0)``."""
     check_scores(logits)
     check_form(logits, targets, scores)
+    check_target_values(targets, scores, logits.shape[-1])
     logits = wide(logits)
     if targets.is_floating_point() or targets.dtype == torch.bool:
         return loss(logits, targets.detach().to(logits.dtype), None)
@@ -285,6 +286,17 @@ def _binary_cross_entropy(logits: Tensor, targets: Tensor, _: Tensor | None = No
 
 def _probability(logits: Tensor, detach: bool) -> Tensor:
     return (logits.detach() if detach else logits).sigmoid()
+
+
+def check_target_values(targets: Tensor, scores: Tensor | None, num_classes: int) -> None:
+    """Raise ``ValueError`` unless dense targets, or the scores of labelled classes, lie in [0, 1].
+
+    Scores may be NaN: those of a box that is predicted as NaN are.
+    """
+    if targets.is_floating_point():
+        check_shares(targets, "dense targets")
+    elif scores is not None and not known_within(scores, 0, 1):
+        check_shares(scores, "scores", counts=(targets >= 0) & (targets < num_classes), or_nan=True)
 
 
 def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:

@@ -19,7 +19,7 @@ from losses.numerics import (
     check_with,
     power,
 )
-from ragged.checks import check_not_negative, check_whole
+from ragged.checks import check_not_negative, check_weights, check_whole
 from ragged.precision import wide
 
 
@@ -121,6 +121,7 @@ def _of_labels(
         check_floating(class_weights, "class_weights")
         check_shape(class_weights, logits.shape[-1:], "class_weights", "the classes")
         check_with(class_weights, logits, "class_weights")
+        check_weights(class_weights, "class_weights")
         weights = class_weights.to(logits.dtype)[labels]
     return logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1), weights, ignored
 

@@ -15,7 +15,8 @@ from losses.coders import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.criterion import Criterion
 from losses.hard_mining import mined_cross_entropy
 from losses.levels import DensePredictions, flatten_levels
-from losses.modules import BoxLoss, check_loss
+from losses.module_checks import check_loss
+from losses.modules import BoxLoss
 from losses.normalizer import Normalizer
 from losses.numerics import check_shape
 from losses.ssd_terms import SSDPredictions, assign_priors, level_scores, positive_box_loss
@@ -113,6 +114,7 @@ class SSDCriterion(Criterion):
     def read(self, predictions: Any) -> SSDPredictions:
         """All levels, with their anchors; class scores are not copied."""
         if isinstance(predictions, SSDPredictions):
+            predictions.check_num_channels(self.num_classes + 1)
             return predictions
         if isinstance(predictions, DensePredictions):
             predictions = (predictions.logits, predictions.deltas, predictions.priors)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.assigned import look_up
 from losses.box_losses import smooth_l1_loss
@@ -22,11 +22,12 @@ from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
 from matchers.targets import Targets
 from ragged.checks import check_is_callable, check_not_negative, check_number
+from ragged.precision import WideModule
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
 
-class SSDLoss(nn.Module):
+class SSDLoss(WideModule):
     """The loss of SSD (Liu et al., 2016, equation 1), divided by the positives of each image.
 
     With ``L_cls`` the ``HardMiningCrossEntropyLoss`` of an image, ``L_box`` the smooth L1 loss of its n positives'
@@ -87,7 +88,6 @@ class SSDLoss(nn.Module):
             raise ValueError(f"alpha must lie in [0, 2], got {alpha}: boxes have the weight 2 - alpha")
         check_number(iou_thresh, "iou_thresh", low=None)
         check_share(iou_thresh, "iou_thresh")
-        check_reduction(reduction)
         if not isinstance(dboxes, Tensor):
             check_is_callable(dboxes, "dboxes", "a tensor, or what gives one for order='xywh'")
         boxes = dboxes if isinstance(dboxes, Tensor) else dboxes(order="xywh")
@@ -104,6 +104,16 @@ class SSDLoss(nn.Module):
         check_coder(self.coder, "coder")
         check_is_callable(self.matcher, "matcher", "a matcher")
         self.normalizer = checked_normalizer(normalizer)
+
+    @property
+    def reduction(self) -> str:
+        """See the class. It can be set; another word is a ``ValueError``."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        check_reduction(reduction)
+        self._reduction = reduction
 
     @property
     def component_names(self) -> list[str]:

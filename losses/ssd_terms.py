@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from losses.assigned import AssignedTargets
+from losses.assigned import AssignedTargets, checked_assignment
 from losses.coders import BoxCoder
 from losses.levels import Maps, flatten_levels
 from losses.modules import BoxLoss, box_values
@@ -57,6 +57,13 @@ class SSDPredictions:
         """C."""
         return self.scores[0].shape[2]
 
+    def check_num_channels(self, channels: int) -> None:
+        """Raise ``ValueError`` unless there are so many classes, the background included."""
+        if self.num_channels != channels:
+            raise ValueError(
+                f"class scores must have {channels} classes, the background included, got {self.num_channels}"
+            )
+
     def class_logits(self, background: int) -> Tensor:
         """(B, P, C - 1), without the background, in one tensor."""
         logits = torch.cat([level.permute(0, 3, 1, 2).flatten(1, 2) for level in self.scores], 1)
@@ -103,10 +110,11 @@ def assign_priors(
     if isinstance(matcher, MaxIoU):
         found = Predictions(boxes=predictions.deltas)  # for their shape
     else:
-        boxes = coder.decode(predictions.priors, predictions.deltas)
+        boxes = coder.decode(predictions.priors, wide(predictions.deltas))
         logits = predictions.class_logits(background)
         found = Predictions(logits, boxes, box_format=box_format, normalized=normalized)
-    return matcher(found, targets, convert(predictions.priors, box_format, "xyxy"))
+    assignment = matcher(found, targets, convert(predictions.priors, box_format, "xyxy"))
+    return checked_assignment(assignment, matcher, "a loss of SSD")
 
 
 def positive_box_loss(

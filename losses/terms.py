@@ -12,7 +12,8 @@ from torch import Tensor
 from losses.normalizer import Normalizer
 from losses.positives import Positives
 from ragged import RaggedBatch
-from ragged.checks import all_equal, check_has_values, check_not_negative, check_one_of
+from ragged.checks import all_equal, check_has_values, check_not_negative, check_one_of, check_weights
+from ragged.keys import KnownKeys
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
 """``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
@@ -174,13 +175,16 @@ def _totals(
     """Counts over all images, and over all ranks in one reduction; or those that are given."""
     local = {name: count.detach().flatten(layers).sum(-1) for name, count in counts.items()}
     if global_count is not None:
-        return {name: _given(global_count, name, value) for name, value in local.items()}
+        given = {name: _given(global_count, name, value) for name, value in local.items()}
+        if isinstance(global_count, Mapping):
+            KnownKeys(tuple(dict.fromkeys((*local, *counted)))).check(global_count, "global_count")
+        return given
     if local and counted:
         nothing = torch.zeros_like(next(iter(local.values())))
         local = {name: local.get(name, nothing) for name in dict.fromkeys((*counted, *local))}
     if normalizer.num_ranks == 1:
         return local
-    joined = normalizer.total(torch.cat([value.reshape(-1) for value in local.values()]))
+    joined = normalizer.sum_over_ranks(torch.cat([value.reshape(-1) for value in local.values()]))
     pieces = joined.split([value.numel() for value in local.values()])
     return {name: piece.view(value.shape) for (name, value), piece in zip(local.items(), pieces, strict=True)}
 
@@ -197,6 +201,7 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
                 f"got {tuple(global_count.shape)}"
             )
         check_has_values(global_count, "a global_count")
+        check_weights(global_count, f"global_count of {name!r}")
         return global_count.detach().to(local).reshape(local.shape if global_count.shape == local.shape else ())
     check_not_negative(global_count, "global_count")
     return torch.full_like(local, global_count)

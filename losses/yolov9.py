@@ -12,7 +12,8 @@ from losses.assigned import AssignedTargets
 from losses.criterion import Criterion, GlobalCount
 from losses.distribution import distribution_focal_loss
 from losses.distribution_coders import DistributionCoder, Vec2Box
-from losses.modules import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, check_loss, class_values
+from losses.module_checks import check_class_loss, check_loss
+from losses.modules import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, class_values
 from losses.normalizer import Normalizer
 from losses.terms import Losses, Term, Terms, count_terms, reduce_terms
 from losses.yolov9_predictions import YOLOv9Predictions, by_side
@@ -96,7 +97,8 @@ class YOLOv9Criterion(Criterion):
         self.loss_cls = BinaryCrossEntropy() if loss_cls is None else loss_cls
         self.loss_dfl = distribution_focal_loss if loss_dfl is None else loss_dfl
         self.loss_iou = CIoULoss(detach_trade_off=False) if loss_iou is None else loss_iou
-        for name in ("loss_cls", "loss_dfl", "loss_iou"):
+        check_class_loss(self.loss_cls, "loss_cls")
+        for name in ("loss_dfl", "loss_iou"):
             check_loss(getattr(self, name), name)
         self.cls_rate, self.dfl_rate, self.iou_rate, self.aux_rate = cls_rate, dfl_rate, iou_rate, aux_rate
         for name in ("cls_rate", "dfl_rate", "iou_rate", "aux_rate"):
@@ -121,6 +123,7 @@ class YOLOv9Criterion(Criterion):
         if isinstance(main_preds, YOLOv9Predictions):
             if aux_preds is not None:
                 raise ValueError("predictions that were read have their auxiliary branch, but aux_preds are given too")
+            main_preds.check_sizes(num_classes=self.num_classes, reg_max=self.coder.reg_max)
             return main_preds
         shape = {"num_classes": self.num_classes, "reg_max": self.coder.reg_max}
         main = YOLOv9Predictions.of(main_preds, self.vec2box, **shape, name="main_preds")
@@ -133,7 +136,7 @@ class YOLOv9Criterion(Criterion):
         """Match both branches, as layers of one batch."""
         read = self.read(predictions, aux_preds)
         found = Predictions(read.logits, read.decoded(), box_format="xyxy", normalized=False)
-        return self.matcher(found, targets, read.points)
+        return self.matched_by(found, targets, read.points)
 
     def loss(
         self,
@@ -169,7 +172,7 @@ class YOLOv9Criterion(Criterion):
         quality = assigned.quality.to(dtype)
         count = {"sum_of_qualities": assigned.counted(quality).sum(-1)}
         points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
-        sides = by_side(rows.of_predictions(predictions.distribution))
+        sides = by_side(wide(rows.of_predictions(predictions.distribution)))
         if predictions.boxes is None:
             boxes = self.coder.decode(points, sides)
         else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses.coders import DistanceCoder
 from losses.distribution_coders import DecodedLevels, Vec2Box
-from losses.numerics import check_floating
+from losses.numerics import check_floating, check_shape
 from ragged.checks import check_same_device
 from ragged.precision import wide
 from ragged.registration import register_dataclass
@@ -65,6 +65,12 @@ class YOLOv9Predictions:
     def num_layers(self) -> int:
         """How many leading dimensions there are: 1 with an auxiliary branch, else 0."""
         return self.logits.dim() - 3
+
+    def check_sizes(self, *, num_classes: int, reg_max: int) -> None:
+        """Raise ``ValueError`` unless there are so many classes and bins."""
+        shape = self.logits.shape[:-1]
+        check_shape(self.logits, (*shape, num_classes), "class logits", f"num_classes = {num_classes}")
+        check_shape(self.distribution, (*shape, reg_max * 4), "distributions", f"reg_max = {reg_max}")
 
     def stacked(self, aux: YOLOv9Predictions) -> YOLOv9Predictions:
         """Both branches as layers."""

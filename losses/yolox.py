@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from losses.assigned import AssignedTargets
 from losses.coders import BoxCoder, CenterLogSizeCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
-from losses.levels import DensePredictions, Maps, flatten_levels, image_size_of, level_maps
-from losses.modules import BinaryCrossEntropy, BoxLoss, ClassLoss, IoULoss, L1Loss, box_values, check_loss, class_values
+from losses.levels import DensePredictions, Maps, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.module_checks import check_class_loss, check_loss
+from losses.modules import BinaryCrossEntropy, BoxLoss, ClassLoss, IoULoss, L1Loss, box_values, class_values
 from losses.normalizer import Normalizer
 from losses.terms import Losses, Term, Terms
 from matchers.assignment import BACKGROUND, Assignment
@@ -80,8 +81,10 @@ class YOLOXCriterion(Criterion):
         self.loss_bbox = IoULoss(mode="square", loss_weight=5.0) if loss_bbox is None else loss_bbox
         self.loss_obj = BinaryCrossEntropy() if loss_obj is None else loss_obj
         self.loss_l1 = L1Loss() if loss_l1 is None else loss_l1
-        for name in ("loss_cls", "loss_bbox", "loss_obj", "loss_l1"):
+        for name in ("loss_bbox", "loss_l1"):
             check_loss(getattr(self, name), name)
+        for name in ("loss_cls", "loss_obj"):
+            check_class_loss(getattr(self, name), name)
         stride_pairs(strides)
         check_flag(use_l1, "use_l1")
         self.use_l1, self.strides = bool(use_l1), tuple(strides)
@@ -91,7 +94,7 @@ class YOLOXCriterion(Criterion):
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that boxes are decoded from."""
         if isinstance(predictions, DensePredictions):
-            return predictions
+            return checked_classes(predictions, self.num_classes)
         scores, boxes, objectness = level_maps(predictions, ("class scores", "boxes", "objectness"), self.strides)
         points = grid_points(image_size_of(scores, self.strides), self.strides, offset=0.0, device=scores[0].device)
         return DensePredictions(
@@ -106,10 +109,10 @@ class YOLOXCriterion(Criterion):
     def assign(self, predictions: Any, targets: Any) -> Assignment:
         """Match by the points in the middle of the cells, half a stride from those that boxes are decoded from."""
         read = self.read(predictions)
-        boxes = self.coder.decode(read.priors, read.deltas)
+        boxes = self.coder.decode(read.priors, wide(read.deltas))
         points = torch.cat([read.priors[:, :2] + read.priors[:, 2:] / 2, read.priors[:, 2:]], -1)
         found = Predictions(read.logits, boxes, read.confidence, box_format="xyxy", normalized=False)
-        return self.matcher(found, targets, points)
+        return self.matched_by(found, targets, points)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers import explanation, notebook
-from matchers.assignment_checks import check_num_targets, check_quality
+from matchers.assignment_checks import check_num_targets, check_parts, check_parts_of_plan, check_quality
 from matchers.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.batch import check_is_batch
@@ -20,6 +20,7 @@ from ragged.checks import (
     check_is_sequence,
     check_number,
     check_same_device,
+    check_shares,
     check_values,
     sample_name,
 )
@@ -60,6 +61,9 @@ class Assignment:
     max_num_targets: int
     max_pairs: int
 
+    def __post_init__(self) -> None:
+        check_parts(self)
+
     @classmethod
     def from_index(
         cls,
@@ -74,11 +78,12 @@ class Assignment:
         Args:
             target_index: ``(*batch, P)``, as above.
             num_targets: ``(*batch,)``, or its last dimensions if predictions have more than targets.
-            quality: ``(*batch, P)``; 1 for positives if not given.
+            quality: ``(*batch, P)``, from 0 to 1; 1 for positives if not given.
             max_num_targets: G; the largest of ``num_targets`` if not given, which synchronises on an accelerator.
 
         Raises:
-            ValueError: Shapes do not fit, or an index is neither a target of its sample nor -1 or -2.
+            ValueError: Shapes do not fit, an index is neither a target of its sample nor -1 or -2, or a quality is not
+                from 0 to 1. The message names the sample.
         """
         if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
             got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
@@ -113,6 +118,7 @@ class Assignment:
             quality = torch.ones_like(target_index, dtype=torch.float32)
         else:
             check_quality(quality, target_index)
+            check_shares(quality, "quality", counts=target_index >= 0)
         return cls(
             target_index,
             torch.where(target_index >= 0, quality, 0).float(),
@@ -241,6 +247,11 @@ class Assignment:
         shape = self.target_index.shape
         if values.num_batch_dims < len(shape) - 1:
             values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
+        if values.ragged_axis != 0:
+            raise ValueError(
+                f"values must have shape (*batch, G, …), ragged along G, got {tuple(values.shape)} with "
+                f"non_uniform_dim={values.non_uniform_dim}"
+            )
         check_same_sizes(values, self._over_targets(self.num_targets, 0), what="values and targets of the assignment")
         if values.max_sample_size == 0:
             values = values.with_max_sample_size(1)  # there has to be something to read, if only filler
@@ -327,6 +338,9 @@ class Plan:
     background: Tensor
     num_invalid: Tensor
     residual: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_parts_of_plan(self)
 
     @property
     def num_targets(self) -> Tensor:

@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from ragged.checks import INTEGER_DTYPES, check_dim, check_has_values, check_is_tensor, check_same_device
+from ragged.batch import check_is_batch
+from ragged.checks import INTEGER_DTYPES, check_count, check_dim, check_has_values, check_is_tensor, check_same_device
+
+if TYPE_CHECKING:
+    from matchers.assignment import Assignment, Plan
+
+
+def check_parts(assignment: Assignment) -> None:
+    """Raise unless the parts of an ``Assignment`` are tensors that fit each other. No value is read."""
+    index = assignment.target_index
+    check_is_tensor(index, "target_index")
+    if index.dtype != torch.int64 or index.dim() == 0:
+        raise ValueError(f"target_index must be int64 (*batch, P), got {index.dtype} {tuple(index.shape)}")
+    shapes = {"quality": index.shape, "num_targets": index.shape[:-1], "num_invalid": index.shape[:-1]}
+    for name, shape in shapes.items():
+        value = getattr(assignment, name)
+        check_is_tensor(value, name)
+        if value.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)}, as target_index has, got {tuple(value.shape)}")
+        check_same_device(value.device, index.device, name=name, reference="target_index")
+    check_count(assignment.max_num_targets, "max_num_targets")
+    check_count(assignment.max_pairs, "max_pairs")
+
+
+def check_parts_of_plan(plan: Plan) -> None:
+    """Raise unless the parts of a ``Plan`` are tensors that fit each other. No value is read."""
+    check_is_batch(plan.weights, "weights")
+    weights = plan.weights
+    if weights.ragged_axis != 1 or weights.dim() != weights.num_batch_dims + 2 or not weights.dtype.is_floating_point:
+        raise ValueError(
+            f"weights must be floating (*batch, P, G), ragged along G, got {weights.dtype} {tuple(weights.shape)} with "
+            f"non_uniform_dim={weights.non_uniform_dim}"
+        )
+    shapes = {"background": weights.shape[:-1], "num_invalid": weights.batch_shape, "residual": weights.batch_shape}
+    for name, shape in shapes.items():
+        value = getattr(plan, name)
+        if value is None and name == "residual":
+            continue
+        check_is_tensor(value, name)
+        if value.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)}, as weights have, got {tuple(value.shape)}")
+        check_same_device(value.device, weights.device, name=name, reference="weights")
 
 
 def check_num_targets(num_targets: Tensor) -> None:

@@ -12,10 +12,11 @@ from matchers.ignored import in_ignored_region, predicted_box_in_region, prior_b
 from matchers.pair_costs import PairCost, detr_costs, module_costs, padded_costs, total_cost
 from matchers.pairs import Pairs
 from matchers.problem import AnyPredictions, Problem, check_budget
-from ragged.checks import check_flag, check_not_negative, known_finite
+from ragged.checks import check_flag, check_is_callable, check_not_negative, known_finite
+from ragged.precision import WideModule
 
 
-class CostMatcher(nn.Module):
+class CostMatcher(WideModule):
     """A matcher with a cost: a function of pairs, named terms, or loss modules.
 
     Args:
@@ -65,8 +66,10 @@ class CostMatcher(nn.Module):
             cost = detr_costs()
             normalized = True if normalized is None else normalized
         terms = cost if isinstance(cost, Mapping) else {"cost": cost}
-        if not terms or not all(callable(term) for term in terms.values()):
-            raise TypeError("cost must be a function of pairs, or a mapping from names to such functions")
+        if not terms:
+            raise TypeError("cost must be a function of pairs, or a mapping from names to such functions, got no term")
+        for name, term in terms.items():
+            check_is_callable(term, f"cost {name!r}" if isinstance(cost, Mapping) else "cost", "a function of pairs")
         self.terms: dict[str, PairCost] = dict(terms)
         self.normalized, self.max_pairwise_bytes = normalized, max_pairwise_bytes
 

@@ -218,6 +218,7 @@ def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
     if not isinstance(split, Sequence) or len(split) != 2:
         raise ValueError(f"dn_num_split must be [denoising queries, other queries], got {split}")
     check_count(split[0], "dn_num_split[0]")
+    check_count(split[1], "dn_num_split[1]")
     check_count(num_groups, "dn_num_group")
     return split[0], num_groups, dn_meta.get("dn_positive_idx")
 

@@ -79,5 +79,11 @@ DECODER_LAYER = KnownKeys((*_LAYER, *_DISTRIBUTIONS, "up", "reg_scale"), _STATES
 """Of a layer within the outputs of a detection transformer."""
 DECODER_OUTPUTS = KnownKeys((*DECODER_LAYER.read, *_LAYERS), _STATES, _RENAMED)
 """Of a detection transformer."""
+_OF_DISTRIBUTIONS = dict.fromkeys(
+    (*_DISTRIBUTIONS, "up", "reg_scale"), "DFINECriterion and DEIMCriterion learn from distributions"
+)
+PLAIN_DECODER_LAYER = KnownKeys(_LAYER, _STATES, _RENAMED | _OF_DISTRIBUTIONS)
+PLAIN_DECODER_OUTPUTS = KnownKeys((*_LAYER, *_LAYERS), _STATES, _RENAMED | _OF_DISTRIBUTIONS)
+"""The same without boxes as distributions."""
 DENOISING = KnownKeys(("dn_positive_idx", "dn_num_group", "dn_num_split"))
 """How denoising queries are laid out."""

@@ -274,6 +274,9 @@ def _default_shapes(size: float, following: float, ratios: Sequence[float]) -> l
 def stride_pairs(strides: Sequence[Stride]) -> list[tuple[int, int]]:
     """Strides as pairs (stride_y, stride_x), checked."""
     check_is_sequence(strides, "strides", "integers or pairs of them")
+    for stride in strides:
+        if isinstance(stride, str):
+            raise TypeError(f"each of strides must be an integer or a pair (height, width), got {stride!r}")
     pairs = [_size((stride, stride) if not isinstance(stride, Sequence) else stride, "strides") for stride in strides]
     check_all_positive([side for pair in pairs for side in pair], "strides")
     return pairs

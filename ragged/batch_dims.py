@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -128,7 +129,7 @@ def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_d
     tensor([1, 3, 1, 3])
     """
     num_batch_dims = batch.num_batch_dims
-    if isinstance(num_repeats, (int, torch.SymInt)):
+    if isinstance(num_repeats, (int, np.integer, torch.SymInt)):
         check_count(num_repeats, "num_repeats")
         if batch_dim is None and num_batch_dims != 1:
             raise ValueError(f"batch_dim is needed to say which of {num_batch_dims} batch dimensions to repeat")

@@ -217,7 +217,7 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
         name: Of the values.
         counts: Which of them are looked at; all by default. Broadcasts against ``values``.
     """
-    values = values.detach()
+    values = _real(values, name)
     if counts is None and known_within(values, 0, LARGEST):
         return
     ok = (values >= 0) & values.isfinite()
@@ -228,17 +228,28 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
     )
 
 
-def check_shares(values: Tensor, name: str, *, counts: Tensor | None = None) -> None:
-    """Raise ``ValueError`` unless every value lies in [0, 1], within what rounding does; as ``check_weights``."""
-    values = values.detach()
+def check_shares(values: Tensor, name: str, *, counts: Tensor | None = None, or_nan: bool = False) -> None:
+    """Raise ``ValueError`` unless every value lies in [0, 1], within what rounding does; as ``check_weights``.
+
+    Args:
+        values, name, counts: As for ``check_weights``.
+        or_nan: Whether a value may be NaN, which stays to be seen: of what was computed of predictions, that is.
+    """
+    values = _real(values, name)
     if counts is None and known_within(values, 0, 1 + ROUNDING):
         return
-    ok = (values >= 0) & (values <= 1 + ROUNDING)
+    ok = ~((values < 0) | (values > 1 + ROUNDING)) if or_nan else (values >= 0) & (values <= 1 + ROUNDING)
     check_values(
         ok if counts is None else ok | ~counts,
         lambda at: f"{name} must lie in [0, 1], got {values[at].item():g}{_place(at)}",
         summary=f"{name} must lie in [0, 1]",
     )
+
+
+def _real(values: Tensor, name: str) -> Tensor:
+    if values.dtype.is_complex:
+        raise TypeError(f"{name} must be real numbers, got {values.dtype}")
+    return values.detach()
 
 
 def _place(at: tuple[int, ...]) -> str:

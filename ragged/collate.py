@@ -21,7 +21,7 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
 
     Which tensors become ragged does not depend on the sizes that a batch happens to have. Tensors that belong
     together and have the same sizes share them. Scalars and tensors without dimensions become a tensor ``(B,)``, and
-    everything else a list.
+    everything else a list. A list of numbers is refused unless it is named in ``stack``: it could be data or structure.
 
     Args:
         samples: Samples of equal structure: tensors, arrays, or (nested) dicts, tuples, named tuples and lists of them.
@@ -32,8 +32,8 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
         The structure of one sample, with batches in it.
 
     Raises:
-        ValueError, TypeError: The structures differ, tensors cannot be combined, or samples have nothing of a name in
-            ``stack``; the message names the place.
+        ValueError, TypeError: The structures differ, tensors cannot be combined, there is a list of numbers, or samples
+            have nothing of a name in ``stack``; the message names the place.
 
     For a DataLoader that starts workers, fix ``stack`` with ``functools.partial``, which can be pickled:
 
@@ -75,6 +75,8 @@ class _Collation:
             return self._tensors([torch.as_tensor(item) for item in items], path, dense)
         if isinstance(first, Mapping):
             return self._mapping(items, path, dense)
+        if isinstance(first, list) and any(item and all(map(_is_number, item)) for item in items):
+            return self._lists_of_numbers(items, path, dense)
         if isinstance(first, (tuple, list)):
             return self._sequence(items, path, dense)
         return _numbers(items, path) if _is_number(first) else items
@@ -88,6 +90,14 @@ class _Collation:
             advice = "" if dense else "; tensors to be stacked instead are named in stack="
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"at {_name(path)}: {error}{advice}") from None
+
+    def _lists_of_numbers(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
+        if not dense:
+            raise TypeError(
+                f"{_name(path)} is a list of numbers, {items[0]}: is it data of {len(items[0])} entries, or so many "
+                "entries of a structure? Make a tensor or an array of it, which becomes a RaggedBatch; or a tuple"
+            )
+        return self._tensors([torch.as_tensor(item) for item in items], path, dense)
 
     def _combined(self, tensors: list[Tensor]) -> RaggedBatch:
         sizes = tuple(tensor.shape[0] if tensor.dim() and tensor.numel() else 0 for tensor in tensors)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ragged.checks import NUMBERS
 
 if TYPE_CHECKING:
     from ragged.batch import RaggedBatch
@@ -23,11 +26,11 @@ def fill(tensor: Tensor, where: Tensor, value: complex | bool) -> Tensor:
 
 def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
     """Raise ``ValueError`` if storing ``value`` as ``dtype`` would change it in kind: a fraction, NaN, or overflow."""
-    if not isinstance(value, (int, float, complex, torch.SymInt, torch.SymFloat)):
+    if not isinstance(value, (*NUMBERS, complex, np.complexfloating, np.bool_, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"a filler value must be a number, got {type(value).__name__}")
     if dtype.is_complex:
         return
-    if isinstance(value, complex):
+    if isinstance(value, (complex, np.complexfloating)):
         fits = False
     elif dtype.is_floating_point:
         fits = not math.isfinite(value) or abs(value) <= torch.finfo(dtype).max

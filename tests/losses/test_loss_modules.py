@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import losses
 from losses import MultipleObjectiveLoss
-from losses.modules import LossModule, box_values, check_loss, class_values, soft_one_hot
+from losses.module_checks import check_loss
+from losses.modules import LossModule, box_values, class_values, soft_one_hot
 
 close = torch.testing.assert_close
 

@@ -77,7 +77,7 @@ def test_what_is_ignored_has_no_loss_and_no_gradient(function: object) -> None:
 
 def test_class_weights_may_be_learnt() -> None:
     logits, labels = inputs(4, (5,))
-    weights = WEIGHTS.clone().requires_grad_()
+    weights = (WEIGHTS + 0.5).requires_grad_()
     assert torch.autograd.gradcheck(lambda w: cross_entropy(logits, labels, class_weights=w), (weights,))
 
 

@@ -93,7 +93,7 @@ def not_finite(predictions: Predictions, targets: Targets) -> Assignment:
 
 def random_order(predictions: Predictions, targets: Targets) -> Assignment:
     table = overlaps(predictions, targets)
-    return by_table(table + torch.rand_like(table), targets)
+    return by_table((table + torch.rand_like(table)) / 2, targets)
 
 
 def with_a_look(predictions: Predictions, targets: Targets) -> Assignment:

@@ -296,7 +296,9 @@ ONE_LAYER = Assignment.from_index(torch.zeros(2, 3, dtype=torch.int64), num_targ
             r"expected an assignment of shape \(layers, \*batch, P\) with one layer at least, got \(1,\)",
         ),
         (
-            lambda: union_of_matches([ONE_LAYER, replace(ONE_LAYER, target_index=torch.zeros(2, 4).long())]),
+            lambda: union_of_matches(
+                [ONE_LAYER, replace(ONE_LAYER, target_index=torch.zeros(2, 4).long(), quality=torch.ones(2, 4))]
+            ),
             ValueError,
             r"the assignments of all layers must have the same shape, got \[\(2, 3\), \(2, 4\)\]",
         ),

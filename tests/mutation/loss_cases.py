@@ -37,7 +37,7 @@ def detection_loss(code: Callable[[str], Any]) -> Callable[..., Any]:
     )
 
     def op(logits: Tensor, boxes: Tensor, targets: Targets, weights: RaggedBatch, background: Tensor) -> Any:
-        plan = Plan(weights, background, torch.zeros(len(logits), dtype=torch.int64))
+        plan = Plan(weights, background, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
         return loss.loss({"pred_logits": logits, "pred_boxes": boxes}, targets, plan)
 
     return op
