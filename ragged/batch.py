@@ -371,6 +371,7 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
     __floordiv__, __rfloordiv__ = elementwise.operators(torch.floor_divide)
     __mod__, __rmod__ = elementwise.operators(torch.remainder)
     __pow__, __rpow__ = elementwise.operators(torch.pow)
+    __ipow__ = __pow__  # a compiled graph does not fall back to ``**`` by itself
     __and__, __rand__ = elementwise.operators(torch.bitwise_and)
     __or__, __ror__ = elementwise.operators(torch.bitwise_or)
     __xor__, __rxor__ = elementwise.operators(torch.bitwise_xor)

@@ -14,18 +14,22 @@ from numbers import Number
 from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ragged import torch_functions
 from ragged.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
 from ragged.filler import protected
-from ragged.sizes import check_same_layout
+from ragged.sizes import check_fits_batch, check_same_layout
 
 if TYPE_CHECKING:
     from ragged.batch import RaggedBatch
 
 Operator = Callable[[Any, Any], Any]
+
+OPERANDS = (Tensor, Number, np.bool_)
+"""What an operator of a batch takes besides a batch."""
 
 
 def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
@@ -34,12 +38,12 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     def operator(batch: RaggedBatch, other: Any) -> Any:
         if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
-        if not isinstance(other, (type(batch), Tensor, Number)):
+        if not isinstance(other, (type(batch), *OPERANDS)):
             return NotImplemented
         return call_elementwise(function, (batch, other), {}, type(batch))
 
     def reflected(batch: RaggedBatch, other: Any) -> Any:
-        if not isinstance(other, (Tensor, Number)):
+        if not isinstance(other, OPERANDS):
             return NotImplemented
         return call_elementwise(function, (other, batch), {}, type(batch))
 
@@ -66,6 +70,8 @@ def torch_function(
     kwargs = kwargs or {}
     if not all(issubclass(kind, (cls, Tensor)) for kind in types):
         return NotImplemented
+    if torch.compiler.is_compiling():
+        func, args = torch_functions.of_operator(func, args)
     if func in torch_functions.ELEMENTWISE:
         return call_elementwise(func, args, kwargs, cls)
     if func in torch_functions.UNREDUCED_LOSSES and kwargs.get("reduction", "mean") == "none":
@@ -93,26 +99,38 @@ def call_elementwise(
         differentiated and any(isinstance(each, Tensor) and each.requires_grad for each in operands)
     )
 
+    shape = first.tensor.shape
+
     def unwrap(operand: Any) -> Any:
         if isinstance(operand, cls):
-            return protected(operand) if protect_all or (differentiated and operand.requires_grad) else operand.tensor
-        if isinstance(operand, Tensor) and operand.dim() > first.tensor.dim():
-            raise ValueError(
-                f"{function.__name__}: a tensor of shape {tuple(operand.shape)} has more dimensions than the batch of "
-                f"shape {tuple(first.shape)}; use unsqueeze_data_dim on the batch"
-            )
+            protect = protect_all or (differentiated and operand.requires_grad)
+            operand = protected(operand) if protect else operand.tensor
+        elif isinstance(operand, np.ndarray):
+            operand = _as_number(operand, first, function)
+        if isinstance(operand, Tensor) and operand.shape != shape and function not in torch_functions.OWN_BROADCAST:
+            check_fits_batch(operand.shape, shape, what=function.__name__)
         return operand
 
     result = function(*map(unwrap, args), **{name: unwrap(value) for name, value in kwargs.items()})
     if not isinstance(result, Tensor):  # such as torch.where with a condition alone
         raise TypeError(torch_functions.refusal(function))
-    shape, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
-    if shape != first.tensor.shape and (shape[:nb] != first.batch_shape or shape[dim] != first.max_sample_size):
+    made, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
+    if made != shape and (made[:nb] != first.batch_shape or made[dim] != first.max_sample_size):
         raise ValueError(
             f"{function.__name__}: broadcasting would change the batch shape or the ragged dimension, from "
-            f"{tuple(first.shape)} to {tuple(shape)}; see broadcast_batch_dims_to_shape"
+            f"{tuple(shape)} to {tuple(made)}; see broadcast_batch_dims_to_shape"
         )
     return first._with(result)
+
+
+def _as_number(array: np.ndarray[Any, Any], batch: RaggedBatch, function: Callable[..., Any]) -> Tensor:
+    """A number of numpy, which is an array in a compiled graph, as a tensor that promotes the batch as it would."""
+    number = torch.as_tensor(array)
+    if number.dim():
+        raise TypeError(f"{function.__name__}: a RaggedBatch takes tensors, no arrays of numpy; use torch.from_numpy")
+    if number.is_floating_point():
+        return number if batch.tensor.is_floating_point() else number.to(torch.get_default_dtype())
+    return number if number.dtype is torch.bool else number.to(torch.int64)
 
 
 def apply(batch: RaggedBatch, function: Callable[..., Any]) -> Any:

@@ -122,3 +122,27 @@ def check_same_layout(batch: RaggedBatch, other: RaggedBatch, *, what: str) -> N
             f"{what}: the samples are padded to {batch.max_sample_size} and {other.max_sample_size} entries; "
             "use with_max_sample_size on one of them"
         )
+
+
+def check_fits_batch(shape: torch.Size, batch_shape: torch.Size, *, what: str) -> None:
+    """Raise ``ValueError`` unless an operand of this shape broadcasts with the tensor of a batch."""
+    missing = len(batch_shape) - len(shape)
+    if missing < 0:
+        raise ValueError(
+            f"{what}: a tensor of shape {tuple(shape)} has more dimensions than the batch of shape "
+            f"{tuple(batch_shape)}; use unsqueeze_data_dim on the batch"
+        )
+    aligned = batch_shape[missing:]
+    if shape == aligned:
+        return
+    for size, wanted in zip(shape, aligned, strict=True):
+        if size != wanted and size != 1 and wanted != 1:
+            break
+    else:
+        return
+    is_prefix = shape == batch_shape[: len(shape)]
+    fits = (*shape, *(1,) * missing) if is_prefix else tuple(aligned)
+    raise ValueError(
+        f"{what}: a tensor of shape {tuple(shape)} does not broadcast to the batch of shape {tuple(batch_shape)}; "
+        f"counted from the last dimension, sizes must be equal or 1: shape {fits} would fit"
+    )

@@ -61,6 +61,20 @@ CHOOSY = _functions(
 # Their derivative is a constant if the other operand is a number.
 LINEAR_WITH_NUMBER = LINEAR | _functions("mul div true_divide")
 
+# What the operators of a tensor stand for, by the names under which a compiled graph (or an exported one) calls them.
+_SYMBOLS: dict[str, Callable[..., Any]] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "truediv": torch.div,
+    "floordiv": torch.floor_divide, "mod": torch.remainder, "remainder": torch.remainder, "pow": torch.pow,
+    "and": torch.bitwise_and, "and_": torch.bitwise_and, "bitwise_and": torch.bitwise_and, "or": torch.bitwise_or,
+    "or_": torch.bitwise_or, "bitwise_or": torch.bitwise_or, "xor": torch.bitwise_xor, "bitwise_xor": torch.bitwise_xor,
+    "lt": torch.lt, "le": torch.le, "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne,
+}  # fmt: skip
+_OPERATORS = {form.format(name): function for name, function in _SYMBOLS.items() for form in ("{}", "i{}", "__{}__")}
+_REFLECTED = {f"__r{name}__": function for name, function in _SYMBOLS.items()}
+_IN_PLACE = {f"{function.__name__}_": function.__name__ for function in _SYMBOLS.values()} | {
+    f"__i{name}__": function.__name__ for name, function in _SYMBOLS.items()
+}
+
 # Elementwise if asked not to reduce.
 UNREDUCED_LOSSES = _functions(
     """
@@ -68,6 +82,9 @@ UNREDUCED_LOSSES = _functions(
     l1_loss mse_loss poisson_nll_loss smooth_l1_loss soft_margin_loss
     """
 )
+
+# Take shapes that do not broadcast: a variance without the last dimension.
+OWN_BROADCAST = _functions("gaussian_nll_loss")
 
 # Mix entries along ``dim``: allowed along a data dimension, where no filler meets a valid entry. True: dim disappears.
 _KEEPING = _functions("softmax log_softmax softmin cumsum cumprod normalize flip")
@@ -132,11 +149,25 @@ _INDEXING = {
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "batch_norm", "max_pool2d", "interpolate")
 
 
+def of_operator(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The torch function that an operator of a tensor stands for in a compiled graph, and its operands in order.
+
+    There, a tensor's method is called for any operator of a tensor and a batch, for ``batch - tensor`` that of the
+    tensor reflected. Methods that are written in Python are then objects that no table holds: they go by their names.
+    """
+    name = getattr(func, "__name__", "")
+    if name in _REFLECTED:
+        return _REFLECTED[name], args[::-1]
+    return _OPERATORS.get(name, func), args
+
+
 def refusal(func: Callable[..., Any]) -> str:
     """Why ``func`` is not let through, and what to use."""
     name = getattr(func, "__name__", str(func))
     if func in UNREDUCED_LOSSES:
         return f"{name} would average over filler; pass reduction='none' and reduce with ragged.average_over_targets"
+    if name in _IN_PLACE:
+        return f"{name} would write a RaggedBatch into a tensor; use torch.{_IN_PLACE[name]}, or a = a + b for a += b"
     if name in _INDEXING:
         return f"a RaggedBatch is no index of a tensor, and no value to write into one; use {_INDEXING[name]}"
     if name in _CONVOLUTIONS:
