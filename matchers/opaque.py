@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import wraps
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,9 +42,29 @@ _R = TypeVar("_R", bound=type[Rule])
 
 
 def rule(cls: _R) -> _R:
-    """Let a class be known to graphs, by its name."""
+    """Let a class be known to graphs, by its name; numbers of numpy that it is given become those of Python."""
+    check: Any = cls.__post_init__  # type: ignore[attr-defined]
+
+    @wraps(check)
+    def post_init(self: Any) -> None:
+        for name in names:
+            value = getattr(self, name)
+            plain = _plain(value)
+            if plain is not value:
+                object.__setattr__(self, name, plain)
+        check(self)
+
+    names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+    cls.__post_init__ = post_init  # type: ignore[attr-defined]
     _RULES[cls.__name__] = cls
     return cls
+
+
+def _plain(value: Any) -> Any:
+    """The parameter of a rule as its words and numbers of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:

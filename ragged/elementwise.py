@@ -130,7 +130,7 @@ def _as_number(array: np.ndarray[Any, Any], batch: RaggedBatch, function: Callab
         raise TypeError(f"{function.__name__}: a RaggedBatch takes tensors, no arrays of numpy; use torch.from_numpy")
     if number.is_floating_point():
         return number if batch.tensor.is_floating_point() else number.to(torch.get_default_dtype())
-    return number if number.dtype is torch.bool else number.to(torch.int64)
+    return number if number.dtype is batch.dtype is torch.bool else number.to(torch.int64)
 
 
 def apply(batch: RaggedBatch, function: Callable[..., Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from effort import mostly_thorough
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils import _pytree as pytree
 
-from matchers import Assignment, SimOTA, opaque
+from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, SimOTA, TaskAligned, opaque
 
 RULES = ("max_iou", "atss", "simota", "dynamic_soft_label", "tood", "yolov9")
 # For one target, and for any number; none is a size of its own, too.
@@ -78,6 +79,37 @@ def test_a_rule_of_ones_own_is_traced() -> None:
     found, wanted = compiled(predictions, targets, priors), SimOTA()(predictions, targets, priors)
     assert torch.equal(found.target_index, wanted.target_index)
     assert not any("assign_by_rule" in str(node.target) for node in counter.graphs[0].graph.nodes)
+
+
+def of_numpy(real: Any) -> dict[str, Any]:
+    """Rules whose parameters are numbers of numpy, real ones of one kind."""
+    topk, budget = np.int64(10), np.int32(2**20)
+    return {
+        "simota": SimOTA(center_radius=real(2.5), candidate_topk=topk, iou_weight=real(0.7), max_pairwise_bytes=budget),
+        "dynamic_soft_label": DynamicSoftLabel(topk=topk, soft_center_radius=real(2.7), max_pairwise_bytes=budget),
+        "tood": TaskAligned(topk=topk, alpha=real(0.3), only_inside=np.bool_(True), overlap=np.str_("ciou")),
+        "atss": ATSS(topk=topk, min_center_margin=real(0.01), ignore_iof=real(0.4)),
+        "max_iou": MaxIoU(
+            pos_iou_thr=real(0.6),
+            neg_iou_thr=(real(0.1), real(0.5)),
+            match_low_quality=np.bool_(False),
+            gt_max_assign_all=np.bool_(True),
+        ),
+    }
+
+
+@pytest.mark.parametrize("real", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("name", of_numpy(np.float64))
+def test_numbers_of_numpy_become_those_of_python(name: str, real: Any) -> None:
+    if name == "max_iou" and real is np.int64:
+        matcher: Any = MaxIoU(pos_iou_thr=real(1), neg_iou_thr=(real(0), real(1)), match_low_quality=np.bool_(True))
+    else:
+        matcher = of_numpy(real)[name]
+    assert "np." not in repr(matcher)
+    predictions, targets = scene(3, 0, 5)
+    compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend="eager")
+    arguments = (MATCHERS[name][1], predictions, targets)
+    assert_same(compiled(*arguments), call(matcher, *arguments))
 
 
 def test_the_operation_is_sound() -> None:
