@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 Operator = Callable[[Any, Any], Any]
 
-OPERANDS = (Tensor, Number, np.bool_)
-"""What an operator of a batch takes besides a batch."""
-
 
 def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     """The operator and the reflected operator of a binary torch function."""
@@ -38,12 +35,16 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     def operator(batch: RaggedBatch, other: Any) -> Any:
         if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
-        if not isinstance(other, (type(batch), *OPERANDS)):
+        if isinstance(other, np.bool_):
+            other = bool(other)
+        if not isinstance(other, (type(batch), Tensor, Number)):
             return NotImplemented
         return call_elementwise(function, (batch, other), {}, type(batch))
 
     def reflected(batch: RaggedBatch, other: Any) -> Any:
-        if not isinstance(other, OPERANDS):
+        if isinstance(other, np.bool_):  # torch would take it for a fraction
+            other = bool(other)
+        if not isinstance(other, (Tensor, Number)):
             return NotImplemented
         return call_elementwise(function, (other, batch), {}, type(batch))
 

@@ -213,6 +213,32 @@ def test_batches_that_do_not_line_up() -> None:
         RaggedBatch(torch.zeros(2, 1), sample_sizes=[1, 1]) + torch.zeros(4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [((2,), (2, 1, 1)), ((2, 3), (2, 3, 1)), ((2, 5), (3, 4)), ((3,), (4,)), ((2, 1, 3), (2, 3, 4)), ((0,), (4,))],
+)
+def test_a_shape_that_does_not_broadcast_is_named(shape: tuple[int, ...], fits: tuple[int, ...]) -> None:
+    batch = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
+    words = f"add: a tensor of shape {shape} does not broadcast to the batch of shape (2, 3, 4); counted from the last "
+    words += f"dimension, sizes must be equal or 1: shape {fits} would fit"
+    for call in (lambda other: batch + other, lambda other: other + batch, lambda other: torch.add(batch, other=other)):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            call(torch.zeros(shape))
+        call(torch.zeros(fits))
+    with pytest.raises(ValueError, match=re.escape(words.replace("add", "where"))):
+        torch.where(batch > 0, batch, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"mul: a tensor of shape \(2, 3, 5\) does not broadcast to the batch"):
+        batch * batch.create_with_sample_sizes_like_self(torch.zeros(2, 3, 5))
+    # A variance may lack the last dimension.
+    F.gaussian_nll_loss(batch, batch, torch.ones(2, 3), reduction="none")
+
+
+def test_truth_values_of_numpy_are_numbers() -> None:
+    whole = RaggedBatch(torch.ones(1, 2, dtype=torch.int64), sample_sizes=[2])
+    assert (whole == np.bool_(True)).equal(whole == 1) and (np.bool_(True) + whole).equal(whole + 1)
+    assert ((whole > 0) & np.bool_(True)).equal(whole > 0)
+
+
 def test_equality_is_elementwise_and_identity_hashes() -> None:
     batch = combine_data([[1, 2], [3]])
     assert isinstance(batch == 1, RaggedBatch)
