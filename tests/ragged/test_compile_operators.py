@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from effort import mostly_thorough
 from torch import Tensor
 from torch.nn import functional
 
@@ -61,6 +62,10 @@ OTHERS: dict[str, tuple[RaggedBatch, Any]] = {
     "truth values, a truth value": (TRUTH, True),
     "truth values, one of numpy": (TRUTH, np.bool_(True)),
 }
+USUAL = [
+    "a batch", "a tensor", "a whole number", "float64 of numpy", "whole numbers, a tensor",
+    "whole numbers, float64 of numpy", "truth values, a tensor", "truth values, one of numpy",
+]  # fmt: skip
 
 
 def names_for(batch: RaggedBatch, other: Any) -> tuple[str, ...]:
@@ -92,7 +97,7 @@ def gradients(results: dict[str, RaggedBatch], leaves: list[Tensor]) -> tuple[Te
     return torch.autograd.grad(total, leaves) if leaves else ()
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", mostly_thorough(OTHERS, usual=USUAL))
 def test_operators_do_what_they_do_eagerly(kind: str) -> None:
     batch, other = OTHERS[kind]
     batch, leaves = batch.clone(), []
@@ -129,7 +134,7 @@ EVERYDAY: dict[str, Callable[[RaggedBatch], Any]] = {
     "where": lambda batch: torch.where(batch > 1, batch, 0.0),
     "isnan": torch.isnan,
     "zeros_like": torch.zeros_like,
-    "loss": lambda batch: functional.mse_loss(batch, torch.ones(4), reduction="none"),
+    "loss": lambda batch: functional.mse_loss(batch, torch.ones(2, 3, 4), reduction="none"),
     "softmax": lambda batch: torch.softmax(batch, -1),
     "sum": lambda batch: torch.sum(batch, -1),
     "keyword": lambda batch: torch.add(torch.ones(4), other=batch, alpha=2),
