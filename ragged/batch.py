@@ -236,8 +236,12 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether ``tensor`` requires a gradient."""
+        """Whether ``tensor`` requires a gradient; can be set, as that of a tensor."""
         return self.tensor.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
 
     @property
     def retains_grad(self) -> bool:
@@ -275,8 +279,9 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
     def set_tensor(self, tensor: Tensor) -> None:
         """Replace the data of this object. The new tensor must have the same batch shape and ragged dimension.
 
-        This and ``set_padded_to`` are the only ways to change a ``RaggedBatch``; others that share its mask and sizes
-        are not affected.
+        Others that share its mask and sizes are not affected. Besides this, ``set_padded_to`` and writing into the
+        data, a field can only be assigned what says the same of the samples: data of the same shape, and mask and
+        sizes of the same values, as tools do that convert dtypes or move to a device.
         """
         checked = self.create_with_sample_sizes_like_self(tensor)
         object.__setattr__(self, "tensor", checked.tensor)

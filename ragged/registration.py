@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ragged.assigning import make_assignable
 from ragged.batch import RaggedBatch
 
 
@@ -39,6 +40,7 @@ def register_with_torch() -> None:
         flatten_with_keys_fn=_flatten_with_keys,
     )
     torch.serialization.add_safe_globals([RaggedBatch])
+    make_assignable(RaggedBatch, of_samples=("mask", "sample_sizes"))
 
 
 AnyClass = TypeVar("AnyClass")
@@ -81,4 +83,5 @@ def register_dataclass(cls: type[AnyClass], *, constants: Iterable[str] = ()) ->
         flatten_with_keys_fn=flatten_with_keys,
     )
     torch.serialization.add_safe_globals([cls])
+    make_assignable(cls)
     return cls

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from matchers import Assignment, Targets
-from ragged import RaggedBatch, combine_data
+from ragged import RaggedBatch, combine_data, sum_over_targets
 
 WHY = "needs the extra 'integrations'"
 PAGE = Path(__file__).parent.parent / "docs" / "integrations.md"
@@ -73,6 +73,84 @@ def test_lightning_finds_the_batch_size(lightning: Any) -> None:
     from pytorch_lightning.utilities.data import extract_batch_size
 
     assert extract_batch_size({"boxes": everything()["boxes"]}) == 2
+
+
+PRECISIONS = [("bf16-true", torch.bfloat16), ("64-true", torch.float64)]
+
+
+def check_converted(batch: dict[str, Any], dtype: torch.dtype) -> None:
+    """Floating data has the dtype; whole numbers, masks and what is no tensor stayed as they were."""
+    before, (targets,), (assignment, plan) = everything(), batch["targets"], batch["matches"]
+    assert list(batch) == list(before) and batch["name"] == "two images"
+    floating = (batch["image"], batch["boxes"], targets.boxes, assignment.quality, plan.weights)
+    assert {part.dtype for part in floating} == {dtype}
+    assert targets.labels.dtype == assignment.target_index.dtype == batch["boxes"].sample_sizes.dtype == torch.int64
+    assert batch["boxes"].mask.equal(before["boxes"].mask) and targets.labels.equal(before["targets"][0].labels)
+    assert (targets.box_format, assignment.max_num_targets) == ("xyxy", before["matches"][0].max_num_targets)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS)
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_in_other_precision(
+    lightning: Any, precision: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Model(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+            check_converted(batch, dtype)
+            return sum_over_targets(
+                batch["targets"][0].boxes.apply(self.layer) + batch["boxes"].apply(self.layer)
+            ).sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    monkeypatch.chdir(tmp_path)
+    trainer = lightning.Trainer(
+        accelerator="cpu", precision=precision, max_steps=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False,
+    )  # fmt: skip
+    model = Model()
+    trainer.fit(model, torch.utils.data.DataLoader([0], collate_fn=lambda _: everything()))
+    assert trainer.global_step == 1
+    assert model.layer.weight.dtype == dtype and model.layer.weight.isfinite().all()
+
+
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS)
+@pytest.mark.filterwarnings("ignore")
+def test_fabric_converts_what_holds_tensors(precision: str, dtype: torch.dtype) -> None:
+    fabric = pytest.importorskip("lightning_fabric", reason=WHY).Fabric(accelerator="cpu", precision=precision)
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, batch: dict[str, Any]) -> RaggedBatch:
+            check_converted(batch, dtype)
+            result: RaggedBatch = batch["boxes"].apply(self.layer)
+            return result
+
+    result = fabric.setup(Model())(everything())
+    assert isinstance(result, RaggedBatch) and result.sample_sizes.tolist() == [2, 0]
+    assert result.dtype == torch.get_default_dtype()  # what it is called with comes back in
+
+
+def test_collections_are_converted_and_stay_what_they_were(lightning: Any) -> None:
+    from lightning_utilities.core.apply_func import apply_to_collection
+
+    batch = everything()
+    check_converted(
+        apply_to_collection(batch, torch.Tensor, lambda part: part.half() if part.is_floating_point() else part),
+        torch.float16,
+    )
+    check_converted(batch, torch.float32)
+    check_moved(apply_to_collection(batch, torch.Tensor, lambda part: part.to(META)))
+    with pytest.raises(ValueError, match="frozen dataclass"):
+        apply_to_collection(batch, torch.Tensor, torch.flatten)
 
 
 @pytest.mark.filterwarnings("ignore")

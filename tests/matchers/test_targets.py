@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import io
 import math
 import pickle
@@ -576,3 +578,23 @@ def test_boxes_on_the_edge_of_the_image_are_normalised() -> None:
         1,
         1,
     ]
+
+
+def test_fields_take_conversions_alone() -> None:
+    dicts = [{"boxes": torch.tensor([[0.0, 0.0, 1.0, 2.0]] * n), "labels": torch.arange(n)} for n in (2, 1)]
+    targets, others = Targets.of(dicts), Targets.of(dicts[::-1])
+    assign = functools.partial(setattr, targets)
+    assign("boxes", targets.boxes.half())
+    assign("box_format", "xyxy")
+    assert targets.boxes.dtype == torch.float16 and targets.labels.dtype == torch.int64
+    for name, value, words in (
+        ("boxes", others.boxes, r"the sample sizes of Targets\.boxes cannot take other values"),
+        ("boxes", targets.boxes.with_max_sample_size(3), r"a RaggedBatch of shape \(2, 2, 4\) .* \(2, 3, 4\)"),
+        ("labels", targets.labels.half(), "kinds of numbers"),
+        ("weights", targets.labels.float(), r"Targets\.weights holds None and cannot become a RaggedBatch"),
+        ("box_format", "xywh", "holds 'xyxy' and cannot become 'xywh'"),
+        ("note", 1, "Targets has no field 'note'"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=words):
+            assign(name, value)
+    assert targets.boxes.sample_sizes.tolist() == [2, 1] and targets.box_format == "xyxy"

@@ -154,8 +154,93 @@ def test_filler_can_be_set(batch: RaggedBatch) -> None:
     assert batch.shape == (2, 3)
     with pytest.raises(ValueError, match="expected batch shape"):
         batch.set_tensor(torch.zeros(2, 4))
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(
+        dataclasses.FrozenInstanceError, match=r"RaggedBatch\.tensor holds .* shape \(2, 3\) .* \(2, 3, 2\)"
+    ):
         batch.tensor = before  # type: ignore[misc]
+
+
+def assign(batch: RaggedBatch, name: str, value: Any) -> None:
+    setattr(batch, name, value)
+
+
+def test_fields_take_what_says_the_same_of_the_samples(batch: RaggedBatch) -> None:
+    other, replaced = batch.clone(), batch.tensor.double() + 1
+    assign(batch, "tensor", replaced)
+    assert batch.tensor is replaced and other.dtype == torch.float32
+    assign(batch, "ragged_axis", 0)
+    for name in ("mask", "sample_sizes"):
+        same = getattr(batch, name).clone()
+        assign(batch, name, same)
+        assert getattr(batch, name) is same and getattr(other, name) is not same
+    for name in ("tensor", "mask", "sample_sizes"):
+        assign(batch, name, getattr(batch, name).to("meta"))
+    assert batch.device.type == batch.mask.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("tensor", torch.zeros(2, 3, 1), r"a tensor of shape \(2, 3, 2\) and torch\.float32 and cannot become a tensor"),
+        ("tensor", torch.zeros(2, 3, 2).long(), "kinds of numbers"),
+        ("tensor", torch.zeros(2, 3, 2).cfloat(), "kinds of numbers"),
+        ("tensor", None, "cannot become None"),
+        ("tensor", RaggedBatch(torch.zeros(2, 3, 2), sample_sizes=[2, 0]), "cannot become a RaggedBatch"),
+        ("mask", MASK.flip(0), "RaggedBatch.mask cannot take other values"),
+        ("mask", MASK.int(), "kinds of numbers"),
+        ("sample_sizes", torch.tensor([1, 1]), "RaggedBatch.sample_sizes cannot take other values"),
+        ("ragged_axis", 1, "RaggedBatch.ragged_axis holds 0 and cannot become 1"),
+        ("ragged_axis", False, "holds 0 and cannot become False"),
+        ("shape", (2, 3), "no field 'shape' to assign to"),
+    ],
+)  # fmt: skip
+def test_fields_take_nothing_else(batch: RaggedBatch, name: str, value: Any, words: str) -> None:
+    before = getattr(batch, name)
+    with pytest.raises(dataclasses.FrozenInstanceError, match=words):
+        assign(batch, name, value)
+    assert getattr(batch, name) is before or name == "shape"
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_assigning_is_compiled(batch: RaggedBatch, backend: str) -> None:
+    def doubled(batch: RaggedBatch) -> RaggedBatch:
+        copy = batch.clone()
+        assign(copy, "tensor", batch.tensor * 2)
+        return copy + 1
+
+    assert torch.compile(doubled, fullgraph=True, backend=backend)(batch).equal(batch * 2 + 1)
+
+
+def test_assigning_under_vmap() -> None:
+    def doubled(tensor: Tensor) -> Tensor:
+        batch = RaggedBatch(tensor, sample_sizes=[2, 0])
+        assign(batch, "tensor", tensor * 2)
+        assign(batch, "mask", batch.mask.clone())
+        return batch.tensor
+
+    assert torch.vmap(doubled)(torch.ones(4, 2, 3)).equal(torch.full((4, 2, 3), 2.0))
+
+
+def test_subclasses_keep_attributes_of_their_own() -> None:
+    class Named(RaggedBatch):
+        pass
+
+    named = Named(torch.zeros(2, 3), sample_sizes=[2, 0])
+    assign(named, "note", "kept")
+    assert named.note == "kept"  # type: ignore[attr-defined]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        assign(named, "tensor", torch.zeros(2, 4))
+
+
+def test_requires_grad_can_be_set(batch: RaggedBatch) -> None:
+    batch.requires_grad = True
+    assert batch.requires_grad and batch.tensor.requires_grad
+    batch.requires_grad = False
+    assert not batch.tensor.requires_grad
+    numbers = batch.long()
+    numbers.requires_grad = False
+    with pytest.raises(TypeError, match=r"only floating point data can require a gradient, got torch\.int64"):
+        numbers.requires_grad = True
 
 
 @pytest.mark.parametrize("contiguous", [True, False])
