@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from losses import RTMDetCriterion, total
 from matchers import Assignment, Targets
 from ragged import RaggedBatch, combine_data, sum_over_targets
 
@@ -163,3 +164,102 @@ def test_accelerate_trains(lightning: Any, accelerate: Any, tmp_path: Path, monk
 
 def test_accelerate_moves_what_holds_tensors(accelerate: Any) -> None:
     check_moved(accelerate.utils.send_to_device(everything(), META, non_blocking=True))
+
+
+# --- gradient accumulation ---------------------------------------------------------------------------------------------
+
+STEPS = 4
+
+
+class Head(torch.nn.Module):
+    """A detector whose gradients say what its loss was divided by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3 + 4, kernel_size=8, stride=8)
+        self.criterion = RTMDetCriterion(num_classes=3, strides=(8,))
+
+    def maps(self, images: torch.Tensor) -> list[list[torch.Tensor]]:
+        scores, distances = self.layer(images).split([3, 4], dim=1)
+        return [[scores], [distances.exp()]]
+
+    def forward(self, batch: dict[str, Any], of_all: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        return total(self.criterion(self.maps(batch["images"]), batch["truth"], global_count=of_all))
+
+    @torch.no_grad()
+    def counts(self, batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        found = []
+        for batch in batches:
+            maps = self.maps(batch["images"])
+            found.append(self.criterion.counts(maps, batch["truth"], self.criterion.assign(maps, batch["truth"])))
+        return {name: torch.stack([each[name] for each in found]).sum(0) for name in found[0]}
+
+
+def image(n: int, seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(n, 2, generator=generator) * 24
+    boxes = torch.cat([corners, corners + 24 + torch.rand(n, 2, generator=generator) * 16], dim=-1)
+    return {"images": torch.rand(3, 64, 64, generator=generator), "boxes": boxes, "labels": torch.arange(n) % 3}
+
+
+def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    truth = [{"boxes": sample["boxes"], "labels": sample["labels"]} for sample in samples]
+    return {"images": torch.stack([sample["images"] for sample in samples]), "truth": truth}
+
+
+IMAGES = [image(n, seed) for seed, n in enumerate((3, 0, 1, 2, 1, 5, 0, 1))]
+
+
+def accumulated_and_whole() -> tuple[Head, torch.utils.data.DataLoader[Any], dict[str, torch.Tensor], torch.Tensor]:
+    """A head, micro-batches of its step, their counts, and the gradient of the loss of all images at once."""
+    torch.manual_seed(0)
+    head = Head()
+    loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(IMAGES, batch_size=2, collate_fn=collated)  # type: ignore[arg-type]
+    head(collated(IMAGES)).backward()
+    whole = head.layer.weight.grad.clone()
+    head.zero_grad()
+    return head, loader, head.counts(list(loader)), whole
+
+
+@pytest.mark.parametrize("factor", [STEPS, 1])
+def test_accelerate_accumulates_the_gradient_of_the_whole(accelerate: Any, factor: int) -> None:
+    head, loader, of_all, whole = accumulated_and_whole()
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=STEPS)
+    model, loader = accelerator.prepare(head, loader)
+    syncs = []
+    for batch in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(factor * model(batch, of_all))
+            syncs.append(accelerator.sync_gradients)
+    assert syncs == [False] * (STEPS - 1) + [True]
+    torch.testing.assert_close(head.layer.weight.grad, whole * (factor / STEPS), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [STEPS, 1])
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_accumulates_the_gradient_of_the_whole(
+    lightning: Any, factor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, loader, of_all, whole = accumulated_and_whole()
+    before = head.layer.weight.detach().clone()
+
+    class Model(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+            return factor * self.head(batch, of_all)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=1.0)
+
+    monkeypatch.chdir(tmp_path)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=1, accumulate_grad_batches=STEPS, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(Model(), loader)
+    assert trainer.global_step == 1
+    moved = before - head.layer.weight.detach()
+    torch.testing.assert_close(moved, whole * (factor / STEPS), rtol=1e-4, atol=1e-6)
