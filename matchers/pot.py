@@ -35,8 +35,8 @@ class _POT(TransportMatcher):
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
         """A plan (N, K, P) that gives each prediction 1, and the largest error of a total (N,)."""
         reg = self.regularization(transport.log_kernel.shape[-1])
-        costs = transport.log_kernel.double().cpu().numpy() * -reg
-        demands = transport.demand.double().cpu().numpy()
+        costs = transport.log_kernel.cpu().double().numpy() * -reg
+        demands = transport.demand.cpu().double().numpy()
         plans = np.stack([self._solved(*sample, reg) for sample in zip(costs, demands, strict=True)])
         plan = torch.from_numpy(plans).to(transport.log_kernel)
         return plan, marginal_error(plan, transport.demand)

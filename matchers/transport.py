@@ -16,6 +16,7 @@ from torch import Tensor
 from matchers.dense_matcher import usable_pairs
 from matchers.problem import Problem
 from ragged.checks import values_are_readable
+from ragged.precision import widest
 
 Potentials = tuple[Tensor, Tensor]
 """f (N, P) and g (N, K)."""
@@ -79,15 +80,16 @@ class Transport:
 
 
 def demands(valid: Tensor, num_predictions: int, *, background: bool) -> Tensor:
-    """Mass of each target and, last, of the background: (N, G + 1), float64, sums to 1.
+    """Mass of each target and, last, of the background: (N, G + 1), float64 where there is such a thing, sums to 1.
 
     A target has as much as a prediction, 1 / P, and the background what remains. Without background, or with more
     targets than predictions, the targets share everything. An image without targets is all background.
     """
     count = valid.sum(-1, keepdim=True)
     size = count.clamp(min=max(num_predictions, 1)) if background else count.clamp(min=1)
-    each = valid.double() / size
-    rest = ((size - count).double() / size) if background else (count == 0).double()
+    wide = widest(valid.device)
+    each = valid.to(wide) / size
+    rest = ((size - count).to(wide) / size) if background else (count == 0).to(wide)
     return torch.cat([each, rest], -1)
 
 

@@ -68,9 +68,9 @@ def numbers(values: Tensor) -> str:
     """A few numbers of a tensor, short."""
     values = values.detach().flatten()
     if values.is_complex():
-        return ", ".join(f"{value.real:.4g}{value.imag:+.4g}j" for value in values.to(torch.complex128).tolist())
+        return ", ".join(f"{value.real:.4g}{value.imag:+.4g}j" for value in values.cpu().to(torch.complex128).tolist())
     if values.is_floating_point():
-        return ", ".join(f"{value:.4g}" for value in values.to(torch.float64).tolist())
+        return ", ".join(f"{value:.4g}" for value in values.cpu().double().tolist())
     return ", ".join(map(str, values.tolist()))
 
 

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The widest floating dtype that a device has: float64, but float32 on Apple's MPS."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def wide(values: Tensor) -> Tensor:
     """``values`` in float32, or in float64 if that is what they are in."""
     return values if values.dtype == torch.float64 else values.float()

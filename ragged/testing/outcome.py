@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ragged.batch import RaggedBatch
 from ragged.checks import sample_name
+from ragged.precision import widest
 from ragged.testing.arguments import Position, has_samples, is_batch, named_leaves
 from ragged.testing.as_code import as_code
 
@@ -80,7 +81,7 @@ def evaluate(
         for name, leaf in named_leaves(argument, f"argument {place}").items()
         if _needs_gradient(leaf)
     }
-    total = torch.stack([each.double() for each in differentiable]).sum()
+    total = torch.stack([each.to(widest(each.device)) for each in differentiable]).sum()
     found = torch.autograd.grad(total, [_data(leaf) for leaf in inputs.values()], allow_unused=True)
     for (name, leaf), gradient in zip(inputs.items(), found, strict=True):
         outcome[f"gradient of {name}"] = None if gradient is None else _with_data(leaf, gradient)
@@ -180,9 +181,10 @@ def _weighted_sum(leaf: Any, batch_shape: Position) -> Tensor:
     if is_batch(leaf):
         skipped = leaf.num_batch_dims
         data = torch.where(leaf.aligned_mask, data, 0)
-    angle = torch.ones((), dtype=torch.float64, device=data.device)
+    wide = widest(data.device)
+    angle = torch.ones((), dtype=wide, device=data.device)
     for dim in range(skipped, data.dim()):
-        index = torch.arange(1, data.shape[dim] + 1, dtype=torch.float64, device=data.device)
+        index = torch.arange(1, data.shape[dim] + 1, dtype=wide, device=data.device)
         angle = angle + (0.7 + 0.37 * (dim - skipped)) * index.view(-1, *(1,) * (data.dim() - dim - 1))
     values = real_parts(data)
     return (values * (1.25 + angle.cos()).to(values.dtype)).sum()
