@@ -162,12 +162,15 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
         tensor = torch.empty((*batch_shape, 0, *data_shape), dtype=dtype, device=device)
         return cls.from_full_tensor(tensor, num_batch_dims=len(batch_shape))
 
-    def create_with_sample_sizes_like_self(self, tensor: Tensor, non_uniform_dim: int | None = None) -> RaggedBatch:
+    def create_with_sample_sizes_like_self(
+        self, tensor: Tensor, non_uniform_dim: int | None = None, device: torch.device | str | int | None = None
+    ) -> RaggedBatch:
         """Wrap other data of the same objects; mask and sizes are shared, not copied.
 
         Args:
             tensor: Padded data with the batch shape of this batch, its ``max_sample_size`` along the ragged dimension.
             non_uniform_dim: The ragged dimension of ``tensor``; by default that of this batch.
+            device: Where to move the result; by default ``tensor`` must be, and stays, on the device of this batch.
 
         >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
         >>> cost = boxes.create_with_sample_sizes_like_self(torch.zeros(2, 100, 3), non_uniform_dim=2)
@@ -184,8 +187,10 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
                 f"expected batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension {dim}, "
                 f"got a tensor of shape {tuple(tensor.shape)}"
             )
-        check_same_device(tensor.device, self.device, name="tensor", reference="this batch")
-        return self._unchecked(tensor, self.mask, self.sample_sizes, dim - nb)
+        if device is None:
+            check_same_device(tensor.device, self.device, name="tensor", reference="this batch")
+        result = self._unchecked(tensor, self.mask, self.sample_sizes, dim - nb)
+        return result if device is None else result.to_device(device)
 
     # --- what it is ------------------------------------------------------------------------------------------------
 
@@ -268,8 +273,20 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
         """Size of the largest sample (0 without samples). Read on the host: synchronises on an accelerator."""
         return largest_size(self.sample_sizes)
 
-    def get_existence_weights(self, dtype: torch.dtype = torch.float32) -> RaggedBatch:
-        """The mask as weights of shape ``(*batch, max_size)``: 1 for valid entries, 0 for filler."""
+    def get_existence_weights(self, dtype: torch.dtype = torch.float32, *, in_data_shape: bool = False) -> RaggedBatch:
+        """The mask as weights: 1 for valid entries, 0 for filler.
+
+        Args:
+            dtype: Of the weights.
+            in_data_shape: One weight for each number, in the shape of ``tensor``, not one for each entry, in the shape
+                ``(*batch, max_size)``.
+
+        >>> RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1]).get_existence_weights().tensor
+        tensor([[1., 1., 1.],
+                [1., 0., 0.]])
+        """
+        if in_data_shape:
+            return self._with(self.aligned_mask.expand(self.shape).to(dtype, copy=True))
         return self._unchecked(self.mask.to(dtype), self.mask, self.sample_sizes, 0)
 
     # --- other data, same samples ----------------------------------------------------------------------------------

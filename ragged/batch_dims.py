@@ -88,6 +88,8 @@ def squeeze_batch_dim(batch: RaggedBatch, dim: int) -> RaggedBatch:
 def broadcast_batch_dims_to_shape(batch: RaggedBatch, new_batch_shape: Sequence[int]) -> RaggedBatch:
     """Expand batch dimensions of size 1, and add leading ones, to reach ``new_batch_shape``; nothing is copied.
 
+    Other sizes are not repeated, not even to a multiple: ``repeat_samples`` does that.
+
     >>> RaggedBatch.empty((2, 1)).broadcast_batch_dims_to_shape((4, 2, 3)).batch_shape
     torch.Size([4, 2, 3])
     """
@@ -95,7 +97,11 @@ def broadcast_batch_dims_to_shape(batch: RaggedBatch, new_batch_shape: Sequence[
     missing = len(shape) - batch.num_batch_dims
     fits = missing >= 0 and all(old in (1, new) for old, new in zip(batch.batch_shape, shape[missing:], strict=True))
     if not fits:
-        raise ValueError(f"batch shape {tuple(batch.batch_shape)} cannot be broadcast to {shape}")
+        text = f"batch shape {tuple(batch.batch_shape)} cannot be broadcast to {shape}"
+        if missing == 0 and all(old and new % old == 0 for old, new in zip(batch.batch_shape, shape, strict=True)):
+            factors = tuple(new // old for old, new in zip(batch.batch_shape, shape, strict=True))
+            text += f"; to repeat the samples, use repeat_samples({factors})"
+        raise ValueError(text)
     return _map_parts(batch, lambda part, after: part.expand(*shape, *part.shape[part.dim() - after :]))
 
 

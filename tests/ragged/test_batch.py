@@ -78,6 +78,16 @@ def test_properties() -> None:
     assert (weights.dtype, weights.non_uniform_dim) == (torch.float64, 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64])
+def test_existence_weights_in_the_shape_of_the_data(dtype: torch.dtype) -> None:
+    batch = RaggedBatch(torch.full((2, 1, 5, 3), torch.nan), sample_sizes=[[2], [0]], non_uniform_dim=-1)
+    weights = batch.get_existence_weights(dtype, in_data_shape=True)
+    assert (weights.shape, weights.dtype, weights.non_uniform_dim) == (batch.shape, dtype, 3)
+    assert weights.tensor[0].float().sum((0, 1)).tolist() == [5, 5, 0] and not weights.tensor[1].any()
+    weights.tensor[...] = 1  # data of its own, one number for each
+    assert batch.mask.sum() == 2
+
+
 def test_other_constructors() -> None:
     full = RaggedBatch.from_full_tensor(torch.zeros(2, 3, 4), num_batch_dims=2)
     assert full.sample_sizes.tolist() == [[4] * 3] * 2
@@ -105,6 +115,17 @@ def test_create_with_sample_sizes_like_self(batch: RaggedBatch) -> None:
         batch.create_with_sample_sizes_like_self(torch.zeros(2, 7, 3))
     with pytest.raises(ValueError, match="tensor must be on the device of this batch"):
         batch.create_with_sample_sizes_like_self(torch.zeros(2, 3, device="meta"))
+
+
+@pytest.mark.parametrize("source", ["cpu", "meta"])
+def test_create_with_sample_sizes_like_self_elsewhere(batch: RaggedBatch, source: str) -> None:
+    moved = batch.create_with_sample_sizes_like_self(torch.zeros(2, 7, 3, device=source), 2, device="meta")
+    assert (moved.shape, moved.non_uniform_dim) == ((2, 7, 3), 2)
+    assert {part.device.type for part in (moved.tensor, moved.mask, moved.sample_sizes)} == {"meta"}
+    same = batch.create_with_sample_sizes_like_self(batch.tensor, device=torch.device("cpu"))
+    assert same.tensor is batch.tensor and same.mask is batch.mask
+    with pytest.raises(ValueError, match="expected batch shape"):
+        batch.create_with_sample_sizes_like_self(torch.zeros(2, 4), device="meta")
 
 
 class Masked:

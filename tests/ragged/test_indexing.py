@@ -221,6 +221,8 @@ def test_errors_say_what_and_where() -> None:
         batched_indexing_access(data, torch.zeros(3, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"a filler value of 0\.5 does not fit dtype torch\.int64"):
         batched_indexing_access(data, torch.tensor([[0], [0]]), filler_value=0.5)
+    ragged = RaggedBatch(torch.zeros(2, 1, dtype=torch.int64), sample_sizes=[1, 0])
+    assert batched_indexing_access(data, ragged, filler_value=-1.0).tensor[1].tolist() == [-1]
     with pytest.raises(IndexError, match="dim_to_index_in must be a dimension from 1 to 1"):
         batched_indexing_access(data, torch.tensor([[0], [0]]), dim_to_index_in=0)
     with pytest.raises(ValueError, match=r"index 0 occurs more than once in sample 1"):

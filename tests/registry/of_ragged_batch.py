@@ -133,6 +133,9 @@ VALUES = {
     "RaggedBatch.get_existence_weights": one(
         lambda b: b.get_existence_weights().tensor.sum(1), lambda s: float(len(s))
     ),
+    "RaggedBatch.get_existence_weights[in_data_shape]": one(
+        lambda b: b.get_existence_weights(b.dtype, in_data_shape=True), torch.ones_like
+    ),
     "RaggedBatch.aligned_mask": one(lambda b: b.aligned_mask.sum((1, 2)), len),
     "RaggedBatch.__getitem__": one(lambda b: b.create_with_sample_sizes_like_self(b[..., 0]), lambda s: s[..., 0]),
     "RaggedBatch.__setitem__": one(set_item, with_first_column),
