@@ -13,7 +13,7 @@ from losses.numerics import check_floating, check_scores, check_shape
 from matchers.boxes import check_boxes
 from matchers.denoising import read_meta
 from matchers.known_keys import DECODER_LAYER, DECODER_OUTPUTS, PLAIN_DECODER_LAYER, PLAIN_DECODER_OUTPUTS
-from ragged.checks import check_positive, check_same_device
+from ragged.checks import check_flag, check_positive, check_same_device
 from ragged.registration import register_dataclass
 
 # Where layers stand in the output, what their terms are called, and whether they are of denoising queries.
@@ -79,6 +79,7 @@ class DecoderOutputs:
             ValueError: Shapes do not fit; or denoising queries stand among those of the last layer.
         """
         check_positive(num_classes, "num_classes")
+        check_flag(distributions, "distributions")
         if isinstance(outputs, DecoderOutputs):
             outputs.check_num_classes(num_classes)
             return outputs

@@ -24,6 +24,7 @@ from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged import RaggedBatch
 from ragged.checks import check_number
+from ragged.keys import KnownKeys
 from ragged.precision import wide
 
 Assignments = Mapping[str, Assignment]
@@ -198,6 +199,9 @@ class DetrCriterion(Criterion):
         read, targets = self.read(predictions), self.read_targets(targets)
         if assignment is None:
             raise ValueError("loss needs the assignments of all layers, as assign gives them")
+        if isinstance(assignment, Mapping):
+            suffixes = tuple(suffix for group in read.groups for suffix in group.suffixes)
+            KnownKeys(suffixes).check(assignment, "the assignments of these outputs")
         targets.check_labels(self.num_classes)
         terms: LayerTerms = {}
         groups = self.matched(read, targets, assignment)

@@ -53,6 +53,7 @@ _STATES = _keys(
     loss loss_dict last_hidden_state encoder_last_hidden_state hidden_states decoder_hidden_states
     encoder_hidden_states attentions decoder_attentions encoder_attentions cross_attentions
     intermediate_hidden_states intermediate_reference_points initial_reference_points init_reference_points
+    backbone_features
     enc_meta
     """
 )

@@ -16,7 +16,7 @@ from matchers.plot_costs import SMALLEST_WEIGHT, check_result, import_pyplot, ow
 from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets
-from ragged.checks import check_has_values, check_is_sequence, check_is_tensor, check_number
+from ragged.checks import check_flag, check_has_values, check_is_sequence, check_is_tensor, check_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,6 +87,8 @@ def plot_match(
     pyplot = import_pyplot()
     check_result(result)
     check_number(smallest_weight, "smallest_weight", low=None)
+    check_flag(text, "text")
+    check_flag(legend, "legend")
     at, targets = position_in(sample, result.num_targets.shape), Targets.of(targets)
     if class_names is not None:
         check_is_sequence(class_names, "class_names", "names")

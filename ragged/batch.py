@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ragged import advice, batch_dims, conversion, display, elementwise, notebook
-from ragged.checks import check_count, check_dim, check_is_tensor, check_same_device, checked_sizes
+from ragged.checks import check_count, check_dim, check_flag, check_is_tensor, check_same_device, checked_sizes
 from ragged.filler import fill
 from ragged.sizes import check_matching_sizes, largest_size, sizes_from_mask, validated_sizes
 
@@ -285,6 +285,7 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
         tensor([[1., 1., 1.],
                 [1., 0., 0.]])
         """
+        check_flag(in_data_shape, "in_data_shape")
         if in_data_shape:
             return self._with(self.aligned_mask.expand(self.shape).to(dtype, copy=True))
         return self._unchecked(self.mask.to(dtype), self.mask, self.sample_sizes, 0)

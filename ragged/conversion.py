@@ -68,7 +68,7 @@ def requires_grad_(batch: RaggedBatch, requires_grad: bool = True) -> RaggedBatc
     check_flag(requires_grad, "requires_grad")
     if requires_grad and not (batch.tensor.is_floating_point() or batch.tensor.is_complex()):
         raise TypeError(f"only floating point data can require a gradient, got {batch.dtype}")
-    batch.tensor.requires_grad_(requires_grad)
+    batch.tensor.requires_grad_(bool(requires_grad))
     return batch
 
 

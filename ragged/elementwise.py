@@ -205,7 +205,7 @@ def allclose(
     check_flag(equal_nan, "equal_nan")
 
     def close(a: Tensor, b: Tensor) -> Tensor:
-        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
+        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=bool(equal_nan))
 
     same = _same_structure(batch, other)
     if batch.dtype != other.dtype:

@@ -187,7 +187,7 @@ def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[R
     _require_order(data)
     check_flag(descending, "descending")
     dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
-    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=descending, stable=True).indices
+    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=bool(descending), stable=True).indices
     # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
     to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
     order = by_value.gather(dim, to_front).masked_fill(~mask, 0)

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from reliability import bad_inputs_losses, bad_inputs_matchers, bad_inputs_ragged
+from reliability import bad_inputs_losses, bad_inputs_matchers, bad_inputs_ragged, bad_inputs_values
 
-TABLES = {"ragged": bad_inputs_ragged.ROWS, "matchers": bad_inputs_matchers.ROWS, "losses": bad_inputs_losses.ROWS}
+TABLES = {
+    "ragged": bad_inputs_ragged.ROWS,
+    "matchers": bad_inputs_matchers.ROWS,
+    "losses": bad_inputs_losses.ROWS,
+    "values": bad_inputs_values.ROWS,
+}
 ROWS = [(f"{package}: {name}", *rest) for package, rows in TABLES.items() for name, *rest in rows]
 
 
