@@ -39,9 +39,9 @@ def scene(sizes: list[int], *, extra: str = "", fine: bool = True, denoising: bo
     generator = torch.Generator().manual_seed(3)
     drawn = torch.rand(len(sizes), max(*sizes, 1), generator=generator, dtype=torch.float64)[:, : max(sizes)]
     batch = RaggedBatch(drawn, sample_sizes=targets.num_targets)
-    if extra == "weights":
+    if "weights" in extra:
         targets = replace(targets, weights=batch * 2 + 0.5)
-    if extra == "ignored":
+    if "ignored" in extra:
         targets = replace(targets, ignore=RaggedBatch(drawn < 0.4, sample_sizes=targets.num_targets))
     return predictions, targets
 
@@ -138,14 +138,14 @@ def compare(criterion: Any, predictions: Any, targets: Targets, *, fine: bool, g
         close(one, other)
 
 
-@pytest.mark.parametrize("extra", ["", "weights", "ignored"])
+@pytest.mark.parametrize("extra", ["", "weights", "ignored", "weights, ignored"])
 @pytest.mark.parametrize("sizes", SCENES.values(), ids=SCENES)
 def test_detr(sizes: list[int], extra: str) -> None:
     predictions, targets = scene(sizes, extra=extra, fine=False)
     compare(DetrCriterion(WEIGHTS, ALPHA, GAMMA, CLASSES), predictions, targets, fine=False)
 
 
-@pytest.mark.parametrize("extra", ["", "weights", "ignored"])
+@pytest.mark.parametrize("extra", ["", "weights", "ignored", "weights, ignored"])
 @pytest.mark.parametrize("sizes", SCENES.values(), ids=SCENES)
 def test_dfine(sizes: list[int], extra: str) -> None:
     predictions, targets = scene(sizes, extra=extra)

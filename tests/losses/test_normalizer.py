@@ -1,9 +1,11 @@
-"""Divisors: alone, and in two processes, where DDP's average has to be the loss and gradient of the whole batch."""
+"""Divisors: alone, and on two ranks, where DDP's average has to be the loss and gradient of the whole batch."""
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -179,6 +181,71 @@ def check_whole_batch(by_rank: list[dict[str, Any]], name: str, expected: list[T
     torch.testing.assert_close(mean, expected[0], **EXACT, msg=lambda text: f"{name}: {text}")
     for own in results:
         torch.testing.assert_close(own[1:], expected[1:], **EXACT, msg=lambda text: f"{name}: {text}")
+
+
+# --- in two threads ------------------------------------------------------------------------------------------------
+
+
+def on_threads(function: Callable[[int], Any]) -> list[Any]:
+    """What ``function`` gives on each rank, where ranks are threads that add up what they have in common memory."""
+    own, met = threading.local(), threading.Barrier(RANKS, timeout=60)
+    values: list[Any] = [None] * RANKS
+
+    def all_reduce(tensor: Tensor, group: Any = None) -> None:
+        values[own.rank] = tensor.clone()
+        met.wait()
+        tensor.copy_(torch.stack(values).sum(0))
+        met.wait()
+
+    def run(rank: int) -> Any:
+        own.rank = rank
+        try:
+            return function(rank)
+        except BaseException:
+            met.abort()  # the others would wait
+            raise
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(RANKS) as threads:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr(torch.distributed, "get_world_size", lambda group=None: RANKS)
+        patch.setattr(torch.distributed, "all_reduce", all_reduce)
+        return list(threads.map(run, range(RANKS)))
+
+
+def of_rank(rank: int, loss: str, sizes: tuple[int, ...], normalizer: Normalizer) -> list[Tensor]:
+    """Value and gradients of one rank, which DDP would average."""
+    net, images = model(), slice(2 * rank, 2 * rank + 2)
+    value = LOSSES[loss](net(features(images)), counts_of(images, sizes), normalizer)
+    return [value.detach(), *torch.autograd.grad(value, list(net.parameters()))]
+
+
+@pytest.mark.parametrize(("loss", "scene", "kind"), CASES)
+def test_the_average_is_that_of_the_whole_batch(loss: str, scene: str, kind: str) -> None:
+    sizes, normalizer = SCENES[scene], NORMALIZERS[kind]
+    expected = whole_batch(loss, sizes, normalizer)
+    by_rank = on_threads(lambda rank: of_rank(rank, loss, sizes, normalizer))
+    for wanted, *found in zip(expected, *by_rank, strict=True):
+        torch.testing.assert_close(sum(found) / RANKS, wanted, **EXACT)
+
+
+def test_what_ranks_divide_by() -> None:
+    """The minimum is one of the whole batch, of which each rank has its part."""
+
+    def divisors(rank: int) -> list[list[float]]:
+        normalizer = Normalizer()
+        by_flag = Normalizer(distributed=False)
+        return [each([rank, 3, 0]).tolist() for each in (normalizer, normalizer.total, by_flag)]
+
+    shared = [[0.5, 3.0, 0.5], [1.0, 6.0, 0.0]]
+    found = on_threads(divisors)
+    assert found == [[*shared, [1.0, 3.0, 1.0]]] * 2
+
+
+def test_second_derivative_over_ranks() -> None:
+    """Each rank has W / N, N = 3: their sum has the derivative -W W / N², and those together 2 W W W / N³."""
+    wanted = torch.tensor([-4 / 9, 16 / 27], dtype=torch.float64)
+    for found in on_threads(second_derivative):
+        torch.testing.assert_close(found, wanted)
 
 
 # --- in one process ------------------------------------------------------------------------------------------------

@@ -256,6 +256,21 @@ def test_a_weight_of_zero_is_left_out() -> None:
     close(found["loss_cls"], -log_p[0, 0] - 0.5 * log_p[3, CLASSES])
 
 
+@pytest.mark.parametrize("background", [0, CLASSES])
+def test_the_hardest_negatives_are_those_of_the_highest_weighted_loss(background: int) -> None:
+    """Of twelve negatives the four with the highest loss have a small weight."""
+    scores = torch.zeros(1, 1, 13, CLASSES + 1, dtype=torch.float64)
+    scores[..., background] = torch.arange(13) / 4
+    labels, weights = torch.full((1, 13), -1), torch.ones(1, 13, dtype=torch.float64)
+    labels[0, 0], weights[0, 1:5] = 0, 0.1
+    found = hard_mining.mined_cross_entropy(
+        [scores.mT], labels, weights, background=background, ratio=3, without_positives=0
+    )
+    entropy = -weights * scores[0, 0].log_softmax(-1)[:, background]
+    assert found[0].nonzero().flatten().tolist() == [0, 5, 6, 7]
+    close(found[0, 1:8], torch.cat([torch.zeros(4), entropy[0, 5:8]]))
+
+
 def test_targets_in_the_other_unit() -> None:
     maps, targets = scene("ssd")
     fractions = replace(targets, boxes=targets.boxes.apply(lambda boxes: boxes / CANVAS), normalized=True)
@@ -368,6 +383,16 @@ def test_a_target_without_area(name: str) -> None:
     targets = replace(targets, boxes=RaggedBatch.from_full_tensor(box, num_batch_dims=1))
     losses = CASES[name].losses(CASES[name].make(), predictions, targets)
     assert all(value.isfinite() for value in losses.values())
+
+
+def test_no_anchor_is_ignored() -> None:
+    """Positive from an IoU of 0.4 on, background below."""
+    anchors = torch.tensor([[0.0, 0.0, 100.0, height] for height in (100, 41, 39, 20)])
+    targets = ([torch.tensor([[0.0, 0.0, 100.0, 100.0]])], [torch.tensor([1])])
+    scores = torch.randn(1, 4, CLASSES + 1, generator=torch.Generator().manual_seed(0))
+    found = SSDCriterion(CLASSES + 1, anchors=anchors)((scores, torch.zeros(1, 4, 4)), targets)
+    channels = torch.tensor([1, 1, CLASSES, CLASSES])
+    close(found["loss_cls"], torch.nn.functional.cross_entropy(scores[0], channels, reduction="sum") / 2)
 
 
 def test_the_threshold_is_strict() -> None:

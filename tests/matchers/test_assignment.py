@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,6 +148,21 @@ def test_gather_over_layers() -> None:
     assert assignment.gather(labels, fill=80).dtype == torch.int64
 
 
+def test_stacked_layers_keep_all_their_pairs() -> None:
+    """A layer that is matched one to one says that it has few pairs, and another one may have many."""
+    few, many = (
+        Assignment.from_index(torch.tensor([row]), num_targets=torch.tensor([count]))
+        for row, count in (([-1, 0, -1, -1], 1), ([1, 0, -1, 1], 2))
+    )
+    few = replace(few, max_pairs=1)
+    for layers in ([few, many], [many, few]):
+        stacked = Assignment.stack(layers)
+        assert stacked.max_num_targets == 2
+        for which, found in enumerate(stacked.pairs()):
+            own = [layer.pairs()[which].split()[0].tolist() for layer in layers]
+            assert [layer.tolist() for layer in flat(found).split()] == own
+
+
 def test_words() -> None:
     assignment = Assignment.from_index(
         torch.tensor([[0, -1, 0, -2], [-1, -1, -1, -1]]),
@@ -255,6 +271,8 @@ def test_bad_input() -> None:
     index, counts = torch.tensor([[0, -1], [1, 3]]), torch.tensor([1, 3])
     with pytest.raises(ValueError, match=r"got 3 for prediction 1 of sample 1, which has 3 targets"):
         Assignment.from_index(index, num_targets=counts)
+    with pytest.raises(ValueError, match=r"got 1 for prediction 1 of sample 0, which has 1 targets"):
+        Assignment.from_index(torch.tensor([[0, 1], [1, 2]]), num_targets=counts)
     with pytest.raises(ValueError, match=r"got -3 for prediction 0 of sample 0"):
         Assignment.from_index(index - 3, num_targets=counts)
     with pytest.raises(TypeError, match="target_index must be an int64 tensor, got torch.int32"):

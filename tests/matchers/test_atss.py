@@ -86,6 +86,16 @@ def test_twins_and_margins() -> None:
     assert ATSS(min_center_margin=0.6)(None, one([3.5, 0, 12, 8]), priors).target_index.tolist() == [[-1]]
 
 
+def test_pairs_of_a_target_on_all_levels() -> None:
+    """So many candidates from each level: a target may have more pairs than there are candidates on one."""
+    box = [0.0, 0, 16, 16]
+    priors, other = torch.tensor([box]).expand(3, 4), torch.tensor([[40.0, 40, 48, 48]])
+    result = ATSS(topk=1)(None, one(box), torch.cat([priors, other]), level_sizes=[1, 1, 2])
+    assert result.target_index.tolist() == [[0, 0, 0, -1]]
+    gt, pred = result.pairs()
+    assert gt.tensor.tolist() == [[0, 0, 0]] and pred.tensor.tolist() == [[0, 1, 2]]
+
+
 def test_a_target_far_away_gets_nothing() -> None:
     for box in ([500.0, 500, 600, 600], [1e6, 1e6, 2e6, 2e6], [9.0, 9, 9, 9], [-1e30, -1e30, -1e29, -1e29]):
         result = ATSS()(None, one(box), reference.anchors(), level_sizes=reference.level_sizes())

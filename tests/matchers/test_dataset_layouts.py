@@ -65,6 +65,16 @@ def test_coco(read: Callable[..., Targets], images: list[Any]) -> None:
     assert targets.boxes_as("cxcywh", normalized=True)[0, 0].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.3])
 
 
+@pytest.mark.parametrize("key", ["ignore", "iscrowd"])
+def test_coco_annotations_are_ignored_one_by_one(key: str) -> None:
+    images = [[ONE, {**ONE, key: 1}, ONE], [{**ONE, key: True}, {**ONE, key: False}], [{**ONE, key: 0}]]
+    assert [flags.tolist() for flags in targets_from_coco(images).ignored] == [
+        [False, True, False],
+        [True, False, False],
+        [False, False, False],
+    ]
+
+
 def test_coco_images_without_annotations() -> None:
     for count in (1, 2, 3):  # two empty lists are no pair of boxes and labels
         assert Targets.of([NONE] * count).num_targets.tolist() == [0] * count

@@ -148,6 +148,18 @@ def test_presets() -> None:
     assert TaskAligned.yolov9().quality == "normalized_over_all"
 
 
+@pytest.mark.parametrize(("name", "expected"), [("tood", -1), ("yolov8", 0), ("yolov9", 0)])
+def test_points_near_the_border(name: str, expected: int) -> None:
+    """In TOOD a point has to be a hundredth of a pixel inside, in YOLOv9 just not on the border itself."""
+    points = [(0, 8), (8, 16), (2.0**-7, 8), (8, 16 - 2.0**-7)]
+    assert taken(FLAVOURS[name], [BOX] * 4, [BOX], points) == [-1, -1, expected, expected]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("yolov8", -1), ("yolov9", 0)])
+def test_points_so_near_that_only_yolov9_takes_them(name: str, expected: int) -> None:
+    assert taken(FLAVOURS[name], [BOX] * 2, [BOX], [(0, 8), (2.0**-31, 8)]) == [-1, expected]
+
+
 def test_units_and_formats() -> None:
     reference.check_units_and_formats(TaskAligned(), reference.grid())
 

@@ -110,6 +110,14 @@ def test_weighted_average(data: st.DataObject) -> None:
         assert_close(computed, expected)
 
 
+def test_only_weights_that_are_all_zero_give_the_value_for_nothing() -> None:
+    """A sum of 0 may be that of weights that cancel, and a tiny one is not 0."""
+    numbers = RaggedBatch(torch.tensor([[3.0, 5.0, 9.0], [2.0, 2.0, 9.0]]).repeat(2, 1), sample_sizes=[2] * 4)
+    weights = torch.tensor([[1.0, -1.0, 7.0], [1e-30, -1e-30, 7.0], [0.0, -0.0, 7.0], [1e-42, 0.0, 7.0]])
+    result = ragged.average_over_targets(numbers, numbers.create_with_sample_sizes_like_self(weights), empty=-5)
+    assert_close(result, torch.tensor([-INF, NAN, -5.0, 2.0]))
+
+
 def test_weights_of_full_shape_and_both_gradients() -> None:
     batch = torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(3, 3, 2, dtype=torch.float64, requires_grad=True)
