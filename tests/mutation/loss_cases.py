@@ -19,6 +19,7 @@ from tests.mutation.planting import Case
 TERMS, DETECTION, DETECTION_TERMS = "losses.terms", "losses.detection", "losses.detection_terms"
 MINING, SUMS, SOFTMAX, EXPECTED = "losses.mining", "losses.class_sums", "losses.softmax_losses", "losses.expected"
 HARD, NORMALIZER, MASS = "losses.hard_mining", "losses.normalizer", "losses.class_losses:_weighted"
+NUM_TARGETS = "losses.detr:num_targets"
 PER_SAMPLE, OF_TARGETS = "losses.positives:Positives.per_sample", "losses.positives:Positives.of_targets"
 SIZES = [3, 0, 1, 2]
 
@@ -129,6 +130,40 @@ def hard_mining_of_sample(logits: Tensor, labels: Tensor) -> Tensor:
     return values[labels > 0].sum() + negative.sum()
 
 
+def weighted_mining(code: Callable[[str], Any]) -> Callable[..., Any]:
+    def op(logits: Tensor, labels: Tensor, weights: Tensor) -> Any:
+        levels = [logits.unsqueeze(1)]
+        mined = code(HARD).mined_cross_entropy
+        return mined(levels, labels, weights, background=0, ratio=1, without_positives=0).sum(-1)
+
+    return op
+
+
+def weighted_maps() -> list[tuple[Tensor, Tensor, Tensor]]:
+    labels = torch.tensor([[0, 1, -1, -1, -1, -1, -1], [-1] * 7, [1, -1, -2, -1, -1, -1, -1], [0] * 7])
+    return [(torch.randn(4, 3, 7), labels, torch.where(labels < 0, torch.rand(4, 7), 1.0))]
+
+
+def weighted_mining_of_sample(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    values = weights * functional.cross_entropy(logits.T, (labels + 1).clamp(min=0), reduction="none")
+    negative = values[labels == -1].sort(descending=True).values[: int((labels >= 0).sum())]
+    return values[labels >= 0].sum() + negative.sum()
+
+
+def number_of_targets(code: Callable[[str], Any]) -> Callable[..., Any]:
+    def op(weights: RaggedBatch, ignore: RaggedBatch) -> Any:
+        labels = weights.create_with_sample_sizes_like_self(torch.zeros_like(weights.tensor, dtype=torch.int64))
+        boxes = labels.create_with_sample_sizes_like_self(weights.tensor.new_zeros(*weights.shape, 4))
+        return code(NUM_TARGETS)(Targets(boxes, labels, weights=weights, ignore=ignore))
+
+    return op
+
+
+def weights_and_flags() -> list[tuple[RaggedBatch, RaggedBatch]]:
+    weights = RaggedBatch(torch.rand(4, 4) + 0.5, sample_sizes=SIZES)
+    return [(weights, weights.create_with_sample_sizes_like_self(torch.arange(16).view(4, 4) % 2 == 0))]
+
+
 def normalized(code: Callable[[str], Any]) -> Callable[..., Any]:
     def op(data: RaggedBatch) -> Any:
         divisor = code(NORMALIZER).Normalizer()(data.sample_sizes)
@@ -184,6 +219,13 @@ CASES = {
     "cross entropy": Case(cross_entropy, ragged_logits, cross_entropy_of_sample),
     "expected loss": Case(expected, plans, without=NO_GRADIENT),
     "hard mining": Case(hard_mining, maps, hard_mining_of_sample),
+    "weighted hard mining": Case(weighted_mining, weighted_maps, weighted_mining_of_sample, without=NO_GRADIENT),
+    "number of targets": Case(
+        number_of_targets,
+        weights_and_flags,
+        lambda weights, ignore: weights[~ignore].sum(),
+        without=NO_GRADIENT,
+    ),
     "normalizer": Case(
         normalized,
         lambda: [(RaggedBatch(torch.randn(4, 4), sample_sizes=SIZES),)],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = (
 )
 CLOSEST, HUNGARIAN, BOXES, ALIGNED = "matchers.closest", "matchers.hungarian", "matchers.boxes", "matchers.task_aligned"
 GATHER, PER_TARGET = "matchers.assignment:Assignment.gather", "matchers.assignment:Assignment.predictions_per_target"
+STACK, ATSS = "matchers.assignment:Assignment.stack", "matchers.atss"
 POINTS = grid_points((64, 64), [16])
 ANCHORS = torch.cat([POINTS[:, :2] - 16, POINTS[:, :2] + 16], 1)
 SIZES = [4, 1, 0, 3]
@@ -77,6 +80,39 @@ def counts_of_sample(index: Tensor, values: Tensor) -> Tensor:
     return (index.unsqueeze(-1) == torch.arange(len(values))).sum(0)
 
 
+def number_of_pairs(assignment: Assignment) -> Tensor:
+    """(B,): of those that there is room for."""
+    return assignment.pairs()[0].mask.sum(-1)
+
+
+def stacked_pairs(code: Callable[[str], Any]) -> Callable[..., Any]:
+    """Of a layer with one prediction for each target, and one with many."""
+    stack = partial(code(STACK).__func__, Assignment)  # a copy is a class method that has no class
+
+    def op(index: Tensor, values: RaggedBatch) -> Any:
+        width = values.max_sample_size
+        many = Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=width)
+        few = replace(many, target_index=index.new_full(index.shape, -1), max_pairs=min(index.shape[-1], width))
+        return tuple(number_of_pairs(layer) for layer in stack([few, many]).unstack())
+
+    return op
+
+
+def index_with_many() -> list[tuple[Tensor, RaggedBatch]]:
+    index = torch.tensor([[2, 1, 0, 2, -2], [-1] * 5, [0, 0, 0, 0, 0], [1, -1, 1, 0, -1]])
+    return [(index, RaggedBatch(torch.randn(4, 3), sample_sizes=[3, 0, 1, 2]))]
+
+
+def pairs_of_levels(code: Callable[[str], Any]) -> Callable[..., Any]:
+    """Each level has the same anchors, so that a target takes as many of each."""
+
+    def op(targets: Targets, priors: Tensor) -> Any:
+        found = code(ATSS).ATSS(topk=1)(None, targets, priors.repeat(4, 1), level_sizes=[len(priors)] * 4)
+        return number_of_pairs(found)
+
+    return op
+
+
 def boxes() -> list[tuple[RaggedBatch, RaggedBatch]]:
     corner = torch.rand(4, 5, 2)
     first = RaggedBatch(torch.cat([corner, corner + torch.rand(4, 5, 2) + 0.1], -1), sample_sizes=[4, 0, 1, 3])
@@ -126,11 +162,13 @@ CASES = {
     ),
     "simota": Case(matcher("matchers.simota", "SimOTA"), scene, shared=points),
     "max iou": Case(matcher(MAX_IOU, "MaxIoU", pos_iou_thr=0.15, neg_iou_thr=0.15), scene, shared=anchors),
-    "atss": Case(matcher("matchers.atss", "ATSS", topk=6), scene, shared=anchors),
+    "atss": Case(matcher(ATSS, "ATSS", topk=6), scene, shared=anchors),
+    "atss, pairs": Case(pairs_of_levels, lambda: [(each[-1],) for each in scene()], shared=anchors),
     "task aligned": Case(matcher(ALIGNED, "TaskAligned"), scene, shared=points),
     # An assignment of targets that are not there any more is an error.
     "gather": Case(lambda code: code(GATHER), gathered, without=frozenset({"gradients"})),
     "counts": Case(counts, counted, counts_of_sample),
+    "stacked pairs": Case(stacked_pairs, index_with_many),
     "iou": Case(measure("iou"), boxes, shares("union")),
     "iof": Case(measure("iof"), boxes, shares("first")),
     "ciou": Case(measure("ciou", detach_trade_off=False), boxes),

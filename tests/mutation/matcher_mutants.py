@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutation.matcher_cases import (
     ALIGNED,
+    ATSS,
     BOXES,
     CLOSEST,
     DENSE,
@@ -12,6 +13,7 @@ from tests.mutation.matcher_cases import (
     HUNGARIAN,
     MAX_IOU,
     PER_TARGET,
+    STACK,
     TRANSPORT,
 )
 from tests.mutation.planting import Mutant
@@ -67,7 +69,7 @@ MUTANTS = [
     Mutant(
         "batch-global",
         "threshold of the target that overlaps most",
-        "matchers.atss",
+        ATSS,
         "return mean + ((",
         "return mean.amax() + ((",
         "atss",
@@ -81,6 +83,24 @@ MUTANTS = [
         "most = (value * among).amax()",
         "task aligned",
         "independence",
+    ),
+    Mutant(
+        "too little room",
+        "pairs of one level only",
+        ATSS,
+        "return self.topk * len(level_sizes or [0])",
+        "return self.topk",
+        "atss, pairs",
+        "independence",
+    ),
+    Mutant(
+        "too little room",
+        "pairs of the layer that has fewest",
+        STACK,
+        "max(each.max_pairs for each in assignments)",
+        "min(each.max_pairs for each in assignments)",
+        "stacked pairs",
+        "padding",
     ),
     Mutant(
         "mask dropped",

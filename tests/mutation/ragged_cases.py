@@ -53,6 +53,16 @@ def weighted() -> list[tuple[RaggedBatch, RaggedBatch]]:
     return [(data, data.create_with_sample_sizes_like_self(torch.rand(data.shape[:2]) + 0.5))]
 
 
+def cancelling() -> list[tuple[RaggedBatch, RaggedBatch]]:
+    weights = torch.tensor([1.0, -1.0, 0.0, 7.0]).expand(4, 4)
+    data = RaggedBatch(torch.rand(4, 4), sample_sizes=[3, 0, 1, 2])
+    return [(data, data.create_with_sample_sizes_like_self(weights))]
+
+
+def weighted_mean_of_sample(sample: Tensor, weights: Tensor) -> Tensor:
+    return (sample * weights).sum() / weights.sum() if weights.any() else sample.new_zeros(())
+
+
 def far_apart() -> list[tuple[RaggedBatch]]:
     data = batch(2)
     return [(data + torch.tensor([0.0, 0.0, -300.0, 300.0]).view(-1, 1, 1),)]
@@ -89,6 +99,10 @@ CASES = {
         function("average_over_targets"), lambda: [(batch(2).apply(lambda tensor: tensor.sign() * 100 + 4e4),)]
     ),
     "weighted average": Case(function("average_over_targets"), weighted),
+    # The quotient has no derivative where it is infinite.
+    "weights that cancel": Case(
+        function("average_over_targets"), cancelling, weighted_mean_of_sample, without=frozenset({"gradients"})
+    ),
     "max": Case(function("max_over_targets"), lambda: [(-(batch(2) ** 2) - 1,)]),
     "argmax": Case(
         function("argmax_over_targets"),

@@ -121,6 +121,15 @@ MUTANTS = [
         "reference",
     ),
     Mutant(
+        "0 / 0",
+        "weights that cancel taken for none",
+        REDUCTIONS,
+        "(factors == 0).all(dim).expand_as(total)",
+        "mass == 0",
+        "weights that cancel",
+        "reference",
+    ),
+    Mutant(
         "size with padding",
         "divided by the padded size",
         REDUCTIONS,
