@@ -243,6 +243,15 @@ def test_losses_can_be_given() -> None:
         torch.testing.assert_close(found, quality * 3)
 
 
+def test_classes_do_not_move_boxes() -> None:
+    """The IoU that they have as their score is a constant, also of a loss that knows no constants."""
+    read, targets = dense(CASE.predictions([3, 1]), torch.float64), make_targets([3, 1], torch.float64, rich=False)
+    entropy = torch.nn.BCEWithLogitsLoss(reduction="none")
+    found = make(use_qfl=True, qfl_cfg=entropy)(read, targets)["loss_cls"]
+    of_logits, of_boxes = torch.autograd.grad(found, (read.logits, read.deltas), allow_unused=True)
+    assert of_logits.any() and (of_boxes is None or not of_boxes.any())
+
+
 def test_parts_of_the_default() -> None:
     criterion = ATSSCriterion(CLASSES)
     assert criterion.strides == (8, 16, 32, 64, 128) and criterion.bg_loss_weight == -1

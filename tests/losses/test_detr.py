@@ -237,6 +237,19 @@ def test_any_matcher() -> None:
     close(criterion(predictions, targets), criterion.loss(predictions, targets, found))
 
 
+def test_the_last_layer_learns_nothing_as_a_teacher() -> None:
+    predictions, targets = scene([3, 2])
+    teachers = [
+        layer[key].requires_grad_()
+        for layer in every_layer(predictions).values()
+        for key in ("teacher_corners", "teacher_logits")
+        if key in layer
+    ]
+    found = DFINECriterion({"loss_ddf": 1.5}, num_classes=CLASSES, reg_max=REG_MAX)(predictions, targets)
+    assert len(teachers) == 8 and total(found) > 0
+    assert torch.autograd.grad(total(found), teachers, allow_unused=True) == (None,) * 8
+
+
 def test_terms_without_a_weight_are_left_out() -> None:
     predictions, targets = scene([3, 2])
     found = DFINECriterion({"loss_fgl": 2.0}, num_classes=CLASSES, reg_max=REG_MAX)(predictions, targets)

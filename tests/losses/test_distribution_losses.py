@@ -117,6 +117,22 @@ def test_decoupled_distillation(temperature: float) -> None:
     torch.testing.assert_close(torch.autograd.grad(same.sum(), leaf)[0], torch.zeros_like(rows), rtol=0, atol=1e-14)
 
 
+def test_targets_weights_and_teachers_are_constants() -> None:
+    rows, teacher = logits(13).requires_grad_(), logits(14).requires_grad_()
+    left = torch.zeros(10, 4, dtype=torch.int64)
+    first, second, quality = (uniform(seed).requires_grad_() for seed in (15, 16, 17))
+    for loss, constants in (
+        (distribution_focal_loss(rows, first), (first,)),
+        (
+            fine_grained_localization_loss(rows, left, weight_left=first, weight_right=second, quality=quality),
+            (first, second, quality),
+        ),
+        (decoupled_distillation_loss(rows, teacher), (teacher,)),
+    ):
+        of_rows, *others = torch.autograd.grad(loss.sum(), (rows, *constants), allow_unused=True)
+        assert of_rows.any() and others == [None] * len(constants)
+
+
 def test_bad_input() -> None:
     rows, values = torch.zeros(2, 5), torch.zeros(2)
     with pytest.raises(ValueError, match=r"logits must have shape \(…, R\) with R ≥ 2, got \(2, 1\)"):

@@ -13,7 +13,7 @@ from reference.ssd_loss import ImageLoss, ssd_image
 from ssd_case import CASES, CODER, default_boxes, level_anchors
 from torch import Tensor
 
-from losses import AssignedTargets, DensePredictions, GIoULoss, SSDCoder, flatten_levels, hard_mining, total
+from losses import AssignedTargets, DensePredictions, GIoULoss, Normalizer, SSDCoder, flatten_levels, hard_mining, total
 from losses.hard_mining import HardMiningCrossEntropyLoss
 from losses.ssd import SSDCriterion
 from losses.ssd_flat import SSDLoss
@@ -190,6 +190,18 @@ def test_ssd_loss_of_each_image_and_of_each_box() -> None:
     positives = torch.tensor([max(each.positives, 1.0) for each in images])
     close(each_box.tensor.sum(-1) / positives, sample)
     close(components, make_flat(alpha=0.5)(predictions, targets)[1])
+
+
+def test_ssd_loss_is_divided_by_the_minimum_of_its_normalizer() -> None:
+    """Where the weights of an image's positives add up to less than 1."""
+    predictions, targets = scene("ssd loss", [1, 0])
+    weights = targets.labels.create_with_sample_sizes_like_self(torch.full((2, 1), 1 / 64, dtype=torch.float64))
+    targets = replace(targets, weights=weights)
+    images = by_image(make_flat(), predictions, targets)
+    assert 0.01 < images[0].positives < 0.5
+    found, components = make_flat(normalizer=Normalizer(minimum=0.01))(predictions, targets)
+    close(found, (images[0].boxes + images[0].classes) / images[0].positives / 2)
+    close(components[-1], found.detach())
 
 
 def test_ssd_loss_counts_images() -> None:

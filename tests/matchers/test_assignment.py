@@ -163,6 +163,15 @@ def test_stacked_layers_keep_all_their_pairs() -> None:
             assert [layer.tolist() for layer in flat(found).split()] == own
 
 
+def test_unstacked_layers_are_as_they_were() -> None:
+    layer = Assignment.from_index(torch.tensor([[1, 0, -1], [0, -2, -1]]), num_targets=torch.tensor([2, 1]))
+    layers = [replace(layer, max_pairs=2), replace(layer, target_index=layer.target_index.flip(-1), max_pairs=2)]
+    for found, own in zip(Assignment.stack(layers).unstack(), layers, strict=True):
+        for one, other in zip(pytree.tree_leaves(found), pytree.tree_leaves(own), strict=True):
+            assert torch.equal(one, other)
+        assert (found.max_num_targets, found.max_pairs) == (2, 2)
+
+
 def test_words() -> None:
     assignment = Assignment.from_index(
         torch.tensor([[0, -1, 0, -2], [-1, -1, -1, -1]]),
@@ -313,6 +322,16 @@ def test_width_must_hold_the_targets() -> None:
 def test_bad_pairs(gt: RaggedBatch, pred: RaggedBatch) -> None:
     with pytest.raises((ValueError, IndexError), match="sample 0|sizes"):
         Assignment.from_pairs(gt, pred, num_predictions=5, num_targets=torch.tensor([2]))
+
+
+def test_pairs_with_a_target_too_many() -> None:
+    with pytest.raises(IndexError, match=r"matched_gt_indices: index 2 .* sample 1"):
+        Assignment.from_pairs(
+            index_batch([0, 2], [0, 2]),
+            index_batch([0, 3], [0, 3]),
+            num_predictions=5,
+            num_targets=torch.tensor([3, 2]),
+        )
 
 
 def test_gather_from_other_targets() -> None:

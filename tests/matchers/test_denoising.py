@@ -114,6 +114,10 @@ def test_ignored_targets_have_ignored_positives() -> None:
         assert made.target_index[0].tolist() == [0, ignored, background, background] * 2
         assert made.target_index[1].tolist() == [0, 1, background, background] * 2
         assert made.quality[0].tolist() == [1, 0, 0, 0] * 2
+    # Of the first target, too: what has none stays background.
+    first = make_targets([2, 1], ignore=torch.tensor([[True, False], [True, False]]))
+    made = denoising_assignment(make_meta([2, 1], 1), first)
+    assert made.target_index.tolist() == [[IGNORED, 1, BACKGROUND, BACKGROUND], [IGNORED, *[BACKGROUND] * 3]]
 
 
 def test_several_batch_dims() -> None:

@@ -45,6 +45,15 @@ def test_levels(strides: tuple[int, ...]) -> None:
     reference.compare(result, reference.pictures(made, points), reference.dynamic_soft_label, unclear=0.03)
 
 
+def test_distances_are_in_strides_along_x() -> None:
+    points = reference.grid()
+    points[:, 3] *= 4
+    made = reference.dense_scene([6, 0, 9], points, seed=3)
+    result = DynamicSoftLabel(soft_center_radius=0.5)(made.predictions, made.targets, points)
+    images = reference.pictures(made, points)
+    reference.compare(result, images, reference.dynamic_soft_label, unclear=0.03, soft_center_radius=0.5)
+
+
 def call(*arguments: Any, **options: Any) -> tuple[list[int], Tensor]:
     result = reference.call(DynamicSoftLabel(**options), *arguments)
     return result.target_index[0].tolist(), result.num_invalid

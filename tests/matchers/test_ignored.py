@@ -133,6 +133,13 @@ def test_how_much_of_a_prior_must_be_inside() -> None:
             assert matcher(ignore_iof=threshold)(None, [image], priors).target_index.tolist() == [expected]
 
 
+def test_how_much_of_a_prediction_must_be_inside() -> None:
+    """Half of it is enough."""
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 9], [0, 0, 8, 7]]])
+    image = {"boxes": torch.tensor([[0.0, 0, 8, 4]]), "labels": torch.tensor([0]), "ignore": torch.tensor([True])}
+    assert MaxIoU()(Predictions(boxes=boxes), [image]).target_index.tolist() == [[-2, -1, -2]]
+
+
 def test_parts_of_several_regions_are_not_added_up() -> None:
     priors = torch.tensor([[0.0, 0, 10, 10]])
     image = {

@@ -367,6 +367,8 @@ def two(boxes: Any = None, labels: Any = None, **more: Any) -> Targets:
             ValueError,
             r"of sample 1 lies far from \[0, 1\]",
         ),
+        (lambda: two(torch.tensor([[-1.01, 0, 1, 1]]), normalized=True), ValueError, "of sample 1 lies far from"),
+        (lambda: two(torch.tensor([[0.0, 0, 1, 2.01]]), normalized=True), ValueError, "of sample 1 lies far from"),
         (lambda: two(labels=[-1]), ValueError, "labels must not be negative, got -1 at position 0 of sample 1"),
         (lambda: two(labels=[1.0]), TypeError, "labels of sample 1 must be integers, got torch.float32"),
         (lambda: two(labels=[1, 2]), ValueError, r"sample 1 has 1 boxes, but labels of shape \(2,\)"),

@@ -73,6 +73,17 @@ def test_each_can_have_its_own_cost() -> None:
         torch.testing.assert_close(mine, (parts[0][index] + parts[1][index]) / 2)
 
 
+def test_costs_that_are_not_finite_count_though_one_matcher_has_none() -> None:
+    """Those of the matcher that has most, whichever it is."""
+    case, sound = make_case([3, 1], 4, bad=0.5), make_case([3, 1], 4)
+    matchers = [SoftMin(cost=case.cost), SoftMin(cost=sound.cost)]
+    wanted = matchers[0](case.predictions, case.targets).num_invalid
+    assert wanted.sum() > 0
+    for order in (matchers, matchers[::-1]):
+        found = WeightedSum(order, same_cost=False)(case.predictions, case.targets)
+        assert torch.equal(found.num_invalid, wanted)
+
+
 @pytest.mark.skipif(not hasattr(Hungarian, "match_costs"), reason="Hungarian has no match_costs")
 def test_shares_costs_with_hungarian() -> None:
     case = make_case([3, 0, 6], 5, bad=0.1, ignored=0.2)
