@@ -42,6 +42,13 @@ def test_ignored_and_weighted_dense_targets() -> None:
     close(found.counted_rows(torch.ones(2)), torch.tensor([2.0, 1.0]))
 
 
+def test_the_weight_of_an_ignored_prediction_may_be_anything() -> None:
+    labels, weights = torch.tensor([[1, -2, -1]]), torch.tensor([[2.0, torch.nan, 0.5]])
+    found = AssignedTargets.from_dense(labels, torch.rand(1, 3, 4), num_classes=3, weights=weights)
+    assert found.counted(torch.ones(1, 3)).tolist() == [[2.0, 0.0, 0.5]]
+    assert found.num_positives().tolist() == [2.0]
+
+
 class TestAssignedTargets:
     @pytest.mark.parametrize("max_pairs", [3, 4], ids=["rows of pairs", "rows of predictions"])
     def test_labels_and_boxes(self, max_pairs: int, rows: str) -> None:

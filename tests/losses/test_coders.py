@@ -149,6 +149,16 @@ def test_encoding_and_decoding_are_inverse(seed: int, name: str, scale: float) -
         )
 
 
+def test_sizes_are_bounded_by_parts_of_the_prior() -> None:
+    """What is decoded at 16 / 1000 by default, what is encoded at a millionth, which no box of an image reaches."""
+    prior, tiny = torch.tensor([0.0, 0.0, 10.0, 10.0]), torch.tensor([5.0, 5.0, 5.001, 5.0])
+    largest, smallest = 10 / 0.016, 10 * 0.016
+    decoded = DeltaXYWHCoder().decode(prior, torch.tensor([0.0, 0.0, 99.0, -99.0]))
+    torch.testing.assert_close(decoded[2:] - decoded[:2], torch.tensor([largest, smallest]))
+    encoded = DeltaXYWHCoder().encode(prior, tiny)
+    torch.testing.assert_close(encoded[2:], torch.tensor([1e-4, 1e-6]).log(), rtol=1e-3, atol=0)
+
+
 def test_distances_stay_below_the_limit() -> None:
     given_points, boxes = points(20), xyxy(20, seed=1)
     for strides in (False, True):

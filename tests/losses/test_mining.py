@@ -74,6 +74,18 @@ def test_the_count_includes_the_last() -> None:
     assert hard_negative_mining(loss, none, ratio=3, without_positives=2).tolist() == [False, True, True, False, False]
 
 
+def test_a_negative_that_just_fits_is_not_lost_to_rounding() -> None:
+    """Ten positives of weight 0.3, whose sum may come out a little below 3."""
+    positive = torch.cat([torch.full((10,), 0.3), torch.zeros(5)])
+    loss = torch.arange(15.0)
+    for negative in (positive == 0, (positive == 0).float()):
+        assert hard_negative_mining(loss, positive, negative=negative, ratio=1).nonzero().flatten().tolist() == [
+            12,
+            13,
+            14,
+        ]
+
+
 def test_ties_go_to_the_lowest_index() -> None:
     positive = torch.zeros(40, dtype=torch.bool)
     positive[3] = True

@@ -27,7 +27,8 @@ from losses import (
     total,
 )
 from losses.testing import leaves_of
-from matchers import Targets
+from matchers import SimOTA, Targets, grid_points
+from matchers.testing import CANVAS
 from ragged import RaggedBatch
 
 CASE = EVERY_CRITERION["yolox"]
@@ -79,6 +80,19 @@ def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "static":
         monkeypatch.setattr(positives, "values_are_readable", lambda tensor: False)
     return request.param
+
+
+def test_points_in_the_middle_of_the_cells_are_matched() -> None:
+    seen = []
+
+    def matcher(predictions: Any, targets: Any, points: Tensor) -> Any:
+        seen.append(points)
+        return SimOTA()(predictions, targets, points)
+
+    maps, targets = CASE.predictions(SIZES), CASE.targets(SIZES)
+    found = make(matcher=matcher).assign(maps, targets)
+    close(seen[0], grid_points((int(CANVAS), int(CANVAS)), STRIDES))
+    assert torch.equal(make().assign(maps, targets).target_index, found.target_index)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

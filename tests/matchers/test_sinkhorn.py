@@ -51,6 +51,17 @@ def check(case: Case, kind: Any, tolerance: float = 3e-4, **options: Any) -> Any
     return result
 
 
+@pytest.mark.parametrize(("kind", "count"), [(BalancedSinkhorn, 20), (UnbalancedSinkhorn, 70)])
+def test_number_of_iterations(kind: Any, count: int) -> None:
+    """So many by default: with a small regularisation, one less gives another plan."""
+    case = make_case([5, 2], 9)
+    usual, same, fewer = (
+        dense(kind(cost=case.cost, reg=0.005, **given)(case.predictions, case.targets))
+        for given in ({}, {"num_iter": count}, {"num_iter": count - 1})
+    )
+    assert torch.equal(usual[0], same[0]) and not torch.equal(usual[0], fewer[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options",

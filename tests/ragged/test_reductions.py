@@ -142,6 +142,14 @@ def test_gradients_exist_twice(name: str) -> None:
     assert gradcheck(function, (data,)) and gradgradcheck(function, (data,))
 
 
+def test_an_empty_sample_has_no_nan_on_the_way_to_its_gradient() -> None:
+    data = torch.randn(3, 3, requires_grad=True)
+    with torch.autograd.set_detect_anomaly(True):
+        result = ragged.logsumexp_over_targets(RaggedBatch(data, sample_sizes=SIZES))
+        (gradient,) = torch.autograd.grad(result.sum(), data)
+    assert gradient.isfinite().all()
+
+
 def test_gradients_of_sorted_values() -> None:
     data = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     for which in (ragged.sort_over_targets, lambda batch: ragged.topk_over_targets(batch, 2)):
