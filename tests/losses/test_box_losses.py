@@ -128,6 +128,8 @@ def test_centerness_at_the_extremes() -> None:
         assert centerness(torch.tensor(row, dtype=torch.float32)).item() == pytest.approx(value, rel=1e-5, abs=1e-18), (
             row
         )
+    # The product of both shares is no float any more, its root is.
+    assert centerness(torch.tensor([tiny, tiny, 1.0, 1.0])).item() == pytest.approx(1e-30, rel=1e-5, abs=0)
     assert centerness(torch.tensor([1.0, math.nan, 1.0, 1.0])).isnan()
 
 

@@ -114,6 +114,8 @@ def test_a_count_is_a_constant() -> None:
     gradients = torch.autograd.grad(loss, [values, count], allow_unused=True)
     close(gradients[0], torch.full((2, 3), 1 / 3))
     assert gradients[1] is None
+    given = reduced({"loss": Term(values, {"few": count})}, global_count=count.sum())["loss"]
+    assert torch.autograd.grad(given, [values, count], allow_unused=True)[1] is None
 
 
 def test_total_and_detached() -> None:

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from reference import dense as reference
 from torch import Tensor
 
-from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, Problem, SimOTA, Targets, TaskAligned
+from matchers import (
+    ATSS,
+    Assignment,
+    DynamicSoftLabel,
+    Hungarian,
+    MaxIoU,
+    Predictions,
+    Problem,
+    SimOTA,
+    Targets,
+    TaskAligned,
+    detr_costs,
+)
 from matchers.ignored import (
     in_ignored_region,
     mark_ignored,
@@ -137,7 +149,9 @@ def test_how_much_of_a_prediction_must_be_inside() -> None:
     """Half of it is enough."""
     boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 9], [0, 0, 8, 7]]])
     image = {"boxes": torch.tensor([[0.0, 0, 8, 4]]), "labels": torch.tensor([0]), "ignore": torch.tensor([True])}
-    assert MaxIoU()(Predictions(boxes=boxes), [image]).target_index.tolist() == [[-2, -1, -2]]
+    predictions = Predictions(torch.zeros(1, 3, 1), boxes)
+    for matcher in (MaxIoU(), Hungarian(detr_costs())):
+        assert matcher(predictions, [image]).target_index.tolist() == [[-2, -1, -2]]
 
 
 def test_parts_of_several_regions_are_not_added_up() -> None:

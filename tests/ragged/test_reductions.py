@@ -233,12 +233,19 @@ def test_half_precision_is_accumulated_in_float32() -> None:
     assert abs(ragged.logsumexp_over_targets(batch.half()).item() - (torch.tensor(5000.0).log() + 0.1)) < 1e-2
 
 
+def test_half_precision_weights_are_added_up_in_float32() -> None:
+    ones = RaggedBatch.from_full_tensor(torch.ones(1, 257))  # no number of bfloat16
+    assert ragged.average_over_targets(ones, ones.bfloat16()).tolist() == [1.0]
+
+
 def test_result_dtypes() -> None:
     integers = RaggedBatch(torch.ones(2, 2, dtype=torch.int32), sample_sizes=[1, 2])
     assert ragged.sum_over_targets(integers).dtype == torch.int64
     assert ragged.average_over_targets(integers).dtype == torch.float32
     assert ragged.sum_over_targets(integers.cfloat()).tolist() == [1, 2]
     assert ragged.average_over_targets(integers.half()).dtype == torch.float16
+    assert ragged.average_over_targets(integers.half(), integers.float()).dtype == torch.float32
+    assert ragged.average_over_targets(integers, integers.double()).dtype == torch.float64
     assert ragged.max_over_targets(integers.bool()).tolist() == [True, True]
 
 
