@@ -12,6 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from ragged import (
     RaggedBatch,
+    batched_bool_indexing_write,
     batched_index_mapping,
     batched_indexing_access,
     batched_indexing_write,
@@ -243,3 +244,46 @@ def test_garbage_in_filler_is_no_duplicate() -> None:
     indices = RaggedBatch(torch.tensor([[0, 0, 0]]), sample_sizes=[1])
     written = batched_indexing_write(torch.tensor([[5, 6, 7]]), indices, torch.zeros(1, 2), check_duplicates=True)
     assert written.tolist() == [[5, 0]]
+
+
+ROWS = RaggedBatch(torch.tensor([[[1.0, 2, 3], [4, 5, 6], [99, 99, 99]]]), sample_sizes=[2])
+
+
+def test_data_that_is_ragged_elsewhere_is_written_into_what_is_ragged_so_too() -> None:
+    into = RaggedBatch(torch.full((1, 2, 3), -1.0), sample_sizes=[2])
+    written = batched_indexing_write(ROWS, torch.tensor([[2, 0, 1]]), into, 2)
+    assert written.split()[0].tolist() == [[2, 3, 1], [5, 6, 4]]
+    with pytest.raises(ValueError, match="the data to write and the data to write into: sample sizes differ, 2 and 1"):
+        batched_indexing_write(ROWS, torch.tensor([[2, 0, 1]]), RaggedBatch(torch.zeros(1, 3, 3), sample_sizes=[1]), 2)
+
+
+@pytest.mark.parametrize("bad", [99.0, float("nan")])
+def test_filler_of_another_dimension_is_never_written(bad: float) -> None:
+    """Whatever the filler holds, it is an error before it is read."""
+    batch = ROWS.with_padded_set_to(bad)
+    turned = RaggedBatch(torch.zeros(1, 3, 3), sample_sizes=[2]).get_non_uniform_dimension_transposed_to(2)
+    message = "ragged along dimension 1 of shape .*, but is written along dimension 2 .*: its filler would become data"
+    two = RaggedBatch(torch.tensor([[1, 0, 0]]), sample_sizes=[2])
+    for indices in (two, torch.tensor([[1, 0, 0]])[:, :2], combine_data([[1, 0]])):
+        with pytest.raises(ValueError, match=message):
+            batched_indexing_write(batch, indices, turned)
+    with pytest.raises(ValueError, match=message):
+        batched_bool_indexing_write(batch, torch.tensor([[True, True, False]]), turned)
+    aligned = batch.get_non_uniform_dimension_transposed_to(2)
+    written = batched_bool_indexing_write(aligned, torch.tensor([[True, True, False]]), turned)
+    assert written.tensor[0, :, :2].tolist() == [[1, 4], [2, 5], [3, 6]]
+
+
+@pytest.mark.parametrize("bad", [99.0, float("nan")])
+def test_inverse_access_of_data_that_is_ragged_elsewhere(bad: float) -> None:
+    found = batched_inverse_indexing_access(ROWS.with_padded_set_to(bad), torch.tensor([[2, 0, 3]]), 4, -1.0, 2)
+    assert found.tolist() == [[[2, -1, 1, 3], [5, -1, 4, 6], [-1, -1, -1, -1]]]
+
+
+def test_mapping_between_different_dimensions() -> None:
+    index = torch.tensor([[0, 1]])
+    turned = ROWS.get_non_uniform_dimension_transposed_to(2)
+    assert batched_index_mapping(ROWS, index, index, torch.zeros(1, 3, 3))[0, :2].tolist() == [[1, 2, 3], [4, 5, 6]]
+    for target in (ROWS, torch.zeros(1, 3, 3)):
+        with pytest.raises(ValueError, match="source_data is indexed along dimension 2, target_data along dimension 1"):
+            batched_index_mapping(turned, index, index, target)
