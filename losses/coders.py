@@ -247,6 +247,7 @@ def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
         return boxes
     check_boxes(boxes, "boxes")
     if isinstance(canvas_size, Tensor):
+        check_is_tensor(canvas_size, "canvas_size")
         check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
         if canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
             raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from losses.coders import NO_SIDE, inputs
 from matchers.boxes import convert
-from ragged.checks import check_count, check_number, check_same_device
+from ragged.checks import check_count, check_is_tensor, check_number, check_same_device
 from ragged.precision import wide
 
 # A bin narrower than this has no inside.
@@ -154,6 +154,7 @@ def check_scalar(value: float | Tensor, name: str, like: Tensor | None = None) -
     """Raise unless ``value`` is a number or a tensor of one real number, on the device of ``like``."""
     if not isinstance(value, Tensor):
         return check_number(value, name, low=None)
+    check_is_tensor(value, name)
     if value.numel() != 1:
         raise ValueError(f"{name} must have one element, got shape {tuple(value.shape)}")
     if value.dtype.is_complex or value.dtype == torch.bool:

@@ -84,9 +84,10 @@ def level_scores(maps: Maps, channels: int) -> tuple[Tensor, ...]:
     for level, each in enumerate(maps):
         check_floating(each, f"class scores of level {level}")
         check_same_device(each.device, maps[0].device, name=f"class scores of level {level}", reference="level 0")
-        if each.dim() != 4 or each.shape[1] % channels or each.shape[0] != maps[0].shape[0]:
+        images = maps[0].shape[0] if maps[0].dim() else "B"
+        if each.dim() != 4 or each.shape[1] % channels or each.shape[0] != images:
             raise ValueError(
-                f"class scores of level {level} must have shape ({maps[0].shape[0]}, A * {channels}, h, w), "
+                f"class scores of level {level} must have shape ({images}, A * {channels}, h, w), "
                 f"got {tuple(each.shape)}"
             )
     return tuple(each.unflatten(1, (-1, channels)).flatten(3) for each in maps)

@@ -12,7 +12,14 @@ from torch import Tensor
 from losses.normalizer import Normalizer
 from losses.positives import Positives
 from ragged import RaggedBatch
-from ragged.checks import all_equal, check_has_values, check_not_negative, check_one_of, check_weights
+from ragged.checks import (
+    all_equal,
+    check_has_values,
+    check_is_tensor,
+    check_not_negative,
+    check_one_of,
+    check_weights,
+)
 from ragged.keys import KnownKeys
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
@@ -148,6 +155,8 @@ def _check_losses(losses: Losses) -> None:
     for name, value in losses.items():
         if not isinstance(value, (Tensor, RaggedBatch)):
             raise TypeError(f"the loss term {name!r} must be a tensor or a RaggedBatch, got {type(value).__name__}")
+        if isinstance(value, Tensor):
+            check_is_tensor(value, f"the loss term {name!r}")
 
 
 def _sum(values: Sequence[Any]) -> Any:

@@ -18,6 +18,7 @@ from ragged.checks import (
     all_equal,
     check_count,
     check_is_sequence,
+    check_is_tensor,
     check_number,
     check_same_device,
     check_shares,
@@ -88,6 +89,7 @@ class Assignment:
         if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
             got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
             raise TypeError(f"target_index must be an int64 tensor, got {got}")
+        check_is_tensor(target_index, "target_index")
         if target_index.dim() == 0:
             raise ValueError("target_index must have shape (*batch, P), got ()")
         check_num_targets(num_targets)

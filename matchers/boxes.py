@@ -327,6 +327,7 @@ def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     if not isinstance(canvas_size, Tensor) or canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
         got = tuple(canvas_size.shape) if isinstance(canvas_size, Tensor) else type(canvas_size).__name__
         raise ValueError(f"canvas_size must be a tensor of shape (*batch, 2), height and width, got {got}")
+    check_is_tensor(canvas_size, "canvas_size")
     check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
     if boxes.dim() > 1:
         check_broadcast(boxes.shape[:-2], canvas_size.shape[:-1], "the batch shape of boxes", "that of canvas_size,")

@@ -83,6 +83,7 @@ def batched_linear_sum_assignment(
     if forbidden is not None:
         if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
             raise TypeError("forbidden must be a boolean tensor")
+        check_is_tensor(forbidden, "forbidden")
         if forbidden.shape != cost.shape:
             raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
         forbidden = forbidden.flatten(0, -2)

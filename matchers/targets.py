@@ -17,6 +17,7 @@ from ragged.checks import (
     check_count,
     check_flag,
     check_is_sequence,
+    check_is_tensor,
     check_same_device,
     check_values,
     check_weights,
@@ -248,6 +249,7 @@ class Targets:
             size = torch.as_tensor(canvas_size, dtype=torch.float32, device=self.device)
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise TypeError(f"canvas_size must be numbers, height and width: {error}") from None
+        check_is_tensor(size, "canvas_size")
         if size.shape not in ((2,), (*self.batch_shape, 2)):
             raise ValueError(
                 f"canvas_size must be height and width, shape (2,) or {(*self.batch_shape, 2)}, got {tuple(size.shape)}"

@@ -418,3 +418,5 @@ def check_is_data(value: Any, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a RaggedBatch or a tensor."""
     if not isinstance(value, (RaggedBatch, Tensor)):
         raise TypeError(f"{name} must be a RaggedBatch or a tensor, got {type(value).__name__}")
+    if isinstance(value, Tensor):
+        check_is_tensor(value, name)

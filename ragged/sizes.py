@@ -11,6 +11,7 @@ from torch import Tensor
 from ragged.checks import (
     STORED_INTEGER_DTYPES,
     check_has_values,
+    check_is_tensor,
     check_same_device,
     check_values,
     known_within,
@@ -29,6 +30,7 @@ def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
 def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) -> Tensor:
     """Return ``sample_sizes`` as an int64 tensor; a list is moved to ``device``."""
     if isinstance(sample_sizes, Tensor):
+        check_is_tensor(sample_sizes, "sample_sizes")
         sizes = sample_sizes
     else:
         try:
@@ -54,6 +56,7 @@ def sizes_from_mask(mask: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a boolean tensor, got {got}; sizes are given as sample_sizes=")
+    check_is_tensor(mask, "mask")
     if mask.dim() == 0:
         raise ValueError("mask must have shape (*batch, max_size), got a tensor without dimensions")
     return mask.sum(-1)

@@ -94,7 +94,7 @@ def attempt(name: str, call: Call, rng: random.Random, most: int = 2) -> Finding
     """Change one argument, sometimes two, and judge what comes of it."""
     changes: list[str] = []
     used: list[tuple[Any, ...]] = []
-    keeps_shape = True
+    keeps_shape, refused = True, False
     changed = call
     for _ in range(rng.choice([1] * 3 + [most])):
         tree = [changed.init or {}, changed.args, changed.kwargs]
@@ -104,12 +104,13 @@ def attempt(name: str, call: Call, rng: random.Random, most: int = 2) -> Finding
         path = rng.choice(found)
         used.append(path)
         mutation: Child = rng.choice(mutations(value_at(tree, path)))
-        keeps_shape &= mutation.keeps_shape
+        keeps_shape &= mutation.keeps_shape and not name.startswith(GROUPED)
+        refused |= must_be_refused(name, path, mutation)
         tree = with_value(tree, path, mutation.value)
         init = None if changed.init is None else tree[0]
         changed = replace(changed, init=init, args=tree[1], kwargs=tree[2])
         changes.append(f"{'.'.join(map(str, path))} = {mutation.name}")
-    what = judge(changed, shapes(call()) if keeps_shape else None)
+    what = judge(changed, shapes(call()) if keeps_shape else None, refused=refused)
     return None if what is None else Finding(name, tuple(changes), what)
 
 
@@ -126,12 +127,29 @@ TORCH_ARGUMENTS = ("device", "dtype")
 """Handed to torch as they are, whose errors say well what is wrong with them."""
 
 
-def judge(call: Call, expected: list[tuple[int, ...]] | None) -> str | None:
+WEIGHTS = ("weights", "class_weights", "valid_label_mask")
+"""Arguments that must be finite and not negative."""
+GROUPED = ("losses.DecoderOutputs.of",)
+"""What is of another dtype stands in another group."""
+FREE = ("ragged.average_over_targets", "ragged.collate")
+"""Weights of any sign, and dicts of any keys."""
+
+
+def must_be_refused(name: str, path: tuple[Any, ...], mutation: Child) -> bool:
+    """Whether an argument changed so has to end in an error."""
+    if name.startswith(FREE) or path[-1] in TORCH_ARGUMENTS:
+        return False
+    return mutation.refused or (path[-1] in WEIGHTS and mutation.name in ("negative", "NaN", "inf"))
+
+
+def judge(call: Call, expected: list[tuple[int, ...]] | None, *, refused: bool = False) -> str | None:
     """What is wrong with how a call ends, or None."""
     try:
         result = call()
     except Exception as error:
         return judge_error(error)
+    if refused:
+        return "gave a result, where there is none"
     if expected is not None and (found := shapes(result)) != expected:
         return f"gave shapes {found}, not {expected}"
     return None

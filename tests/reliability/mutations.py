@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ragged import RaggedBatch
 
 
 @dataclass(frozen=True)
 class Child:
-    """A value in place of the right one, and whether the result must have the shape that it would have had."""
+    """A value in place of the right one.
+
+    Args:
+        name: For people.
+        value: Itself.
+        keeps_shape: Whether the result must have the shape that it would have had.
+        refused: Whether a result is wrong in any case: it must be an error.
+    """
 
     name: str
     value: Any
     keeps_shape: bool = False
+    refused: bool = False
+
+
+# A dict with one of these keys is read by a reader of targets or predictions.
+READ_KEYS = {"boxes", "bbox", "bboxes", "pred_boxes", "pred_logits", "dn_num_group", "num_positives"}
 
 
 def mutations(value: Any) -> list[Child]:
@@ -46,7 +59,11 @@ def mutations(value: Any) -> list[Child]:
         return [*others, *of_tensor(value), *of_tensor(value)]
     if isinstance(value, RaggedBatch):
         return [*others, *of_batch(value), *of_batch(value)]
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
+        return [Child(each.name, each.value, refused=True) for each in others if each.name in NO_FLAGS]
+    if isinstance(value, nn.Module):
+        return [*others, *of_module(value)]
+    if value is None:
         return [each for each in others if each.name in ("None", "'text'", "3", "tensor ()", "object()", "[]")]
     if isinstance(value, (int, float)):
         numbers = [0, -1, 1.5, 1000, math.nan, math.inf, True, "text", None, 1j]
@@ -60,6 +77,18 @@ def mutations(value: Any) -> list[Child]:
     return others
 
 
+NO_FLAGS = ("'text'", "3", "1.5", "tensor ()", "object()", "[]", "[1, 2]")
+
+
+def of_module(value: nn.Module) -> list[Child]:
+    """Modules of torch and of this package, as a model that is cast would hold them."""
+    return [
+        Child("its class", type(value), refused=True),
+        Child("in half precision", copy.deepcopy(value).half()),
+        Child("in bfloat16", copy.deepcopy(value).bfloat16()),
+    ]
+
+
 def of_tensor(value: Tensor) -> list[Child]:
     if value.is_nested:
         return [Child("not nested", torch.ones(2, 3)), Child("integers", value.to(torch.int64), True)]
@@ -67,6 +96,7 @@ def of_tensor(value: Tensor) -> list[Child]:
         Child("a dimension in front", value.unsqueeze(0)),
         Child("a dimension behind", value.unsqueeze(-1)),
         Child("an empty tensor", torch.zeros(0)),
+        Child("sparse", value.to_sparse() if value.dim() else value),
         Child("on meta", value.to("meta")),
         Child(
             "a ragged batch",
@@ -85,6 +115,7 @@ def of_tensor(value: Tensor) -> list[Child]:
             Child("float64", value.double(), True),
             Child("NaN", torch.full_like(value, math.nan)),
             Child("inf", torch.full_like(value, math.inf)),
+            Child("float8", value.to(torch.float8_e4m3fn)),
         ]
     else:
         found += [
@@ -125,12 +156,16 @@ def of_batch(value: RaggedBatch) -> list[Child]:
 
 
 def of_dict(value: dict[Any, Any]) -> list[Child]:
-    found = [Child("its items", list(value.items())), Child("an unknown key more", value | {"unknown": 1})]
+    is_read = bool(READ_KEYS & set(value))
+    found = [
+        Child("its items", list(value.items())),
+        Child("an unknown key more", value | {"unknown": 1}, refused=is_read),
+    ]
     for key in value:
         rest = {name: item for name, item in value.items() if name != key}
         found += [
             Child(f"without {key!r}", rest),
-            Child(f"{key!r} misspelt", rest | {f"{key}s": value[key]}),
+            Child(f"{key!r} misspelt", rest | {f"{key}_": value[key]}, refused=is_read and value[key] is not None),
         ]
     return found
 
