@@ -189,7 +189,8 @@ class Vec2Box:
                     f"level {k} must have class, distribution and distance maps, or on all levels the first two, "
                     f"got {len(maps)} maps"
                 )
-            for name, each, first in zip(("class", "distribution", "distance"), maps, levels[0], strict=False):
+            names = ("class", "distribution", "distance")[: len(maps)]
+            for name, each, first in zip(names, maps, levels[0], strict=True):
                 which = f"the {name} map of level {k}"
                 check_floating(each, which)
                 check_same_device(each.device, levels[0][0].device, name=which, reference="the first map")

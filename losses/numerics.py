@@ -59,7 +59,7 @@ def check_broadcasts(value: Tensor, shape: Sequence[int], name: str, meaning: st
     check_is_tensor(value, name)
     own = tuple(value.shape)
     fits = len(own) <= len(shape) and all(
-        mine in (1, size) for mine, size in zip(own[::-1], tuple(shape)[::-1], strict=False)
+        mine in (1, size) for mine, size in zip(own, tuple(shape)[len(shape) - len(own) :], strict=True)
     )
     if not fits:
         raise ValueError(f"{name} must broadcast to the shape of {meaning}, {tuple(shape)}, got {own}")

@@ -71,7 +71,7 @@ def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None 
     """What the rule assigns; in a graph on CPU, by one operation."""
     in_graph = is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
     # A class derived from a rule is not known, and is traced.
-    if not in_graph or type(matcher) not in _RULES.values():
+    if not in_graph or _RULES.get(type(matcher).__name__) is not type(matcher):
         return matcher._assign(problem, level_sizes)
     index, quality, num_invalid = assign_by_rule(
         type(matcher).__name__ + str([getattr(matcher, name) for name in matcher.__dataclass_fields__]),  # type: ignore[attr-defined]

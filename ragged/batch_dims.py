@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ragged.checks import (
     check_count,
@@ -165,8 +164,9 @@ def resize(batch: RaggedBatch, max_size: int) -> RaggedBatch:
         )
         tensor = batch.tensor.narrow(dim, 0, max_size)
     else:
-        padding = (0, 0) * (batch.dim() - 1 - dim) + (0, max_size - old)
-        tensor = functional.pad(batch.tensor, padding)
+        # Before torch 2.10, pad refused other dimensions of size 0.
+        missing = (*batch.shape[:dim], max_size - old, *batch.shape[dim + 1 :])
+        tensor = torch.cat([batch.tensor, batch.tensor.new_zeros(missing)], dim)
     return batch._unchecked(tensor, prefix_mask(sizes, max_size), sizes, batch.ragged_axis)
 
 

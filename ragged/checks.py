@@ -83,7 +83,8 @@ def check_values(
     """
     if values_are_readable(ok):
         if not ok.all():
-            raise error(message(tuple((~ok).nonzero()[0].tolist())))
+            # Not tolist: older versions of torch cannot read a list while a derivative is taken.
+            raise error(message(tuple(int(at) for at in (~ok).nonzero()[0])))
     elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_batchedtensor(ok):
         torch._assert_async(ok.all(), summary)
 
@@ -180,7 +181,9 @@ def check_one_of(value: Any, allowed: Sequence[str], name: str) -> None:
 
 def check_broadcast(first: Sequence[int], second: Sequence[int], name: str, other: str) -> None:
     """Raise ``ValueError`` unless tensors of these shapes broadcast."""
-    if any(a != b and a != 1 and b != 1 for a, b in zip(first[::-1], second[::-1], strict=False)):
+    shared = min(len(first), len(second))
+    pairs = zip(first[len(first) - shared :], second[len(second) - shared :], strict=True)
+    if any(a != b and a != 1 and b != 1 for a, b in pairs):
         raise ValueError(f"{name} {tuple(first)} and {other} {tuple(second)} must have shapes that broadcast")
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 NAMESPACES = (torch, Tensor, functional, torch.special)
 
 
-def _functions(names: str) -> frozenset[Callable[..., Any]]:
+def _functions(names: str) -> dict[Callable[..., Any], None]:
+    """As the keys of a dict, since the compiler of older versions of torch knows no set of functions."""
     found = (getattr(namespace, name, None) for name in names.split() for namespace in NAMESPACES)
-    return frozenset(function for function in found if function is not None)
+    return dict.fromkeys(function for function in found if callable(function))  # Tensor.real is not
 
 
 # Every output entry depends on the entries at the same place alone, whatever the dtype.
