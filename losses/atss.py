@@ -221,11 +221,12 @@ class ATSSCriterion(Criterion):
             scores = torch.where(assigned.labels == BACKGROUND, scores * self.bg_loss_weight, scores)
         terms = {"loss_cls": Term(assigned.counted(scores), count)}
         if not self.use_centerness:
-            return terms | {"loss_bbox": Term(assigned.counted_rows(overlaps), count, rows)}
+            return {**terms, "loss_bbox": Term(assigned.counted_rows(overlaps), count, rows)}
         weights = {"sum_of_centerness": rows.per_sample(assigned.counted_rows(central))}
         logits = rows.of_predictions(predictions.need_confidence("ATSSCriterion").unsqueeze(-1))
         entropy = class_values(self.loss_centerness, logits, torch.zeros_like(rows.target), central)
-        return terms | {
+        return {
+            **terms,
             "loss_bbox": Term(assigned.counted_rows(overlaps * central), weights, rows),
             "loss_centerness": Term(assigned.counted_rows(entropy), count, rows),
         }

@@ -156,12 +156,12 @@ class DetrCriterion(Criterion):
         found: dict[str, Assignment] = {}
         for group in read.groups:
             if group.denoising:
-                found |= dict.fromkeys(group.suffixes, _of_denoising(read.dn_meta, targets, group))
+                found.update(dict.fromkeys(group.suffixes, _of_denoising(read.dn_meta, targets, group)))
             else:
                 layers = self.matched_by(
                     Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True), targets
                 )
-                found |= dict(zip(group.suffixes, layers.unstack(), strict=True))
+                found.update(zip(group.suffixes, layers.unstack(), strict=True))
         return found
 
     def loss(
@@ -230,7 +230,7 @@ class DetrCriterion(Criterion):
 
     def group_terms(self, matched: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """The terms of a group of layers that have a weight; ``decoder`` is the group of the last layer."""
-        return self.class_terms(matched) | self.box_terms(matched)
+        return {**self.class_terms(matched), **self.box_terms(matched)}
 
     def class_terms(self, matched: MatchedLayers) -> LayerTerms:
         """The varifocal loss."""

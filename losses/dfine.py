@@ -154,7 +154,7 @@ class DFINECriterion(DetrCriterion):
         of_others = loss * torch.stack(sure)
         kind = "dn" if matched.layers.denoising else "queries"
         own, mixed = _numbers(_same_matches(matched, 1), kind), _numbers(_same_matches(decoder, 1), "queries")
-        counts = own | mixed
+        counts = {**own, **mixed}
         return [
             Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=_share_of_matched),
             Term(boxes.counted(of_others).masked_fill(positive, 0), counts, divisor=_share_of_others),

@@ -172,8 +172,11 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
 def _box_cost(module: nn.Module, is_anchor_based: bool, pairs: Pairs) -> Tensor:
     boxes = pairs.priors if is_anchor_based else pairs.predicted
     shape = (len(pairs), pairs.problem.num_predictions)
-    mine = torch.stack([part.expand(shape) for part in boxes[:4]], -1).reshape(-1, 4)
-    theirs = torch.stack([part.expand(shape) for part in pairs.gt[:4]], -1).reshape(-1, 4)
+    mine, theirs = (
+        # All but the area. Not by a slice: the compiler of torch 2.8 has none of named tuples.
+        torch.stack([part.expand(shape) for part in (each.x1, each.y1, each.x2, each.y2)], -1).reshape(-1, 4)
+        for each in (boxes, pairs.gt)
+    )
     return _per_pair(module(mine, theirs), *shape)
 
 

@@ -17,6 +17,8 @@ from torch.nn import Parameter
 
 from ragged.memory import is_transposed
 
+_GRAPHS_KNOW_VMAP = torch.__version__ >= "2.8"
+
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 """Those that torch computes with."""
 STORED_INTEGER_DTYPES = (*INTEGER_DTYPES, torch.uint16, torch.uint32, torch.uint64)
@@ -85,8 +87,14 @@ def check_values(
         if not ok.all():
             # Not tolist: older versions of torch cannot read a list while a derivative is taken.
             raise error(message(tuple(int(at) for at in (~ok).nonzero()[0])))
-    elif (ok.is_cuda or torch.compiler.is_compiling()) and not torch._C._functorch.is_batchedtensor(ok):
+    elif (torch.compiler.is_compiling() or ok.is_cuda) and not _is_mapped(ok):
         torch._assert_async(ok.all(), summary)
+
+
+def _is_mapped(tensor: Tensor) -> bool:
+    # Older compilers cannot ask, and compile no vmap of what is checked.
+    in_old_graph = not _GRAPHS_KNOW_VMAP and torch.compiler.is_compiling()
+    return not in_old_graph and torch._C._functorch.is_batchedtensor(tensor)
 
 
 def check_dim(dim: int, num_dims: int, *, lowest: int = 0, name: str = "dim") -> int:
