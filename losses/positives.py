@@ -63,10 +63,9 @@ class Positives:
             prediction = torch.arange(count, device=index.device).expand(shape)
             target, valid = index.clamp(min=0), index >= 0
         samples = math.prod(shape[:-1])
-        sample = torch.arange(samples, device=index.device).repeat_interleave(
-            prediction.shape[-1], output_size=samples * prediction.shape[-1]
-        )
-        return cls(sample, prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape, whole)
+        # Not repeat_interleave, which fixes the number of samples in graphs of torch 2.9 and older.
+        sample = torch.arange(samples, device=index.device).unsqueeze(-1).expand(-1, prediction.shape[-1])
+        return cls(sample.reshape(-1), prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape, whole)
 
     def __len__(self) -> int:
         return self.sample.shape[0]

@@ -164,7 +164,7 @@ def resize(batch: RaggedBatch, max_size: int) -> RaggedBatch:
         )
         tensor = batch.tensor.narrow(dim, 0, max_size)
     else:
-        # Before torch 2.10, pad refused other dimensions of size 0.
+        # Not pad, which refuses other dimensions of size 0 in torch 2.9 and older.
         missing = (*batch.shape[:dim], max_size - old, *batch.shape[dim + 1 :])
         tensor = torch.cat([batch.tensor, batch.tensor.new_zeros(missing)], dim)
     return batch._unchecked(tensor, prefix_mask(sizes, max_size), sizes, batch.ragged_axis)

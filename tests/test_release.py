@@ -9,19 +9,25 @@ from types import ModuleType
 from zipfile import ZipFile
 
 import pytest
+from torch.torch_version import TorchVersion
+from versions import EXCEPTIONS
 
 import ragged
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    return _script("release")
 
 
 def test_the_version_stands_in_one_place(release: ModuleType) -> None:
@@ -85,3 +91,24 @@ def test_hooks_run_tests_that_exist() -> None:
     paths = re.findall(r"tests/[\w/]+\.py", config)
     assert paths and all((ROOT / path).exists() for path in paths)
     assert "repo: local" in config and "http" not in config  # what they run is pinned in constraints.txt
+
+
+def test_the_same_versions_are_named_everywhere() -> None:
+    script = _script("versions")
+    pythons, torches = script.supported()
+    assert f'requires-python = ">={pythons[0]}"' in (ROOT / "pyproject.toml").read_text()
+    assert torches[1] == script.NEWEST
+    for page in ("README.md", "docs/index.md"):
+        text = (ROOT / page).read_text()
+        assert f"torch {torches[0]} or newer" in text and f"Python {pythons[0]} or newer" in text, page
+    assert f"Python {pythons[0]} to {pythons[1]}, torch {torches[0]} to 2." in (ROOT / "README.md").read_text()
+    assert [path for path in script.TESTS if not (ROOT / path).exists()] == []
+
+
+def test_exceptions_of_older_versions_are_in_the_documentation() -> None:
+    _, (oldest, _) = _script("versions").supported()
+    rows = re.findall(r"^\| (\S.*?) \| (2\.\d+) \|", (ROOT / "docs" / "compile.md").read_text(), flags=re.MULTILINE)
+    assert {name.replace("`", ""): version for name, version in rows} == {
+        name: version for name, (version, _) in EXCEPTIONS.items()
+    }
+    assert all(TorchVersion(version) > oldest for version, _ in EXCEPTIONS.values())

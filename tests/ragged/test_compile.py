@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import grad, vmap
 from torch.utils import _pytree as pytree
+from versions import needs_torch_for
 
 import ragged
 from ragged import RaggedBatch, batched_indexing_access, sum_over_targets
@@ -148,6 +149,7 @@ def test_every_check_of_values_is_in_the_graph(name: str) -> None:
         torch.compile(function, fullgraph=True, backend="aot_eager")(*arguments)
 
 
+@needs_torch_for("checks of values in machine code")
 def test_values_are_checked_in_machine_code() -> None:
     compiled = torch.compile(batched_indexing_access, fullgraph=True)
     good = torch.tensor([[0], [2]])
@@ -192,7 +194,7 @@ DERIVATIVES = [
         id="vmap(grad)",
         marks=pytest.mark.xfail(strict=True, reason="a compiled value check does not see the vmap below a grad"),
     ),
-    pytest.param(vmap, id="vmap"),
+    pytest.param(vmap, id="vmap", marks=needs_torch_for("vmap of a checked operation in a graph")),
 ]
 
 
