@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,15 +219,12 @@ def checked_assignment(found: Any, matcher: Any, who: str) -> Assignment:
     )
 
 
-def look_up(
-    targets: Any, assignment: Assignment | None, read: Callable[[Any], Targets], **options: Any
-) -> AssignedTargets:
+def look_up(targets: Any, assignment: Assignment | None, **options: Any) -> AssignedTargets:
     """What the second step of a criterion was given: targets with their assignment, or ``AssignedTargets`` alone.
 
     Args:
         targets: As above.
         assignment: Of these targets.
-        read: Makes ``Targets`` of them, where there is an assignment.
         options: Of ``AssignedTargets.of``.
 
     Raises:
@@ -240,7 +236,7 @@ def look_up(
         return targets
     if assignment is None:
         raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
-    return AssignedTargets.of(read(targets), assignment, **options)
+    return AssignedTargets.of(targets, assignment, **options)
 
 
 def _check_same_targets(targets: Targets, assignment: Assignment) -> None:

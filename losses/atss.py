@@ -12,7 +12,7 @@ from losses.assigned import AssignedTargets
 from losses.box_losses import centerness_of_points
 from losses.coders import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
-from losses.levels import DensePredictions, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.levels import DensePredictions, image_size_of, read_dense
 from losses.module_checks import check_class_loss, check_loss
 from losses.modules import (
     BinaryCrossEntropy,
@@ -25,8 +25,8 @@ from losses.modules import (
     class_values,
 )
 from losses.normalizer import Normalizer
-from losses.numerics import check_broadcasts, check_shape
-from losses.terms import Losses, Term, Terms, reduce_terms
+from losses.numerics import check_shape
+from losses.terms import Losses, Term, Terms
 from matchers.assignment import BACKGROUND, Assignment
 from matchers.atss import ATSS
 from matchers.boxes import check_boxes, iou
@@ -34,7 +34,7 @@ from matchers.predictions import Predictions
 from matchers.priors import Stride, stride_pairs
 from matchers.priors import anchors as anchors_of
 from matchers.targets import Targets
-from ragged.checks import check_flag, check_number, check_weights
+from ragged.checks import check_flag, check_number
 from ragged.precision import wide
 
 
@@ -157,9 +157,7 @@ class ATSSCriterion(Criterion):
         Returns:
             The terms by name, weighted.
         """
-        predictions, targets = self.read(predictions), Targets.of(targets)
-        assignment = self.assign(predictions, targets)
-        return self.loss(predictions, targets, assignment, valid_label_mask=valid_label_mask, global_count=global_count)
+        return self._call(self.read(predictions).with_class_mask(valid_label_mask), targets, global_count)
 
     def loss(
         self,
@@ -171,42 +169,30 @@ class ATSSCriterion(Criterion):
         global_count: GlobalCount = None,
     ) -> Losses:
         """The second step; arguments as for a call and as in ``Criterion.loss``."""
-        read = self.read(predictions)
-        mask = None if valid_label_mask is None else _class_mask(valid_label_mask, read.logits)
-        terms = self.terms(read, self.assigned(targets, assignment), mask)
-        return reduce_terms(terms, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count)
+        read = self.read(predictions).with_class_mask(valid_label_mask)
+        return self._loss(read, targets, assignment, global_count)
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""
-        if isinstance(predictions, DensePredictions):
-            return checked_classes(predictions, self.num_classes)
-        names = ("class scores", "boxes", "centerness")[: 3 if self.use_centerness else 2]
-        scores, boxes, *others = level_maps(predictions, names, self.strides)
-        cells = [each.shape[-2] * each.shape[-1] for each in scores]
-        anchors = self._anchors(scores)
-        count = _anchors_per_cell(anchors, sum(cells))
-        confidence = [flatten_levels(each, channels=1, name="centerness", num_per_cell=count) for each in others]
-        return DensePredictions(
-            logits=flatten_levels(scores, channels=self.num_classes, name="class scores", num_per_cell=count),
-            deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
-            priors=anchors,
-            confidence=confidence[0].squeeze(-1) if confidence else None,
-            level_sizes=tuple(count * each for each in cells),
+        return read_dense(
+            predictions,
+            num_classes=self.num_classes,
+            strides=self.strides,
+            priors=self._anchors,
+            confidence="centerness" if self.use_centerness else None,
         )
 
-    @torch.no_grad()
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
+    def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match anchors level by level. Without ``DensePredictions.level_sizes`` there is one level."""
-        read = self.read(predictions)
         if isinstance(self.matcher, ATSS):
-            found = Predictions(read.logits)  # for its shape
-            return self.matched_by(found, targets, read.priors, level_sizes=read.level_sizes)
-        boxes = self.bbox_coder.decode(read.priors, wide(read.deltas))
-        found = Predictions(read.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, read.priors)
+            found = Predictions(predictions.logits)  # for its shape
+            return self.matched_by(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
+        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
+        found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
+        return self.matched_by(found, targets, predictions.priors)
 
-    def terms(self, predictions: DensePredictions, assigned: AssignedTargets, mask: Tensor | None = None) -> Terms:
-        """See the class. The mask of classes, if there is one, broadcasts to (B, P, C)."""
+    def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
+        """See the class."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         deltas, anchors = wide(rows.of_predictions(predictions.deltas)), rows.of_priors(predictions.priors)
         boxes = self.bbox_coder.decode(anchors, deltas)
@@ -216,7 +202,9 @@ class ATSSCriterion(Criterion):
         else:
             overlaps = box_values(self.loss_bbox, deltas, self.bbox_coder.encode(anchors, assigned.boxes))
         quality = rows.per_prediction(iou(boxes.detach(), assigned.boxes)) if self.use_qfl else None
-        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, quality, class_mask=mask)
+        scores = class_values(
+            self.loss_cls, predictions.logits, assigned.labels, quality, class_mask=predictions.class_mask
+        )
         if self.bg_loss_weight >= 0:
             scores = torch.where(assigned.labels == BACKGROUND, scores * self.bg_loss_weight, scores)
         terms = {"loss_cls": Term(assigned.counted(scores), count)}
@@ -253,21 +241,3 @@ class ATSSCriterion(Criterion):
             return self.anchors
         size = image_size_of(maps, self.strides)
         return anchors_of(size, self.strides, scales=(self.anchor_scale,), offset=0.0, device=maps[0].device)
-
-
-def _anchors_per_cell(anchors: Tensor, num_cells: int) -> int:
-    count, rest = divmod(len(anchors), max(num_cells, 1))
-    if rest or not count:
-        raise ValueError(f"anchors must be as many for each of the {num_cells} cells, got {len(anchors)} in all")
-    return count
-
-
-def _class_mask(mask: Tensor, logits: Tensor) -> Tensor:
-    """Of what broadcasts to the logits (B, P, C)."""
-    if isinstance(mask, Tensor) and mask.dim() == 2:
-        check_shape(mask, (logits.shape[0], logits.shape[-1]), "valid_label_mask", "(B, C)")
-        mask = mask.unsqueeze(1)
-    check_broadcasts(mask, logits.shape, "valid_label_mask", "the class scores (B, P, C)")
-    if mask.dtype != torch.bool:
-        check_weights(mask, "valid_label_mask")
-    return mask

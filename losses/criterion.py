@@ -24,6 +24,10 @@ class Criterion(WideModule):
 
     Calling it is ``assign`` and ``loss`` in one. Whatever is not said here is said by the criterion.
 
+    To write one, derive from it and say two things: ``match``, which prediction is responsible for which target, and
+    ``terms``, what is summed up and what it is divided by. Say ``read`` as well, if predictions have to be brought into
+    the form that both compute on. All else, from reading once to reductions and counts of several ranks, is here.
+
     Args:
         num_classes: C, without a background.
         matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
@@ -72,12 +76,11 @@ class Criterion(WideModule):
         Returns:
             The terms by name, weighted.
         """
-        predictions, targets = self.read(predictions), self.read_targets(targets)
-        return self.loss(predictions, targets, self.assign(predictions, targets), global_count=global_count)
+        return self._call(self.read(predictions), targets, global_count)
 
     def assign(self, predictions: Any, targets: Any) -> Any:
         """The first step: which prediction is responsible for which target. Arguments as for a call."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it assigns")
+        return self._assign(self.read(predictions), targets)
 
     def loss(
         self,
@@ -95,22 +98,68 @@ class Criterion(WideModule):
             assignment: Of these targets.
             global_count: As for a call.
         """
-        terms = self.terms(self.read(predictions), self.assigned(targets, assignment))
-        return reduce_terms(terms, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count)
+        return self._loss(self.read(predictions), targets, assignment, global_count)
 
-    @torch.no_grad()
     def counts(self, predictions: Any, targets: Any, assignment: Any = None) -> dict[str, Tensor]:
         """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
 
         Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
         """
-        return count_terms(self.terms(self.read(predictions), self.assigned(targets, assignment)), self.normalizer)
+        return self._counts(self.read(predictions), targets, assignment)
 
     def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
         """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
 
-    # --- what a criterion says -------------------------------------------------------------------------------------
+    # --- the steps, of predictions that were read -------------------------------------------------------------------
+
+    def _call(self, read: Any, targets: Any, global_count: GlobalCount) -> Any:
+        own = self.read_targets(targets)
+        return self._loss(read, own, self._match(read, own), global_count, are_read=True)
+
+    def _assign(self, read: Any, targets: Any) -> Any:
+        return self._match(read, self.read_targets(targets))
+
+    @torch.no_grad()
+    def _match(self, read: Any, targets: Targets) -> Any:
+        return self.match(read, targets)
+
+    def _loss(
+        self, read: Any, targets: Any, assignment: Any, global_count: GlobalCount, *, are_read: bool = False
+    ) -> Any:
+        own = targets if are_read else self._targets(targets)
+        losses = reduce_terms(
+            self.terms(read, self.look_up(read, own, assignment)),
+            reduction=self.reduction,
+            normalizer=self.normalizer,
+            global_count=global_count,
+            layers=self.num_layers(read),
+            counted=self.COUNTS,
+        )
+        return self.finished(losses, read)
+
+    @torch.no_grad()
+    def _counts(self, read: Any, targets: Any, assignment: Any) -> dict[str, Tensor]:
+        terms = self.terms(read, self.look_up(read, self._targets(targets), assignment))
+        return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
+
+    def _targets(self, targets: Any) -> Targets | AssignedTargets:
+        return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets)
+
+    # --- what a criterion has to say -------------------------------------------------------------------------------
+
+    def match(self, predictions: Any, targets: Targets) -> Any:
+        """Which prediction is responsible for which target, of what was read; without a gradient."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
+
+    def terms(self, predictions: Any, assigned: Any) -> Terms:
+        """The terms before they are reduced, of predictions that were read and what ``look_up`` gave for them."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+
+    # --- what it may say -------------------------------------------------------------------------------------------
+
+    COUNTS: tuple[str, ...] = ()
+    """Names of counts that other ranks may have, and this one not: all have to reduce the same."""
 
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""
@@ -120,10 +169,18 @@ class Criterion(WideModule):
         """The targets; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""
         return Targets.of(targets)
 
-    def terms(self, predictions: Any, assigned: AssignedTargets) -> Terms:
-        """The terms before they are reduced, of predictions that were read."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+    def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
+        """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did."""
+        return self.assigned(targets, assignment)
 
-    def assigned(self, targets: Any, assignment: Assignment | None) -> AssignedTargets:
+    def assigned(self, targets: Targets | AssignedTargets, assignment: Assignment | None) -> AssignedTargets:
         """The targets of the predictions; boxes are xyxy, in pixels."""
-        return look_up(targets, assignment, self.read_targets, normalized=False, num_classes=self.num_classes)
+        return look_up(targets, assignment, normalized=False, num_classes=self.num_classes)
+
+    def num_layers(self, predictions: Any) -> int:
+        """How many leading dimensions of what was read are layers, each with a loss and counts of its own."""
+        return 0
+
+    def finished(self, losses: Losses, predictions: Any) -> Losses:
+        """What a call returns, of reduced terms and what was read."""
+        return losses

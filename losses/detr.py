@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from losses.assigned import AssignedTargets
 from losses.box_losses import giou_loss, l1_loss
-from losses.criterion import Criterion, GlobalCount
+from losses.criterion import Criterion
 from losses.decoder import DecoderLayers, DecoderOutputs
 from losses.modules import ClassLoss, VarifocalLoss, class_values
 from losses.normalizer import Normalizer
-from losses.terms import Losses, Term, count_terms, reduce_terms
+from losses.terms import Losses, Term
 from matchers.assignment import Assignment
 from matchers.boxes import convert, iou
 from matchers.denoising import denoising_assignment
@@ -33,6 +33,13 @@ LayerTerms = dict[tuple[str, tuple[str, ...]], list[Term]]
 """Terms of several layers at once, by name and by the suffixes of the layers; of batch shape (L, B)."""
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMatches:
+    """The assignments (L, B, Q) of each group of layers, in the order of ``DecoderOutputs.groups``."""
+
+    groups: tuple[Assignment, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,72 +156,69 @@ class DetrCriterion(Criterion):
         """Raw layouts hold cxcywh boxes in fractions of the image."""
         return targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
 
-    @torch.no_grad()
     def assign(self, predictions: Any, targets: Any) -> dict[str, Assignment]:
         """The assignment (B, Q) of every layer, by the suffix of its terms."""
-        read, targets = self.read(predictions), self.read_targets(targets)
-        found: dict[str, Assignment] = {}
-        for group in read.groups:
-            if group.denoising:
-                found.update(dict.fromkeys(group.suffixes, _of_denoising(read.dn_meta, targets, group)))
-            else:
-                layers = self.matched_by(
-                    Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True), targets
-                )
-                found.update(zip(group.suffixes, layers.unstack(), strict=True))
-        return found
+        read = self.read(predictions)
+        found = self._assign(read, targets)
+        return {
+            suffix: layer
+            for group, layers in zip(read.groups, found.groups, strict=True)
+            for suffix, layer in zip(group.suffixes, layers.unstack(), strict=True)
+        }
 
-    def loss(
-        self,
-        predictions: Any,
-        targets: Any,
-        assignment: Assignments | None = None,
-        *,
-        global_count: GlobalCount = None,
-    ) -> Losses:
-        """The loss of layers whose assignments, as ``assign`` gives them, are known; see ``Criterion``."""
-        reduced = reduce_terms(
-            self._layer_terms(predictions, targets, assignment),
-            reduction=self.reduction,
-            normalizer=self.normalizer,
-            global_count=global_count,
-            layers=1,
-            counted=self.COUNTS,
-        )
+    def match(self, predictions: DecoderOutputs, targets: Targets) -> GroupMatches:
+        """The assignments of every group of layers."""
+        found = []
+        for group in predictions.groups:
+            if group.denoising:
+                found.append(of_all_layers(_of_denoising(predictions.dn_meta, targets, group), len(group.suffixes)))
+            else:
+                layers = Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True)
+                found.append(self.matched_by(layers, targets))
+        return GroupMatches(tuple(found))
+
+    def look_up(
+        self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | GroupMatches | None
+    ) -> list[MatchedLayers]:
+        """The groups of layers with their targets, of assignments as ``match`` or as ``assign`` gives them."""
+        if assignment is None:
+            raise ValueError("loss needs the assignments of all layers, as assign gives them")
+        if not isinstance(targets, Targets):
+            raise TypeError(
+                f"targets must be those of images, with the assignments of layers, got {type(targets).__name__}"
+            )
+        targets.check_labels(self.num_classes)
+        if not isinstance(assignment, GroupMatches):
+            assignment = _of_groups(predictions, assignment)
+        return self.matched(predictions, targets, assignment.groups)
+
+    def num_layers(self, predictions: DecoderOutputs) -> int:
+        """1: all tensors begin with the layers of a group."""
+        return 1
+
+    def finished(self, losses: Losses, predictions: DecoderOutputs) -> Losses:
+        """The terms of all layers by their names."""
         return {
             name + suffix: _layer(value, index)
-            for (name, suffixes), value in reduced.items()
+            for (name, suffixes), value in losses.items()
             for index, suffix in enumerate(suffixes)
         }
 
-    @torch.no_grad()
-    def counts(self, predictions: Any, targets: Any, assignment: Assignments | None = None) -> dict[str, Tensor]:
-        """See ``Criterion``."""
-        terms = self._layer_terms(predictions, targets, assignment)
-        return count_terms(terms, self.normalizer, layers=1, counted=self.COUNTS)
-
     # --- terms -----------------------------------------------------------------------------------------------------
 
-    def _layer_terms(self, predictions: Any, targets: Any, assignment: Assignments | None) -> LayerTerms:
-        read, targets = self.read(predictions), self.read_targets(targets)
-        if assignment is None:
-            raise ValueError("loss needs the assignments of all layers, as assign gives them")
-        if isinstance(assignment, Mapping):
-            suffixes = tuple(suffix for group in read.groups for suffix in group.suffixes)
-            KnownKeys(suffixes).check(assignment, "the assignments of these outputs")
-        targets.check_labels(self.num_classes)
+    def terms(self, predictions: DecoderOutputs, assigned: list[MatchedLayers]) -> LayerTerms:
+        """See the class."""
         terms: LayerTerms = {}
-        groups = self.matched(read, targets, assignment)
-        for group in groups:
-            for (name, suffixes), part in self.group_terms(group, groups[0], read).items():
+        for group in assigned:
+            for (name, suffixes), part in self.group_terms(group, assigned[0], predictions).items():
                 terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
         return terms
 
-    def matched(self, read: DecoderOutputs, targets: Targets, assignment: Assignments) -> list[MatchedLayers]:
-        """The groups of layers with their targets."""
+    def matched(self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]) -> list[MatchedLayers]:
+        """The groups of layers with their targets, of the assignments (L, B, Q) of each group."""
         groups = []
-        for group in read.groups:
-            own = targets_of_layers(targets, [_of_layer(assignment, suffix) for suffix in group.suffixes])
+        for group, assignment in zip(read.groups, assignments, strict=True):
+            own = targets_of_layers(targets, assignment)
             counts = self.divided_by(group, read, targets)
             same = group.denoising or len(group.suffixes) == 1
             groups.append(MatchedLayers(group, own, own, counts, counts, same_boxes=same))
@@ -277,17 +281,27 @@ def num_targets(targets: Targets) -> Tensor:
     return wide(targets.weights.detach().with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
 
 
-def targets_of_layers(targets: Targets, assignments: Sequence[Assignment]) -> AssignedTargets:
-    """The targets of the queries (L, B, Q) of several layers, of which each has its assignment."""
-    return AssignedTargets.of(targets, Assignment.stack(assignments), **_LAYOUT)
+def targets_of_layers(targets: Targets, assignment: Assignment) -> AssignedTargets:
+    """The targets of the queries (L, B, Q) of several layers."""
+    return AssignedTargets.of(targets, assignment, **_LAYOUT)
 
 
-def _of_layer(assignment: Assignments, suffix: str) -> Assignment:
-    if not isinstance(assignment, Mapping):
-        raise TypeError(f"assignments must be a dict, as assign gives it, got {type(assignment).__name__}")
-    if suffix not in assignment:
-        raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignment)}")
-    return assignment[suffix]
+def of_all_layers(assignment: Assignment, layers: int) -> Assignment:
+    """One assignment (B, Q) as that of so many layers (L, B, Q). Nothing is copied."""
+    return pytree.tree_map(lambda part: part.expand(layers, *part.shape), assignment)
+
+
+def _of_groups(read: DecoderOutputs, assignments: Any) -> GroupMatches:
+    """The assignments of layers, given by their suffixes, as those of the groups."""
+    if not isinstance(assignments, Mapping):
+        raise TypeError(f"assignments must be a dict, as assign gives it, got {type(assignments).__name__}")
+    suffixes = tuple(suffix for group in read.groups for suffix in group.suffixes)
+    for suffix in suffixes:
+        if suffix not in assignments:
+            raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignments)}")
+    KnownKeys(suffixes).check(assignments, "the assignments of these outputs")
+    stacked = (Assignment.stack([assignments[suffix] for suffix in group.suffixes]) for group in read.groups)
+    return GroupMatches(tuple(stacked))
 
 
 def _of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, group: DecoderLayers) -> Assignment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses.assigned import AssignedTargets
 from losses.decoder import DecoderLayers, DecoderOutputs
-from losses.detr import Assignments, DetrCriterion, LayerTerms, MatchedLayers, overlap, targets_of_layers
+from losses.detr import DetrCriterion, LayerTerms, MatchedLayers, of_all_layers, overlap, targets_of_layers
 from losses.dfine_coders import bbox2distance
 from losses.distribution import decoupled_distillation_loss, fine_grained_localization_loss
 from losses.normalizer import Normalizer
@@ -86,16 +86,16 @@ class DFINECriterion(DetrCriterion):
         check_count(reg_max, "reg_max")
         self.reg_max, self.temperature = reg_max, temperature
 
-    def matched(self, read: DecoderOutputs, targets: Targets, assignment: Assignments) -> list[MatchedLayers]:
+    def matched(self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]) -> list[MatchedLayers]:
         """The groups of layers, with the union of matches for the boxes of those that have the queries of the last."""
-        groups = super().matched(read, targets, assignment)
+        groups = super().matched(read, targets, assignments)
         queries = groups[0].layers.logits.shape[-2]
-        alike = [group for group in groups if not group.layers.denoising and group.layers.logits.shape[-2] == queries]
-        union = union_of_matches([assignment[suffix] for group in alike for suffix in group.layers.suffixes])
+        alike = [not each.layers.denoising and each.layers.logits.shape[-2] == queries for each in groups]
+        union = union_of_matches(_layers_of([each for each, own in zip(assignments, alike, strict=True) if own]))
         found = []
-        for group in groups:
-            if any(group is other for other in alike):
-                boxes = targets_of_layers(targets, [union] * len(group.layers.suffixes))
+        for group, own in zip(groups, alike, strict=True):
+            if own:
+                boxes = targets_of_layers(targets, of_all_layers(union, len(group.layers.suffixes)))
                 counts = {"num_boxes_union": boxes.num_positives()[:1]}
                 group = replace(group, boxes=boxes, box_counts=counts, same_boxes=True)
             found.append(group)
@@ -211,6 +211,13 @@ class DFINECriterion(DetrCriterion):
         if avg_factor is not None:
             return values.sum() / avg_factor
         return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
+
+
+def _layers_of(assignments: Sequence[Assignment]) -> Assignment | list[Assignment]:
+    """The layers of several groups, whose first dimension they are."""
+    if len(assignments) == 1:
+        return assignments[0]
+    return [layer for each in assignments for layer in each.unstack()]
 
 
 def _overlaps(matched: MatchedLayers, layers: list[int]) -> Tensor:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from losses.numerics import check_floating, check_shape
-from matchers.priors import Stride, stride_pairs
-from ragged.checks import check_is_sequence, check_is_tensor, check_positive, check_same_device, checked_sizes
+from losses.numerics import check_broadcasts, check_floating, check_shape
+from matchers.priors import Stride, grid_points, stride_pairs
+from ragged.checks import (
+    check_is_sequence,
+    check_is_tensor,
+    check_positive,
+    check_same_device,
+    check_weights,
+    checked_sizes,
+)
 from ragged.registration import register_dataclass
 
 # What a head with one class more than its criterion may have got wrong.
@@ -32,6 +39,7 @@ class DensePredictions:
         priors: (P, 4) or (B, P, 4), grid points or anchors.
         confidence: (B, P), logits of objectness or centerness, if the head has them.
         level_sizes: How many priors each level has; None if that is not known.
+        class_mask: Which classes count, see ``with_class_mask``; None for all.
 
     >>> scores, distances = torch.zeros(1, 3, 4, 4), torch.ones(1, 4, 4, 4)
     >>> read = RTMDetCriterion(num_classes=3, strides=(8,)).read(([scores], [distances]))
@@ -44,6 +52,7 @@ class DensePredictions:
     priors: Tensor
     confidence: Tensor | None = None
     level_sizes: tuple[int, ...] | None = None
+    class_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         parts = [("class scores", self.logits), ("boxes", self.deltas)]
@@ -56,6 +65,27 @@ class DensePredictions:
         shape = tuple(self.logits.shape[:2])
         if tuple(self.priors.shape[:-1]) not in (shape, shape[1:]):
             raise ValueError(f"priors must be for (B, P) = {shape}, or for {shape[1:]}, got {tuple(self.priors.shape)}")
+
+    def with_class_mask(self, mask: Tensor | None) -> DensePredictions:
+        """The same predictions, of which some classes do not count in some images.
+
+        Args:
+            mask: (B, C), or what broadcasts to (B, P, C), as booleans or weights; None changes nothing.
+
+        Raises:
+            TypeError, ValueError: It is no tensor, does not broadcast, or a weight is negative or not finite.
+        """
+        if mask is None:
+            return self
+        check_is_tensor(mask, "valid_label_mask")
+        if mask.dim() == 2:
+            check_shape(mask, (self.logits.shape[0], self.logits.shape[-1]), "valid_label_mask", "(B, C)")
+            mask = mask.unsqueeze(1)
+        check_broadcasts(mask, self.logits.shape, "valid_label_mask", "the class scores (B, P, C)")
+        check_same_device(mask.device, self.logits.device, name="valid_label_mask", reference="class scores")
+        if mask.dtype != torch.bool:
+            check_weights(mask, "valid_label_mask")
+        return replace(self, class_mask=mask)
 
     def need_confidence(self, who: str) -> Tensor:
         """The confidence (B, P), or a ``ValueError`` that says who needs it."""
@@ -102,6 +132,56 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         for each, count in zip(maps, per_cell, strict=True)
     ]
     return torch.cat(cells, 1)
+
+
+def read_dense(
+    predictions: Any,
+    *,
+    num_classes: int,
+    strides: Sequence[Stride],
+    priors: Callable[[Sequence[Tensor]], Tensor],
+    confidence: str | None = None,
+) -> DensePredictions:
+    """What a dense head gives, all levels side by side.
+
+    Args:
+        predictions: Class scores, boxes and, if there is one, a confidence, each a list with a map for each level; or
+            ``DensePredictions``, which are only checked.
+        num_classes: C.
+        strides: Of the levels.
+        priors: Makes the priors (P, 4) of maps of class scores: grid points, or anchors, as many for each cell.
+        confidence: What the head calls its confidence.
+
+    Raises:
+        TypeError, ValueError: Numbers of levels, classes or priors, or shapes, that do not fit.
+    """
+    if isinstance(predictions, DensePredictions):
+        return checked_classes(predictions, num_classes)
+    names = ["class scores", "boxes"] + ([] if confidence is None else [confidence])
+    scores, boxes, *others = level_maps(predictions, names, strides)
+    own = priors(scores)
+    cells = [each.shape[-2] * each.shape[-1] for each in scores]
+    count = _priors_per_cell(own, sum(cells))
+    flat = [flatten_levels(each, channels=1, name=names[2], num_per_cell=count).squeeze(-1) for each in others]
+    return DensePredictions(
+        logits=flatten_levels(scores, channels=num_classes, name="class scores", num_per_cell=count),
+        deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
+        priors=own,
+        confidence=flat[0] if flat else None,
+        level_sizes=tuple(count * each for each in cells),
+    )
+
+
+def points_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> Tensor:
+    """Grid points (P, 4) in the upper left corners of the cells of these maps."""
+    return grid_points(image_size_of(maps, strides), strides, offset=0.0, device=maps[0].device)
+
+
+def _priors_per_cell(priors: Tensor, num_cells: int) -> int:
+    count, rest = divmod(len(priors), max(num_cells, 1))
+    if rest or not count:
+        raise ValueError(f"anchors must be as many for each of the {num_cells} cells, got {len(priors)} in all")
+    return count
 
 
 def checked_classes(predictions: DensePredictions, num_classes: int) -> DensePredictions:

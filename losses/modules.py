@@ -325,6 +325,8 @@ def class_values(
     check_form(logits, labels, scores)
     check_target_values(labels, scores, logits.shape[-1])
     logits = wide(logits)
+    if class_mask is not None:  # what does not count may be anything, NaN too
+        logits = logits.masked_fill(class_mask == 0, 0)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         values = loss(logits, soft_one_hot(labels, scores, logits))
     else:

@@ -91,6 +91,10 @@ class Positives:
         rows = merged.flatten(0, 1).index_select(0, self.place)
         return self._only_valid(rows)
 
+    def of_class_mask(self, mask: Tensor | None, num_classes: int) -> Tensor | None:
+        """Which classes count for each row, (R, C), of a mask that broadcasts to ``(*batch, P, C)``; None for all."""
+        return None if mask is None else self.of_predictions(mask.expand(*self.shape, num_classes))
+
     def of_priors(self, priors: Tensor) -> Tensor:
         """What priors (P, …) or ``(*batch, P, …)`` have, in rows (R, …)."""
         if priors.shape[0] == self.shape[-1] and priors.dim() == 2:

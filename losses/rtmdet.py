@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-
-import torch
 
 from losses.assigned import AssignedTargets
 from losses.coders import BoxCoder, DistanceCoder, check_coder
 from losses.criterion import Criterion
-from losses.levels import DensePredictions, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.levels import DensePredictions, points_of, read_dense
 from losses.module_checks import check_class_loss, check_loss
 from losses.modules import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, class_values
 from losses.normalizer import Normalizer
@@ -18,7 +17,8 @@ from losses.terms import Term, Terms
 from matchers.assignment import Assignment
 from matchers.dynamic_soft_label import DynamicSoftLabel
 from matchers.predictions import Predictions
-from matchers.priors import Stride, grid_points, stride_pairs
+from matchers.priors import Stride, stride_pairs
+from matchers.targets import Targets
 from ragged.precision import wide
 
 
@@ -83,24 +83,18 @@ class RTMDetCriterion(Criterion):
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that they are predicted from."""
-        if isinstance(predictions, DensePredictions):
-            return checked_classes(predictions, self.num_classes)
-        scores, boxes = level_maps(predictions, ("class scores", "boxes"), self.strides)
-        points = grid_points(image_size_of(scores, self.strides), self.strides, offset=0.0, device=scores[0].device)
-        return DensePredictions(
-            logits=flatten_levels(scores, channels=self.num_classes, name="class scores"),
-            deltas=flatten_levels(boxes, channels=4, name="boxes"),
-            priors=points,
-            level_sizes=tuple(each.shape[-2] * each.shape[-1] for each in scores),
+        return read_dense(
+            predictions,
+            num_classes=self.num_classes,
+            strides=self.strides,
+            priors=partial(points_of, strides=self.strides),
         )
 
-    @torch.no_grad()
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
+    def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match predicted classes and boxes, at the points that boxes are predicted from."""
-        read = self.read(predictions)
-        boxes = self.coder.decode(read.priors, wide(read.deltas))
-        found = Predictions(read.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, read.priors)
+        boxes = self.coder.decode(predictions.priors, wide(predictions.deltas))
+        found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
+        return self.matched_by(found, targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
@@ -108,7 +102,8 @@ class RTMDetCriterion(Criterion):
         boxes = self.coder.decode(rows.of_priors(predictions.priors), wide(rows.of_predictions(predictions.deltas)))
         quality = assigned.quality_of_rows().detach().to(boxes.dtype)
         overlaps = box_values(self.loss_bbox, boxes, assigned.boxes) * quality
-        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, assigned.quality)
+        mask = predictions.class_mask
+        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, assigned.quality, class_mask=mask)
         count = {"sum_of_quality": rows.per_sample(assigned.counted_rows(quality))}
         return {
             "loss_cls": Term(assigned.counted(scores), count),

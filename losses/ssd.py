@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from losses.assigned import AssignedTargets
@@ -24,6 +23,7 @@ from losses.terms import Term, Terms
 from matchers.assignment import Assignment
 from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
+from matchers.targets import Targets
 from ragged.checks import check_count, check_flag, check_not_negative
 
 
@@ -117,6 +117,8 @@ class SSDCriterion(Criterion):
             predictions.check_num_channels(self.num_classes + 1)
             return predictions
         if isinstance(predictions, DensePredictions):
+            if predictions.class_mask is not None:
+                raise ValueError("SSDCriterion has a softmax over all classes, and takes no mask of them")
             predictions = (predictions.logits, predictions.deltas, predictions.priors)
         if not isinstance(predictions, Sequence) or len(predictions) not in (2, 3):
             got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
@@ -133,13 +135,12 @@ class SSDCriterion(Criterion):
             priors=anchors,
         )
 
-    @torch.no_grad()
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
+    def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match anchors."""
         return assign_priors(
             self.matcher,
-            self.read(predictions),
-            self.read_targets(targets),
+            predictions,
+            targets,
             self.bbox_coder,
             background=self.num_classes,
             box_format="xyxy",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.assigned import look_up
+from losses.assigned import AssignedTargets, look_up
 from losses.box_losses import smooth_l1_loss
 from losses.coders import BoxCoder, SSDCoder, check_coder
 from losses.criterion import GlobalCount
@@ -184,9 +184,9 @@ class SSDLoss(WideModule):
     def _terms(self, predictions: Any, targets: Any, assignment: Assignment | None) -> tuple[list[Term], Tensor]:
         read = self.read(predictions)
         num_classes = read.num_channels - 1
-        assigned = look_up(
-            targets, assignment, lambda given: self.read_targets(given, read), num_classes=num_classes, **_LAYOUT
-        )
+        if not isinstance(targets, AssignedTargets):
+            targets = self.read_targets(targets, read)
+        assigned = look_up(targets, assignment, num_classes=num_classes, **_LAYOUT)
         rows, positives = assigned.positives, assigned.num_positives()
         entropy = self.con_loss.per_prediction(read.scores, assigned.labels, assigned.weights)
         boxes = positive_box_loss(read, assigned, self.coder, smooth_l1_loss, decoded=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from losses.assigned import AssignedTargets
@@ -15,7 +14,7 @@ from losses.distribution_coders import DistributionCoder, Vec2Box
 from losses.module_checks import check_class_loss, check_loss
 from losses.modules import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, class_values
 from losses.normalizer import Normalizer
-from losses.terms import Losses, Term, Terms, count_terms, reduce_terms
+from losses.terms import Losses, Term, Terms
 from losses.yolov9_predictions import YOLOv9Predictions, by_side
 from matchers.assignment import Assignment
 from matchers.predictions import Predictions
@@ -115,8 +114,7 @@ class YOLOv9Criterion(Criterion):
             aux_preds: Those of the auxiliary branch, if there is one, of the same shapes.
             global_count: See ``Criterion``; with an auxiliary branch (2,), one for each.
         """
-        read, targets = self.read(main_preds, aux_preds), Targets.of(targets)
-        return self.loss(read, targets, self.assign(read, targets), global_count=global_count)
+        return self._call(self.read(main_preds, aux_preds), targets, global_count)
 
     def read(self, main_preds: Any, aux_preds: Any = None) -> YOLOv9Predictions:
         """All levels side by side, and both branches as layers. Each step takes what it gives in place of both."""
@@ -131,12 +129,9 @@ class YOLOv9Criterion(Criterion):
             return main
         return main.stacked(YOLOv9Predictions.of(aux_preds, self.vec2box, **shape, name="aux_preds"))
 
-    @torch.no_grad()
     def assign(self, predictions: Any, targets: Any, aux_preds: Any = None) -> Assignment:
         """Match both branches, as layers of one batch."""
-        read = self.read(predictions, aux_preds)
-        found = Predictions(read.logits, read.decoded(), box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, read.points)
+        return self._assign(self.read(predictions, aux_preds), targets)
 
     def loss(
         self,
@@ -148,23 +143,22 @@ class YOLOv9Criterion(Criterion):
         global_count: GlobalCount = None,
     ) -> Losses:
         """See ``Criterion``; with an auxiliary branch, of an assignment (2, B, P)."""
-        read = self.read(predictions, aux_preds)
-        losses = reduce_terms(
-            self.terms(read, self.assigned(targets, assignment)),
-            reduction=self.reduction,
-            normalizer=self.normalizer,
-            global_count=global_count,
-            layers=read.num_layers,
-        )
-        return {name: self._joined(value) for name, value in losses.items()} if read.num_layers else losses
+        return self._loss(self.read(predictions, aux_preds), targets, assignment, global_count)
 
-    @torch.no_grad()
     def counts(
         self, predictions: Any, targets: Any, assignment: Assignment | None = None, aux_preds: Any = None
     ) -> dict[str, Tensor]:
         """See ``Criterion``; with an auxiliary branch (2,), one for each."""
-        read = self.read(predictions, aux_preds)
-        return count_terms(self.terms(read, self.assigned(targets, assignment)), self.normalizer, read.num_layers)
+        return self._counts(self.read(predictions, aux_preds), targets, assignment)
+
+    def match(self, predictions: YOLOv9Predictions, targets: Targets) -> Assignment:
+        """Match all branches at once."""
+        found = Predictions(predictions.logits, predictions.decoded(), box_format="xyxy", normalized=False)
+        return self.matched_by(found, targets, predictions.points)
+
+    def num_layers(self, predictions: YOLOv9Predictions) -> int:
+        """1 with an auxiliary branch, else 0."""
+        return predictions.num_layers
 
     def terms(self, predictions: YOLOv9Predictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
@@ -185,6 +179,12 @@ class YOLOv9Criterion(Criterion):
             "loss_df": Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),
             "loss_iou": Term(assigned.counted_rows(overlaps * own), count, rows, self.iou_rate),
         }
+
+    def finished(self, losses: Losses, predictions: YOLOv9Predictions) -> Losses:
+        """The main branch, and the auxiliary one at its rate."""
+        if not predictions.num_layers:
+            return losses
+        return {name: self._joined(value) for name, value in losses.items()}
 
     def _joined(self, value: Any) -> Any:
         """The main branch, and the auxiliary one at its rate."""

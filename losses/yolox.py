@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +12,16 @@ from torch import Tensor, nn
 from losses.assigned import AssignedTargets
 from losses.coders import BoxCoder, CenterLogSizeCoder, check_coder
 from losses.criterion import Criterion, GlobalCount
-from losses.levels import DensePredictions, Maps, checked_classes, flatten_levels, image_size_of, level_maps
+from losses.levels import DensePredictions, Maps, points_of, read_dense
 from losses.module_checks import check_class_loss, check_loss
 from losses.modules import BinaryCrossEntropy, BoxLoss, ClassLoss, IoULoss, L1Loss, box_values, class_values
 from losses.normalizer import Normalizer
 from losses.terms import Losses, Term, Terms
 from matchers.assignment import BACKGROUND, Assignment
 from matchers.predictions import Predictions
-from matchers.priors import Stride, grid_points, stride_pairs
+from matchers.priors import Stride, stride_pairs
 from matchers.simota import SimOTA
+from matchers.targets import Targets
 from ragged.checks import check_flag
 from ragged.precision import wide
 
@@ -93,25 +95,19 @@ class YOLOXCriterion(Criterion):
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that boxes are decoded from."""
-        if isinstance(predictions, DensePredictions):
-            return checked_classes(predictions, self.num_classes)
-        scores, boxes, objectness = level_maps(predictions, ("class scores", "boxes", "objectness"), self.strides)
-        points = grid_points(image_size_of(scores, self.strides), self.strides, offset=0.0, device=scores[0].device)
-        return DensePredictions(
-            logits=flatten_levels(scores, channels=self.num_classes, name="class scores"),
-            deltas=flatten_levels(boxes, channels=4, name="boxes"),
-            priors=points,
-            confidence=flatten_levels(objectness, channels=1, name="objectness").squeeze(-1),
-            level_sizes=tuple(each.shape[-2] * each.shape[-1] for each in scores),
+        return read_dense(
+            predictions,
+            num_classes=self.num_classes,
+            strides=self.strides,
+            priors=partial(points_of, strides=self.strides),
+            confidence="objectness",
         )
 
-    @torch.no_grad()
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
+    def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match by the points in the middle of the cells, half a stride from those that boxes are decoded from."""
-        read = self.read(predictions)
-        boxes = self.coder.decode(read.priors, wide(read.deltas))
-        points = torch.cat([read.priors[:, :2] + read.priors[:, 2:] / 2, read.priors[:, 2:]], -1)
-        found = Predictions(read.logits, boxes, read.confidence, box_format="xyxy", normalized=False)
+        boxes = self.coder.decode(predictions.priors, wide(predictions.deltas))
+        points = torch.cat([predictions.priors[:, :2] + predictions.priors[:, 2:] / 2, predictions.priors[:, 2:]], -1)
+        found = Predictions(predictions.logits, boxes, predictions.confidence, box_format="xyxy", normalized=False)
         return self.matched_by(found, targets, points)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
@@ -124,6 +120,7 @@ class YOLOXCriterion(Criterion):
             rows.of_predictions(predictions.logits),
             assigned.labels_of_rows(),
             assigned.quality_of_rows(),
+            class_mask=rows.of_class_mask(predictions.class_mask, self.num_classes),
         )
         found = torch.where(assigned.is_positive, 0, BACKGROUND)
         objectness = class_values(self.loss_obj, predictions.need_confidence("YOLOXCriterion").unsqueeze(-1), found)

@@ -1,0 +1,105 @@
+"""A call reads its predictions once and its targets once, and what was read can be given in their place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from criterion_cases import EVERY_CRITERION
+from criterion_types import CLASSES
+
+from losses import ATSSCriterion, Criterion, DensePredictions, RTMDetCriterion, SSDCriterion, YOLOXCriterion
+from matchers import Targets, target_layouts
+
+CRITERIA = [name for name, case in EVERY_CRITERION.items() if isinstance(case.make(), Criterion)]
+DENSE = {"atss": ATSSCriterion, "rtmdet": RTMDetCriterion, "yolox": YOLOXCriterion}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often targets are read from a raw layout, and predictions from what a head gives."""
+    counted: Counter[str] = Counter()
+    read_targets = target_layouts.read_targets
+
+    def reader(source: Any, **layout: Any) -> Targets:
+        counted["targets"] += not isinstance(source, Targets)
+        return read_targets(source, **layout)
+
+    monkeypatch.setattr(target_layouts, "read_targets", reader)
+    return counted
+
+
+def counting(criterion: Criterion, calls: Counter[str]) -> Criterion:
+    for name in ("read", "read_targets"):
+        method = getattr(criterion, name)
+
+        def counted(*args: Any, name: str = name, method: Any = method) -> Any:
+            calls[name] += 1
+            return method(*args)
+
+        setattr(criterion, name, counted)
+    return criterion
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_call_reads_once(name: str, calls: Counter[str]) -> None:
+    case = EVERY_CRITERION[name]
+    predictions, targets = case.predictions([2, 0, 3]), case.targets([2, 0, 3]).to_dicts()
+    layout = {"box_format": case.box_format, "normalized": case.normalized}
+    criterion = counting(case.make(), calls)
+    own = Targets.of(targets, **layout)
+    given = [(predictions,), own]
+    if isinstance(predictions, dict) and "main_preds" in predictions:
+        given[0] = tuple(predictions.values())
+    calls.clear()
+    case.losses(criterion, predictions, targets if not layout["normalized"] else own)
+    assert calls["read"] == calls["read_targets"] == 1, calls
+    assert calls["targets"] == (not layout["normalized"])
+
+
+@pytest.mark.parametrize("name", ["detr", "yolox", "atss", "rtmdet", "ssd"])
+def test_each_step_reads_once_and_takes_what_was_read(name: str, calls: Counter[str]) -> None:
+    case = EVERY_CRITERION[name]
+    predictions, targets = case.predictions([2, 0, 3]), case.targets([2, 0, 3])
+    criterion = case.make()
+    assignment = criterion.assign(predictions, targets)
+    read = criterion.read(predictions)
+    torch.testing.assert_close(criterion.loss(read, targets, assignment), criterion(predictions, targets))
+    counting(criterion, calls)
+    for step in (criterion.assign, criterion.loss, criterion.counts):
+        calls.clear()
+        step(*(predictions, targets, assignment)[: 2 if step == criterion.assign else 3])
+        assert calls["read"] == 1 and calls["read_targets"] <= 1, step
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_a_mask_of_classes_holds_for_every_dense_criterion(name: str) -> None:
+    """As if the masked classes were predicted with no probability at all, and whatever is predicted."""
+    case = EVERY_CRITERION[name]
+    predictions, targets = case.predictions([2, 0, 3]), case.targets([2, 0, 3])
+    criterion = case.make()
+    read, assignment = criterion.read(predictions), criterion.assign(predictions, targets)
+    mask = torch.rand(3, CLASSES, generator=torch.Generator().manual_seed(0)) < 0.5
+    for image, labels in enumerate(targets.labels.split()):
+        mask[image, labels] = True
+    rows = ~mask.unsqueeze(1).expand_as(read.logits)
+    absent = replace(read, logits=read.logits.masked_fill(rows, -1e4))
+    expected = criterion.loss(absent, targets, assignment)["loss_cls"]
+    for filler in (0.0, torch.nan):
+        masked = replace(read, logits=read.logits.masked_fill(rows, filler).requires_grad_()).with_class_mask(mask)
+        found = criterion.loss(masked, targets, assignment)["loss_cls"]
+        torch.testing.assert_close(found, expected)
+        (gradient,) = torch.autograd.grad(found, masked.logits)
+        assert gradient.isfinite().all() and not gradient[rows].any()
+
+
+def test_a_mask_of_classes_that_nobody_could_read() -> None:
+    read = DensePredictions(torch.zeros(1, 4, 3), torch.zeros(1, 4, 4), torch.rand(4, 4))
+    masked = read.with_class_mask(torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="SSDCriterion has a softmax over all classes, and takes no mask of them"):
+        SSDCriterion(3).read(masked)
+    with pytest.raises(ValueError, match=r"valid_label_mask must have the shape of \(B, C\), \(1, 3\), got \(1, 4\)"):
+        read.with_class_mask(torch.ones(1, 4))
