@@ -46,4 +46,8 @@ def _detector(task: Task, model: QueryModel, make_criterion: Any) -> Detector:
         places = cell_places(task, outputs["chosen"].device)
         return places[outputs["chosen"], :2] * task.image_size
 
-    return Detector(model, make_criterion, lambda outputs: outputs, decode, centers, learning_rate=2e-3)
+    def inputs(outputs: dict[str, Any]) -> dict[str, Any]:
+        # Nothing is learned from where queries come from, and a criterion refuses what it would not read.
+        return {key: value for key, value in outputs.items() if key != "chosen"}
+
+    return Detector(model, make_criterion, inputs, decode, centers, learning_rate=2e-3)

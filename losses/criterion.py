@@ -13,7 +13,7 @@ from losses.normalizer import Normalizer, checked_normalizer
 from losses.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
 from matchers.assignment import Assignment
 from matchers.targets import Targets
-from ragged.checks import check_is_callable, check_positive
+from ragged.checks import check_is_callable, checked_positive
 from ragged.precision import WideModule
 
 GlobalCount = Mapping[str, Any] | Tensor | float | None
@@ -29,7 +29,7 @@ class Criterion(WideModule):
     the form that both compute on. All else, from reading once to reductions and counts of several ranks, is here.
 
     Args:
-        num_classes: C, without a background.
+        num_classes: C, without a background. None if ``CLASSES_OF_PREDICTIONS``.
         matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
         reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
             one value for each image, the loss that it would have alone. ``"none"``: a RaggedBatch, one value for each
@@ -40,17 +40,20 @@ class Criterion(WideModule):
         TypeError, ValueError: A parameter is out of range.
     """
 
+    num_classes: int
+
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None,
         *,
-        matcher: Callable[..., Assignment],
+        matcher: Callable[..., Any],
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
-        check_positive(num_classes, "num_classes")
-        self.num_classes, self.matcher = num_classes, matcher
+        if num_classes is not None or not self.CLASSES_OF_PREDICTIONS:
+            self.num_classes = checked_positive(num_classes, "num_classes")
+        self.matcher = matcher
         self.reduction = reduction
         check_is_callable(matcher, "matcher", "a matcher")
         self.normalizer = checked_normalizer(normalizer)
@@ -65,7 +68,7 @@ class Criterion(WideModule):
         check_reduction(reduction)
         self._reduction = reduction
 
-    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Losses:
+    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Any:
         """Assign, and compute the loss.
 
         Args:
@@ -89,7 +92,7 @@ class Criterion(WideModule):
         assignment: Any = None,
         *,
         global_count: GlobalCount = None,
-    ) -> Losses:
+    ) -> Any:
         """The second step: the loss of predictions whose targets are known.
 
         Args:
@@ -114,11 +117,11 @@ class Criterion(WideModule):
     # --- the steps, of predictions that were read -------------------------------------------------------------------
 
     def _call(self, read: Any, targets: Any, global_count: GlobalCount) -> Any:
-        own = self.read_targets(targets)
+        own = self.read_targets(targets, read)
         return self._loss(read, own, self._match(read, own), global_count, are_read=True)
 
     def _assign(self, read: Any, targets: Any) -> Any:
-        return self._match(read, self.read_targets(targets))
+        return self._match(read, self.read_targets(targets, read))
 
     @torch.no_grad()
     def _match(self, read: Any, targets: Targets) -> Any:
@@ -127,24 +130,27 @@ class Criterion(WideModule):
     def _loss(
         self, read: Any, targets: Any, assignment: Any, global_count: GlobalCount, *, are_read: bool = False
     ) -> Any:
-        own = targets if are_read else self._targets(targets)
-        losses = reduce_terms(
-            self.terms(read, self.look_up(read, own, assignment)),
+        own = targets if are_read else self._targets(targets, read)
+        terms = self.terms(read, self.look_up(read, own, assignment))
+        return self.finished(self._reduced(read, terms, global_count), read, terms)
+
+    def _reduced(self, read: Any, terms: Terms, global_count: GlobalCount) -> Losses:
+        return reduce_terms(
+            terms,
             reduction=self.reduction,
             normalizer=self.normalizer,
             global_count=global_count,
             layers=self.num_layers(read),
             counted=self.COUNTS,
         )
-        return self.finished(losses, read)
 
     @torch.no_grad()
     def _counts(self, read: Any, targets: Any, assignment: Any) -> dict[str, Tensor]:
-        terms = self.terms(read, self.look_up(read, self._targets(targets), assignment))
+        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
         return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
-    def _targets(self, targets: Any) -> Targets | AssignedTargets:
-        return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets)
+    def _targets(self, targets: Any, read: Any) -> Targets | AssignedTargets:
+        return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
 
     # --- what a criterion has to say -------------------------------------------------------------------------------
 
@@ -160,13 +166,15 @@ class Criterion(WideModule):
 
     COUNTS: tuple[str, ...] = ()
     """Names of counts that other ranks may have, and this one not: all have to reduce the same."""
+    CLASSES_OF_PREDICTIONS: bool = False
+    """Whether predictions say how many classes there are; then there is no attribute of that name."""
 
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""
         return predictions
 
-    def read_targets(self, targets: Any) -> Targets:
-        """The targets; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""
+    def read_targets(self, targets: Any, predictions: Any) -> Targets:
+        """The targets of what was read; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""
         return Targets.of(targets)
 
     def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
@@ -181,6 +189,6 @@ class Criterion(WideModule):
         """How many leading dimensions of what was read are layers, each with a loss and counts of its own."""
         return 0
 
-    def finished(self, losses: Losses, predictions: Any) -> Losses:
-        """What a call returns, of reduced terms and what was read."""
+    def finished(self, losses: Losses, predictions: Any, terms: Terms) -> Any:
+        """What a call returns, of reduced terms; and of what was read, and the terms before they were reduced."""
         return losses

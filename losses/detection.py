@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from losses.criterion import GlobalCount
+from losses.assigned import AssignedTargets
+from losses.criterion import Criterion, GlobalCount
 from losses.detection_terms import DetectionTerms
 from losses.module_checks import check_loss
 from losses.modules import BoxLoss, ClassLoss
-from losses.normalizer import Normalizer, checked_normalizer
-from losses.terms import Losses, Term, check_reduction, count_terms, reduce_terms, total
+from losses.normalizer import Normalizer
+from losses.terms import Losses, Term, check_reduction, total
 from matchers.assignment import Assignment, Plan
 from matchers.boxes import convert
 from matchers.predictions import Predictions
 from matchers.problem import AnyPredictions
 from matchers.targets import Targets, in_unit
 from ragged.checks import check_flag, check_not_negative, check_one_of, check_same_device, check_values, sample_name
-from ragged.precision import WideModule, wide
+from ragged.precision import wide
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a call is given besides targets."""
+
+    predictions: Predictions
+    anchors: Tensor | None = None
+
 
 POSITIONS = ("first", "last", "none")
 
 
-class DetectionLoss(WideModule):
+class DetectionLoss(Criterion):
     """Class loss and box loss, weighted by how predictions and targets are matched (De Plaen et al., 2023).
 
     ``sum_ij W_ij (cls(c_i, c_j) + loc(b_i, b_j)) + sum_i V_i cls(c_i, background)``, where the matching gives the part
@@ -115,6 +125,8 @@ class DetectionLoss(WideModule):
     tensor(True)
     """
 
+    CLASSES_OF_PREDICTIONS = True
+
     def __init__(
         self,
         cls_loss_module: ClassLoss,
@@ -130,31 +142,18 @@ class DetectionLoss(WideModule):
         normalizer: Normalizer | None = None,
         negatives_of_empty: float = 0.0,
     ) -> None:
-        super().__init__()
+        reduction = _reduction(size_average, reduce, reduction)
+        super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
         check_loss(cls_loss_module, "cls_loss_module")
         check_loss(loc_loss_module, "loc_loss_module")
-        if isinstance(matching_method, type) or not callable(matching_method):
-            raise TypeError(f"matching_method must be a matcher, got {matching_method!r}")
         check_one_of(bg_class_position, POSITIONS, "bg_class_position")
         self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
-        self.matching_method, self.bg_class_position = matching_method, bg_class_position
+        self.bg_class_position = bg_class_position
         check_flag(use_hard_negative_mining, "use_hard_negative_mining")
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
         self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
         check_not_negative(negatives_of_empty, "negatives_of_empty")
         self.negatives_of_empty = negatives_of_empty
-        self.reduction = _reduction(size_average, reduce, reduction)
-        self.normalizer = checked_normalizer(normalizer)
-
-    @property
-    def reduction(self) -> str:
-        """See the class. It can be set; another word is a ``ValueError``."""
-        return self._reduction
-
-    @reduction.setter
-    def reduction(self, reduction: str) -> None:
-        check_reduction(reduction)
-        self._reduction = reduction
 
     def forward(
         self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None
@@ -175,64 +174,77 @@ class DetectionLoss(WideModule):
         Raises:
             ValueError, TypeError: Shapes or devices that do not fit, or a label that is no class of an object.
         """
-        predictions, targets = Predictions.of(input), Targets.of(target)
-        match = self.assign(predictions, targets, anchors)
-        return self.loss(predictions, targets, match, global_count=global_count)
+        return self._call(_Given(Predictions.of(input), anchors), target, global_count)
 
-    @torch.no_grad()
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
-        return self.matching_method(Predictions.of(input), Targets.of(target), anchors)
+        return self._assign(_Given(Predictions.of(input), anchors), target)
 
     def loss(
         self,
         input: AnyPredictions,
         target: Any,
-        match: Assignment | Plan,
+        match: Assignment | Plan | None = None,
         anchors: Tensor | None = None,
         *,
         global_count: GlobalCount = None,
     ) -> Any:
         """The second step: the loss of predictions that are matched. Anchors play no role any more."""
-        return total(self.parts(input, target, match, global_count=global_count))
+        return self._loss(_Given(Predictions.of(input)), target, match, global_count)
 
     def parts(
-        self, input: AnyPredictions, target: Any, match: Assignment | Plan, *, global_count: GlobalCount = None
+        self,
+        input: AnyPredictions,
+        target: Any,
+        match: Assignment | Plan | None = None,
+        *,
+        global_count: GlobalCount = None,
     ) -> Losses:
         """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
-        return reduce_terms(
-            self._terms(input, target, match),
-            reduction=self.reduction,
-            normalizer=self.normalizer,
-            global_count=global_count,
-        )
+        given = _Given(Predictions.of(input))
+        terms = self.terms(given, self.look_up(given, self.read_targets(target, given), match))
+        return self._reduced(given, terms, global_count)
 
-    @torch.no_grad()
-    def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan) -> dict[str, Tensor]:
+    def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
-        return count_terms(self._terms(input, target, match), self.normalizer)
+        return self._counts(_Given(Predictions.of(input)), target, match)
 
-    def _terms(self, input: AnyPredictions, target: Any, match: Assignment | Plan) -> dict[str, Term]:
-        predictions, targets = Predictions.of(input), Targets.of(target)
-        if predictions.logits is None or predictions.boxes is None:
+    def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
+        """What the matcher says, of predictions, targets and anchors."""
+        return self.matcher(predictions.predictions, targets, predictions.anchors)
+
+    def look_up(
+        self, predictions: _Given, targets: Targets | AssignedTargets, assignment: Any
+    ) -> tuple[Targets, Assignment | Plan]:
+        """The targets, and how they are matched."""
+        if not isinstance(assignment, (Assignment, Plan)):
+            raise TypeError(f"a matcher must give an Assignment or a Plan, got {type(assignment).__name__}")
+        if not isinstance(targets, Targets):
+            raise TypeError(f"targets of a match must be those of images, got {type(targets).__name__}")
+        return targets, assignment
+
+    def terms(self, predictions: _Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
+        """See the class."""
+        given, (targets, match) = predictions.predictions, assigned
+        if given.logits is None or given.boxes is None:
             raise ValueError("DetectionLoss needs logits and boxes of the predictions, and one of them is missing")
-        check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
-        boxes = convert(wide(predictions.boxes), predictions.box_format or targets.box_format, "xyxy")
-        unit = targets.normalized if predictions.normalized is None else predictions.normalized
+        check_same_device(targets.device, given.device, name="targets", reference="predictions")
+        boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
+        unit = targets.normalized if given.normalized is None else given.normalized
         terms = DetectionTerms(
-            wide(predictions.logits),
+            wide(given.logits),
             in_unit(boxes, unit, targets.normalized, targets.canvas_size),
             self.cls_loss_module,
             self.loc_loss_module,
-            self._background(predictions.logits.shape[-1], targets),
+            self._background(given.logits.shape[-1], targets),
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_of_empty,
         )
-        if isinstance(match, Plan):
-            return terms.of_plan(targets, match)
-        if not isinstance(match, Assignment):
-            raise TypeError(f"a matcher must give an Assignment or a Plan, got {type(match).__name__}")
-        return terms.of_assignment(targets, match)
+        return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
+
+    def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
+        """The sum of both parts."""
+        return total(losses)
 
     def _background(self, num_classes: int, targets: Targets) -> int:
         """The label of the background, which no target has; -1 if there is none."""

@@ -152,7 +152,7 @@ class DetrCriterion(Criterion):
         """The layers in groups of equal shape."""
         return DecoderOutputs.of(predictions, num_classes=self.num_classes, distributions=self.DISTRIBUTIONS)
 
-    def read_targets(self, targets: Any) -> Targets:
+    def read_targets(self, targets: Any, predictions: Any) -> Targets:
         """Raw layouts hold cxcywh boxes in fractions of the image."""
         return targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
 
@@ -196,7 +196,7 @@ class DetrCriterion(Criterion):
         """1: all tensors begin with the layers of a group."""
         return 1
 
-    def finished(self, losses: Losses, predictions: DecoderOutputs) -> Losses:
+    def finished(self, losses: Losses, predictions: DecoderOutputs, terms: Any) -> Losses:
         """The terms of all layers by their names."""
         return {
             name + suffix: _layer(value, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,23 +12,22 @@ from torch import Tensor
 from losses.assigned import AssignedTargets, look_up
 from losses.box_losses import smooth_l1_loss
 from losses.coders import BoxCoder, SSDCoder, check_coder
-from losses.criterion import GlobalCount
+from losses.criterion import Criterion, GlobalCount
 from losses.hard_mining import HardMiningCrossEntropyLoss, check_class_maps
-from losses.normalizer import Normalizer, checked_normalizer
+from losses.normalizer import Normalizer
 from losses.numerics import check_floating, check_shape, check_share
 from losses.ssd_terms import SSDPredictions, assign_priors, positive_box_loss
-from losses.terms import Term, check_reduction, count_terms, reduce_terms
+from losses.terms import Losses, Term, Terms
 from matchers.assignment import Assignment
 from matchers.boxes import check_boxes
 from matchers.max_iou import MaxIoU
 from matchers.targets import Targets
 from ragged.checks import check_is_callable, check_not_negative, check_number
-from ragged.precision import WideModule
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
 
-class SSDLoss(WideModule):
+class SSDLoss(Criterion):
     """The loss of SSD (Liu et al., 2016, equation 1), divided by the positives of each image.
 
     With ``L_cls`` the ``HardMiningCrossEntropyLoss`` of an image, ``L_box`` the smooth L1 loss of its n positives'
@@ -67,6 +67,7 @@ class SSDLoss(WideModule):
     (tensor(2.1972), tensor([0.0000, 2.1972, 2.1972]))
     """
 
+    CLASSES_OF_PREDICTIONS = True
     dboxes: Tensor
 
     def __init__(
@@ -82,12 +83,13 @@ class SSDLoss(WideModule):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        super().__init__()
+        check_number(iou_thresh, "iou_thresh", low=None)
+        check_share(iou_thresh, "iou_thresh")
+        matcher = _max_iou(iou_thresh) if matcher is None else matcher
+        super().__init__(None, matcher=matcher, reduction=reduction, normalizer=normalizer)
         check_not_negative(alpha, "alpha")
         if alpha > 2:
             raise ValueError(f"alpha must lie in [0, 2], got {alpha}: boxes have the weight 2 - alpha")
-        check_number(iou_thresh, "iou_thresh", low=None)
-        check_share(iou_thresh, "iou_thresh")
         if not isinstance(dboxes, Tensor):
             check_is_callable(dboxes, "dboxes", "a tensor, or what gives one for order='xywh'")
         boxes = dboxes if isinstance(dboxes, Tensor) else dboxes(order="xywh")
@@ -96,24 +98,11 @@ class SSDLoss(WideModule):
         self.register_buffer("dboxes", boxes.detach(), persistent=False)
         scales = {name: getattr(dboxes, name) for name in ("scale_xy", "scale_wh") if hasattr(dboxes, name)}
         self.coder = SSDCoder(**scales) if coder is None else coder
-        self.matcher = _max_iou(iou_thresh) if matcher is None else matcher
         self.con_loss = HardMiningCrossEntropyLoss(
             neg_pos_ratio, negatives_without_positives=negatives_without_positives
         )
-        self.alpha, self.iou_thresh, self.reduction = alpha, iou_thresh, reduction
+        self.alpha, self.iou_thresh = alpha, iou_thresh
         check_coder(self.coder, "coder")
-        check_is_callable(self.matcher, "matcher", "a matcher")
-        self.normalizer = checked_normalizer(normalizer)
-
-    @property
-    def reduction(self) -> str:
-        """See the class. It can be set; another word is a ``ValueError``."""
-        return self._reduction
-
-    @reduction.setter
-    def reduction(self, reduction: str) -> None:
-        check_reduction(reduction)
-        self._reduction = reduction
 
     @property
     def component_names(self) -> list[str]:
@@ -131,31 +120,11 @@ class SSDLoss(WideModule):
             The loss, and its components (3,) for logging: the means over the images of ``L_box`` and ``L_cls``, and of
             the loss, of this rank.
         """
-        predictions = self.read(predictions)
-        targets = self.read_targets(targets, predictions)
-        return self.loss(predictions, targets, self.assign(predictions, targets), global_count=global_count)
+        return super().forward(predictions, targets, global_count=global_count)
 
-    @torch.no_grad()
-    def assign(self, predictions: Any, targets: Any) -> Assignment:
-        """Match default boxes. Arguments as for a call."""
-        read = self.read(predictions)
-        own = self.read_targets(targets, read)
-        return assign_priors(self.matcher, read, own, self.coder, background=0, **_LAYOUT)
-
-    def loss(
-        self, predictions: Any, targets: Any, assignment: Assignment | None = None, *, global_count: GlobalCount = None
-    ) -> tuple[Any, Tensor]:
-        """The loss and its components, of targets with their assignment or of ``AssignedTargets``."""
-        terms, components = self._terms(predictions, targets, assignment)
-        found = reduce_terms(
-            {"loss": terms}, reduction=self.reduction, normalizer=self.normalizer, global_count=global_count
-        )
-        return found["loss"], components
-
-    @torch.no_grad()
-    def counts(self, predictions: Any, targets: Any, assignment: Assignment | None = None) -> dict[str, Tensor]:
-        """How many images there are over all ranks; see ``Criterion.counts``."""
-        return count_terms({"loss": self._terms(predictions, targets, assignment)[0]}, self.normalizer)
+    def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
+        """Match default boxes."""
+        return assign_priors(self.matcher, predictions, targets, self.coder, background=0, **_LAYOUT)
 
     def read(self, predictions: Any) -> SSDPredictions:
         """The predictions with their default boxes. Nothing is copied."""
@@ -181,26 +150,36 @@ class SSDLoss(WideModule):
             return Targets.of(targets.to(device), batch_size=images, **_LAYOUT)
         return Targets.of(targets, **_LAYOUT)
 
-    def _terms(self, predictions: Any, targets: Any, assignment: Assignment | None) -> tuple[list[Term], Tensor]:
-        read = self.read(predictions)
-        num_classes = read.num_channels - 1
-        if not isinstance(targets, AssignedTargets):
-            targets = self.read_targets(targets, read)
-        assigned = look_up(targets, assignment, num_classes=num_classes, **_LAYOUT)
-        rows, positives = assigned.positives, assigned.num_positives()
-        entropy = self.con_loss.per_prediction(read.scores, assigned.labels, assigned.weights)
-        boxes = positive_box_loss(read, assigned, self.coder, smooth_l1_loss, decoded=False)
-        divisor = positives.clamp(min=self.normalizer.minimum)
-        components = self._components(rows.per_sample(boxes.detach()), entropy.detach().sum(-1), divisor)
-        if self.reduction in ("mean", "sample"):
-            entropy, boxes = entropy / divisor.unsqueeze(-1), boxes / divisor.index_select(0, rows.sample)
-        count = {"num_images": torch.ones_like(positives)}
-        return [Term(boxes, count, rows, 2 - self.alpha), Term(entropy, count, weight=self.alpha)], components
+    def look_up(
+        self, predictions: SSDPredictions, targets: Targets | AssignedTargets, assignment: Assignment | None
+    ) -> AssignedTargets:
+        """The targets of the predictions; boxes are cxcywh, in fractions of the image."""
+        return look_up(targets, assignment, num_classes=predictions.num_channels - 1, **_LAYOUT)
 
-    def _components(self, boxes: Tensor, entropy: Tensor, divisor: Tensor) -> Tensor:
-        """Of values (B,) of the images."""
-        loss = ((2 - self.alpha) * boxes + self.alpha * entropy) / divisor
-        return torch.stack([boxes, entropy, loss], -1).sum(0) / max(boxes.shape[0], 1)
+    def terms(self, predictions: SSDPredictions, assigned: AssignedTargets) -> Terms:
+        """``L_box`` and ``L_cls``, as two parts of one loss."""
+        rows, positives = assigned.positives, assigned.num_positives()
+        entropy = self.con_loss.per_prediction(predictions.scores, assigned.labels, assigned.weights)
+        boxes = positive_box_loss(predictions, assigned, self.coder, smooth_l1_loss, decoded=False)
+        count, divisor = {"num_images": torch.ones_like(positives)}, positives.clamp(min=self.normalizer.minimum)
+        return {
+            "loss": [
+                Term(boxes, count, rows, 2 - self.alpha, per_image=divisor),
+                Term(entropy, count, weight=self.alpha, per_image=divisor),
+            ]
+        }
+
+    def finished(self, losses: Losses, predictions: SSDPredictions, terms: Any) -> tuple[Any, Tensor]:
+        """The loss and its components."""
+        return losses["loss"], self._components(*terms["loss"])
+
+    @torch.no_grad()
+    def _components(self, boxes: Term, entropy: Term) -> Tensor:
+        """Means over the images of this rank: ``L_box`` and ``L_cls``, not divided, and the loss."""
+        sums = [replace(term, weight=1.0).per_sample() for term in (boxes, entropy)]
+        assert boxes.per_image is not None
+        loss = (boxes.weight * sums[0] + entropy.weight * sums[1]) / boxes.per_image
+        return torch.stack([*sums, loss], -1).sum(0) / max(len(loss), 1)
 
 
 def _max_iou(above: float) -> MaxIoU:

@@ -40,6 +40,8 @@ class Term:
         rows: Which predictions the values are of, if not of all.
         weight: Of the term.
         divisor: Makes the divisor of the counts' totals, given in order; by default their only one, at least 1.
+        per_image: What the sum of each image is divided by before, ``(*batch,)``; nothing if not given. With ``"sum"``
+            and ``"none"`` nothing is divided at all.
     """
 
     values: Tensor
@@ -47,6 +49,7 @@ class Term:
     rows: Positives | None = None
     weight: float = 1.0
     divisor: Callable[..., Tensor] | None = None
+    per_image: Tensor | None = None
 
     def per_prediction(self) -> Tensor:
         """``(*batch, P)``."""
@@ -101,6 +104,8 @@ def reduce_terms(
         sums = []
         for term in part:
             value = term.per_sample()
+            if term.per_image is not None and reduction != "sum":
+                value = value / term.per_image
             if reduction in ("mean", "sum"):
                 value = value.flatten(layers).sum(-1)
             if reduction != "sum":

@@ -180,7 +180,7 @@ class YOLOv9Criterion(Criterion):
             "loss_iou": Term(assigned.counted_rows(overlaps * own), count, rows, self.iou_rate),
         }
 
-    def finished(self, losses: Losses, predictions: YOLOv9Predictions) -> Losses:
+    def finished(self, losses: Losses, predictions: YOLOv9Predictions, terms: Terms) -> Losses:
         """The main branch, and the auxiliary one at its rate."""
         if not predictions.num_layers:
             return losses

@@ -156,6 +156,13 @@ def check_positive(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def checked_positive(value: Any, name: str) -> int:
+    """The value; raises unless it is a whole number from 1 on."""
+    check_positive(value, name)
+    whole: int = value
+    return whole
+
+
 def checked_sizes(value: Any, name: str, *, lowest: int = 0) -> tuple[int, ...]:
     """One size or several as a tuple; raises unless all are whole numbers from ``lowest`` on."""
     sizes = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
