@@ -50,8 +50,11 @@ class AssignedTargets:
             raise TypeError(f"positives must be Positives, got {type(self.positives).__name__}")
         check_shape(self.quality, self.labels.shape, "quality", "the labels")
         check_shape(self.boxes, (len(self.positives), 4), "boxes", "the positives, with 4 coordinates")
+        object.__setattr__(self, "boxes", self.boxes.detach())
         if self.weights is not None:
             check_shape(self.weights, self.labels.shape, "weights", "the labels")
+            check_weights(self.weights, "weights")
+            object.__setattr__(self, "weights", self.weights.detach())
 
     @classmethod
     def of(
@@ -147,6 +150,11 @@ class AssignedTargets:
         )
         labels = labels.long()
         labels = labels.masked_fill(labels == num_classes, BACKGROUND)
+        check_values(
+            boxes.isfinite().all(-1) | (labels < 0),
+            lambda at: f"boxes of labelled predictions must be finite, got {boxes[at].tolist()} at {at}",
+            summary="AssignedTargets: the box of a labelled prediction is not finite",
+        )
         if weights is not None:
             check_floating(weights, "weights")
             check_shape(weights, labels.shape, "weights", "the labels")

@@ -157,7 +157,8 @@ class ATSSCriterion(Criterion):
         Returns:
             The terms by name, weighted.
         """
-        return self._call(self.read(predictions).with_class_mask(valid_label_mask), targets, global_count)
+        read = self.read(predictions).with_class_mask(valid_label_mask)
+        return super().forward(read, targets, global_count=global_count)
 
     def loss(
         self,
@@ -170,7 +171,7 @@ class ATSSCriterion(Criterion):
     ) -> Losses:
         """The second step; arguments as for a call and as in ``Criterion.loss``."""
         read = self.read(predictions).with_class_mask(valid_label_mask)
-        return self._loss(read, targets, assignment, global_count)
+        return super().loss(read, targets, assignment, global_count=global_count)
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""

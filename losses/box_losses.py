@@ -40,7 +40,7 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     """
     check_one_of(mode, MODES, "mode")
     check_number(eps, "eps", low=None)
-    if mode == "log" and not 0 < eps < 1:
+    if not 0 < eps < 1:
         raise ValueError(f"eps must lie between 0 and 1, got {eps}")
     _check_boxes(pred, target)
     overlap = iou(pred, target)

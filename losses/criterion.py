@@ -79,11 +79,15 @@ class Criterion(WideModule):
         Returns:
             The terms by name, weighted.
         """
-        return self._call(self.read(predictions), targets, global_count)
+        read = self.read(predictions)
+        own = self.read_targets(targets, read)
+        return self.loss(read, own, self.assign(read, own), global_count=global_count)
 
+    @torch.no_grad()
     def assign(self, predictions: Any, targets: Any) -> Any:
         """The first step: which prediction is responsible for which target. Arguments as for a call."""
-        return self._assign(self.read(predictions), targets)
+        read = self.read(predictions)
+        return self.match(read, self.read_targets(targets, read))
 
     def loss(
         self,
@@ -101,38 +105,23 @@ class Criterion(WideModule):
             assignment: Of these targets.
             global_count: As for a call.
         """
-        return self._loss(self.read(predictions), targets, assignment, global_count)
+        read = self.read(predictions)
+        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        return self.finished(self._reduced(read, terms, global_count), read, terms)
 
+    @torch.no_grad()
     def counts(self, predictions: Any, targets: Any, assignment: Any = None) -> dict[str, Tensor]:
         """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
 
         Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
         """
-        return self._counts(self.read(predictions), targets, assignment)
+        read = self.read(predictions)
+        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
     def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
         """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
-
-    # --- the steps, of predictions that were read -------------------------------------------------------------------
-
-    def _call(self, read: Any, targets: Any, global_count: GlobalCount) -> Any:
-        own = self.read_targets(targets, read)
-        return self._loss(read, own, self._match(read, own), global_count, are_read=True)
-
-    def _assign(self, read: Any, targets: Any) -> Any:
-        return self._match(read, self.read_targets(targets, read))
-
-    @torch.no_grad()
-    def _match(self, read: Any, targets: Targets) -> Any:
-        return self.match(read, targets)
-
-    def _loss(
-        self, read: Any, targets: Any, assignment: Any, global_count: GlobalCount, *, are_read: bool = False
-    ) -> Any:
-        own = targets if are_read else self._targets(targets, read)
-        terms = self.terms(read, self.look_up(read, own, assignment))
-        return self.finished(self._reduced(read, terms, global_count), read, terms)
 
     def _reduced(self, read: Any, terms: Terms, global_count: GlobalCount) -> Losses:
         return reduce_terms(
@@ -143,11 +132,6 @@ class Criterion(WideModule):
             layers=self.num_layers(read),
             counted=self.COUNTS,
         )
-
-    @torch.no_grad()
-    def _counts(self, read: Any, targets: Any, assignment: Any) -> dict[str, Tensor]:
-        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
-        return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
     def _targets(self, targets: Any, read: Any) -> Targets | AssignedTargets:
         return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)

@@ -82,6 +82,8 @@ class DecoderOutputs:
         check_flag(distributions, "distributions")
         if isinstance(outputs, DecoderOutputs):
             outputs.check_num_classes(num_classes)
+            if not distributions and any(extra for group in outputs.groups for extra in group.extras):
+                raise ValueError("outputs were read with distributions, of which only DFINECriterion learns")
             return outputs
         if not isinstance(outputs, Mapping):
             raise TypeError(f"outputs must be a dict, got {type(outputs).__name__}")

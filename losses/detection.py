@@ -174,11 +174,13 @@ class DetectionLoss(Criterion):
         Raises:
             ValueError, TypeError: Shapes or devices that do not fit, or a label that is no class of an object.
         """
-        return self._call(_Given(Predictions.of(input), anchors), target, global_count)
+        predictions, targets = Predictions.of(input), Targets.of(target)
+        match = self.assign(predictions, targets, anchors)
+        return self.loss(predictions, targets, match, global_count=global_count)
 
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
-        return self._assign(_Given(Predictions.of(input), anchors), target)
+        return super().assign(_Given(Predictions.of(input), anchors), target)
 
     def loss(
         self,
@@ -190,7 +192,7 @@ class DetectionLoss(Criterion):
         global_count: GlobalCount = None,
     ) -> Any:
         """The second step: the loss of predictions that are matched. Anchors play no role any more."""
-        return self._loss(_Given(Predictions.of(input)), target, match, global_count)
+        return super().loss(_Given(Predictions.of(input)), target, match, global_count=global_count)
 
     def parts(
         self,
@@ -207,7 +209,7 @@ class DetectionLoss(Criterion):
 
     def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
-        return self._counts(_Given(Predictions.of(input)), target, match)
+        return super().counts(_Given(Predictions.of(input)), target, match)
 
     def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
         """What the matcher says, of predictions, targets and anchors."""

@@ -17,6 +17,7 @@ from losses.modules import BoxLoss, ClassLoss, box_values
 from losses.terms import Term
 from matchers.assignment import Assignment, Plan
 from matchers.targets import Targets
+from ragged.checks import check_weights
 from ragged.sizes import check_same_sizes
 
 
@@ -166,6 +167,8 @@ def _check_plan(targets: Targets, plan: Plan, shape: torch.Size) -> None:
             f"the plan must have weights {expected} and a background {tuple(shape)}, as there are predictions and "
             f"targets, got {tuple(plan.weights.tensor.shape)} and {tuple(plan.background.shape)}"
         )
+    check_weights(plan.weights.tensor, "the weights of the plan", counts=plan.weights.aligned_mask)
+    check_weights(plan.background, "the background of the plan")
     labels = targets.labels
     if labels.num_batch_dims < len(shape) - 1:
         labels = labels.broadcast_batch_dims_to_shape(tuple(shape[:-1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,10 @@ from matchers.hungarian import Hungarian
 from matchers.predictions import Predictions
 from matchers.targets import Targets
 from ragged import RaggedBatch
-from ragged.checks import check_number
+from ragged.checks import check_not_negative
 from ragged.keys import KnownKeys
 from ragged.precision import wide
+from ragged.registration import register_dataclass
 
 Assignments = Mapping[str, Assignment]
 """Of each layer, by the suffix of its terms; that of the last layer is ""."""
@@ -36,10 +37,30 @@ _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
 
 @dataclass(frozen=True, eq=False)
-class GroupMatches:
-    """The assignments (L, B, Q) of each group of layers, in the order of ``DecoderOutputs.groups``."""
+class LayerAssignments(Mapping[str, Assignment]):
+    """The assignment (B, Q) of every layer, by the suffix of its terms; that of the last layer is "".
+
+    It cannot be changed; ``dict(assignments)`` can.
+
+    Args:
+        groups: Of each group of layers (L, B, Q), in the order of ``DecoderOutputs.groups``.
+        suffixes: Of the layers of each group.
+    """
 
     groups: tuple[Assignment, ...]
+    suffixes: tuple[tuple[str, ...], ...]
+
+    def __getitem__(self, suffix: str) -> Assignment:
+        for group, own in zip(self.groups, self.suffixes, strict=True):
+            if suffix in own:
+                return group.unstack()[own.index(suffix)]
+        raise KeyError(suffix)
+
+    def __iter__(self) -> Iterator[str]:
+        return (suffix for group in self.suffixes for suffix in group)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.suffixes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +165,7 @@ class DetrCriterion(Criterion):
         for name, weight in weight_dict.items():
             if name not in self.TERMS:
                 raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
-            check_number(weight, f"the weight of {name}", low=None)
+            check_not_negative(weight, f"the weight of {name}")
         self.weight_dict, self.alpha, self.gamma = dict(weight_dict), alpha, gamma
         self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
 
@@ -156,18 +177,8 @@ class DetrCriterion(Criterion):
         """Raw layouts hold cxcywh boxes in fractions of the image."""
         return targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
 
-    def assign(self, predictions: Any, targets: Any) -> dict[str, Assignment]:
-        """The assignment (B, Q) of every layer, by the suffix of its terms."""
-        read = self.read(predictions)
-        found = self._assign(read, targets)
-        return {
-            suffix: layer
-            for group, layers in zip(read.groups, found.groups, strict=True)
-            for suffix, layer in zip(group.suffixes, layers.unstack(), strict=True)
-        }
-
-    def match(self, predictions: DecoderOutputs, targets: Targets) -> GroupMatches:
-        """The assignments of every group of layers."""
+    def match(self, predictions: DecoderOutputs, targets: Targets) -> LayerAssignments:
+        """The assignments of all layers, by the suffixes of their terms."""
         found = []
         for group in predictions.groups:
             if group.denoising:
@@ -175,11 +186,9 @@ class DetrCriterion(Criterion):
             else:
                 layers = Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True)
                 found.append(self.matched_by(layers, targets))
-        return GroupMatches(tuple(found))
+        return LayerAssignments(tuple(found), tuple(group.suffixes for group in predictions.groups))
 
-    def look_up(
-        self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | GroupMatches | None
-    ) -> list[MatchedLayers]:
+    def look_up(self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | None) -> list[MatchedLayers]:
         """The groups of layers with their targets, of assignments as ``match`` or as ``assign`` gives them."""
         if assignment is None:
             raise ValueError("loss needs the assignments of all layers, as assign gives them")
@@ -188,9 +197,7 @@ class DetrCriterion(Criterion):
                 f"targets must be those of images, with the assignments of layers, got {type(targets).__name__}"
             )
         targets.check_labels(self.num_classes)
-        if not isinstance(assignment, GroupMatches):
-            assignment = _of_groups(predictions, assignment)
-        return self.matched(predictions, targets, assignment.groups)
+        return self.matched(predictions, targets, _of_groups(predictions, assignment))
 
     def num_layers(self, predictions: DecoderOutputs) -> int:
         """1: all tensors begin with the layers of a group."""
@@ -209,8 +216,9 @@ class DetrCriterion(Criterion):
     def terms(self, predictions: DecoderOutputs, assigned: list[MatchedLayers]) -> LayerTerms:
         """See the class."""
         terms: LayerTerms = {}
+        (decoder,) = [group for group in assigned if "" in group.layers.suffixes]
         for group in assigned:
-            for (name, suffixes), part in self.group_terms(group, assigned[0], predictions).items():
+            for (name, suffixes), part in self.group_terms(group, decoder, predictions).items():
                 terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
         return terms
 
@@ -291,17 +299,19 @@ def of_all_layers(assignment: Assignment, layers: int) -> Assignment:
     return pytree.tree_map(lambda part: part.expand(layers, *part.shape), assignment)
 
 
-def _of_groups(read: DecoderOutputs, assignments: Any) -> GroupMatches:
+def _of_groups(read: DecoderOutputs, assignments: Any) -> tuple[Assignment, ...]:
     """The assignments of layers, given by their suffixes, as those of the groups."""
     if not isinstance(assignments, Mapping):
         raise TypeError(f"assignments must be a dict, as assign gives it, got {type(assignments).__name__}")
-    suffixes = tuple(suffix for group in read.groups for suffix in group.suffixes)
+    groups = tuple(group.suffixes for group in read.groups)
+    if isinstance(assignments, LayerAssignments) and assignments.suffixes == groups:
+        return assignments.groups
+    suffixes = tuple(suffix for group in groups for suffix in group)
     for suffix in suffixes:
         if suffix not in assignments:
             raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignments)}")
     KnownKeys(suffixes).check(assignments, "the assignments of these outputs")
-    stacked = (Assignment.stack([assignments[suffix] for suffix in group.suffixes]) for group in read.groups)
-    return GroupMatches(tuple(stacked))
+    return tuple(Assignment.stack([assignments[suffix] for suffix in group]) for group in groups)
 
 
 def _of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, group: DecoderLayers) -> Assignment:
@@ -316,3 +326,6 @@ def _layer(values: Any, index: int) -> Any:
     if isinstance(values, RaggedBatch):
         return RaggedBatch.from_full_tensor(values.tensor[index], num_batch_dims=values.num_batch_dims - 1)
     return values[index]
+
+
+register_dataclass(LayerAssignments, constants=("suffixes",))

@@ -20,7 +20,7 @@ from losses.terms import Term
 from matchers.assignment import BACKGROUND, Assignment
 from matchers.denoising import union_of_matches
 from matchers.targets import Targets
-from ragged.checks import check_count
+from ragged.checks import check_number, check_positive
 from ragged.precision import wide
 
 
@@ -83,7 +83,8 @@ class DFINECriterion(DetrCriterion):
         super().__init__(
             weight_dict, alpha, gamma, num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer
         )
-        check_count(reg_max, "reg_max")
+        check_positive(reg_max, "reg_max")
+        check_number(temperature, "temperature")
         self.reg_max, self.temperature = reg_max, temperature
 
     def matched(self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]) -> list[MatchedLayers]:

@@ -65,6 +65,8 @@ class DensePredictions:
         shape = tuple(self.logits.shape[:2])
         if tuple(self.priors.shape[:-1]) not in (shape, shape[1:]):
             raise ValueError(f"priors must be for (B, P) = {shape}, or for {shape[1:]}, got {tuple(self.priors.shape)}")
+        if self.level_sizes is not None and sum(checked_sizes(self.level_sizes, "level_sizes")) != shape[1]:
+            raise ValueError(f"level_sizes must add up to the {shape[1]} predictions, got {self.level_sizes}")
 
     def with_class_mask(self, mask: Tensor | None) -> DensePredictions:
         """The same predictions, of which some classes do not count in some images.
@@ -156,6 +158,8 @@ def read_dense(
         TypeError, ValueError: Numbers of levels, classes or priors, or shapes, that do not fit.
     """
     if isinstance(predictions, DensePredictions):
+        if confidence is None and predictions.confidence is not None:
+            raise ValueError("predictions have a confidence, which this criterion does not read; leave it out")
         return checked_classes(predictions, num_classes)
     names = ["class scores", "boxes"] + ([] if confidence is None else [confidence])
     scores, boxes, *others = level_maps(predictions, names, strides)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ragged.checks import check_is_callable, check_weights
+from matchers.cost_checks import check_module
+from ragged.checks import check_is_callable
 
 
 def check_loss(loss: Any, name: str) -> None:
@@ -16,8 +17,7 @@ def check_loss(loss: Any, name: str) -> None:
     reduction = getattr(loss, "reduction", "none")
     if reduction != "none":
         raise ValueError(f"{name} must have reduction='none', got {reduction!r}: criteria sum and divide themselves")
-    for each in loss.modules() if isinstance(loss, nn.Module) else ():
-        _check_tensors(each, name)
+    check_module(loss, name)
 
 
 def check_class_loss(loss: Any, name: str) -> None:
@@ -37,15 +37,3 @@ def _takes_scores(loss: Any) -> bool:
     except (TypeError, ValueError):  # a builtin: nothing is known of it
         return True
     return any(each.name == "scores" or each.kind is each.VAR_KEYWORD for each in parameters)
-
-
-def _check_tensors(module: nn.Module, name: str) -> None:
-    for attribute in ("weight", "pos_weight"):
-        value = getattr(module, attribute, None)
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_floating_point():
-            check_weights(value, f"{attribute} of {name}")
-    for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
-            raise TypeError(
-                f"{name} is computed in float32 at least, but its {own} is {tensor.dtype}: make it with float32 values"
-            )

@@ -81,7 +81,9 @@ class IoULoss(LossModule):
     def __init__(self, *, mode: str = "linear", eps: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_one_of(mode, MODES, "mode")
-        check_number(eps, "eps", low=None)
+        check_number(eps, "eps")
+        if not eps < 1:
+            raise ValueError(f"eps must lie between 0 and 1, got {eps}")
         self.mode, self.eps = mode, eps
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -280,7 +282,8 @@ class MultipleObjectiveLoss(WideModule):
         return found.pop() if len(found) == 1 else "mixed"
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The weighted sum; arguments as for each of the losses."""
+        """The weighted sum; arguments as for each of the losses, which see float32 at least."""
+        args = tuple(wide(each) if isinstance(each, Tensor) and each.is_floating_point() else each for each in args)
         values = [loss(*args, **kwargs) for loss in self.losses.values()]
         fewest = min(value.dim() for value in values)
         values = [value.sum(-1) if value.dim() > fewest else value for value in values]
@@ -391,5 +394,5 @@ def _weights_by_name(weights: Sequence[float] | Mapping[str, float] | None, name
     if len(weights) != len(names):
         raise ValueError(f"weights must be {len(names)}, one for each loss, got {len(weights)}")
     for weight in weights:
-        check_number(weight, "weights", low=None)
+        check_not_negative(weight, "weights")
     return dict(zip(names, map(float, weights), strict=True))

@@ -149,8 +149,9 @@ def _tensor(counts: Any, device: torch.device | str | None, name: str) -> Tensor
     """As one tensor, in float32 at least."""
     if isinstance(counts, Tensor):
         check_is_tensor(counts, name)
-        check_weights(counts, name)
-        return wide(counts)
+        numbers = wide(counts) if not counts.is_complex() else counts
+        check_weights(numbers, name)
+        return numbers
     if not isinstance(counts, Sequence) or isinstance(counts, str):
         return _scalar(counts, device, name)
     if not counts:

@@ -31,7 +31,7 @@ from losses.numerics import (
     power,
     softplus,
 )
-from ragged.checks import check_flag, check_not_negative, check_shares, known_within
+from ragged.checks import check_flag, check_not_negative, check_shares, known_within, values_are_readable
 from ragged.precision import wide
 
 # Of logits with targets of the same shape. The third argument says which are of a labelled class, if that is known, for
@@ -291,11 +291,12 @@ def _probability(logits: Tensor, detach: bool) -> Tensor:
 def check_target_values(targets: Tensor, scores: Tensor | None, num_classes: int) -> None:
     """Raise ``ValueError`` unless dense targets, or the scores of labelled classes, lie in [0, 1].
 
-    Scores may be NaN: those of a box that is predicted as NaN are.
+    Scores may be NaN: those of a box that is predicted as NaN are. They are computed, as a rule, and looked at where
+    that costs nothing.
     """
     if targets.is_floating_point():
         check_shares(targets, "dense targets")
-    elif scores is not None and not known_within(scores, 0, 1):
+    elif scores is not None and values_are_readable(scores) and not known_within(scores, 0, 1):
         check_shares(scores, "scores", counts=(targets >= 0) & (targets < num_classes), or_nan=True)
 
 

@@ -114,7 +114,7 @@ class YOLOv9Criterion(Criterion):
             aux_preds: Those of the auxiliary branch, if there is one, of the same shapes.
             global_count: See ``Criterion``; with an auxiliary branch (2,), one for each.
         """
-        return self._call(self.read(main_preds, aux_preds), targets, global_count)
+        return super().forward(self.read(main_preds, aux_preds), targets, global_count=global_count)
 
     def read(self, main_preds: Any, aux_preds: Any = None) -> YOLOv9Predictions:
         """All levels side by side, and both branches as layers. Each step takes what it gives in place of both."""
@@ -131,7 +131,7 @@ class YOLOv9Criterion(Criterion):
 
     def assign(self, predictions: Any, targets: Any, aux_preds: Any = None) -> Assignment:
         """Match both branches, as layers of one batch."""
-        return self._assign(self.read(predictions, aux_preds), targets)
+        return super().assign(self.read(predictions, aux_preds), targets)
 
     def loss(
         self,
@@ -143,13 +143,13 @@ class YOLOv9Criterion(Criterion):
         global_count: GlobalCount = None,
     ) -> Losses:
         """See ``Criterion``; with an auxiliary branch, of an assignment (2, B, P)."""
-        return self._loss(self.read(predictions, aux_preds), targets, assignment, global_count)
+        return super().loss(self.read(predictions, aux_preds), targets, assignment, global_count=global_count)
 
     def counts(
         self, predictions: Any, targets: Any, assignment: Assignment | None = None, aux_preds: Any = None
     ) -> dict[str, Tensor]:
         """See ``Criterion``; with an auxiliary branch (2,), one for each."""
-        return self._counts(self.read(predictions, aux_preds), targets, assignment)
+        return super().counts(self.read(predictions, aux_preds), targets, assignment)
 
     def match(self, predictions: YOLOv9Predictions, targets: Targets) -> Assignment:
         """Match all branches at once."""

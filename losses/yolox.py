@@ -174,6 +174,15 @@ class YOLOXLoss(nn.Module):
             **options,
         )
 
+    @property
+    def reduction(self) -> str:
+        """That of the criterion. It can be set; another word is a ``ValueError``."""
+        return self.criterion.reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        self.criterion.reduction = reduction
+
     def forward(
         self,
         class_scores: Maps,

@@ -28,6 +28,11 @@ def check_parts(assignment: Assignment) -> None:
         if value.shape != shape:
             raise ValueError(f"{name} must have shape {tuple(shape)}, as target_index has, got {tuple(value.shape)}")
         check_same_device(value.device, index.device, name=name, reference="target_index")
+    if not assignment.quality.is_floating_point():
+        raise TypeError(f"quality must be floating, got {assignment.quality.dtype}")
+    for name in ("num_targets", "num_invalid"):
+        if getattr(assignment, name).dtype != torch.int64:
+            raise TypeError(f"{name} must be int64, got {getattr(assignment, name).dtype}")
     check_count(assignment.max_num_targets, "max_num_targets")
     check_count(assignment.max_pairs, "max_pairs")
 

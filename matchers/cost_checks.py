@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.boxes import check_boxes
 from ragged import RaggedBatch
@@ -14,6 +15,7 @@ from ragged.checks import (
     check_is_tensor,
     check_same_device,
     check_values,
+    check_weights,
     known_within,
 )
 
@@ -21,6 +23,11 @@ from ragged.checks import (
 def dense(values: RaggedBatch | Tensor, name: str) -> Tensor:
     """Values of targets as a tensor, with 0 for filler."""
     if isinstance(values, RaggedBatch):
+        if values.ragged_axis != 0:
+            raise ValueError(
+                f"{name} must be ragged along the first dimension after the batch, got {tuple(values.shape)} with "
+                f"non_uniform_dim={values.non_uniform_dim}"
+            )
         return values.with_padded_set_to(0).tensor
     check_is_tensor(values, name)
     return values
@@ -109,3 +116,21 @@ def check_radius(radius: Tensor, points: Tensor, gt_boxes: Tensor) -> None:
     check_same_device(radius.device, points.device, name="radius", reference="points")
     check_broadcast(points.shape[:-1], radius.shape, "points without their coordinates", "radius")
     check_broadcast(gt_boxes.shape[:-2], radius.shape[:-1], "the batch shape of gt_boxes", "that of radius,")
+
+
+def check_module(module: Any, name: str) -> None:
+    """Raise if a loss module, or one in it, has class weights that are none, or rounded to half precision."""
+    for each in module.modules() if isinstance(module, nn.Module) else ():
+        _check_tensors(each, name)
+
+
+def _check_tensors(module: nn.Module, name: str) -> None:
+    for attribute in ("weight", "pos_weight"):
+        value = getattr(module, attribute, None)
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_floating_point():
+            check_weights(value, f"{attribute} of {name}")
+    for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
+            raise TypeError(
+                f"{name} is computed in float32 at least, but its {own} is {tensor.dtype}: make it with float32 values"
+            )

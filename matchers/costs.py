@@ -26,7 +26,14 @@ from matchers.cost_checks import (
     checked_points,
 )
 from ragged import RaggedBatch
-from ragged.checks import check_broadcast, check_not_negative, check_number, check_same_device, known_within
+from ragged.checks import (
+    check_broadcast,
+    check_not_negative,
+    check_number,
+    check_same_device,
+    check_share,
+    known_within,
+)
 from ragged.memory import is_transposed
 from ragged.precision import wide
 
@@ -53,7 +60,7 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     tensor([ 0.4112, -0.0866, -1.2371])
     """
     check_values_of(logits, "logits", "(…)", at_least=0)
-    check_number(alpha, "alpha", low=None)
+    check_share(alpha, "alpha")
     check_not_negative(gamma, "gamma")
     logits = wide(logits)
     p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
@@ -73,7 +80,7 @@ def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: floa
     check_broadcast(logits.shape, overlap.shape, "logits", "overlap")
     check_not_negative(alpha, "alpha")
     check_not_negative(beta, "beta")
-    return _power(_sigmoid(wide(logits)), alpha) * _power(overlap, beta)
+    return _power(_sigmoid(wide(logits)), alpha) * _power(wide(overlap), beta)
 
 
 @torch.no_grad()

@@ -34,7 +34,9 @@ def read_description(boxes: Sequence[Any], given: dict[str, Any]) -> tuple[Seque
     described: dict[str, Any] = {
         "box_format": formats[0],
         "normalized": False,
-        "canvas_size": torch.tensor([[float(side) for side in each.canvas_size] for each in boxes]),
+        "canvas_size": torch.tensor(
+            [[float(side) for side in each.canvas_size] for each in boxes], dtype=torch.float32
+        ),
     }
     for name, value in given.items():
         if name in described and not _agree(described[name], value):

@@ -23,7 +23,7 @@ _OF_IMAGES = _keys(
     """
 )
 # What datasets say of objects, and no loss of boxes and classes learns from.
-_OF_OBJECTS = frozenset(["area"])
+_OF_OBJECTS = _keys("area isfake isreflected")
 _LOST = "no target holds it, so that nothing would be learned from it; leave it out"
 _NO_BOXES = dict.fromkeys(
     ("masks", "keypoints", "segmentation", "boxes3d", "track_id", "track_ids", "attributes"), _LOST
@@ -32,7 +32,12 @@ _NAMED_MASK = dict.fromkeys(
     ("masks", "pad_mask", "padding_mask", "key_padding_mask", "valid", "valid_mask"),
     "if it says which entries are targets, name it 'mask', true for targets; else leave it out",
 )
-_LABELS = {"class_labels": "name it 'labels'", "class": "name it 'labels'", "crowd": "name it 'iscrowd'"}
+_LABELS = {
+    "class_labels": "name it 'labels'",
+    "class": "name it 'labels'",
+    "crowd": "name it 'iscrowd'",
+    "difficult": "name it 'ignore'",
+}
 
 TARGETS = KnownKeys(("boxes", "labels", "weights", "ignore", "iscrowd"), _OF_IMAGES | _OF_OBJECTS, _NO_BOXES | _LABELS)
 """Of one image, as of torchvision and DETR."""
@@ -43,8 +48,8 @@ ULTRALYTICS_TARGETS = KnownKeys(("batch_idx", "cls", "bboxes", "img"), TARGETS.i
 COCO_IMAGE = KnownKeys(("annotations",), _OF_IMAGES)
 COCO_ANNOTATION = KnownKeys(
     ("bbox", "category_id", "iscrowd", "ignore"),
-    TARGETS.ignored | {"segmentation"},
-    dict.fromkeys(("keypoints", "num_keypoints", "caption", "attributes"), _LOST),
+    TARGETS.ignored | {"segmentation", "attributes"},
+    dict.fromkeys(("keypoints", "num_keypoints", "caption"), _LOST),
 )
 
 # What models give besides: states of their layers, and losses that they computed themselves.

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from matchers.boxes import giou
+from matchers.cost_checks import check_module
 from matchers.costs import center_size_l1, focal_cost
 from matchers.pairs import Pairs
 from matchers.problem import Problem
-from ragged.checks import check_flag, check_is_callable, check_not_negative, check_number
+from ragged.checks import check_flag, check_is_callable, check_not_negative, check_share
 from ragged.precision import wide
 
 PairCost = Callable[[Pairs], Tensor]
@@ -50,7 +51,7 @@ def detr_costs(
     """
     for name, value in (("class_weight", class_weight), ("l1_weight", l1_weight), ("giou_weight", giou_weight)):
         check_not_negative(value, name)
-    check_number(alpha, "alpha", low=None)
+    check_share(alpha, "alpha")
     check_not_negative(gamma, "gamma")
     if not isinstance(classes, str) or classes not in ("focal", "softmax"):
         raise ValueError(f"classes must be 'focal' or 'softmax', got {classes!r}")
@@ -88,6 +89,7 @@ def module_costs(
     for name, module in modules.items():
         if module is not None:
             check_is_callable(module, f"the {name} cost module", "a module or a function")
+            check_module(module, f"the {name} cost module")
         if module is not None and getattr(module, "reduction", "none") != "none":
             raise ValueError(f"the {name} cost module must have reduction='none', got {module.reduction!r}")
     terms: dict[str, PairCost] = {}

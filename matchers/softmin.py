@@ -57,7 +57,7 @@ class SoftMin(DenseMatcher):
         nothing = logits.new_zeros(logits.shape[0], logits.shape[2])
         if self.source == "target":
             weights = torch.where(usable, logits.softmax(-1), 0)
-            background = nothing + self._background_total(problem) / max(problem.num_predictions, 1)
+            background = nothing + self._background_total(problem).to(nothing.dtype) / max(problem.num_predictions, 1)
         else:
             level = -self.background_cost / self.reg if self.background else -torch.inf
             logits = torch.cat([logits, (nothing + level).unsqueeze(1)], 1)

@@ -136,7 +136,7 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
     names = {"boxes": "boxes", "labels": "labels", "weights": "weights", "ignore": "ignore", "iscrowd": "ignore"}
     columns: dict[str, list[Any]] = {}
     for key, field in names.items():
-        present = [key in sample for sample in samples]
+        present = [sample.get(key) is not None for sample in samples]
         if any(present) or key in ("boxes", "labels"):
             if not all(present):
                 index = present.index(False)
@@ -213,9 +213,10 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
     fields = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL) if padded.get(key) is not None}
-    if padded.get("iscrowd") is not None:
-        fields["ignore"] = _with_crowds(fields.get("ignore"), padded["iscrowd"])
+    fields = _with_flags(fields, padded)
     if all(isinstance(value, RaggedBatch) for value in fields.values()):
+        if padded.get("mask") is not None:
+            raise ValueError("ragged batches know which entries are targets: leave 'mask' out")
         return Targets(**fields, **format_of_boxes)
     for key, value in fields.items():
         check_is_tensor(value, f"padded {key}")
@@ -271,13 +272,23 @@ def _either(one: Any, other: Any, index: int) -> Tensor:
     return ignore | crowd
 
 
-def _with_crowds(ignore: Any, crowd: Any) -> Any:
-    """Flags as booleans, of which a dataset may have two; what is wrong with them is said later."""
-    if isinstance(crowd, RaggedBatch):
-        crowd = crowd.create_with_sample_sizes_like_self(flags_of(crowd.with_padded_set_to(0).tensor, "iscrowd"))
-    else:
-        crowd = flags_of(crowd, "iscrowd")
-    return crowd if ignore is None else ignore | crowd
+def _with_flags(fields: dict[str, Any], padded: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with one flag as booleans, of which a dataset may have two; those of filler may be anything."""
+    mask: Any = padded.get("mask")
+    found: Any = None
+    for name in ("ignore", "iscrowd"):
+        flags = padded.get(name)
+        if flags is None:
+            continue
+        own: Any
+        if isinstance(flags, RaggedBatch):
+            own = flags.create_with_sample_sizes_like_self(flags_of(flags.with_padded_set_to(0).tensor, name))
+        else:
+            check_is_tensor(flags, f"padded {name}")
+            known = isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == flags.shape
+            own = flags_of(flags, f"padded {name}", counts=mask if known else None)
+        found = own if found is None else found | own
+    return fields if found is None else {**fields, "ignore": found}
 
 
 def _check_is_batch(labels: Tensor) -> None:

@@ -22,22 +22,25 @@ def as_tensor(item: Any, name: str, index: int) -> Tensor:
         tensor = torch.as_tensor(item)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} of sample {index} must be a tensor, an array or a list of numbers: {error}") from None
+    if not isinstance(item, (Tensor, np.ndarray)) and tensor.is_floating_point():
+        tensor = torch.as_tensor(item, dtype=torch.float32)  # whatever the default dtype is
     if tensor.numel() == 0 and not isinstance(item, Tensor):  # an empty list has no number to tell its dtype by
         tensor = tensor.to(_DTYPE_OF_NOTHING.get(name, torch.float32))
     check_is_tensor(tensor, f"{name} of sample {index}")
     return tensor
 
 
-def flags_of(values: Any, name: str) -> Tensor:
-    """Booleans, also if they are written as 0 and 1."""
+def flags_of(values: Any, name: str, *, counts: Tensor | None = None) -> Tensor:
+    """Booleans, also if they are written as 0 and 1; ``counts`` says which are looked at, by default all."""
     check_is_tensor(values, name)
     if values.dtype == torch.bool:
         return values
     if values.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"{name} must be a boolean or integer tensor, got {values.dtype}")
     values = values.to(torch.int64)
+    ok = (values == 0) | (values == 1)
     check_values(
-        (values == 0) | (values == 1),
+        ok if counts is None else ok | ~counts,
         lambda at: f"{name} must be True or 1, or False or 0, got {int(values[at])} at {at}",
         summary=f"targets: {name} is neither 0 nor 1",
     )

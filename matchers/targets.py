@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -243,7 +244,7 @@ class Targets:
         return None
 
     def _canvas(self, canvas_size: Any) -> Tensor:
-        if not isinstance(canvas_size, Tensor):
+        if not isinstance(canvas_size, (Tensor, np.ndarray)):
             check_is_sequence(canvas_size, "canvas_size", "numbers, height and width, or a tensor")
         try:
             size = torch.as_tensor(canvas_size, dtype=torch.float32, device=self.device)
@@ -299,4 +300,4 @@ def _flat(batch: RaggedBatch) -> RaggedBatch:
     return batch if batch.num_batch_dims == 1 else batch.flatten_batch_dims()
 
 
-register_dataclass(Targets, constants=("box_format", "normalized"))
+register_dataclass(Targets, constants=("box_format", "normalized"), kept=("boxes", "weights", "canvas_size"))

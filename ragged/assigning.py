@@ -17,7 +17,7 @@ from ragged.batch import RaggedBatch
 from ragged.checks import check_values
 
 
-def make_assignable(cls: type, *, of_samples: Iterable[str] = ()) -> None:
+def make_assignable(cls: type, *, of_samples: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
     """Let fields of a frozen dataclass be replaced by the same in another dtype, on another device, or of other values.
 
     All else stays a ``dataclasses.FrozenInstanceError``: new attributes, other shapes, sample sizes and constants.
@@ -25,14 +25,17 @@ def make_assignable(cls: type, *, of_samples: Iterable[str] = ()) -> None:
     Args:
         cls: The frozen dataclass, whose ``__setattr__`` is replaced.
         of_samples: Fields whose values describe the samples, and may only be moved.
+        kept: Fields that are moved, but keep their precision where they are assigned in less than float32.
     """
-    fixed = frozenset(of_samples)
+    fixed, precise = frozenset(of_samples), frozenset(kept)
     names = frozenset(field.name for field in dataclasses.fields(cast(Any, cls)))
 
     def assign(self: Any, name: str, value: Any) -> None:
         if name in names:
             old = getattr(self, name)
             _check_fits(old, value, f"{cls.__name__}.{name}")
+            if name in precise and _is_narrower(value, old):
+                value = old.to(value.device)
             if name in fixed:
                 _check_same_values(old, value, f"{cls.__name__}.{name}")
         elif type(self) is cls and getattr(getattr(cls, name, None), "fset", None) is None:
@@ -56,6 +59,11 @@ def _check_fits(old: Any, new: Any, what: str) -> None:
     for before, after in zip(olds, news, strict=True):
         if isinstance(before, RaggedBatch):
             _check_same_values(before.sample_sizes, after.sample_sizes, f"the sample sizes of {what}")
+
+
+def _is_narrower(new: Any, old: Any) -> bool:
+    """Whether a tensor or a batch holds floating numbers of half precision, which it did not before."""
+    return new is not None and new.dtype.is_floating_point and new.dtype.itemsize < min(old.dtype.itemsize, 4)
 
 
 def _is_batch(value: Any) -> bool:

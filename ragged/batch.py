@@ -13,7 +13,7 @@ from torch import Tensor
 from ragged import advice, batch_dims, conversion, display, elementwise, notebook
 from ragged.checks import check_count, check_dim, check_flag, check_is_tensor, check_same_device, checked_sizes
 from ragged.filler import fill
-from ragged.sizes import check_matching_sizes, largest_size, sizes_from_mask, validated_sizes
+from ragged.sizes import check_matching_sizes, check_same_layout, largest_size, sizes_from_mask, validated_sizes
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -366,8 +366,16 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
         return self.tensor[item]
 
     def __setitem__(self, item: Any, value: Any) -> None:
-        """Shorthand for ``tensor[item] = value``; writes into the shared data."""
-        self.tensor[item] = value.tensor if isinstance(value, RaggedBatch) else value
+        """Shorthand for ``tensor[item] = value``; writes into the shared data. A batch is written as a whole."""
+        if isinstance(value, RaggedBatch):
+            if not (item is Ellipsis or item == slice(None)):
+                raise TypeError(
+                    "a RaggedBatch is written as a whole, batch[...] = other, into one of the same sizes; parts of it "
+                    "with ragged.batched_indexing_write, or give its .tensor"
+                )
+            check_same_layout(self, value, what="batch[...] = other")
+            value = value.tensor
+        self.tensor[item] = value
 
     def __bool__(self) -> bool:
         raise TypeError(

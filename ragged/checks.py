@@ -216,8 +216,10 @@ def check_is_tensor(value: Any, name: str) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_nested:
-        advice = "ragged.from_nested" if value.is_nested else ".to_dense()"
-        raise TypeError(f"{name} must be a dense tensor, got one of layout {value.layout}; use {advice}")
+        got, advice = f"one of layout {value.layout}", ".to_dense()"
+        if value.is_nested:
+            got, advice = "a nested one", "ragged.from_nested"
+        raise TypeError(f"{name} must be a dense tensor, got {got}; use {advice}")
     check_is_computable(value.dtype, name)
 
 
@@ -236,7 +238,7 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
         counts: Which of them are looked at; all by default. Broadcasts against ``values``.
     """
     values = _real(values, name)
-    if counts is None and known_within(values, 0, LARGEST):
+    if known_within(values, 0, LARGEST):
         return
     ok = (values >= 0) & values.isfinite()
     check_values(
@@ -254,7 +256,7 @@ def check_shares(values: Tensor, name: str, *, counts: Tensor | None = None, or_
         or_nan: Whether a value may be NaN, which stays to be seen: of what was computed of predictions, that is.
     """
     values = _real(values, name)
-    if counts is None and known_within(values, 0, 1 + ROUNDING):
+    if known_within(values, 0, 1 + ROUNDING):
         return
     ok = ~((values < 0) | (values > 1 + ROUNDING)) if or_nan else (values >= 0) & (values <= 1 + ROUNDING)
     check_values(

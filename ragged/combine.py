@@ -164,6 +164,8 @@ def get_compact_lists(mask: Tensor, data: Sequence[Any], *, max_size: int | None
     [tensor([1, 2]), tensor([5])]
     """
     check_is_sequence(data, "data", "tensors")
+    if any(isinstance(item, RaggedBatch) for item in data):
+        raise TypeError("get_compact_lists takes padded tensors; of a RaggedBatch, batched_bool_indexing keeps entries")
     indices = get_indices_from_mask(mask, max_size=max_size)
     return [batched_indexing_access(item, indices) if isinstance(item, Tensor) else item for item in data]
 
@@ -184,6 +186,8 @@ def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT, *, max_size: i
 
 def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     """Join batches along a batch dimension; samples are padded to the largest of them.
+
+    Dtypes that differ are promoted as ``torch.cat`` does.
 
     >>> cat_batches([combine_data([[1, 2]]), combine_data([[3], []])]).tensor
     tensor([[1, 2],

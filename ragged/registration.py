@@ -46,12 +46,15 @@ def register_with_torch() -> None:
 AnyClass = TypeVar("AnyClass")
 
 
-def register_dataclass(cls: type[AnyClass], *, constants: Iterable[str] = ()) -> type[AnyClass]:
+def register_dataclass(
+    cls: type[AnyClass], *, constants: Iterable[str] = (), kept: Iterable[str] = ()
+) -> type[AnyClass]:
     """Register a frozen dataclass of tensors, ragged batches and constants with torch, as RaggedBatch is.
 
     Args:
         cls: A dataclass. It is rebuilt without its ``__init__``, since transforms put placeholders into the leaves.
         constants: Fields that are no data (numbers, names). A field that holds None is a constant of that object.
+        kept: Fields that tools which assign them cannot cast to half precision.
     """
     fixed = frozenset(constants)
     names = tuple(field.name for field in dataclasses.fields(cast(Any, cls)))
@@ -83,5 +86,5 @@ def register_dataclass(cls: type[AnyClass], *, constants: Iterable[str] = ()) ->
         flatten_with_keys_fn=flatten_with_keys,
     )
     torch.serialization.add_safe_globals([cls])
-    make_assignable(cls)
+    make_assignable(cls, kept=kept)
     return cls

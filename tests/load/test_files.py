@@ -71,6 +71,11 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "YOLOv9Predictions": lambda: read("yolov9"),
     "SSDPredictions": lambda: read("ssd"),
     "DecoderOutputs": lambda: read("dfine"),
+    "LayerAssignments": lambda: (
+        EVERY_CRITERION["detr"]
+        .make()
+        .assign(EVERY_CRITERION["detr"].predictions(SIZES), EVERY_CRITERION["detr"].targets(SIZES))
+    ),
     "DecoderLayers": lambda: read("detr").groups[0],
     "DecodedLevels": lambda: VEC2BOX(EVERY_CRITERION["yolov9"].predictions(SIZES)),
     "BinTargets": lambda: losses.bbox2distance(

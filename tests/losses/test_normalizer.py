@@ -212,9 +212,9 @@ def on_threads(function: Callable[[int], Any]) -> list[Any]:
         return list(threads.map(run, range(RANKS)))
 
 
-def of_rank(rank: int, loss: str, sizes: tuple[int, ...], normalizer: Normalizer) -> list[Tensor]:
+def of_rank(rank: int, net: nn.Module, loss: str, sizes: tuple[int, ...], normalizer: Normalizer) -> list[Tensor]:
     """Value and gradients of one rank, which DDP would average."""
-    net, images = model(), slice(2 * rank, 2 * rank + 2)
+    images = slice(2 * rank, 2 * rank + 2)
     value = LOSSES[loss](net(features(images)), counts_of(images, sizes), normalizer)
     return [value.detach(), *torch.autograd.grad(value, list(net.parameters()))]
 
@@ -223,7 +223,8 @@ def of_rank(rank: int, loss: str, sizes: tuple[int, ...], normalizer: Normalizer
 def test_the_average_is_that_of_the_whole_batch(loss: str, scene: str, kind: str) -> None:
     sizes, normalizer = SCENES[scene], NORMALIZERS[kind]
     expected = whole_batch(loss, sizes, normalizer)
-    by_rank = on_threads(lambda rank: of_rank(rank, loss, sizes, normalizer))
+    nets = [model() for _ in range(RANKS)]  # not in the threads, which have one generator
+    by_rank = on_threads(lambda rank: of_rank(rank, nets[rank], loss, sizes, normalizer))
     for wanted, *found in zip(expected, *by_rank, strict=True):
         torch.testing.assert_close(sum(found) / RANKS, wanted, **EXACT)
 

@@ -588,7 +588,9 @@ def test_fields_take_conversions_alone() -> None:
     assign = functools.partial(setattr, targets)
     assign("boxes", targets.boxes.half())
     assign("box_format", "xyxy")
-    assert targets.boxes.dtype == torch.float16 and targets.labels.dtype == torch.int64
+    assert targets.boxes.dtype == torch.float32 and targets.labels.dtype == torch.int64  # geometry is not rounded
+    assign("boxes", targets.boxes.double())
+    assert targets.boxes.dtype == torch.float64
     for name, value, words in (
         ("boxes", others.boxes, r"the sample sizes of Targets\.boxes cannot take other values"),
         ("boxes", targets.boxes.with_max_sample_size(3), r"a RaggedBatch of shape \(2, 2, 4\) .* \(2, 3, 4\)"),

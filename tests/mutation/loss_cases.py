@@ -17,6 +17,7 @@ from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
 TERMS, DETECTION, DETECTION_TERMS = "losses.terms", "losses.detection", "losses.detection_terms"
+CRITERION = "losses.criterion"
 MINING, SUMS, SOFTMAX, EXPECTED = "losses.mining", "losses.class_sums", "losses.softmax_losses", "losses.expected"
 HARD, NORMALIZER, MASS = "losses.hard_mining", "losses.normalizer", "losses.class_losses:_weighted"
 NUM_TARGETS = "losses.detr:num_targets"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutation.loss_cases import (
+    CRITERION,
     DETECTION,
     DETECTION_TERMS,
     EXPECTED,
@@ -28,7 +29,7 @@ MUTANTS = [
         "",
         "detection loss",
         "independence",
-        (DETECTION_TERMS, DETECTION),
+        (DETECTION_TERMS, CRITERION, DETECTION),
     ),
     Mutant(
         "batch-global",

@@ -81,7 +81,7 @@ ROWS = [
     ("misspelt labels", lambda: Targets.of([{"boxes": torch.ones(1, 4), "label": torch.tensor([1])}]), KeyError, "nobody reads 'label' of the targets of sample 0: did you mean 'labels'"),
     ("boxes of three numbers", lambda: Targets.of(image(boxes=torch.ones(1, 3))), ValueError, r"boxes of sample 1 must have shape \(n, 4\), got \(1, 3\)"),
     ("boxes of integers", lambda: Targets.of(image(boxes=torch.ones(1, 4).long())), TypeError, "boxes of sample 1 must have a floating dtype, got torch.int64"),
-    ("boxes of None", lambda: Targets.of(image(boxes=None)), TypeError, "boxes of sample 1 must be a tensor"),
+    ("boxes of None", lambda: Targets.of(image(boxes=None)), ValueError, "the targets of sample 1 have no 'boxes'"),
     ("boxes of objects", lambda: Targets.of(image(boxes=OBJECTS)), TypeError, "boxes of sample 1 must hold numbers, got an array of objects"),
     ("labels of floats", lambda: Targets.of(image(labels=torch.ones(1))), TypeError, "labels of sample 1 must be integers, got torch.float32"),
     ("labels too many", lambda: Targets.of(image(labels=torch.tensor([1, 2]))), ValueError, r"sample 1 has 1 boxes, but labels of shape \(2,\)"),

@@ -89,7 +89,7 @@ ROWS = [
     ("sparse boxes", lambda: Targets.of(image(boxes=SPARSE)[1:]), TypeError, "boxes of sample 0 must be a dense tensor, got one of layout torch.sparse_coo; use .to_dense"),
     ("sparse data", lambda: RaggedBatch(SPARSE, sample_sizes=[1, 2, 3, 4]), TypeError, "tensor must be a dense tensor, got one of layout torch.sparse_coo"),
     ("sparse samples", lambda: combine_data([SPARSE]), TypeError, "sample 0 must be a dense tensor"),
-    ("nested data", lambda: RaggedBatch(torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), sample_sizes=[2]), TypeError, "got one of layout torch.jagged; use ragged.from_nested"),
+    ("nested data", lambda: RaggedBatch(torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), sample_sizes=[2]), TypeError, "got a nested one; use ragged.from_nested"),
     ("boxes in float8", lambda: Targets.of(image(boxes=FLOAT8)[1:]), TypeError, "boxes of sample 0 has the dtype torch.float8_e4m3fn, which torch stores but does not compute with"),
     ("data in float8", lambda: RaggedBatch(FLOAT8, sample_sizes=[2]), TypeError, "tensor has the dtype torch.float8_e4m3fn"),
     ("logits in float8", lambda: Predictions(FLOAT8), TypeError, "logits has the dtype torch.float8_e4m3fn"),
