@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignment import BACKGROUND, Assignment, Plan
@@ -86,8 +85,9 @@ class ClosestTarget(DenseMatcher):
         usable, num_invalid = usable_pairs(problem, cost)
         place = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)
         limit = self.background_cost if self.background else torch.inf
-        # One more row, that of no target.
-        candidates = F.pad(cost.masked_fill(~usable, torch.inf), (0, 0, 0, 1), value=torch.inf)
+        # One more row, that of no target. Not by pad, which refuses no predictions in torch 2.9 and older.
+        nothing = cost.new_full((len(cost), 1, cost.shape[2]), torch.inf)
+        candidates = torch.cat([cost.masked_fill(~usable, torch.inf), nothing], 1)
         best = keys(candidates, place).amin(1)
         value = value_of(best)
         target = torch.where((value <= limit) & value.isfinite(), index_of(best), BACKGROUND)
