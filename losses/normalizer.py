@@ -156,11 +156,10 @@ def _tensor(counts: Any, device: torch.device | str | None, name: str) -> Tensor
         return _scalar(counts, device, name)
     if not counts:
         raise ValueError(f"{name} must not be an empty sequence")
-    first = next((each for each in counts if isinstance(each, Tensor)), None)
-    device = device if first is None else first.device
-    for each in counts:
-        if first is not None and isinstance(each, Tensor):
-            check_same_device(each.device, first.device, name=f"every one of {name}", reference="the first")
+    tensors = [each for each in counts if isinstance(each, Tensor)]
+    device = tensors[0].device if tensors else device
+    for each in tensors:
+        check_same_device(each.device, tensors[0].device, name=f"every one of {name}", reference="the first")
     scalars = [_scalar(each, device, name) for each in counts]
     # Promoted together: stacking asks for one dtype.
     dtype = torch.float64 if any(each.dtype == torch.float64 for each in scalars) else torch.float32

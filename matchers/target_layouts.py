@@ -83,7 +83,7 @@ def _reader_of(source: Any) -> tuple[Callable[..., Targets], tuple[str, ...]]:
     from matchers import dataset_layouts  # which needs the readers of this module
 
     if isinstance(source, Mapping):
-        if {"batch_idx", "cls", "bboxes"} <= source.keys():
+        if all(key in source for key in ("batch_idx", "cls", "bboxes")):
             return dataset_layouts.targets_from_ultralytics, ("batch_size", "canvas_size", "max_num_targets")
         return targets_from_padded, _FORMAT
     if isinstance(source, Tensor):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from versions import needs_torch_for
 
 from losses import DetectionLoss, DetrCriterion, GIoULoss, YOLOXCriterion, l1_loss
 from losses.testing import CRITERION_PROPERTIES, CriterionCase, applicable, check_criterion, queries
@@ -111,6 +112,7 @@ class Mutates(YOLOXCriterion):
         return {name: value * 2 for name, value in super().forward(*arguments, **options).items()}
 
 
+@needs_torch_for("RaggedBatch.apply of a function made in the graph")
 def test_a_right_criterion_is_accepted() -> None:
     names = check_criterion(BoxLoss(), **QUERIES)
     assert names == tuple(applicable(CriterionCase(BoxLoss, queries, reductions=())))

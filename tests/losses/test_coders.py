@@ -269,6 +269,10 @@ def test_gradients(name: str) -> None:
         assert torch.autograd.gradgradcheck(function, (leaves[0], values))
 
 
+# Made here: compilers of torch 2.10 and older make no module in a graph.
+VEC2BOX = Vec2Box(image_size=(8, 8), strides=(8,))
+
+
 def everything(priors: Tensor, boxes: Tensor, deltas: Tensor, logits: Tensor) -> list[Tensor]:
     """All coders at once."""
     canvas = torch.stack([boxes[0, 2] + 1, boxes[0, 3] + 1])
@@ -280,9 +284,9 @@ def everything(priors: Tensor, boxes: Tensor, deltas: Tensor, logits: Tensor) ->
     bins, values = DistributionCoder(reg_max=5), weighting_function(4, deltas[0, 0].abs() + 0.1, boxes[0, 0] + 1)
     results += [bins.encode(priors, boxes), bins.decode(priors, logits)]
     results += [distance2bbox(priors, integral(logits, values), reg_scale=4.0), values]
-    results += bbox2distance(priors, boxes, reg_max=4, reg_scale=4.0, up=values[3])[1:]
+    results += tuple(bbox2distance(priors, boxes, reg_max=4, reg_scale=4.0, up=values[3]))[1:]
     maps = deltas[0].reshape(1, 4, 1, 1), logits[0].T.reshape(1, 5, 4, 1, 1)
-    return [*results, *Vec2Box(image_size=(8, 8), strides=(8,))([(maps[0], maps[1], maps[0])])]
+    return [*results, *VEC2BOX([(maps[0], maps[1], maps[0])])]
 
 
 def arguments() -> tuple[Tensor, ...]:
