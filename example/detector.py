@@ -47,7 +47,7 @@ class Detector:
     def match(self, output: Any, targets: Targets, criterion: Any) -> Assignment | Plan:
         """Who learns which target; of a decoder, the match of its last layer."""
         found = criterion.assign(self.inputs(output), targets)
-        return found[""] if isinstance(found, dict) else found
+        return found if isinstance(found, (Assignment, Plan)) else found[""]
 
 
 def flat(maps: list[Tensor], channels: int, name: str = "maps") -> Tensor:

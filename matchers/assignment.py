@@ -331,7 +331,7 @@ class Plan:
             aim of the matcher.
 
     >>> weights = RaggedBatch(torch.tensor([[[0.75], [0.25]]]), sample_sizes=[1], non_uniform_dim=2)
-    >>> plan = Plan(weights, torch.tensor([[0.25, 0.75]]), torch.zeros(1))
+    >>> plan = Plan(weights, torch.tensor([[0.25, 0.75]]), torch.tensor([0]))
     >>> plan.num_targets, plan.assignment().target_index
     (tensor([1]), tensor([[ 0, -1]]))
     """
@@ -357,7 +357,7 @@ class Plan:
                 background weighs.
 
         >>> weights = RaggedBatch(torch.tensor([[[0.7, 0.1], [0.2, 0.3]]]), sample_sizes=[2], non_uniform_dim=2)
-        >>> Plan(weights, torch.tensor([[0.2, 0.5]]), torch.zeros(1)).assignment().target_index
+        >>> Plan(weights, torch.tensor([[0.2, 0.5]]), torch.tensor([0])).assignment().target_index
         tensor([[ 0, -1]])
         """
         if threshold is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_the_ranks_are_what_they_are_meant_to_be(name: str) -> None:
 
 
 def num_positives(found: Any) -> float:
-    if isinstance(found, dict):
+    if isinstance(found, Mapping):
         return sum(num_positives(each) for each in found.values())
     if isinstance(found, Plan):
         return float(found.weights.with_padded_set_to(0).tensor.sum())
