@@ -15,6 +15,7 @@ from losses.coders import NO_SIDE, inputs
 from matchers.boxes import convert
 from ragged.checks import check_count, check_is_tensor, check_number, check_same_device
 from ragged.precision import wide
+from ragged.registration import register_named_tuple
 
 # A bin narrower than this has no inside.
 _NO_WIDTH = 1e-12
@@ -169,4 +170,4 @@ def _scalar(value: float | Tensor) -> Any:
     return wide(value).reshape(()) if isinstance(value, Tensor) else value
 
 
-torch.serialization.add_safe_globals([BinTargets])
+register_named_tuple(BinTargets)

@@ -18,6 +18,7 @@ from losses.numerics import check_floating, check_scores
 from matchers.priors import Stride, feature_sizes, grid_points
 from ragged.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
 from ragged.precision import wide
+from ragged.registration import register_named_tuple
 
 
 def integral(logits: Tensor, values: Tensor | None = None) -> Tensor:
@@ -212,4 +213,4 @@ def _cells_last(maps: Tensor) -> Tensor:
     return maps.flatten(-2)
 
 
-torch.serialization.add_safe_globals([DecodedLevels])
+register_named_tuple(DecodedLevels)

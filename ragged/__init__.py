@@ -42,6 +42,7 @@ from ragged.reductions import (
     sum_over_targets,
     topk_over_targets,
 )
+from ragged.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
 from ragged.registration import register_with_torch
 
 __version__ = "0.1.0"

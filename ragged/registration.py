@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -30,17 +31,51 @@ def _unflatten(parts: Any, ragged_axis: int) -> RaggedBatch:
     return RaggedBatch._unchecked(tensor, mask, sample_sizes, ragged_axis)
 
 
+# Classes of this and other packages, by the names under which graphs and files know them: those of their packages, not
+# of the modules that make them, so that what was saved can be read wherever a class has moved since.
+_CLASSES: dict[str, type] = {}
+
+
+def rebuild(name: str, fields: dict[str, Any]) -> Any:
+    """What was pickled: an object of the registered class of this name, with these fields."""
+    cls = _CLASSES[name]
+    if issubclass(cls, tuple):
+        return cls(**fields)
+    item = cls.__new__(cls)
+    for field, value in fields.items():
+        object.__setattr__(item, field, value)
+    return item
+
+
+# Where pickles find it.
+rebuild.__module__, rebuild.__qualname__ = "ragged", "_rebuild"
+
+
+def _register(cls: type, flatten: Any, unflatten: Any, flatten_with_keys: Any) -> None:
+    name = _named(cls, lambda item: dict(vars(item)))
+    pytree.register_pytree_node(
+        cls, flatten, unflatten, serialized_type_name=name, flatten_with_keys_fn=flatten_with_keys
+    )
+
+
+def _named(cls: type, fields: Callable[[Any], dict[str, Any]]) -> str:
+    """The name of a class in graphs and files; objects of it can be pickled, and read with ``weights_only=True``."""
+    name = f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+    _CLASSES[name] = cls
+    copyreg.pickle(cls, lambda item: (rebuild, (name, fields(item))))
+    torch.serialization.add_safe_globals([rebuild])
+    return name
+
+
 def register_with_torch() -> None:
     """Register RaggedBatch as a pytree node and as a type that ``torch.load(weights_only=True)`` may build."""
-    pytree.register_pytree_node(
-        RaggedBatch,
-        _flatten,
-        _unflatten,
-        serialized_type_name="ragged.RaggedBatch",
-        flatten_with_keys_fn=_flatten_with_keys,
-    )
-    torch.serialization.add_safe_globals([RaggedBatch])
+    _register(RaggedBatch, _flatten, _unflatten, _flatten_with_keys)
     make_assignable(RaggedBatch, of_samples=("mask", "sample_sizes"))
+
+
+def register_named_tuple(cls: type) -> None:
+    """Let torch read a named tuple from files, as RaggedBatch is; to pytrees it is known anyway."""
+    _named(cls, lambda item: item._asdict())
 
 
 AnyClass = TypeVar("AnyClass")
@@ -78,13 +113,6 @@ def register_dataclass(
             object.__setattr__(item, name, value)
         return item
 
-    pytree.register_pytree_node(
-        cls,
-        flatten,
-        unflatten,
-        serialized_type_name=f"{cls.__module__}.{cls.__name__}",
-        flatten_with_keys_fn=flatten_with_keys,
-    )
-    torch.serialization.add_safe_globals([cls])
+    _register(cls, flatten, unflatten, flatten_with_keys)
     make_assignable(cls, kept=kept)
     return cls

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,19 @@ def test_every_holder_is_tried() -> None:
     assert len(holders) > 8
     # Problem and Pairs are what a matcher works on, and end with the call.
     assert registered | holders == {type(make()) for make in HOLDERS.values()} | {matchers.Problem, matchers.Pairs}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_names_in_files_and_graphs_are_those_of_the_package(name: str) -> None:
+    """Not those of modules, which may move."""
+    value = HOLDERS[name]()
+    public = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+    if type(value) in pytree.SUPPORTED_NODES:  # named tuples need not be
+        assert pytree.SUPPORTED_SERIALIZED_TYPES[type(value)].serialized_type_name == public
+    file = io.BytesIO()
+    torch.save(value, file)
+    assert not re.search(rb"(ragged|matchers|losses)\.[a-z]", pickle.dumps(value))
+    assert not re.search(rb"(ragged|matchers|losses)\.[a-z]", file.getvalue())
 
 
 def holds_tensors(cls: type) -> bool:
