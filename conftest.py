@@ -15,7 +15,7 @@ import matchers
 import ragged
 
 # Its doctests are collected by importing it.
-collect_ignore = [] if importlib.util.find_spec("triton") else ["matchers/triton_assignment.py"]
+collect_ignore = [] if importlib.util.find_spec("triton") else ["matchers/solver/triton_kernel.py"]
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None, derandomize=False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import criteria
 from benchmarks.contest import Case, Options, Run, milliseconds
 from benchmarks.timing import Timing, compare
-from matchers import linear_assignment
+from matchers.solver import linear_assignment
 
 DESCRIPTION = """Milliseconds from lists of ground truth to gradients, beside the limit: the time to stream the
 predictions once and to write their gradients once (clone and copy), and, for criteria with exact matching, SciPy's bare

@@ -19,7 +19,7 @@ from torch import Tensor
 from example.data import Samples, make_loader, to_targets
 from example.detector import Detector
 from example.evaluate import Evaluation, Objects
-from matchers.plot import plot_match
+from matchers.plots.match import plot_match
 
 TRUTH, FOUND = "#4cd964", "#ffa726"
 """Colours of ground truth and of detections, told apart on dark and on bright images."""

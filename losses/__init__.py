@@ -1,8 +1,31 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
-from losses.assigned import AssignedTargets
-from losses.atss import ATSSCriterion
-from losses.box_losses import (
+from losses.coders.boxes import (
+    BoxCoder,
+    CenterLogSizeCoder,
+    DeltaXYWHCoder,
+    DistanceCoder,
+    SSDCoder,
+    clip_to_canvas,
+)
+from losses.coders.dfine_bins import BinTargets, bbox2distance, distance2bbox, weighting_function
+from losses.coders.distribution import DecodedLevels, DistributionCoder, Vec2Box, integral
+from losses.core.assigned import AssignedTargets
+from losses.core.criterion import Criterion
+from losses.core.normalizer import Normalizer
+from losses.core.positives import Positives
+from losses.core.terms import detached, total
+from losses.criteria.dense.atss import ATSSCriterion
+from losses.criteria.dense.rtmdet import RTMDetCriterion
+from losses.criteria.dense.ssd import SSDCriterion
+from losses.criteria.dense.ssd_flat import SSDLoss
+from losses.criteria.dense.yolov9 import YOLOv9Criterion
+from losses.criteria.dense.yolox import YOLOXCriterion, YOLOXLoss
+from losses.criteria.detection import DetectionLoss
+from losses.criteria.query.deim import DEIMCriterion
+from losses.criteria.query.detr import DetrCriterion
+from losses.criteria.query.dfine import DFINECriterion
+from losses.functional.boxes import (
     centerness,
     centerness_of_points,
     ciou_loss,
@@ -12,32 +35,25 @@ from losses.box_losses import (
     l1_loss,
     smooth_l1_loss,
 )
-from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
-from losses.coders import (
-    BoxCoder,
-    CenterLogSizeCoder,
-    DeltaXYWHCoder,
-    DistanceCoder,
-    SSDCoder,
-    clip_to_canvas,
-)
-from losses.criterion import Criterion
-from losses.decoder import DecoderLayers, DecoderOutputs
-from losses.deim import DEIMCriterion
-from losses.detection import DetectionLoss
-from losses.detr import DetrCriterion
-from losses.dfine import DFINECriterion
-from losses.dfine_coders import BinTargets, bbox2distance, distance2bbox, weighting_function
-from losses.distribution import (
+from losses.functional.distribution import (
     decoupled_distillation_loss,
     distribution_focal_loss,
     fine_grained_localization_loss,
 )
-from losses.distribution_coders import DecodedLevels, DistributionCoder, Vec2Box, integral
-from losses.hard_mining import HardMiningCrossEntropyLoss
-from losses.levels import DensePredictions, flatten_levels, image_size_of
-from losses.mining import hard_negative_mining
-from losses.modules import (
+from losses.functional.hard_mining import HardMiningCrossEntropyLoss
+from losses.functional.mining import hard_negative_mining
+from losses.functional.sigmoid import (
+    binary_cross_entropy,
+    matchability_aware_loss,
+    quality_focal_loss,
+    sigmoid_focal_cost,
+    sigmoid_focal_loss,
+    varifocal_loss,
+)
+from losses.functional.softmax import cross_entropy, negative_probability, softmax_focal_loss
+from losses.heads.decoder import DecoderLayers, DecoderOutputs
+from losses.heads.levels import DensePredictions, flatten_levels, image_size_of
+from losses.modules.classes import (
     BinaryCrossEntropy,
     CIoULoss,
     DIoULoss,
@@ -50,23 +66,7 @@ from losses.modules import (
     QualityFocalLoss,
     VarifocalLoss,
 )
-from losses.normalizer import Normalizer
-from losses.positives import Positives
-from losses.rtmdet import RTMDetCriterion
-from losses.sigmoid_losses import (
-    binary_cross_entropy,
-    matchability_aware_loss,
-    quality_focal_loss,
-    sigmoid_focal_cost,
-    sigmoid_focal_loss,
-    varifocal_loss,
-)
-from losses.softmax_losses import cross_entropy, negative_probability, softmax_focal_loss
-from losses.ssd import SSDCriterion
-from losses.ssd_flat import SSDLoss
-from losses.terms import detached, total
-from losses.yolov9 import YOLOv9Criterion
-from losses.yolox import YOLOXCriterion, YOLOXLoss
+from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 
 __all__ = [
     "ATSSCriterion",

@@ -1,8 +1,33 @@
 """Matchers: which prediction is responsible for which target. They turn predictions and targets into an assignment."""
 
-from matchers.assignment import BACKGROUND, IGNORED, Assignment, Plan
-from matchers.atss import ATSS
-from matchers.boxes import (
+from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
+from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
+from matchers.by_cost.hungarian import Hungarian
+from matchers.by_cost.softmin import SoftMin
+from matchers.by_cost.weighted import WeightedSum
+from matchers.costs.classes import (
+    alignment,
+    alignment_metric,
+    binary_class_cost,
+    focal_class_cost,
+    focal_cost,
+    gather_labels,
+    giou_cost,
+    iou_cost,
+    l1_cost,
+    points_in_boxes,
+    points_near_centers,
+    softlabel_class_cost,
+    softmax_class_cost,
+)
+from matchers.costs.terms import detr_costs, module_costs
+from matchers.dense.atss import ATSS
+from matchers.dense.dynamic_soft_label import DynamicSoftLabel
+from matchers.dense.max_iou import MaxIoU
+from matchers.dense.simota import SimOTA
+from matchers.dense.task_aligned import TaskAligned
+from matchers.geometry.boxes import (
     area,
     ciou,
     convert,
@@ -20,49 +45,24 @@ from matchers.boxes import (
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
-from matchers.closest import ClosestPrediction, ClosestTarget, Min
-from matchers.costs import (
-    alignment,
-    alignment_metric,
-    binary_class_cost,
-    focal_class_cost,
-    focal_cost,
-    gather_labels,
-    giou_cost,
-    iou_cost,
-    l1_cost,
-    points_in_boxes,
-    points_near_centers,
-    softlabel_class_cost,
-    softmax_class_cost,
-)
-from matchers.dataset_layouts import targets_from_coco, targets_from_ultralytics
-from matchers.denoising import denoising_assignment, denoising_indices, union_of_matches
-from matchers.dynamic_soft_label import DynamicSoftLabel
-from matchers.flat_targets import targets_from_flat
-from matchers.hungarian import Hungarian
-from matchers.linear_assignment import batched_linear_sum_assignment
-from matchers.max_iou import MaxIoU
-from matchers.pair_costs import detr_costs, module_costs
-from matchers.pairs import Pairs
-from matchers.plot import plot_cost, plot_match
-from matchers.pot import BalancedPOT, UnbalancedPOT
-from matchers.predictions import Predictions
-from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
-from matchers.problem import Problem
-from matchers.simota import SimOTA
-from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
-from matchers.softmin import SoftMin
-from matchers.target_layouts import (
+from matchers.geometry.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.predictions import Predictions
+from matchers.pairs.problem import Problem
+from matchers.plots.match import plot_cost, plot_match
+from matchers.solver.linear_assignment import batched_linear_sum_assignment
+from matchers.targets.coco import targets_from_coco, targets_from_ultralytics
+from matchers.targets.flat import targets_from_flat
+from matchers.targets.read import (
     read_targets,
     targets_from_dicts,
     targets_from_lists,
     targets_from_padded,
     targets_from_padded_tensor,
 )
-from matchers.targets import Targets
-from matchers.task_aligned import TaskAligned
-from matchers.weighted import WeightedSum
+from matchers.targets.targets import Targets
+from matchers.transport.pot import BalancedPOT, UnbalancedPOT
+from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 
 __all__ = [
     "ATSS",

@@ -1,8 +1,11 @@
 """Batches whose samples differ in size, and the operations on them. Knows nothing of boxes."""
 
-from ragged.batch import RaggedBatch
-from ragged.collate import collate, register_with_dataloader
-from ragged.combine import (
+from ragged.batch.ragged_batch import RaggedBatch
+from ragged.interop.collate import collate, register_with_dataloader
+from ragged.interop.packing import from_nested, pack, to_nested, unpack
+from ragged.interop.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
+from ragged.interop.registration import register_with_torch
+from ragged.ops.combine import (
     cat_batches,
     cat_targets,
     combine_data,
@@ -10,13 +13,13 @@ from ragged.combine import (
     get_compact_lists,
     stack_batches,
 )
-from ragged.indexing import (
+from ragged.ops.indexing import (
     batched_index_mapping,
     batched_indexing_access,
     batched_indexing_write,
     batched_inverse_indexing_access,
 )
-from ragged.masks import (
+from ragged.ops.masks import (
     apply_mask_to_tensor,
     batched_bool_indexing,
     batched_bool_indexing_write,
@@ -24,8 +27,7 @@ from ragged.masks import (
     get_mask_from_indices,
     squeeze_except_batch_and_sample,
 )
-from ragged.packing import from_nested, pack, to_nested, unpack
-from ragged.reductions import (
+from ragged.ops.reductions import (
     all_over_targets,
     any_over_targets,
     argmax_over_targets,
@@ -42,8 +44,6 @@ from ragged.reductions import (
     sum_over_targets,
     topk_over_targets,
 )
-from ragged.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
-from ragged.registration import register_with_torch
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
 from losses import DeltaXYWHCoder
-from losses.atss import ATSSCriterion
+from losses.criteria.dense.atss import ATSSCriterion
 from losses.testing import CriterionCase, near_at_points
 from matchers import anchors
 from matchers.testing import CANVAS

@@ -8,9 +8,9 @@ import torch
 from criterion_types import CLASSES
 from torch import Tensor, nn
 
-from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
-from losses.detection import DetectionLoss
-from losses.modules import GIoULoss, MultipleObjectiveLoss
+from losses.criteria.detection import DetectionLoss
+from losses.modules.classes import GIoULoss, MultipleObjectiveLoss
+from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from losses.testing import CriterionCase, near
 from matchers import BalancedSinkhorn, Hungarian
 

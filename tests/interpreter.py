@@ -20,7 +20,7 @@ def _interpret() -> None:
 
 
 def _solve_arrays(*arrays: np.ndarray | None) -> np.ndarray:
-    from matchers.linear_assignment import solve_rows
+    from matchers.solver.linear_assignment import solve_rows
 
     tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
     return solve_rows(*tensors, solver="triton").numpy()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses import box_losses, distribution, sigmoid_losses, softmax_losses
+from losses.functional import boxes, distribution, sigmoid, softmax
 from matchers.testing import make_boxes
 
 CLASSES = 5
@@ -98,39 +98,39 @@ PER_CLASS = [
     case(function, form, elementwise=True, **options)
     for form in (dense, sparse)
     for function, options in (
-        (sigmoid_losses.binary_cross_entropy, {}),
-        (sigmoid_losses.sigmoid_focal_loss, {}),
-        (sigmoid_losses.sigmoid_focal_loss, {"alpha": None, "gamma": 1.5}),
-        (sigmoid_losses.sigmoid_focal_loss, {"alpha": 0.4, "gamma": 0}),
-        (sigmoid_losses.sigmoid_focal_loss, {"alpha": 1.0, "gamma": 0.5}),
-        (sigmoid_losses.quality_focal_loss, {}),
-        (sigmoid_losses.quality_focal_loss, {"beta": 1.5}),
-        (sigmoid_losses.varifocal_loss, {}),
-        (sigmoid_losses.varifocal_loss, {"alpha": 0.2, "gamma": 0.5}),
-        (sigmoid_losses.varifocal_loss, {"detach_weights": True, "cut": True}),
-        (sigmoid_losses.matchability_aware_loss, {"cut": True}),
-        (sigmoid_losses.matchability_aware_loss, {"detach_weights": False}),
+        (sigmoid.binary_cross_entropy, {}),
+        (sigmoid.sigmoid_focal_loss, {}),
+        (sigmoid.sigmoid_focal_loss, {"alpha": None, "gamma": 1.5}),
+        (sigmoid.sigmoid_focal_loss, {"alpha": 0.4, "gamma": 0}),
+        (sigmoid.sigmoid_focal_loss, {"alpha": 1.0, "gamma": 0.5}),
+        (sigmoid.quality_focal_loss, {}),
+        (sigmoid.quality_focal_loss, {"beta": 1.5}),
+        (sigmoid.varifocal_loss, {}),
+        (sigmoid.varifocal_loss, {"alpha": 0.2, "gamma": 0.5}),
+        (sigmoid.varifocal_loss, {"detach_weights": True, "cut": True}),
+        (sigmoid.matchability_aware_loss, {"cut": True}),
+        (sigmoid.matchability_aware_loss, {"detach_weights": False}),
     )
 ]
 OTHERS = [
-    case(sigmoid_losses.sigmoid_focal_cost, labelled),
-    case(sigmoid_losses.sigmoid_focal_cost, labelled, alpha=None, gamma=0.5),
-    case(softmax_losses.cross_entropy, labelled),
-    case(softmax_losses.cross_entropy, weighted, ignored_label=-1),
-    case(softmax_losses.softmax_focal_loss, labelled),
-    case(softmax_losses.softmax_focal_loss, labelled, gamma=0.5),
-    case(softmax_losses.softmax_focal_loss, weighted, gamma=1.5, ignored_label=-1),
-    case(softmax_losses.negative_probability, labelled),
-    case(box_losses.iou_loss, box_pairs),
-    case(box_losses.iou_loss, box_pairs, mode="square"),
-    case(box_losses.iou_loss, box_pairs, mode="log"),
-    case(box_losses.giou_loss, box_pairs),
-    case(box_losses.diou_loss, box_pairs),
-    case(box_losses.ciou_loss, box_pairs, cut=True),
-    case(box_losses.ciou_loss, box_pairs, detach_trade_off=False),
-    case(box_losses.l1_loss, box_pairs, elementwise=True),
-    case(box_losses.smooth_l1_loss, box_pairs, elementwise=True),
-    case(box_losses.smooth_l1_loss, box_pairs, elementwise=True, beta=0.1),
+    case(sigmoid.sigmoid_focal_cost, labelled),
+    case(sigmoid.sigmoid_focal_cost, labelled, alpha=None, gamma=0.5),
+    case(softmax.cross_entropy, labelled),
+    case(softmax.cross_entropy, weighted, ignored_label=-1),
+    case(softmax.softmax_focal_loss, labelled),
+    case(softmax.softmax_focal_loss, labelled, gamma=0.5),
+    case(softmax.softmax_focal_loss, weighted, gamma=1.5, ignored_label=-1),
+    case(softmax.negative_probability, labelled),
+    case(boxes.iou_loss, box_pairs),
+    case(boxes.iou_loss, box_pairs, mode="square"),
+    case(boxes.iou_loss, box_pairs, mode="log"),
+    case(boxes.giou_loss, box_pairs),
+    case(boxes.diou_loss, box_pairs),
+    case(boxes.ciou_loss, box_pairs, cut=True),
+    case(boxes.ciou_loss, box_pairs, detach_trade_off=False),
+    case(boxes.l1_loss, box_pairs, elementwise=True),
+    case(boxes.smooth_l1_loss, box_pairs, elementwise=True),
+    case(boxes.smooth_l1_loss, box_pairs, elementwise=True, beta=0.1),
     case(distribution.distribution_focal_loss, binned),
     case(distribution.fine_grained_localization_loss, graded),
     case(distribution.decoupled_distillation_loss, taught),

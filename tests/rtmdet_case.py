@@ -9,7 +9,7 @@ from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
 from losses import DistanceCoder
-from losses.rtmdet import RTMDetCriterion
+from losses.criteria.dense.rtmdet import RTMDetCriterion
 from losses.testing import CriterionCase, near_at_points
 from matchers import grid_points
 from matchers.testing import CANVAS

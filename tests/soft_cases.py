@@ -11,10 +11,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matchers.assignment import Assignment, Plan
-from matchers.pairs import Pairs
-from matchers.predictions import Predictions
-from matchers.targets import Targets
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.testing import assert_no_host_sync, filler_value
 

@@ -8,9 +8,9 @@ import torch
 from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
-from losses.coders import DeltaXYWHCoder
-from losses.ssd import SSDCriterion
-from losses.ssd_flat import SSDLoss
+from losses.coders.boxes import DeltaXYWHCoder
+from losses.criteria.dense.ssd import SSDCriterion
+from losses.criteria.dense.ssd_flat import SSDLoss
 from losses.testing import CriterionCase, near_at_points
 from matchers import anchors, convert
 from matchers.testing import CANVAS

@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses.testing import CriterionCase
-from matchers import transport
-from matchers.transport import demands
-from ragged.precision import widest
+from matchers.transport import transport
+from matchers.transport.transport import demands
+from ragged.values.precision import widest
 
 
 class NoFloat64(TorchDispatchMode):

@@ -42,7 +42,9 @@ def test_every_entry_of_a_member_names_one(package: str) -> None:
 def test_every_public_member_of_ragged_batch_has_an_entry() -> None:
     fields = {"tensor", "mask", "sample_sizes", "ragged_axis"}
     operators = {
-        name for name, value in vars(RaggedBatch).items() if getattr(value, "__module__", "") == "ragged.elementwise"
+        name
+        for name, value in vars(RaggedBatch).items()
+        if getattr(value, "__module__", "") == "ragged.batch.elementwise"
     }
     public = {name for name in dir(RaggedBatch) if not name.startswith("_") and hasattr(RaggedBatch, name)} | operators
     entries = {name.partition(".")[2] for name in names_of("ragged") if name.startswith("RaggedBatch.")}

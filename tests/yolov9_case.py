@@ -8,11 +8,11 @@ import torch
 from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
-from losses.coders import DistanceCoder
-from losses.distribution_coders import Vec2Box
+from losses.coders.boxes import DistanceCoder
+from losses.coders.distribution import Vec2Box
+from losses.criteria.dense.yolov9 import YOLOv9Criterion
+from losses.heads.yolov9 import YOLOv9Predictions
 from losses.testing import CriterionCase, near_at_points
-from losses.yolov9 import YOLOv9Criterion
-from losses.yolov9_predictions import YOLOv9Predictions
 from matchers.testing import CANVAS
 
 REG_MAX = 8

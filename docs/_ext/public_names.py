@@ -1,7 +1,7 @@
 """A directive for the public names of a package: a table of them, docstrings below.
 
 Names are documented where they are imported from (``ragged.RaggedBatch``), not where they are
-written (``ragged.batch.RaggedBatch``); references by type hints are led there.
+written (``ragged.batch.ragged_batch.RaggedBatch``); references by type hints are led there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from docs.check_site import PACKAGES
 
 # What docstrings refer to, though it is imported from the module that makes it.
 SHARED = {
-    "matchers.boxes": ("Coordinates",),
-    "matchers.cost_matcher": ("CostMatcher",),
-    "matchers.dense_matcher": ("DenseMatcher",),
-    "matchers.dynamic_k": ("DynamicK",),
-    "matchers.sinkhorn": ("TransportMatcher",),
-    "losses.terms": ("Term",),
+    "matchers.geometry.boxes": ("Coordinates",),
+    "matchers.by_cost.cost_matcher": ("CostMatcher",),
+    "matchers.by_cost.dense_matcher": ("DenseMatcher",),
+    "matchers.dense.dynamic_k": ("DynamicK",),
+    "matchers.transport.sinkhorn": ("TransportMatcher",),
+    "losses.core.terms": ("Term",),
 }
 COLON = "\ue000"  # stands for one for a while
 ELSEWHERE = (
@@ -122,7 +122,7 @@ def public_objects() -> dict[Any, str]:
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | nodes.TextElement | None:
-    """Lead ``ragged.batch.RaggedBatch`` to ``ragged.RaggedBatch``; others are plain text."""
+    """Lead ``….RaggedBatch`` to ``ragged.RaggedBatch``; others are plain text."""
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from losses.terms import total
+from losses.core.terms import total
 from matchers import Targets, convert
 from matchers.testing import CANVAS, make_boxes
 from ragged import RaggedBatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from matchers.boxes import convert
+from matchers.geometry.boxes import convert
 from matchers.testing import CANVAS, make_boxes
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from losses.terms import total
+from losses.core.terms import total
 from losses.testing.case import CriterionCase, Outcome, is_of_images, leaves_of, padded, take, take_targets
 from ragged import RaggedBatch
 from ragged.testing import PropertyViolation, assert_no_host_sync

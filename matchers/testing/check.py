@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.assignment import IGNORED, Assignment, Plan
-from matchers.predictions import Predictions
-from matchers.priors import grid_points
+from matchers.assignments.assignment import IGNORED, Assignment, Plan
+from matchers.geometry.priors import grid_points
+from matchers.pairs.predictions import Predictions
 from matchers.testing.dense_scenes import SCENES, dense_scene
 from matchers.testing.scene import CANVAS, Scene
 from ragged.testing import (

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.predictions import Predictions
+from matchers.pairs.predictions import Predictions
 from matchers.testing.random_scenes import make_scene
 from matchers.testing.scene import CANVAS, Scene
 from ragged.testing import refilled

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.predictions import Predictions
-from matchers.targets import Targets
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from matchers.testing.scene import CANVAS, Scene
 from ragged import RaggedBatch
 from ragged.testing import refilled

@@ -18,9 +18,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from matchers.boxes import convert, normalize
-from matchers.predictions import Predictions
-from matchers.targets import Targets
+from matchers.geometry.boxes import convert, normalize
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.testing import refilled
 

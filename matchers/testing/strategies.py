@@ -10,8 +10,8 @@ from hypothesis import note
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matchers.boxes import convert
-from matchers.targets import Targets
+from matchers.geometry.boxes import convert
+from matchers.targets.targets import Targets
 from matchers.testing.random_scenes import make_scene
 from matchers.testing.scene import Scene
 from ragged.testing import FILLERS, as_code

@@ -15,19 +15,20 @@ except ImportError as error:
 
 from ragged.testing.as_code import as_code
 from ragged.testing.check import PROPERTIES, check_op
-from ragged.testing.compiling import assert_compiles
 from ragged.testing.filler import FILLERS, filler_value, refilled
-from ragged.testing.gradients import assert_gradients
-from ragged.testing.invariance import (
+from ragged.testing.outcome import PropertyViolation
+from ragged.testing.properties.compiling import assert_compiles
+from ragged.testing.properties.gradients import assert_gradients
+from ragged.testing.properties.invariance import (
     assert_batch_equivariant,
     assert_filler_invariant,
     assert_padding_invariant,
     assert_sample_independent,
 )
-from ragged.testing.outcome import PropertyViolation
-from ragged.testing.per_sample import assert_matches_per_sample
-from ragged.testing.precision import assert_dtype_stable
-from ragged.testing.purity import assert_pure
+from ragged.testing.properties.per_sample import assert_matches_per_sample
+from ragged.testing.properties.precision import assert_dtype_stable
+from ragged.testing.properties.purity import assert_pure
+from ragged.testing.properties.synchronisation import HostSyncError, assert_no_host_sync
 from ragged.testing.strategies import (
     DTYPES,
     FLOATS,
@@ -40,7 +41,6 @@ from ragged.testing.strategies import (
     ragged_batches,
     sample_sizes,
 )
-from ragged.testing.synchronisation import HostSyncError, assert_no_host_sync
 
 __all__ = [
     "DTYPES",

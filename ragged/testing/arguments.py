@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ragged.batch import RaggedBatch
+from ragged.batch.ragged_batch import RaggedBatch
 from ragged.testing.filler import refilled
 
 Position = tuple[int, ...]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
+from ragged.batch.ragged_batch import RaggedBatch
 
 # More numbers than this nobody pastes; the shape says more.
 MOST_NUMBERS = 2000

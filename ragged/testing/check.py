@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ragged.testing.arguments import batch_shape_of, is_batch
-from ragged.testing.compiling import assert_compiles
-from ragged.testing.gradients import assert_gradients
-from ragged.testing.invariance import (
+from ragged.testing.outcome import evaluate
+from ragged.testing.properties.compiling import assert_compiles
+from ragged.testing.properties.gradients import assert_gradients
+from ragged.testing.properties.invariance import (
     assert_batch_equivariant,
     assert_filler_invariant,
     assert_padding_invariant,
     assert_sample_independent,
 )
-from ragged.testing.outcome import evaluate
-from ragged.testing.per_sample import assert_matches_per_sample
-from ragged.testing.precision import assert_dtype_stable
-from ragged.testing.purity import assert_pure
-from ragged.testing.synchronisation import assert_no_host_sync
+from ragged.testing.properties.per_sample import assert_matches_per_sample
+from ragged.testing.properties.precision import assert_dtype_stable
+from ragged.testing.properties.purity import assert_pure
+from ragged.testing.properties.synchronisation import assert_no_host_sync
 
 PROPERTIES: dict[str, Callable[..., None]] = {
     "purity": assert_pure,

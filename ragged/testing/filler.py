@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ragged.batch import RaggedBatch
+from ragged.batch.ragged_batch import RaggedBatch
 
 FILLERS = ("zeros", "garbage", "nan", "inf", "lowest")
 """What padding is filled with by the strategies; ``filler_value`` gives the number."""

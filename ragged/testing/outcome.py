@@ -10,11 +10,11 @@ from hypothesis.errors import HypothesisException
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ragged.batch import RaggedBatch
-from ragged.checks import sample_name
-from ragged.precision import widest
+from ragged.batch.ragged_batch import RaggedBatch
 from ragged.testing.arguments import Position, has_samples, is_batch, named_leaves
 from ragged.testing.as_code import as_code
+from ragged.values.checks import sample_name
+from ragged.values.precision import widest
 
 Outcome = dict[str, Any]
 

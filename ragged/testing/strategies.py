@@ -15,7 +15,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ragged.batch import RaggedBatch
+from ragged.batch.ragged_batch import RaggedBatch
 from ragged.testing.as_code import as_code
 from ragged.testing.filler import FILLERS, refilled
 

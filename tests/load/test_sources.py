@@ -12,8 +12,8 @@ FILES = [path for package in ("ragged", "matchers", "losses") for path in sorted
 EXAMPLE = sorted((ROOT / "example").rglob("*.py"))
 # They import optional packages, by names that stand in the source.
 KNOWN = {
-    "matchers/pot.py": ("ot",),
-    "matchers/linear_assignment.py": ("matchers.triton_assignment", "lap"),
+    "matchers/transport/pot.py": ("ot",),
+    "matchers/solver/linear_assignment.py": ("matchers.solver.triton_kernel", "lap"),
 }
 
 

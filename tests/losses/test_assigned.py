@@ -9,7 +9,8 @@ import torch
 from criterion_cases import EVERY_CRITERION
 from torch import Tensor
 
-from losses import AssignedTargets, Positives, positives
+from losses import AssignedTargets, Positives
+from losses.core import positives
 from matchers import Assignment, Targets
 
 CASE = EVERY_CRITERION["yolox"]

@@ -13,8 +13,8 @@ from reference.atss_loss import DenseImage, atss_loss, centerness
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, L1Loss, Normalizer, total
-from losses.atss import ATSSCriterion
-from losses.modules import BinaryCrossEntropy, FocalLoss, GIoULoss
+from losses.criteria.dense.atss import ATSSCriterion
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, GIoULoss
 from matchers import ATSS, MaxIoU, Targets, anchors
 from matchers.testing import CANVAS, make_boxes
 from ragged import RaggedBatch

@@ -12,7 +12,7 @@ from reference import loss_terms as reference
 from torch import Tensor
 from torch.nn import functional
 
-from losses.box_losses import (
+from losses.functional.boxes import (
     centerness,
     centerness_of_points,
     ciou_loss,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from losses import FocalLoss, MultipleObjectiveLoss
-from losses.class_losses import ClassLosses, class_losses, class_weights, values_of_labels
-from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
+from losses.modules.of_mass import ClassLosses, class_losses, class_weights, values_of_labels
+from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from ragged.testing import assert_no_host_sync
 
 C = 4

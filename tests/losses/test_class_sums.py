@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, class_sums
-from losses.modules import ClassLoss, class_values
-from losses.sigmoid_losses import quality_focal_loss
+from losses import BinaryCrossEntropy, FocalLoss, QualityFocalLoss
+from losses.functional.sigmoid import quality_focal_loss
+from losses.modules import closed_forms
+from losses.modules.classes import ClassLoss, class_values
 
 LOSSES: dict[str, ClassLoss] = {
     "bce": BinaryCrossEntropy(loss_weight=0.5),
@@ -43,7 +44,7 @@ def by_class(loss: ClassLoss, logits: Tensor, labels: Tensor, scores: Tensor | N
 def test_values_and_gradients(
     loss: ClassLoss, shape: tuple[int, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_sums, "_BLOCK", block)
+    monkeypatch.setattr(closed_forms, "_BLOCK", block)
     for dtype, channels_first in itertools.product((torch.float32, torch.float64), (False, len(shape) > 1)):
         tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
         logits, labels, scores, weights = inputs(shape, dtype, channels_first=channels_first)
@@ -57,7 +58,7 @@ def test_values_and_gradients(
 
 @every_loss
 def test_gradients_of_gradients(loss: ClassLoss, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_sums, "_BLOCK", 16)
+    monkeypatch.setattr(closed_forms, "_BLOCK", 16)
     logits, labels, scores, _ = inputs((4, 3, 5), torch.float64)
     function = lambda logits: class_values(loss, logits, labels, scores)  # noqa: E731
     assert torch.autograd.gradcheck(function, logits)

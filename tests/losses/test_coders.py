@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from reference import coders as reference
 from torch import Tensor
 
-from losses.coders import BoxCoder, CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
-from losses.dfine_coders import bbox2distance, distance2bbox, weighting_function
-from losses.distribution_coders import DistributionCoder, Vec2Box, integral
-from matchers.boxes import convert
+from losses.coders.boxes import BoxCoder, CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
+from losses.coders.dfine_bins import bbox2distance, distance2bbox, weighting_function
+from losses.coders.distribution import DistributionCoder, Vec2Box, integral
+from matchers.geometry.boxes import convert
 from ragged.testing import assert_no_host_sync
 
 MEANS, STDS = (0.1, -0.2, 0.05, 0.3), (0.1, 0.15, 0.2, 0.25)

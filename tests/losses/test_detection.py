@@ -13,9 +13,10 @@ from detection_case import CASES, detection_predictions
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses import BinaryCrossEntropy, FocalLoss, GIoULoss, IoULoss, MultipleObjectiveLoss, expected
-from losses.class_modules import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
-from losses.detection import DetectionLoss
+from losses import BinaryCrossEntropy, FocalLoss, GIoULoss, IoULoss, MultipleObjectiveLoss
+from losses.criteria.detection import DetectionLoss
+from losses.functional import expected
+from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from matchers import (
     Assignment,
     BalancedSinkhorn,

@@ -11,7 +11,7 @@ from reference import loss_terms as reference
 from torch import Tensor
 from torch.nn import functional
 
-from losses.distribution import (
+from losses.functional.distribution import (
     decoupled_distillation_loss,
     distribution_focal_loss,
     fine_grained_localization_loss,

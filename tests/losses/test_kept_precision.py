@@ -25,7 +25,7 @@ from losses import (
     giou_loss,
 )
 from matchers import Hungarian, Targets, anchors, cxcywh_to_xyxy
-from ragged.precision import WideModule
+from ragged.values.precision import WideModule
 
 HALVES = [torch.float16, torch.bfloat16]
 TRUTH = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])

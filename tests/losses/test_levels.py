@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses import DensePredictions, flatten_levels, image_size_of
-from losses.levels import level_maps
+from losses.heads.levels import level_maps
 from matchers import grid_points
-from matchers.priors import feature_sizes
+from matchers.geometry.priors import feature_sizes
 
 STRIDES = (8, 16)
 close = torch.testing.assert_close

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import losses
 from losses import MultipleObjectiveLoss
-from losses.module_checks import check_loss
-from losses.modules import LossModule, box_values, class_values, soft_one_hot
+from losses.modules.checks import check_loss
+from losses.modules.classes import LossModule, box_values, class_values, soft_one_hot
 
 close = torch.testing.assert_close
 

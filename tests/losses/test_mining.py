@@ -12,8 +12,8 @@ from loss_cases import generator
 from reference import loss_terms as reference
 from torch import Tensor
 
-import losses.mining
-from losses.mining import hard_negative_mining
+import losses.functional.mining
+from losses.functional.mining import hard_negative_mining
 
 
 def expected(loss: Tensor, positive: Tensor, negative: Tensor | None = None, **options: Any) -> Tensor:
@@ -109,7 +109,7 @@ def test_the_short_cut_changes_nothing(seed: int, steps: int | None) -> None:
     loss[0, :2] = torch.nan
     with pytest.MonkeyPatch.context() as patch:
         quick = hard_negative_mining(loss, positive, negative=negative, ratio=3)
-        patch.setattr(losses.mining, "values_are_readable", lambda _: False)
+        patch.setattr(losses.functional.mining, "values_are_readable", lambda _: False)
         assert torch.equal(hard_negative_mining(loss, positive, negative=negative, ratio=3), quick)
 
 

@@ -14,7 +14,7 @@ from distributed_worker import launch
 from effort import thorough
 from torch import Tensor, nn
 
-from losses.normalizer import Normalizer
+from losses.core.normalizer import Normalizer
 from ragged.testing import assert_no_host_sync
 
 RANKS = 2

@@ -12,7 +12,8 @@ from criterion_cases import EVERY_CRITERION
 from criterion_types import CLASSES
 
 from losses import ATSSCriterion, Criterion, DensePredictions, RTMDetCriterion, SSDCriterion, YOLOXCriterion
-from matchers import Targets, target_layouts
+from matchers import Targets
+from matchers.targets import read
 
 CRITERIA = [name for name, case in EVERY_CRITERION.items() if isinstance(case.make(), Criterion)]
 DENSE = {"atss": ATSSCriterion, "rtmdet": RTMDetCriterion, "yolox": YOLOXCriterion}
@@ -22,13 +23,13 @@ DENSE = {"atss": ATSSCriterion, "rtmdet": RTMDetCriterion, "yolox": YOLOXCriteri
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often targets are read from a raw layout, and predictions from what a head gives."""
     counted: Counter[str] = Counter()
-    read_targets = target_layouts.read_targets
+    read_targets = read.read_targets
 
     def reader(source: Any, **layout: Any) -> Targets:
         counted["targets"] += not isinstance(source, Targets)
         return read_targets(source, **layout)
 
-    monkeypatch.setattr(target_layouts, "read_targets", reader)
+    monkeypatch.setattr(read, "read_targets", reader)
     return counted
 
 

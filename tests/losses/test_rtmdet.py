@@ -14,7 +14,7 @@ from reference.rtmdet_loss import rtmdet_loss
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, DistanceCoder, GIoULoss, QualityFocalLoss, total
-from losses.rtmdet import RTMDetCriterion
+from losses.criteria.dense.rtmdet import RTMDetCriterion
 from matchers import Assignment, Predictions, SimOTA, Targets, iou
 from ragged import RaggedBatch
 

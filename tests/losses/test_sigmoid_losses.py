@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import matchers
-from losses.sigmoid_losses import (
+from losses.functional.sigmoid import (
     binary_cross_entropy,
     matchability_aware_loss,
     quality_focal_loss,

@@ -9,7 +9,7 @@ from reference import loss_terms as reference
 from torch import Tensor
 from torch.nn import functional
 
-from losses.softmax_losses import cross_entropy, negative_probability, softmax_focal_loss
+from losses.functional.softmax import cross_entropy, negative_probability, softmax_focal_loss
 
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.0], dtype=torch.float64)
 

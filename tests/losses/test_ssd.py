@@ -13,10 +13,11 @@ from reference.ssd_loss import ImageLoss, ssd_image
 from ssd_case import CASES, CODER, default_boxes, level_anchors
 from torch import Tensor
 
-from losses import AssignedTargets, DensePredictions, GIoULoss, Normalizer, SSDCoder, flatten_levels, hard_mining, total
-from losses.hard_mining import HardMiningCrossEntropyLoss
-from losses.ssd import SSDCriterion
-from losses.ssd_flat import SSDLoss
+from losses import AssignedTargets, DensePredictions, GIoULoss, Normalizer, SSDCoder, flatten_levels, total
+from losses.criteria.dense.ssd import SSDCriterion
+from losses.criteria.dense.ssd_flat import SSDLoss
+from losses.functional import hard_mining
+from losses.functional.hard_mining import HardMiningCrossEntropyLoss
 from losses.testing import leaves_of
 from matchers import MaxIoU, Targets, convert
 from matchers.testing import CANVAS

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.normalizer import Normalizer
-from losses.positives import Positives
-from losses.terms import Term, count_terms, detached, reduce_terms, total
+from losses.core.normalizer import Normalizer
+from losses.core.positives import Positives
+from losses.core.terms import Term, count_terms, detached, reduce_terms, total
 from matchers import Assignment
 from ragged import RaggedBatch
 

@@ -12,17 +12,17 @@ from reference.yolov9_loss import mean_of_bins, yolov9
 from torch import Tensor, nn
 from yolov9_case import CASES, REG_MAX, VEC2BOX
 
-from losses import positives
-from losses.assigned import AssignedTargets
-from losses.distribution import distribution_focal_loss
-from losses.distribution_coders import DecodedLevels, Vec2Box
-from losses.modules import BinaryCrossEntropy, CIoULoss, FocalLoss, GIoULoss
-from losses.sigmoid_losses import binary_cross_entropy
-from losses.terms import total
+from losses.coders.distribution import DecodedLevels, Vec2Box
+from losses.core import positives
+from losses.core.assigned import AssignedTargets
+from losses.core.terms import total
+from losses.criteria.dense.yolov9 import YOLOv9Criterion
+from losses.functional.distribution import distribution_focal_loss
+from losses.functional.sigmoid import binary_cross_entropy
+from losses.modules.classes import BinaryCrossEntropy, CIoULoss, FocalLoss, GIoULoss
 from losses.testing import leaves_of
-from losses.yolov9 import YOLOv9Criterion
 from matchers import Targets
-from matchers.task_aligned import TaskAligned
+from matchers.dense.task_aligned import TaskAligned
 from ragged import RaggedBatch
 
 CASE = CASES["yolov9"]

@@ -23,9 +23,9 @@ from losses import (
     Normalizer,
     YOLOXCriterion,
     YOLOXLoss,
-    positives,
     total,
 )
+from losses.core import positives
 from losses.testing import leaves_of
 from matchers import SimOTA, Targets, grid_points
 from matchers.testing import CANVAS

@@ -15,7 +15,7 @@ from reference import boxes as reference
 from torch import Tensor
 
 import matchers
-from matchers.boxes import FORMATS, convert, coordinates, denormalize, normalize, pairwise
+from matchers.geometry.boxes import FORMATS, convert, coordinates, denormalize, normalize, pairwise
 from matchers.testing import make_boxes
 
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")

@@ -12,10 +12,10 @@ from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
-from matchers.assignment import Assignment, Plan
-from matchers.closest import ClosestPrediction, ClosestTarget, Min
-from matchers.pair_costs import detr_costs
-from matchers.targets import Targets
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
+from matchers.costs.terms import detr_costs
+from matchers.targets.targets import Targets
 from matchers.testing import make_scene
 
 KINDS = [ClosestPrediction, ClosestTarget]

@@ -16,8 +16,8 @@ from reference import dense as reference
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
-from matchers import problem as problem_module
-from matchers import tiles as tiles_module
+from matchers.pairs import problem as problem_module
+from matchers.pairs import tiles as tiles_module
 from matchers.testing import Scene
 from ragged.testing import FILLERS, assert_no_host_sync
 

@@ -24,7 +24,7 @@ from matchers import (
     WeightedSum,
     focal_class_cost,
 )
-from matchers.linear_assignment import triton_kernel
+from matchers.solver.linear_assignment import triton_kernel
 
 COSTS = {"simota": {"class", "iou", "outside"}, "dynamic_soft_label": {"class", "iou", "centre"}}
 

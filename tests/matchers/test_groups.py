@@ -13,16 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from soft_cases import Case, assert_same, cases, make_case
 
-from matchers import (
-    BalancedSinkhorn,
-    ClosestPrediction,
-    ClosestTarget,
-    SoftMin,
-    UnbalancedSinkhorn,
-    WeightedSum,
-    groups,
-)
-from matchers.problem import Problem
+from matchers import BalancedSinkhorn, ClosestPrediction, ClosestTarget, SoftMin, UnbalancedSinkhorn, WeightedSum
+from matchers.by_cost import groups
+from matchers.pairs.problem import Problem
 
 CASE = make_case([1, 12, 0, 5, 5, 0], 7, bad=0.1, ignored=0.2, batch_shape=(2, 3))
 KINDS: dict[str, Any] = {

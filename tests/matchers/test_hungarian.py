@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 import matchers
 from matchers import Assignment, Hungarian, Pairs, Predictions, Targets, detr_costs, giou
-from matchers.costs import focal_cost
+from matchers.costs.classes import focal_cost
 from matchers.testing import Image, Scene, make_scene, scenes
 from ragged.testing import FILLERS
 

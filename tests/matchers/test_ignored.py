@@ -27,7 +27,7 @@ from matchers import (
     TaskAligned,
     detr_costs,
 )
-from matchers.ignored import (
+from matchers.pairs.ignored import (
     in_ignored_region,
     mark_ignored,
     point_in_region,

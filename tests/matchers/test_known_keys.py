@@ -9,9 +9,9 @@ import torch
 
 from losses import DetrCriterion, DFINECriterion
 from matchers import Hungarian, Predictions, Targets
-from matchers.known_keys import COCO_ANNOTATION, DECODER_OUTPUTS, PADDED_TARGETS, PREDICTIONS, TARGETS
+from matchers.targets.known_keys import COCO_ANNOTATION, DECODER_OUTPUTS, PADDED_TARGETS, PREDICTIONS, TARGETS
 from ragged import collate
-from ragged.keys import KnownKeys
+from ragged.values.keys import KnownKeys
 
 BOX, LABEL = torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([1])
 OBJECTS = {"boxes": BOX, "labels": LABEL}

@@ -17,9 +17,10 @@ from reference.hungarian import best_total, brute_force, made_pairs, score
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from matchers import Hungarian, detr_costs, linear_assignment
+from matchers import Hungarian, detr_costs
 from matchers import batched_linear_sum_assignment as solve
-from matchers.linear_assignment import solve_rows
+from matchers.solver import linear_assignment
+from matchers.solver.linear_assignment import solve_rows
 from matchers.testing import make_scene
 from ragged.testing import FILLERS, filler_value
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 import matchers
 from matchers import Assignment, Hungarian, Predictions, Targets, batched_linear_sum_assignment, detr_costs
-from matchers.linear_assignment import solve_rows
+from matchers.solver.linear_assignment import solve_rows
 from matchers.testing import Scene, make_scene
 from ragged.testing import HostSyncError, assert_no_host_sync
 

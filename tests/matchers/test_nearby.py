@@ -13,21 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matcher_cases import MATCHERS, scene
 
-from matchers import (
-    DynamicSoftLabel,
-    Hungarian,
-    Predictions,
-    SimOTA,
-    Targets,
-    TaskAligned,
-    dynamic_soft_label,
-    grid_points,
-    nearby,
-    simota,
-    task_aligned,
-)
-from matchers.boxes import coordinates
-from matchers.dynamic_k import DynamicK
+from matchers import DynamicSoftLabel, Hungarian, Predictions, SimOTA, Targets, TaskAligned, grid_points
+from matchers.dense import dynamic_soft_label, simota, task_aligned
+from matchers.dense.dynamic_k import DynamicK
+from matchers.geometry.boxes import coordinates
+from matchers.pairs import near
 
 CANVAS = 160
 POINTS = grid_points((CANVAS, CANVAS), [8, 16, 32])
@@ -121,18 +111,18 @@ def test_what_is_missing_near_a_target_is_looked_for_far_away(monkeypatch: pytes
     assert_same(found, of_all_pairs(monkeypatch, DynamicSoftLabel(), predictions, targets, points))
 
 
-@pytest.mark.parametrize("region", [nearby.in_box, nearby.near_center])
+@pytest.mark.parametrize("region", [near.in_box, near.near_center])
 @given(seed=st.integers(0, 2**31))
 @examples(40)
 def test_a_tile_with_a_point_in_a_region_passes(region: Any, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     points = torch.rand(50, 4, generator=generator) * 10 + 0.1
     boxes = coordinates(torch.rand(8, 1, 4, generator=generator).mul(10).sort(-1).values)
-    options = {"radius": 0.3} if region is nearby.near_center else {"margin": 0.5}
-    tiles = nearby._Tiles.of(points)
-    passes = region(nearby.Extent.of(points), boxes, **options)
+    options = {"radius": 0.3} if region is near.near_center else {"margin": 0.5}
+    tiles = near._Tiles.of(points)
+    passes = region(near.Extent.of(points), boxes, **options)
     row, place = passes.nonzero(as_tuple=True)
-    assert region(tiles.hulls, boxes, **options)[row, place // nearby._TILE].all()
+    assert region(tiles.hulls, boxes, **options)[row, place // near._TILE].all()
 
 
 @pytest.mark.parametrize("budget", [1, 30_000])

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils import _pytree as pytree
 
-from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, SimOTA, TaskAligned, opaque
+from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, SimOTA, TaskAligned
+from matchers.dense import as_operation
 
 RULES = ("max_iou", "atss", "simota", "dynamic_soft_label", "tood", "yolov9")
 # For one target, and for any number; none is a size of its own, too.
@@ -54,7 +55,7 @@ def test_one_operation_of_the_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["max_iou"]))
 def test_traced_where_the_host_cannot_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opaque, "is_used", False)
+    monkeypatch.setattr(as_operation, "is_used", False)
     matcher, priors = MATCHERS[name]
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
@@ -132,4 +133,4 @@ def test_the_operation_is_sound() -> None:
         count,
         None,
     )
-    torch.library.opcheck(opaque.assign_by_rule, args)
+    torch.library.opcheck(as_operation.assign_by_rule, args)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import matchers
-from matchers.assignment import Assignment, Plan
-from matchers.hungarian import Hungarian
-from matchers.predictions import Predictions
-from matchers.targets import Targets
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.by_cost.hungarian import Hungarian
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -25,8 +25,8 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
-from matchers.plot import plot_cost, plot_match  # noqa: E402
-from matchers.priors import grid_points  # noqa: E402
+from matchers.geometry.priors import grid_points  # noqa: E402
+from matchers.plots.match import plot_cost, plot_match  # noqa: E402
 
 BOXES = torch.tensor(
     [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 40.0, 30.0], [50.0, 50.0, 60.0, 60.0], [0.0, 40.0, 20.0, 50.0]]
@@ -353,11 +353,11 @@ def test_without_matplotlib_the_message_says_how_to_get_it(monkeypatch: pytest.M
 
 
 def test_importing_the_package_does_not_import_matplotlib() -> None:
-    code = "import sys, matchers, matchers.plot; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, matchers, matchers.plots.match; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_matcher_imports_the_plots() -> None:
     package = Path(matchers.__file__).parent
-    others = [path for path in package.glob("*.py") if path.stem not in ("__init__", "plot", "plot_costs")]
-    assert others and not [path.name for path in others if "matchers.plot" in path.read_text()]
+    others = [path for path in package.rglob("*.py") if path.parent.name != "plots" and path.parent != package]
+    assert others and not [path.name for path in others if "matchers.plots" in path.read_text()]

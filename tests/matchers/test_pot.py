@@ -9,8 +9,8 @@ import pytest
 import torch
 from soft_cases import assert_same, dense, make_case
 
-from matchers.pot import BalancedPOT, UnbalancedPOT
-from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
+from matchers.transport.pot import BalancedPOT, UnbalancedPOT
+from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 
 KINDS = [BalancedPOT, UnbalancedPOT]
 

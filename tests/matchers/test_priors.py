@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from reference import priors as reference
 from torch import Tensor
 
-from matchers.boxes import convert
-from matchers.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
+from matchers.geometry.boxes import convert
+from matchers.geometry.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
 from ragged.testing import assert_no_host_sync
 
 sizes = st.tuples(st.integers(0, 25), st.integers(0, 25))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matchers.selection import BestTarget, index_of, keys, largest, reduce_rows_, smallest, value_of
+from matchers.assignments.selection import BestTarget, index_of, keys, largest, reduce_rows_, smallest, value_of
 from ragged.testing import assert_no_host_sync
 
 NUMBERS = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, -1e-38, 3.4e38, -3.4e38, math.inf, -math.inf, 1.0000001, 0.1]

@@ -12,11 +12,11 @@ from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
-from matchers.pair_costs import detr_costs
-from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
-from matchers.targets import Targets
+from matchers.costs.terms import detr_costs
+from matchers.targets.targets import Targets
 from matchers.testing import make_scene
-from matchers.transport import Iteration, Transport
+from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
+from matchers.transport.transport import Iteration, Transport
 
 KINDS = [BalancedSinkhorn, UnbalancedSinkhorn]
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from reference import transport as reference
 from soft_cases import Case, assert_agrees, assert_same, cases, check_compiled, check_independence, dense, make_case
 
-from matchers.pair_costs import detr_costs
-from matchers.softmin import SoftMin
-from matchers.targets import Targets
+from matchers.by_cost.softmin import SoftMin
+from matchers.costs.terms import detr_costs
+from matchers.targets.targets import Targets
 from matchers.testing import make_scene
 
 SOURCES = ["target", "prediction"]

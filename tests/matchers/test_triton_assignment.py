@@ -16,9 +16,10 @@ from reference.hungarian import made_pairs, score
 from torch import Tensor
 
 import matchers
-from matchers import Hungarian, linear_assignment
+from matchers import Hungarian
 from matchers import batched_linear_sum_assignment as solve
-from matchers.linear_assignment import solve_rows
+from matchers.solver import linear_assignment
+from matchers.solver.linear_assignment import solve_rows
 
 triton = pytest.importorskip("triton", reason="needs Triton")
 
@@ -262,7 +263,7 @@ def test_compiles_for_cuda(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from matchers.triton_assignment import _solve, num_warps
+    from matchers.solver.triton_kernel import _solve, num_warps
 
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton has no compiler for CUDA")

@@ -12,13 +12,13 @@ from hypothesis import given
 from soft_cases import Case, assert_same, cases, check_compiled, check_independence, dense, make_case
 from torch import nn
 
-from matchers.closest import ClosestPrediction, ClosestTarget
-from matchers.hungarian import Hungarian
-from matchers.pair_costs import detr_costs
-from matchers.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
-from matchers.softmin import SoftMin
+from matchers.by_cost.closest import ClosestPrediction, ClosestTarget
+from matchers.by_cost.hungarian import Hungarian
+from matchers.by_cost.softmin import SoftMin
+from matchers.by_cost.weighted import WeightedSum
+from matchers.costs.terms import detr_costs
 from matchers.testing import make_scene
-from matchers.weighted import WeightedSum
+from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 
 
 def modules() -> list[nn.Module]:

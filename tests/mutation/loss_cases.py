@@ -10,18 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from losses import GIoULoss, binary_cross_entropy, l1_loss
-from losses.positives import Positives
+from losses.core.positives import Positives
 from matchers import Assignment, Plan, Targets
 from matchers.testing import make_scene
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-TERMS, DETECTION, DETECTION_TERMS = "losses.terms", "losses.detection", "losses.detection_terms"
-CRITERION = "losses.criterion"
-MINING, SUMS, SOFTMAX, EXPECTED = "losses.mining", "losses.class_sums", "losses.softmax_losses", "losses.expected"
-HARD, NORMALIZER, MASS = "losses.hard_mining", "losses.normalizer", "losses.class_losses:_weighted"
-NUM_TARGETS = "losses.detr:num_targets"
-PER_SAMPLE, OF_TARGETS = "losses.positives:Positives.per_sample", "losses.positives:Positives.of_targets"
+TERMS, DETECTION, DETECTION_TERMS = "losses.core.terms", "losses.criteria.detection", "losses.criteria.detection_terms"
+CRITERION = "losses.core.criterion"
+MINING, SUMS, SOFTMAX, EXPECTED = (
+    "losses.functional.mining",
+    "losses.modules.closed_forms",
+    "losses.functional.softmax",
+    "losses.functional.expected",
+)
+HARD, NORMALIZER, MASS = "losses.functional.hard_mining", "losses.core.normalizer", "losses.modules.of_mass:_weighted"
+NUM_TARGETS = "losses.criteria.query.detr:num_targets"
+PER_SAMPLE, OF_TARGETS = "losses.core.positives:Positives.per_sample", "losses.core.positives:Positives.of_targets"
 SIZES = [3, 0, 1, 2]
 
 

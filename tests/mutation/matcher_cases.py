@@ -11,20 +11,28 @@ import torch
 from torch import Tensor
 
 from matchers import Assignment, Targets, grid_points
-from matchers.boxes import coordinates
+from matchers.geometry.boxes import coordinates
 from matchers.testing import make_scene
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
 DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = (
-    "matchers.dynamic_k",
-    "matchers.transport",
-    "matchers.dense_matcher",
-    "matchers.max_iou",
+    "matchers.dense.dynamic_k",
+    "matchers.transport.transport",
+    "matchers.by_cost.dense_matcher",
+    "matchers.dense.max_iou",
 )
-CLOSEST, HUNGARIAN, BOXES, ALIGNED = "matchers.closest", "matchers.hungarian", "matchers.boxes", "matchers.task_aligned"
-GATHER, PER_TARGET = "matchers.assignment:Assignment.gather", "matchers.assignment:Assignment.predictions_per_target"
-STACK, ATSS = "matchers.assignment:Assignment.stack", "matchers.atss"
+CLOSEST, HUNGARIAN, BOXES, ALIGNED = (
+    "matchers.by_cost.closest",
+    "matchers.by_cost.hungarian",
+    "matchers.geometry.boxes",
+    "matchers.dense.task_aligned",
+)
+GATHER, PER_TARGET = (
+    "matchers.assignments.assignment:Assignment.gather",
+    "matchers.assignments.assignment:Assignment.predictions_per_target",
+)
+STACK, ATSS = "matchers.assignments.assignment:Assignment.stack", "matchers.dense.atss"
 POINTS = grid_points((64, 64), [16])
 ANCHORS = torch.cat([POINTS[:, :2] - 16, POINTS[:, :2] + 16], 1)
 SIZES = [4, 1, 0, 3]
@@ -153,14 +161,14 @@ def anchors() -> tuple[Tensor]:
 
 
 CASES = {
-    "sinkhorn": Case(matcher("matchers.sinkhorn", "BalancedSinkhorn"), scene),
-    "softmin": Case(matcher("matchers.softmin", "SoftMin"), scene),
+    "sinkhorn": Case(matcher("matchers.transport.sinkhorn", "BalancedSinkhorn"), scene),
+    "softmin": Case(matcher("matchers.by_cost.softmin", "SoftMin"), scene),
     "closest target": Case(matcher(CLOSEST, "ClosestTarget"), scene),
     "closest prediction": Case(matcher(CLOSEST, "ClosestPrediction"), scene),
     "hungarian": Case(
         matcher(HUNGARIAN, "Hungarian"), lambda: scene(ignored=0.4), without=frozenset({"synchronisation"})
     ),
-    "simota": Case(matcher("matchers.simota", "SimOTA"), scene, shared=points),
+    "simota": Case(matcher("matchers.dense.simota", "SimOTA"), scene, shared=points),
     "max iou": Case(matcher(MAX_IOU, "MaxIoU", pos_iou_thr=0.15, neg_iou_thr=0.15), scene, shared=anchors),
     "atss": Case(matcher(ATSS, "ATSS", topk=6), scene, shared=anchors),
     "atss, pairs": Case(pairs_of_levels, lambda: [(each[-1],) for each in scene()], shared=anchors),

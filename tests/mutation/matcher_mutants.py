@@ -27,12 +27,12 @@ MUTANTS = [
         "scale = scale.amax().expand(len(cost)) if",
         "sinkhorn",
         "independence",
-        ("matchers.sinkhorn",),
+        ("matchers.transport.sinkhorn",),
     ),
     Mutant(
         "batch-global",
         "background of the padded number of targets",
-        "matchers.softmin",
+        "matchers.by_cost.softmin",
         "count = problem.matchable.sum(-1, keepdim=True)",
         "count = torch.full((problem.num_samples, 1), problem.max_num_targets)",
         "softmin",
@@ -64,7 +64,7 @@ MUTANTS = [
         "(highest.sum().expand(len(pairs), 1)",
         "simota",
         "independence",
-        ("matchers.simota",),
+        ("matchers.dense.simota",),
     ),
     Mutant(
         "batch-global",
@@ -138,7 +138,7 @@ MUTANTS = [
         "slot = 0 * pairs.sample.unsqueeze(-1) + index",
         "simota",
         "order",
-        ("matchers.simota",),
+        ("matchers.dense.simota",),
     ),
     Mutant(
         "wrong broadcast",
@@ -191,7 +191,7 @@ MUTANTS = [
     Mutant(
         "host synchronisation",
         "largest size read",
-        "matchers.softmin",
+        "matchers.by_cost.softmin",
         "usable, num_invalid = usable_pairs(problem, cost)",
         "usable, num_invalid = usable_pairs(problem, cost[:, : int(problem.num_targets.max()) + cost.shape[1]])",
         "softmin",

@@ -11,7 +11,12 @@ from torch import Tensor
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-REDUCTIONS, INDEXING, ROWS, MASKS = "ragged.reductions", "ragged.indexing", "ragged.rows", "ragged.masks"
+REDUCTIONS, INDEXING, ROWS, MASKS = (
+    "ragged.ops.reductions",
+    "ragged.ops.indexing",
+    "ragged.ops.rows",
+    "ragged.ops.masks",
+)
 SIZES = [3, 0, 1, 2]
 
 
@@ -126,7 +131,9 @@ CASES = {
         lambda mask: mask.nonzero().squeeze(-1),
     ),
     "logarithm": Case(
-        lambda code: lambda data: code("ragged.elementwise").call_elementwise(torch.log, (data,), {}, RaggedBatch),
+        lambda code: (
+            lambda data: code("ragged.batch.elementwise").call_elementwise(torch.log, (data,), {}, RaggedBatch)
+        ),
         lambda: [(batch(2) ** 2 + 0.5,)],
     ),
 }

@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         "NaN gradient",
         "filler not protected from the logarithm",
-        "ragged.elementwise",
+        "ragged.batch.elementwise",
         "operand = protected(operand) if protect else",
         "operand = operand.tensor if protect else",
         "logarithm",

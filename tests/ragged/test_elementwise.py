@@ -143,7 +143,7 @@ def test_functions_that_would_mix_in_filler_name_the_right_one(call: Any, instea
 
 
 def test_every_suggested_function_exists() -> None:
-    from ragged.torch_functions import INSTEAD
+    from ragged.batch.torch_functions import INSTEAD
 
     for text in INSTEAD.values():
         for owner, name in re.findall(r"(ragged|RaggedBatch)\.(\w+)", text):

@@ -18,8 +18,8 @@ from ragged import (
     batched_indexing_write,
     batched_inverse_indexing_access,
     combine_data,
-    rows,
 )
+from ragged.ops import rows
 from ragged.testing import DTYPES, FLOATS, draw_values, index_batches, ragged_batches
 
 INDICES = RaggedBatch(torch.tensor([[4, 4, 1], [0, -100, 99], [7, 7, 7]]), sample_sizes=[3, 1, 0])

@@ -9,7 +9,7 @@ import torch
 
 from matchers import Assignment, Targets
 from ragged import RaggedBatch, combine_data
-from ragged.notebook import table
+from ragged.batch.notebook import table
 
 DTYPES = [
     torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.uint16,

@@ -14,7 +14,8 @@ from torch.func import grad, hessian, jacfwd, jacrev, vmap
 from torch.utils.checkpoint import checkpoint
 
 import ragged
-from ragged import RaggedBatch, batched_indexing_access, batched_indexing_write, rows, stack_batches, sum_over_targets
+from ragged import RaggedBatch, batched_indexing_access, batched_indexing_write, stack_batches, sum_over_targets
+from ragged.ops import rows
 
 
 @pytest.fixture(params=[1, 64], ids=["as rows", "by gather"], autouse=True)

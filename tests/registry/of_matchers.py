@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import losses
 import matchers
-from matchers.pair_costs import padded_costs
+from matchers.costs.terms import padded_costs
 from ragged import RaggedBatch
 from registry.entries import (
     CLASSES,

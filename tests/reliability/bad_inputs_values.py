@@ -71,7 +71,7 @@ ROWS = [
     ("scores above 1", lambda: losses.quality_focal_loss(DENSE, ONE, scores=torch.tensor([5.0])), ValueError, "scores must lie in .0, 1., got 5 at position 0"),
     ("scores below 0", lambda: losses.varifocal_loss(DENSE, ONE, scores=torch.tensor([-0.5])), ValueError, "scores must lie in .0, 1., got -0.5"),
     ("scores of a number", lambda: losses.quality_focal_loss(DENSE, ONE, scores=5), TypeError, "scores must be a torch.Tensor, got int"),
-    ("scores of a module of torch", lambda: losses.modules.class_values(nn.BCEWithLogitsLoss(reduction="none"), DENSE, ONE, torch.tensor([5.0])), ValueError, "scores must lie in .0, 1., got 5"),
+    ("scores of a module of torch", lambda: losses.modules.classes.class_values(nn.BCEWithLogitsLoss(reduction="none"), DENSE, ONE, torch.tensor([5.0])), ValueError, "scores must lie in .0, 1., got 5"),
     ("dense targets above 1", lambda: losses.sigmoid_focal_loss(DENSE, DENSE + 7), ValueError, "dense targets must lie in .0, 1., got 7 at position 0 of sample 0"),
     ("dense targets below 0", lambda: losses.matchability_aware_loss(DENSE, DENSE - 1), ValueError, "dense targets must lie in .0, 1., got -1"),
     ("dense targets NaN", lambda: losses.binary_cross_entropy(DENSE, DENSE * NAN), ValueError, "dense targets must lie in .0, 1., got nan"),

@@ -37,9 +37,9 @@ def test_a_mutant_is_never_the_original(old: str, new: str) -> None:
 
 
 def test_the_toolkit_keeps_its_own_modules() -> None:
-    code = planted("ragged.reductions", "return _filled(data, 0).sum(", "return _filled(data, 1).sum(")
-    assert code("ragged.reductions").sum_over_targets is not sum_over_targets
-    assert original("ragged.reductions:sum_over_targets") is sum_over_targets
+    code = planted("ragged.ops.reductions", "return _filled(data, 0).sum(", "return _filled(data, 1).sum(")
+    assert code("ragged.ops.reductions").sum_over_targets is not sum_over_targets
+    assert original("ragged.ops.reductions:sum_over_targets") is sum_over_targets
 
 
 def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +50,9 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert re.search(r"size with padding +reductions: divided by the padded size +padding\n", shown)
     assert shown.endswith(f"{len(few)} of {len(few)} caught, {len(few) - 2} of them without a reference\n")
-    harmless = Mutant("none", "nothing", "ragged.reductions", "count > 0, total", "count >= 1, total", "average", "")
+    harmless = Mutant(
+        "none", "nothing", "ragged.ops.reductions", "count > 0, total", "count >= 1, total", "average", ""
+    )
     monkeypatch.setattr("tests.mutation.run.MUTANTS", [*few, harmless])
     assert main() == 1
     assert "reductions: nothing" in (shown := capsys.readouterr().out) and "NOT CAUGHT\n" in shown

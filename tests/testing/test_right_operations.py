@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import ragged
 from matchers import Assignment, ClosestTarget, Targets, pairwise
-from matchers.boxes import coordinates
+from matchers.geometry.boxes import coordinates
 from ragged import RaggedBatch
-from ragged.registration import register_dataclass
+from ragged.interop.registration import register_dataclass
 from ragged.testing import (
     PROPERTIES,
     assert_compiles,

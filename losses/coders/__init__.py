@@ -1,0 +1,1 @@
+"""Boxes relative to priors, as a network predicts them, and back."""

@@ -1,0 +1,320 @@
+"""Box coders: boxes relative to priors, as a network predicts them, and back.
+
+A coder is a few numbers and two pure functions: ``encode(priors, boxes)`` makes the regression targets (…, 4), and
+``decode(priors, deltas)`` makes boxes of what was predicted; leading dimensions broadcast. Either is the inverse of the
+other for boxes that have an area. Both compute, and return, float32 at least. They are total: boxes without area encode
+to finite numbers, deltas of any size decode to finite boxes, and the gradients are finite as well. A NaN stays visible,
+in the value and in the gradient, so that slots without meaning have to be given a box that has one before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.boxes import check_boxes, convert
+from ragged.values.checks import (
+    check_all_positive,
+    check_broadcast,
+    check_flag,
+    check_is_sequence,
+    check_is_tensor,
+    check_number,
+    check_same_device,
+)
+from ragged.values.precision import wide
+
+CanvasSize = Tensor | tuple[float, float]
+"""Height and width of the image, or a tensor ``(*batch, 2)`` of them, in the unit of the boxes."""
+
+# A side of a prior, or a stride, below which it means nothing, in whatever unit.
+NO_SIDE = 1e-7
+# A box is never taken for narrower than this part of its prior, nor for wider than the inverse of it.
+_SMALLEST_RATIO = 1e-6
+
+
+class BoxCoder(Protocol):
+    """What criteria need of a coder: ``encode`` and ``decode``. Anything that has both will do.
+
+    >>> class Absolute:
+    ...     def encode(self, priors, boxes):
+    ...         return boxes
+    ...     def decode(self, priors, deltas):
+    ...         return deltas
+    >>> RTMDetCriterion(num_classes=3, strides=(8,), coder=Absolute()).coder.decode(None, torch.ones(4))
+    tensor([1., 1., 1., 1.])
+    """
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Regression targets (…, 4) of ``boxes`` relative to ``priors``."""
+        ...
+
+    def decode(self, priors: Tensor, deltas: Tensor) -> Tensor:
+        """Boxes (…, 4) from what was predicted relative to ``priors``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaXYWHCoder:
+    """Offsets of the centre in sizes of the prior, and logarithms of the ratios of sizes.
+
+    ``dx = (x - px) / pw``, ``dy = (y - py) / ph``, ``dw = log(w / pw)``, ``dh = log(h / ph)``, then
+    ``(d - mean) / std``. Priors and boxes are xyxy, in the same unit, whichever it is; deltas have none.
+
+    Args:
+        means, stds: Of dx, dy, dw, dh. Faster R-CNN divides by 0.1, 0.1, 0.2, 0.2.
+        wh_ratio_clip: A decoded box is at least this part as wide (and as high) as its prior, and at most as many times
+            as its inverse says; None bounds it by nothing but what the dtype can hold.
+
+    Source: Ren et al., Faster R-CNN, 2015, equation 2.
+
+    >>> from losses.coders.boxes import DeltaXYWHCoder
+    >>> coder, prior = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)), torch.tensor([0.0, 0.0, 10.0, 20.0])
+    >>> coder.encode(prior, torch.tensor([1.0, 0.0, 11.0, 20.0]))
+    tensor([1., 0., 0., 0.])
+    >>> coder.decode(prior, torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    tensor([ 1.,  0., 11., 20.])
+    """
+
+    means: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    wh_ratio_clip: float | None = 16 / 1000
+
+    def __post_init__(self) -> None:
+        for name, values in (("means", self.means), ("stds", self.stds)):
+            check_is_sequence(values, name, "4 numbers")
+            if len(values) != 4:
+                raise ValueError(f"{name} must have 4 entries (of dx, dy, dw, dh), got {len(values)}")
+            for value in values:
+                check_number(value, name, low=None)
+        check_all_positive(self.stds, "stds")
+        if self.wh_ratio_clip is None:
+            return
+        check_number(self.wh_ratio_clip, "wh_ratio_clip")
+        if not self.wh_ratio_clip < 1:
+            raise ValueError(f"wh_ratio_clip must lie between 0 and 1, got {self.wh_ratio_clip}")
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to xyxy ``priors`` (…, 4)."""
+        priors, boxes = inputs(priors, boxes, "boxes")
+        deltas = _relative(convert(priors, "xyxy", "cxcywh"), convert(boxes, "xyxy", "cxcywh"))
+        return (deltas - row(self.means, deltas)) / row(self.stds, deltas)
+
+    def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
+        """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``, cut off at the border of ``canvas_size``."""
+        priors, deltas = inputs(priors, deltas, "deltas")
+        deltas = deltas * row(self.stds, deltas) + row(self.means, deltas)
+        limit = None if self.wh_ratio_clip is None else -math.log(self.wh_ratio_clip)
+        boxes = convert(_absolute(convert(priors, "xyxy", "cxcywh"), deltas, limit), "cxcywh", "xyxy")
+        return clip_to_canvas(boxes, canvas_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSDCoder:
+    """The coder of SSD: as ``DeltaXYWHCoder``, but of centre and size, and with one scale for each.
+
+    ``dx = (x - px) / pw / scale_xy``, ``dw = log(w / pw) / scale_wh``, the same with y and h. Priors and boxes are
+    cxcywh, in the same unit; usually both are fractions of the image, as ``ssd_default_boxes`` are.
+
+    Args:
+        scale_xy, scale_wh: The "variances" of the original implementation.
+
+    Source: Liu et al., SSD, 2016, equation 2.
+
+    >>> from losses.coders.boxes import SSDCoder
+    >>> SSDCoder().encode(torch.tensor([0.5, 0.5, 0.25, 0.2]), torch.tensor([0.75, 0.5, 0.25, 0.2]))
+    tensor([10.,  0.,  0.,  0.])
+    """
+
+    scale_xy: float = 0.1
+    scale_wh: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_all_positive((self.scale_xy, self.scale_wh), "scale_xy and scale_wh")
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Deltas (…, 4) of cxcywh ``boxes`` (…, 4) relative to cxcywh ``priors`` (…, 4)."""
+        priors, boxes = inputs(priors, boxes, "boxes")
+        deltas = _relative(priors, boxes)
+        return deltas / row(self._scales, deltas)
+
+    def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
+        """Boxes (…, 4), cxcywh, from ``deltas`` relative to cxcywh ``priors``, cut off at the border of the image.
+
+        Only if there is a ``canvas_size``; in fractions of the image it is (1, 1).
+        """
+        priors, deltas = inputs(priors, deltas, "deltas")
+        boxes = _absolute(priors, deltas * row(self._scales, deltas), None)
+        if canvas_size is None:
+            return boxes
+        return convert(clip_to_canvas(convert(boxes, "cxcywh", "xyxy"), canvas_size), "xyxy", "cxcywh")
+
+    @property
+    def _scales(self) -> tuple[float, float, float, float]:
+        return self.scale_xy, self.scale_xy, self.scale_wh, self.scale_wh
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceCoder:
+    """Distances from a point to the left, upper, right and lower side of a box.
+
+    ``l = px - x1``, ``t = py - y1``, ``r = x2 - px``, ``b = y2 - py``. Boxes are xyxy, in the unit of the points, and
+    so are the distances, unless ``scale_by_stride``.
+
+    Args:
+        scale_by_stride: Whether distances are in strides of the point's level; then the points need them.
+        max_distance: If given, encoded distances are clamped to ``0 … max_distance``, in the unit of the distances;
+            decoded ones never are.
+
+    Source: Tian et al., FCOS, 2019, equation 1.
+
+    >>> from losses.coders.boxes import DistanceCoder
+    >>> point, box = torch.tensor([8.0, 8.0, 4.0, 4.0]), torch.tensor([0.0, 4.0, 10.0, 16.0])
+    >>> DistanceCoder().encode(point, box), DistanceCoder(scale_by_stride=True).encode(point, box)
+    (tensor([8., 4., 2., 8.]), tensor([2.0000, 1.0000, 0.5000, 2.0000]))
+    """
+
+    scale_by_stride: bool = False
+    max_distance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_flag(self.scale_by_stride, "scale_by_stride")
+        if self.max_distance is not None:
+            check_all_positive((self.max_distance,), "max_distance")
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Distances (…, 4), in the order ltrb, of xyxy ``boxes`` (…, 4).
+
+        Args:
+            priors: Points (…, 2) or ``grid_points`` (…, 4): x, y and, in the latter, the strides.
+            boxes: As above. A point outside its box has a negative distance, unless ``max_distance`` is given.
+        """
+        priors, boxes = inputs(priors, boxes, "boxes", points=True)
+        point = priors[..., :2]
+        distances = torch.cat([point - boxes[..., :2], boxes[..., 2:] - point], -1)
+        if self.scale_by_stride:
+            distances = distances / _strides_twice(priors)
+        return distances if self.max_distance is None else distances.clamp(0, self.max_distance)
+
+    def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
+        """Boxes (…, 4), xyxy, from distances ``deltas`` (…, 4), ltrb, cut off at the border of ``canvas_size``."""
+        priors, distances = inputs(priors, deltas, "deltas", points=True)
+        if self.scale_by_stride:
+            distances = distances * _strides_twice(priors)
+        point = priors[..., :2]
+        boxes = torch.cat([point - distances[..., :2], point + distances[..., 2:]], -1)
+        return clip_to_canvas(boxes, canvas_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterLogSizeCoder:
+    """The coder of YOLOX: the centre from the point, and the logarithm of the size, in strides.
+
+    ``dx = (x - px) / sx``, ``dy = (y - py) / sy``, ``dw = log(w / sx)``, ``dh = log(h / sy)``. Priors are
+    ``grid_points``, in pixels; YOLOX predicts from those of offset 0. Boxes are xyxy, in pixels.
+
+    Source: Ge et al., YOLOX, 2021.
+
+    >>> from losses.coders.boxes import CenterLogSizeCoder
+    >>> CenterLogSizeCoder().decode(torch.tensor([16.0, 8.0, 8.0, 8.0]), torch.tensor([0.5, 0.5, 0.0, 0.0]))
+    tensor([16.,  8., 24., 16.])
+    """
+
+    def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to grid points ``priors`` (…, 4)."""
+        priors, boxes = inputs(priors, boxes, "boxes")
+        return _relative(priors, convert(boxes, "xyxy", "cxcywh"))
+
+    def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
+        """Boxes (…, 4), xyxy, from ``deltas`` relative to grid points, cut off at the border of ``canvas_size``."""
+        priors, deltas = inputs(priors, deltas, "deltas")
+        return clip_to_canvas(convert(_absolute(priors, deltas, None), "cxcywh", "xyxy"), canvas_size)
+
+
+def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
+    """Cut xyxy boxes ``(*batch, N, 4)`` off at the border of the image; as they are if there is no ``canvas_size``.
+
+    >>> from losses.coders.boxes import clip_to_canvas
+    >>> clip_to_canvas(torch.tensor([[-1.0, 2.0, 5.0, 9.0]]), (6, 4))
+    tensor([[0., 2., 4., 6.]])
+    """
+    if canvas_size is None:
+        return boxes
+    check_boxes(boxes, "boxes")
+    if isinstance(canvas_size, Tensor):
+        check_is_tensor(canvas_size, "canvas_size")
+        check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
+        if canvas_size.dim() == 0 or canvas_size.shape[-1] != 2:
+            raise ValueError(
+                f"canvas_size must have shape (*batch, 2), height and width, got {tuple(canvas_size.shape)}"
+            )
+        corner = canvas_size.to(boxes.dtype).flip(-1)
+        limit = torch.cat([corner, corner], -1)
+        if boxes.dim() > 1:
+            limit = limit.unsqueeze(-2)
+        check_broadcast(boxes.shape, limit.shape, "boxes", "canvas_size, with a dimension for the boxes,")
+    else:
+        if not isinstance(canvas_size, Sequence) or len(canvas_size) != 2:
+            raise ValueError(f"canvas_size must be a tensor (*batch, 2) or a pair (height, width), got {canvas_size!r}")
+        height, width = canvas_size
+        for side in canvas_size:
+            check_number(side, "each side of canvas_size", low=None)
+        limit = row((width, height, width, height), boxes)
+    return boxes.clamp(min=0).clamp(max=limit)
+
+
+def check_coder(coder: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``coder`` has what criteria need of one."""
+    if isinstance(coder, type) or not all(callable(getattr(coder, method, None)) for method in ("encode", "decode")):
+        raise TypeError(f"{name} must be a coder, with encode and decode, got {type(coder).__name__}")
+
+
+# --- shared with the other coders ----------------------------------------------------------------------------------
+
+
+def row(values: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
+def inputs(priors: Tensor, values: Tensor, name: str, *, points: bool = False) -> tuple[Tensor, Tensor]:
+    """Checked, and in float32 at least. ``points``: a prior may be only x and y."""
+    check_is_tensor(priors, "priors")
+    if points and priors.dim() and priors.shape[-1] == 2 and priors.is_floating_point():
+        shape: Sequence[int] = (*priors.shape[:-1], 4)
+    else:
+        check_boxes(priors, "priors")
+        shape = priors.shape
+    check_boxes(values, name)
+    check_same_device(values.device, priors.device, name=name, reference="priors")
+    check_broadcast(shape, values.shape, "priors", name)
+    return wide(priors), wide(values)
+
+
+def _relative(priors: Tensor, boxes: Tensor) -> Tensor:
+    """Offsets in sizes of the prior and logarithms of ratios; everything is cxcywh."""
+    size = priors[..., 2:].clamp(min=NO_SIDE)
+    offset = (boxes[..., :2] - priors[..., :2]) / size
+    ratio = (boxes[..., 2:] / size).clamp(_SMALLEST_RATIO, 1 / _SMALLEST_RATIO)
+    return torch.cat([offset, ratio.log()], -1)
+
+
+def _absolute(priors: Tensor, deltas: Tensor, limit: float | None) -> Tensor:
+    """The inverse of ``_relative``; logarithms lie within plus and minus ``limit``."""
+    if limit is None:
+        # With the half of what the dtype can hold there is room for any prior, and for what the gradient multiplies.
+        limit = math.log(torch.finfo(deltas.dtype).max) / 2
+    center = priors[..., :2] + deltas[..., :2] * priors[..., 2:]
+    return torch.cat([center, priors[..., 2:] * deltas[..., 2:].clamp(-limit, limit).exp()], -1)
+
+
+def _strides_twice(priors: Tensor) -> Tensor:
+    if priors.shape[-1] != 4:
+        raise ValueError(f"distances in strides need grid points (…, 4), x, y and strides, got {tuple(priors.shape)}")
+    strides = priors[..., 2:].clamp(min=NO_SIDE)
+    return torch.cat([strides, strides], -1)

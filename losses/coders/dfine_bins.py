@@ -1,0 +1,173 @@
+"""The bins of D-FINE: sides of a box relative to those of a reference box, on a scale that is fine near them only.
+
+A side is the mean (``integral``) of a distribution over ``reg_max + 1`` bins, whose values ``weighting_function`` has.
+Source: Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement, 2024.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.coders.boxes import NO_SIDE, inputs
+from matchers.geometry.boxes import convert
+from ragged.interop.registration import register_named_tuple
+from ragged.values.checks import check_count, check_is_tensor, check_number, check_same_device
+from ragged.values.precision import wide
+
+# A bin narrower than this has no inside.
+_NO_WIDTH = 1e-12
+
+
+class BinTargets(NamedTuple):
+    """Where a number lies among bins: ``weight_left * W[left] + weight_right * W[left + 1]``; weights sum to 1.
+
+    ``left`` (…, 4) is int64 and at most R - 2, so that ``left + 1`` is a bin as well.
+    """
+
+    left: Tensor
+    weight_right: Tensor
+    weight_left: Tensor
+
+
+def weighting_function(
+    reg_max: int,
+    up: float | Tensor,
+    reg_scale: float | Tensor,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Values W(n) of the bins of D-FINE: close to each other around 0, wide apart far from it.
+
+    With ``a = |up * reg_scale|``, ``h = reg_max / 2`` and ``s = (a + 1) ** (1 / (h - 1))``: ``W(0) = -2 a``,
+    ``W(n) = 1 - s ** (h - n)`` left of the middle, ``W(h) = 0``, and on the right the same mirrored.
+
+    Args:
+        reg_max: One less than there are bins; even, at least 4.
+        up: Where the outermost bins lie, as a number or a tensor of one element.
+        reg_scale: How much narrower the bins are around 0, as a number or a tensor of one element.
+        device, dtype: Of the result, if neither ``up`` nor ``reg_scale`` is a tensor; otherwise theirs, and float32 at
+            least.
+
+    Returns:
+        (reg_max + 1,), increasing. Differentiable with respect to ``up`` and ``reg_scale``.
+
+    Raises:
+        ValueError: ``reg_max`` is odd or too small, or a tensor has not one element.
+
+    Source: Peng et al., D-FINE, 2024, the weighting function W(n), in sizes of the reference box over ``reg_scale``.
+
+    >>> from losses.coders.dfine_bins import weighting_function
+    >>> weighting_function(8, 0.5, 4.0)
+    tensor([-4.0000, -2.0000, -1.0801, -0.4422,  0.0000,  0.4422,  1.0801,  2.0000,
+             4.0000])
+    """
+    check_count(reg_max, "reg_max")
+    if reg_max < 4 or reg_max % 2:
+        raise ValueError(f"reg_max must be even and at least 4, got {reg_max}")
+    for name, value in (("up", up), ("reg_scale", reg_scale)):
+        check_scalar(value, name)
+        if isinstance(value, Tensor):
+            if isinstance(up, Tensor):
+                check_same_device(value.device, up.device, name=name, reference="up")
+            device, dtype = value.device, torch.promote_types(value.dtype, torch.float32)
+    half = reg_max // 2
+    reach = abs(_scalar(up) * _scalar(reg_scale))
+    exponents = torch.arange(1, half, device=device, dtype=dtype) / (half - 1)
+    grown = (reach + 1) ** exponents - 1
+    ends = (exponents.new_ones(1) * reach) * 2
+    return torch.cat([-ends, -grown.flip(0), exponents.new_zeros(1), grown, ends])
+
+
+def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor) -> Tensor:
+    """Boxes of D-FINE from distances of the sides relative to a reference box.
+
+    A side lies ``(0.5 * reg_scale + d) * size / reg_scale`` from the centre, so that d = 0 is the side of the reference
+    box.
+
+    Args:
+        points: Reference boxes (…, 4), cxcywh.
+        distance: ``d`` (…, 4), in the order ltrb: the means (``integral``) over the values of ``weighting_function``.
+        reg_scale: As for ``weighting_function``.
+
+    Returns:
+        (…, 4), cxcywh, in the unit of ``points``.
+
+    Source: Peng et al., D-FINE, 2024.
+
+    >>> from losses.coders.dfine_bins import distance2bbox
+    >>> distance2bbox(torch.tensor([0.5, 0.5, 0.2, 0.4]), torch.tensor([0.0, 0.0, 2.0, 0.0]), reg_scale=4.0)
+    tensor([0.5500, 0.5000, 0.3000, 0.4000])
+    """
+    points, distance = inputs(points, distance, "distance")
+    check_scalar(reg_scale, "reg_scale", points)
+    scale = _scalar(reg_scale)
+    unit = points[..., 2:] / scale
+    # Centre and size without the corners in between, which would cancel.
+    left_top, right_bottom = distance[..., :2], distance[..., 2:]
+    center = points[..., :2] + (right_bottom - left_top) * unit / 2
+    return torch.cat([center, points[..., 2:] + (left_top + right_bottom) * unit], -1)
+
+
+def bbox2distance(
+    points: Tensor, boxes: Tensor, *, reg_max: int, reg_scale: float | Tensor, up: float | Tensor
+) -> BinTargets:
+    """The bins of D-FINE that the sides of boxes lie between: the targets of the fine-grained localisation loss.
+
+    Sides beyond the outermost bins have all weight on these. Constants for the gradient.
+
+    Args:
+        points: Reference boxes (…, 4), cxcywh.
+        boxes: (…, 4), cxcywh as well, in the same unit.
+        reg_max, reg_scale, up: As for ``weighting_function``.
+
+    Returns:
+        ``left`` in ``0 … reg_max - 1``, ``weight_right`` and ``weight_left``, each (…, 4), in the order ltrb.
+
+    Source: Peng et al., D-FINE, 2024, fine-grained localisation loss; the inverse of ``distance2bbox``.
+
+    >>> from losses.coders.dfine_bins import bbox2distance
+    >>> point, box = torch.tensor([0.5, 0.5, 0.2, 0.2]), torch.tensor([0.5, 0.5, 0.25, 0.35])
+    >>> left, weight_right, weight_left = bbox2distance(point, box, reg_max=8, reg_scale=4.0, up=0.5)
+    >>> left, weight_right
+    (tensor([5, 6, 5, 6]), tensor([0.0905, 0.4565, 0.0905, 0.4565]))
+    """
+    points, boxes = inputs(points, boxes, "boxes")
+    check_scalar(reg_scale, "reg_scale", points)
+    check_scalar(up, "up", points)
+    with torch.no_grad():
+        values = weighting_function(reg_max, up, reg_scale, device=points.device, dtype=points.dtype).to(points.dtype)
+        scale = _scalar(reg_scale)
+        corners = convert(boxes, "cxcywh", "xyxy")
+        unit = points[..., 2:].clamp(min=NO_SIDE) / scale
+        reach = torch.cat([points[..., :2] - corners[..., :2], corners[..., 2:] - points[..., :2]], -1)
+        distance = reach / torch.cat([unit, unit], -1) - 0.5 * scale
+        left = (torch.bucketize(distance.contiguous(), values, right=True) - 1).clamp(0, reg_max - 1)
+        low, high = values[left], values[left + 1]
+        weight_right = ((distance - low) / (high - low).clamp(min=_NO_WIDTH)).clamp(0, 1)
+        return BinTargets(left, weight_right, 1 - weight_right)
+
+
+def check_scalar(value: float | Tensor, name: str, like: Tensor | None = None) -> None:
+    """Raise unless ``value`` is a number or a tensor of one real number, on the device of ``like``."""
+    if not isinstance(value, Tensor):
+        return check_number(value, name, low=None)
+    check_is_tensor(value, name)
+    if value.numel() != 1:
+        raise ValueError(f"{name} must have one element, got shape {tuple(value.shape)}")
+    if value.dtype.is_complex or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be a real number, got {value.dtype}")
+    if like is not None:
+        check_same_device(value.device, like.device, name=name, reference="points")
+    return None
+
+
+def _scalar(value: float | Tensor) -> Any:
+    """A tensor of one element without dimensions, in float32 at least; numbers as they are."""
+    return wide(value).reshape(()) if isinstance(value, Tensor) else value
+
+
+register_named_tuple(BinTargets)

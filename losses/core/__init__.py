@@ -1,0 +1,1 @@
+"""What all criteria are made of."""

@@ -1,0 +1,264 @@
+"""What each prediction shall say: the targets of an assignment, in the form that criteria read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.positives import Positives
+from losses.functional.numerics import check_floating, check_integer, check_shape
+from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.geometry.boxes import check_boxes
+from matchers.targets.targets import Targets
+from ragged.interop.registration import register_dataclass
+from ragged.values.checks import check_positive, check_same_device, check_values, check_weights, sample_name
+from ragged.values.precision import wide
+from ragged.values.sizes import check_same_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class AssignedTargets:
+    """The label of each of P predictions, and the boxes of those that have one.
+
+    Args:
+        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2).
+        quality: ``(*batch, P)``, float32: what the matcher says of each positive prediction; 0 elsewhere.
+        positives: The R predictions that have a class.
+        boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's.
+        weights: ``(*batch, P)``, how much each prediction counts, or None if that is 1 for all. A target of weight 2
+            counts as two of the same kind: in the sum of the losses, and in what it is divided by.
+
+    >>> targets = Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([7])}])
+    >>> assignment = Assignment.from_index(torch.tensor([[-1, 0]]), num_targets=torch.tensor([1]))
+    >>> assigned = AssignedTargets.of(targets, assignment)
+    >>> assigned.labels, assigned.boxes
+    (tensor([[-1,  7]]), tensor([[0., 0., 4., 4.]]))
+    """
+
+    labels: Tensor
+    quality: Tensor
+    positives: Positives
+    boxes: Tensor
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_integer(self.labels)
+        if not isinstance(self.positives, Positives):
+            raise TypeError(f"positives must be Positives, got {type(self.positives).__name__}")
+        check_shape(self.quality, self.labels.shape, "quality", "the labels")
+        check_shape(self.boxes, (len(self.positives), 4), "boxes", "the positives, with 4 coordinates")
+        object.__setattr__(self, "boxes", self.boxes.detach())
+        if self.weights is not None:
+            check_shape(self.weights, self.labels.shape, "weights", "the labels")
+            check_weights(self.weights, "weights")
+            object.__setattr__(self, "weights", self.weights.detach())
+
+    @classmethod
+    def of(
+        cls,
+        targets: Any,
+        assignment: Assignment,
+        *,
+        box_format: str = "xyxy",
+        normalized: bool | None = None,
+        num_classes: int | None = None,
+    ) -> AssignedTargets:
+        """Look up what an assignment refers to.
+
+        Args:
+            targets: Anything that ``Targets.of`` reads.
+            assignment: Of these targets. It may have leading batch dimensions that the targets do not have.
+            box_format: Of the boxes that are wanted.
+            normalized: Their unit; None keeps it.
+            num_classes: If given, labels are checked against it.
+
+        Raises:
+            ValueError: The assignment is of other targets, or a label is out of range.
+        """
+        targets = Targets.of(targets)
+        if not isinstance(assignment, Assignment):
+            raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
+        check_same_device(
+            assignment.target_index.device, targets.device, name="the assignment", reference="the targets"
+        )
+        _check_same_targets(targets, assignment)
+        if num_classes is not None:
+            targets.check_labels(num_classes)
+        positives = Positives.of(assignment)
+        own = len(targets.batch_shape)
+        # Ground truth is constant, also if it requires a gradient.
+        gt_boxes = targets.boxes_as(box_format, normalized=normalized).detach()
+        index = assignment.target_index
+        # Counted from 1, so that 0 is left for predictions without a label.
+        labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
+        weights = None
+        if targets.weights is not None:
+            gt_weights = targets.weights.detach().with_padded_set_to(0).tensor
+            own_weights = wide(positives.of_targets(gt_weights, batch_dims=own))
+            weights = (index < 0).to(own_weights.dtype) + positives.per_prediction(own_weights)
+        return cls(
+            labels=torch.where(labels > 0, labels - 1, index.clamp(max=BACKGROUND)),
+            quality=assignment.quality,
+            positives=positives,
+            boxes=positives.of_targets(gt_boxes, batch_dims=own),
+            weights=weights,
+        )
+
+    @classmethod
+    def from_dense(
+        cls,
+        labels: Tensor,
+        boxes: Tensor,
+        *,
+        num_classes: int,
+        quality: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> AssignedTargets:
+        """Wrap targets that are given for each prediction, as many heads compute them.
+
+        Args:
+            labels: ``(*batch, P)``, integers: a class from 0, ``num_classes`` or -1 for background, -2 for ignored.
+            boxes: ``(*batch, P, 4)``; those of predictions without a class may be anything.
+            num_classes: C.
+            quality: ``(*batch, P)``; 1 for positives if not given.
+            weights: ``(*batch, P)``, floating, finite and not negative; a weight of 0 is the same as ignored.
+
+        Raises:
+            TypeError, ValueError: Shapes or dtypes do not fit, or a label is out of range.
+
+        >>> boxes = torch.zeros(1, 2, 4)
+        >>> AssignedTargets.from_dense(torch.tensor([[3, 80]]), boxes, num_classes=80).labels
+        tensor([[ 3, -1]])
+        """
+        check_integer(labels)
+        check_positive(num_classes, "num_classes")
+        if labels.dim() == 0:
+            raise ValueError("labels must have shape (*batch, P), got ()")
+        check_boxes(boxes, "boxes")
+        check_shape(boxes, (*labels.shape, 4), "boxes", "the labels, with 4 coordinates")
+        check_same_device(boxes.device, labels.device, name="boxes", reference="labels")
+        check_values(
+            (labels >= IGNORED) & (labels <= num_classes),
+            lambda at: (
+                f"labels must be a class 0 … {num_classes - 1}, {num_classes} or -1 for background, or -2 for ignored; "
+                f"got {int(labels[at])} for prediction {at[-1]} of {sample_name(at[:-1])}"
+            ),
+            summary="AssignedTargets: a label is out of range",
+        )
+        labels = labels.long()
+        labels = labels.masked_fill(labels == num_classes, BACKGROUND)
+        check_values(
+            boxes.isfinite().all(-1) | (labels < 0),
+            lambda at: f"boxes of labelled predictions must be finite, got {boxes[at].tolist()} at {at}",
+            summary="AssignedTargets: the box of a labelled prediction is not finite",
+        )
+        if weights is not None:
+            check_floating(weights, "weights")
+            check_shape(weights, labels.shape, "weights", "the labels")
+            check_same_device(weights.device, labels.device, name="weights", reference="labels")
+            check_weights(weights, "weights", counts=labels != IGNORED)
+            labels = labels.masked_fill(weights == 0, IGNORED)
+        # Each prediction is the only one of a target of its own.
+        places = torch.arange(labels.shape[-1], device=labels.device)
+        index = torch.where(labels >= 0, places, labels)
+        num_targets = torch.full(labels.shape[:-1], labels.shape[-1], device=labels.device)
+        if quality is not None:
+            check_floating(quality, "quality")
+            check_shape(quality, labels.shape, "quality", "the labels")
+        assignment = Assignment.from_index(
+            index, num_targets=num_targets, quality=quality, max_num_targets=labels.shape[-1]
+        )
+        positives = Positives.of(assignment)
+        return cls(
+            labels,
+            assignment.quality,
+            positives,
+            wide(positives.of_predictions(boxes.detach())),
+            None if weights is None else wide(weights.detach()).masked_fill(labels == IGNORED, 0),
+        )
+
+    @property
+    def is_positive(self) -> Tensor:
+        """``(*batch, P)``, bool."""
+        return self.labels >= 0
+
+    @property
+    def is_ignored(self) -> Tensor:
+        """``(*batch, P)``, bool."""
+        return self.labels == IGNORED
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, P)`` of all predictions: 0 where ignored, and weighted."""
+        values = values.masked_fill(self.is_ignored, 0)
+        return values if self.weights is None else values * self.weights
+
+    def counted_rows(self, rows: Tensor) -> Tensor:
+        """Values (R,) of the positives, weighted."""
+        rows = self.positives.masked(rows)
+        return rows if self.weights is None else rows * self.positives.of_predictions(self.weights)
+
+    def num_positives(self) -> Tensor:
+        """``(*batch,)``, float32 at least: the sum of the positives' weights."""
+        if self.weights is None:
+            return self.is_positive.sum(-1).float()
+        return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
+
+    def labels_of_rows(self) -> Tensor:
+        """(R,), the classes of the positives; 0 in rows that are not valid."""
+        return self.positives.of_predictions(self.labels)
+
+    def quality_of_rows(self) -> Tensor:
+        """(R,)."""
+        return self.positives.of_predictions(self.quality)
+
+
+def checked_assignment(found: Any, matcher: Any, who: str) -> Assignment:
+    """What a matcher gave; a ``TypeError`` that names it if that is no ``Assignment``."""
+    if isinstance(found, Assignment):
+        return found
+    name = getattr(matcher, "__name__", type(matcher).__name__)
+    advice = "a soft plan is for DetectionLoss; plan.assignment() makes a hard one" if isinstance(found, Plan) else ""
+    raise TypeError(
+        f"{who} needs a matcher that gives an Assignment, but {name} gave {type(found).__name__}"
+        + (f": {advice}" if advice else "")
+    )
+
+
+def look_up(targets: Any, assignment: Assignment | None, **options: Any) -> AssignedTargets:
+    """What the second step of a criterion was given: targets with their assignment, or ``AssignedTargets`` alone.
+
+    Args:
+        targets: As above.
+        assignment: Of these targets.
+        options: Of ``AssignedTargets.of``.
+
+    Raises:
+        ValueError: There is an assignment too many, or none.
+    """
+    if isinstance(targets, AssignedTargets):
+        if assignment is not None:
+            raise ValueError("targets that are assigned already need no assignment, but one is given")
+        return targets
+    if assignment is None:
+        raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
+    return AssignedTargets.of(targets, assignment, **options)
+
+
+def _check_same_targets(targets: Targets, assignment: Assignment) -> None:
+    own, batch = targets.batch_shape, tuple(assignment.target_index.shape[:-1])
+    if batch[len(batch) - len(own) :] != own:
+        raise ValueError(f"the batch shape {batch} of the assignment must end with {own}, that of the targets")
+    if assignment.max_num_targets != targets.max_num_targets:
+        raise ValueError(
+            f"the assignment is of {assignment.max_num_targets} targets at most, there are {targets.max_num_targets}"
+        )
+    labels = targets.labels
+    if len(own) < len(batch):
+        labels = labels.broadcast_batch_dims_to_shape(batch)
+    check_same_sizes(assignment.predictions_per_target(), labels, what="the assignment and the targets")
+
+
+register_dataclass(AssignedTargets)

@@ -1,0 +1,178 @@
+"""What the criteria have in common: matching and loss as two steps, and how terms are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.assigned import AssignedTargets, checked_assignment, look_up
+from losses.core.normalizer import Normalizer, checked_normalizer
+from losses.core.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
+from matchers.assignments.assignment import Assignment
+from matchers.targets.targets import Targets
+from ragged.values.checks import check_is_callable, checked_positive
+from ragged.values.precision import WideModule
+
+GlobalCount = Mapping[str, Any] | Tensor | float | None
+
+
+class Criterion(WideModule):
+    """A loss of predictions with a hard assignment to targets.
+
+    Calling it is ``assign`` and ``loss`` in one. Whatever is not said here is said by the criterion.
+
+    To write one, derive from it and say two things: ``match``, which prediction is responsible for which target, and
+    ``terms``, what is summed up and what it is divided by. Say ``read`` as well, if predictions have to be brought into
+    the form that both compute on. All else, from reading once to reductions and counts of several ranks, is here.
+
+    Args:
+        num_classes: C, without a background. None if ``CLASSES_OF_PREDICTIONS``.
+        matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
+        reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
+            one value for each image, the loss that it would have alone. ``"none"``: a RaggedBatch, one value for each
+            prediction, weighted but not divided. ``"sum"``: not divided.
+        normalizer: How counts are added up over the ranks, and what they are at least.
+
+    Raises:
+        TypeError, ValueError: A parameter is out of range.
+    """
+
+    num_classes: int
+
+    def __init__(
+        self,
+        num_classes: int | None,
+        *,
+        matcher: Callable[..., Any],
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes is not None or not self.CLASSES_OF_PREDICTIONS:
+            self.num_classes = checked_positive(num_classes, "num_classes")
+        self.matcher = matcher
+        self.reduction = reduction
+        check_is_callable(matcher, "matcher", "a matcher")
+        self.normalizer = checked_normalizer(normalizer)
+
+    @property
+    def reduction(self) -> str:
+        """See the class. It can be set; another word is a ``ValueError``."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, reduction: str) -> None:
+        check_reduction(reduction)
+        self._reduction = reduction
+
+    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Any:
+        """Assign, and compute the loss.
+
+        Args:
+            predictions: What the head gives; see the criterion.
+            targets: Anything that ``Targets.of`` reads.
+            global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
+
+        Returns:
+            The terms by name, weighted.
+        """
+        read = self.read(predictions)
+        own = self.read_targets(targets, read)
+        return self.loss(read, own, self.assign(read, own), global_count=global_count)
+
+    @torch.no_grad()
+    def assign(self, predictions: Any, targets: Any) -> Any:
+        """The first step: which prediction is responsible for which target. Arguments as for a call."""
+        read = self.read(predictions)
+        return self.match(read, self.read_targets(targets, read))
+
+    def loss(
+        self,
+        predictions: Any,
+        targets: Any,
+        assignment: Any = None,
+        *,
+        global_count: GlobalCount = None,
+    ) -> Any:
+        """The second step: the loss of predictions whose targets are known.
+
+        Args:
+            predictions: As for a call.
+            targets: As for a call; or ``AssignedTargets``, which need no assignment.
+            assignment: Of these targets.
+            global_count: As for a call.
+        """
+        read = self.read(predictions)
+        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        return self.finished(self._reduced(read, terms, global_count), read, terms)
+
+    @torch.no_grad()
+    def counts(self, predictions: Any, targets: Any, assignment: Any = None) -> dict[str, Tensor]:
+        """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
+
+        Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
+        """
+        read = self.read(predictions)
+        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
+
+    def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
+        """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
+        return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
+
+    def _reduced(self, read: Any, terms: Terms, global_count: GlobalCount) -> Losses:
+        return reduce_terms(
+            terms,
+            reduction=self.reduction,
+            normalizer=self.normalizer,
+            global_count=global_count,
+            layers=self.num_layers(read),
+            counted=self.COUNTS,
+        )
+
+    def _targets(self, targets: Any, read: Any) -> Targets | AssignedTargets:
+        return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
+
+    # --- what a criterion has to say -------------------------------------------------------------------------------
+
+    def match(self, predictions: Any, targets: Targets) -> Any:
+        """Which prediction is responsible for which target, of what was read; without a gradient."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
+
+    def terms(self, predictions: Any, assigned: Any) -> Terms:
+        """The terms before they are reduced, of predictions that were read and what ``look_up`` gave for them."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+
+    # --- what it may say -------------------------------------------------------------------------------------------
+
+    COUNTS: tuple[str, ...] = ()
+    """Names of counts that other ranks may have, and this one not: all have to reduce the same."""
+    CLASSES_OF_PREDICTIONS: bool = False
+    """Whether predictions say how many classes there are; then there is no attribute of that name."""
+
+    def read(self, predictions: Any) -> Any:
+        """The predictions in the form that is computed on; what has this form already is given back."""
+        return predictions
+
+    def read_targets(self, targets: Any, predictions: Any) -> Targets:
+        """The targets of what was read; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""
+        return Targets.of(targets)
+
+    def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
+        """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did."""
+        return self.assigned(targets, assignment)
+
+    def assigned(self, targets: Targets | AssignedTargets, assignment: Assignment | None) -> AssignedTargets:
+        """The targets of the predictions; boxes are xyxy, in pixels."""
+        return look_up(targets, assignment, normalized=False, num_classes=self.num_classes)
+
+    def num_layers(self, predictions: Any) -> int:
+        """How many leading dimensions of what was read are layers, each with a loss and counts of its own."""
+        return 0
+
+    def finished(self, losses: Losses, predictions: Any, terms: Terms) -> Any:
+        """What a call returns, of reduced terms; and of what was read, and the terms before they were reduced."""
+        return losses

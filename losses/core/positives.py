@@ -1,0 +1,144 @@
+"""The predictions that have a target, in rows: what box losses are computed of, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment
+from ragged.interop.registration import register_dataclass
+from ragged.values.checks import values_are_readable
+from ragged.values.memory import is_transposed
+
+
+@dataclass(frozen=True, eq=False)
+class Positives:
+    """R rows, each a prediction with its target, of N images with P predictions.
+
+    Where the host can read the assignment (on CPU) there is a row for each positive prediction; elsewhere the number of
+    rows is static, and some of them are not valid. Values of such rows are 0 when they are read, so that whatever is
+    computed of them is finite, and they are left out of every sum.
+
+    Args:
+        sample: (R,), the image of each row, batch dimensions merged.
+        prediction: (R,), its index in the image.
+        target: (R,), the index of its target in the image.
+        valid: (R,), or None if all rows are. If given, all images have as many rows.
+        shape: ``(*batch, P)``.
+        whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
+
+    >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
+    >>> positives = Positives.of(assignment)
+    >>> positives.prediction, positives.target
+    (tensor([0, 2]), tensor([1, 0]))
+    """
+
+    sample: Tensor
+    prediction: Tensor
+    target: Tensor
+    valid: Tensor | None
+    shape: tuple[int, ...]
+    whole: bool = False
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> Positives:
+        """The positive predictions of an assignment."""
+        if not isinstance(assignment, Assignment):
+            raise TypeError(f"expected an Assignment, got {type(assignment).__name__}")
+        index = assignment.target_index
+        shape = tuple(index.shape)
+        count = shape[-1]
+        flat = index.reshape(-1)
+        if values_are_readable(flat):
+            rows = (flat >= 0).nonzero().squeeze(-1)
+            return cls(rows // max(count, 1), rows % max(count, 1), flat[rows], None, shape)
+        whole = assignment.max_pairs >= count
+        if not whole:
+            gt, pred = assignment.pairs()
+            prediction, target, valid = pred.tensor, gt.tensor, pred.mask
+        else:
+            prediction = torch.arange(count, device=index.device).expand(shape)
+            target, valid = index.clamp(min=0), index >= 0
+        samples = math.prod(shape[:-1])
+        # Not repeat_interleave, which fixes the number of samples in graphs of torch 2.9 and older.
+        sample = torch.arange(samples, device=index.device).unsqueeze(-1).expand(-1, prediction.shape[-1])
+        return cls(sample.reshape(-1), prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape, whole)
+
+    def __len__(self) -> int:
+        return self.sample.shape[0]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """``*batch``."""
+        return self.shape[:-1]
+
+    @property
+    def place(self) -> Tensor:
+        """(R,), the index of each prediction among those of all images."""
+        return self.sample * self.shape[-1] + self.prediction
+
+    def of_predictions(self, values: Tensor) -> Tensor:
+        """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
+        merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
+        if self.whole:
+            return self._only_valid(merged.flatten(0, 1))
+        if merged.dim() == 3 and is_transposed(merged):
+            # Maps with the channels first: read, and have their gradient written, as they lie in memory.
+            return self._only_valid(merged.mT[self.sample, :, self.prediction])
+        rows = merged.flatten(0, 1).index_select(0, self.place)
+        return self._only_valid(rows)
+
+    def of_class_mask(self, mask: Tensor | None, num_classes: int) -> Tensor | None:
+        """Which classes count for each row, (R, C), of a mask that broadcasts to ``(*batch, P, C)``; None for all."""
+        return None if mask is None else self.of_predictions(mask.expand(*self.shape, num_classes))
+
+    def of_priors(self, priors: Tensor) -> Tensor:
+        """What priors (P, …) or ``(*batch, P, …)`` have, in rows (R, …)."""
+        if priors.shape[0] == self.shape[-1] and priors.dim() == 2:
+            return self._only_valid(priors.index_select(0, self.prediction))
+        return self.of_predictions(priors.expand(*self.shape, *priors.shape[-1:]))
+
+    def of_targets(self, values: Tensor, *, batch_dims: int | None = None) -> Tensor:
+        """What targets have, in rows (R, …).
+
+        Args:
+            values: ``(*batch, G, …)``. Leading dimensions that only the predictions have, layers for example, may be
+                missing.
+            batch_dims: How many batch dimensions ``values`` has; by default those of the predictions.
+        """
+        own = len(self.batch_shape) if batch_dims is None else batch_dims
+        images, count = math.prod(values.shape[:own]), values.shape[own]
+        if images * count == 0:
+            # The sum of nothing, so that the zeros are part of the graph.
+            return values.new_zeros(len(self), *values.shape[own + 1 :]) + values.sum(dtype=values.dtype)
+        merged = values.reshape(images * count, *values.shape[own + 1 :])
+        return self._only_valid(merged.index_select(0, self.sample % images * count + self.target))
+
+    def per_prediction(self, rows: Tensor) -> Tensor:
+        """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
+        if self.whole:
+            return self.masked(rows).view(self.shape)
+        flat = rows.new_zeros(math.prod(self.shape))
+        return flat.index_add(0, self.place, self.masked(rows)).view(self.shape)
+
+    def per_sample(self, rows: Tensor) -> Tensor:
+        """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""
+        samples = math.prod(self.batch_shape)
+        if self.valid is None:
+            return rows.new_zeros(samples).index_add(0, self.sample, rows).view(self.batch_shape)
+        return self.masked(rows).view(*self.batch_shape, len(self) // max(samples, 1)).sum(-1)
+
+    def masked(self, rows: Tensor) -> Tensor:
+        """Values (R,), 0 where the row is not valid."""
+        return rows if self.valid is None else rows.masked_fill(~self.valid, 0)
+
+    def _only_valid(self, rows: Tensor) -> Tensor:
+        if self.valid is None:
+            return rows
+        return rows.masked_fill(~self.valid.view(-1, *(1,) * (rows.dim() - 1)), 0)
+
+
+register_dataclass(Positives, constants=("shape", "whole"))

@@ -1,0 +1,244 @@
+"""The criterion of ATSS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
+from losses.core.assigned import AssignedTargets
+from losses.core.criterion import Criterion, GlobalCount
+from losses.core.normalizer import Normalizer
+from losses.core.terms import Losses, Term, Terms
+from losses.functional.boxes import centerness_of_points
+from losses.functional.numerics import check_shape
+from losses.heads.levels import DensePredictions, image_size_of, read_dense
+from losses.modules.checks import check_class_loss, check_loss
+from losses.modules.classes import (
+    BinaryCrossEntropy,
+    BoxLoss,
+    ClassLoss,
+    FocalLoss,
+    GIoULoss,
+    QualityFocalLoss,
+    box_values,
+    class_values,
+)
+from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.dense.atss import ATSS
+from matchers.geometry.boxes import check_boxes, iou
+from matchers.geometry.priors import Stride, stride_pairs
+from matchers.geometry.priors import anchors as anchors_of
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
+from ragged.values.checks import check_flag, check_number
+from ragged.values.precision import wide
+
+
+class ATSSCriterion(Criterion):
+    """The loss of ATSS (Zhang et al., 2020): adaptive assignment of anchors, then classes, boxes and centerness.
+
+    Predictions are ``(class scores, boxes, centerness)``, each a list of maps, one for each level, with A anchors in a
+    cell, usually 1: (B, A C, h, w), (B, 4 A, h, w) as the coder has them, (B, A, h, w); scores and centerness are
+    logits. Or they are ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
+
+    With c the centerness of a positive's anchor in its target, see ``centerness_target``, the terms are:
+
+    * ``loss_cls``: of all predictions, focal loss; divided by the number of positives of the batch, or by 1. With
+      ``use_qfl``, quality focal loss with the IoU of the predicted box, decoded, as the score;
+    * ``loss_bbox``: of the positives, ``c (1 - GIoU)``, times 2; divided by the sum of c over the batch, or by 1;
+    * ``loss_centerness``: of the positives, binary cross entropy with c; divided as ``loss_cls``.
+
+    Args:
+        num_classes: C.
+        bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
+        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
+        loss_centerness: A class loss of one class in place of the above.
+        use_qfl: Whether classes have a quality focal loss. ``loss_cls`` is not used then.
+        qfl_cfg: With ``use_qfl``: this loss, or keyword arguments of ``QualityFocalLoss``.
+        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes, or else what the coder makes of them.
+        bg_loss_weight: What the class loss of background predictions is multiplied by; below 0, it is left as it is.
+        use_centerness: Without it there is neither ``loss_centerness`` nor a map of centerness, and ``loss_bbox`` has c
+            = 1.
+        strides: Of the levels, in pixels.
+        anchors: (P, 4), xyxy in pixels: those of all levels, of the cells of a level row by row, those of a cell next
+            to each other. If not given, a square around the upper left corner of each cell.
+        anchor_scale: Side of this square, in strides.
+        matcher: ``ATSS()`` unless given. Another one is called with the decoded predictions and the anchors.
+        reduction, normalizer: See ``Criterion``.
+
+    Raises:
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+
+    Differences to other implementations: OTX counts an image without positives as one positive (its counts can be given
+    as ``global_count``), applies ``valid_label_mask`` only to the focal loss, decodes boxes for the IoU of the quality
+    focal loss only with ``reg_decoded_bbox``, and computes centerness from encoded boxes otherwise, which is not a
+    number then. Its ``bg_loss_weight`` replaces weights, and brings back ignored predictions; here it multiplies them.
+    For those of the matching see ``ATSS``.
+
+    >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
+    >>> targets = ([torch.tensor([[0.0, 0.0, 24.0, 24.0]])], [torch.tensor([2])])
+    >>> sorted(ATSSCriterion(3, strides=(8,))(maps, targets))
+    ['loss_bbox', 'loss_centerness', 'loss_cls']
+    """
+
+    anchors: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        bbox_coder: BoxCoder | None = None,
+        loss_cls: ClassLoss | None = None,
+        loss_bbox: BoxLoss | None = None,
+        loss_centerness: ClassLoss | None = None,
+        use_qfl: bool = False,
+        qfl_cfg: ClassLoss | Mapping[str, Any] | None = None,
+        reg_decoded_bbox: bool = True,
+        bg_loss_weight: float = -1.0,
+        *,
+        use_centerness: bool = True,
+        strides: Sequence[Stride] = (8, 16, 32, 64, 128),
+        anchors: Tensor | None = None,
+        anchor_scale: float = 8.0,
+        matcher: Callable[..., Assignment] | None = None,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        matcher = ATSS() if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        if use_qfl:
+            options = {} if qfl_cfg is None else qfl_cfg
+            loss_cls = QualityFocalLoss(**options) if isinstance(options, Mapping) else options
+        self.loss_cls = FocalLoss() if loss_cls is None else loss_cls
+        self.loss_bbox = GIoULoss(loss_weight=2.0) if loss_bbox is None else loss_bbox
+        self.loss_centerness = BinaryCrossEntropy() if loss_centerness is None else loss_centerness
+        check_loss(self.loss_bbox, "loss_bbox")
+        for name in ("loss_cls", "loss_centerness"):
+            check_class_loss(getattr(self, name), name)
+        for name, flag in (
+            ("use_qfl", use_qfl),
+            ("reg_decoded_bbox", reg_decoded_bbox),
+            ("use_centerness", use_centerness),
+        ):
+            check_flag(flag, name)
+        check_number(bg_loss_weight, "bg_loss_weight", low=None)
+        check_number(anchor_scale, "anchor_scale")
+        self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
+        if anchors is not None:
+            check_boxes(anchors, "anchors")
+            check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
+        self.register_buffer("anchors", anchors, persistent=False)
+        self.use_qfl, self.reg_decoded_bbox = bool(use_qfl), bool(reg_decoded_bbox)
+        self.use_centerness, self.bg_loss_weight = bool(use_centerness), bg_loss_weight
+        stride_pairs(strides)
+        self.strides, self.anchor_scale = tuple(strides), anchor_scale
+
+    def forward(
+        self,
+        predictions: Any,
+        targets: Any,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
+    ) -> Losses:
+        """Assign, and compute the loss.
+
+        Args:
+            predictions: See the class.
+            targets: Anything that ``Targets.of`` reads.
+            valid_label_mask: (B, C), or what broadcasts to (B, P, C): which classes an image was annotated for, as
+                booleans or weights. The others have no class loss there.
+            global_count: See ``Criterion``.
+
+        Returns:
+            The terms by name, weighted.
+        """
+        read = self.read(predictions).with_class_mask(valid_label_mask)
+        return super().forward(read, targets, global_count=global_count)
+
+    def loss(
+        self,
+        predictions: Any,
+        targets: Any,
+        assignment: Assignment | None = None,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
+    ) -> Losses:
+        """The second step; arguments as for a call and as in ``Criterion.loss``."""
+        read = self.read(predictions).with_class_mask(valid_label_mask)
+        return super().loss(read, targets, assignment, global_count=global_count)
+
+    def read(self, predictions: Any) -> DensePredictions:
+        """All levels side by side, with their anchors."""
+        return read_dense(
+            predictions,
+            num_classes=self.num_classes,
+            strides=self.strides,
+            priors=self._anchors,
+            confidence="centerness" if self.use_centerness else None,
+        )
+
+    def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
+        """Match anchors level by level. Without ``DensePredictions.level_sizes`` there is one level."""
+        if isinstance(self.matcher, ATSS):
+            found = Predictions(predictions.logits)  # for its shape
+            return self.matched_by(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
+        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
+        found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
+        return self.matched_by(found, targets, predictions.priors)
+
+    def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
+        """See the class."""
+        rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
+        deltas, anchors = wide(rows.of_predictions(predictions.deltas)), rows.of_priors(predictions.priors)
+        boxes = self.bbox_coder.decode(anchors, deltas)
+        central = self.centerness_target(anchors, assigned.boxes)
+        if self.reg_decoded_bbox:
+            overlaps = box_values(self.loss_bbox, boxes, assigned.boxes)
+        else:
+            overlaps = box_values(self.loss_bbox, deltas, self.bbox_coder.encode(anchors, assigned.boxes))
+        quality = rows.per_prediction(iou(boxes.detach(), assigned.boxes)) if self.use_qfl else None
+        scores = class_values(
+            self.loss_cls, predictions.logits, assigned.labels, quality, class_mask=predictions.class_mask
+        )
+        if self.bg_loss_weight >= 0:
+            scores = torch.where(assigned.labels == BACKGROUND, scores * self.bg_loss_weight, scores)
+        terms = {"loss_cls": Term(assigned.counted(scores), count)}
+        if not self.use_centerness:
+            return {**terms, "loss_bbox": Term(assigned.counted_rows(overlaps), count, rows)}
+        weights = {"sum_of_centerness": rows.per_sample(assigned.counted_rows(central))}
+        logits = rows.of_predictions(predictions.need_confidence("ATSSCriterion").unsqueeze(-1))
+        entropy = class_values(self.loss_centerness, logits, torch.zeros_like(rows.target), central)
+        return {
+            **terms,
+            "loss_bbox": Term(assigned.counted_rows(overlaps * central), weights, rows),
+            "loss_centerness": Term(assigned.counted_rows(entropy), count, rows),
+        }
+
+    def centerness_target(self, anchors: Tensor, gts: Tensor) -> Tensor:
+        """How central each anchor is in its target, in [0, 1]; 0 for one whose centre is outside.
+
+        Args:
+            anchors: (N, 4), xyxy.
+            gts: (N, 4), xyxy, in the same unit.
+
+        Returns:
+            (N,), without a gradient.
+
+        >>> boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[1.0, 0.0, 6.0, 4.0]])
+        >>> ATSSCriterion(3).centerness_target(*boxes)
+        tensor([0.5000])
+        """
+        anchors = wide(anchors)
+        return centerness_of_points((anchors[..., :2] + anchors[..., 2:]) / 2, gts)
+
+    def _anchors(self, maps: Sequence[Tensor]) -> Tensor:
+        if self.anchors is not None:
+            return self.anchors
+        size = image_size_of(maps, self.strides)
+        return anchors_of(size, self.strides, scales=(self.anchor_scale,), offset=0.0, device=maps[0].device)

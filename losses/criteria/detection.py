@@ -1,0 +1,295 @@
+"""The loss of a detector with any matcher, hard or soft, and any losses of classes and boxes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from losses.core.assigned import AssignedTargets
+from losses.core.criterion import Criterion, GlobalCount
+from losses.core.normalizer import Normalizer
+from losses.core.terms import Losses, Term, check_reduction, total
+from losses.criteria.detection_terms import DetectionTerms
+from losses.modules.checks import check_loss
+from losses.modules.classes import BoxLoss, ClassLoss
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.geometry.boxes import convert
+from matchers.pairs.predictions import Predictions
+from matchers.pairs.problem import AnyPredictions
+from matchers.targets.targets import Targets, in_unit
+from ragged.values.checks import (
+    check_flag,
+    check_not_negative,
+    check_one_of,
+    check_same_device,
+    check_values,
+    sample_name,
+)
+from ragged.values.precision import wide
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a call is given besides targets."""
+
+    predictions: Predictions
+    anchors: Tensor | None = None
+
+
+POSITIONS = ("first", "last", "none")
+
+
+class DetectionLoss(Criterion):
+    """Class loss and box loss, weighted by how predictions and targets are matched (De Plaen et al., 2023).
+
+    ``sum_ij W_ij (cls(c_i, c_j) + loc(b_i, b_j)) + sum_i V_i cls(c_i, background)``, where the matching gives the part
+    ``W_ij`` of prediction i to target j, and ``V_i`` to the background. Any matcher of ``matchers`` serves: those that
+    give an ``Assignment``, each prediction to one target at most, and those that give a ``Plan``, with any weights.
+
+    With ``reduction="mean"`` the class loss is divided by the mass of the whole batch, ``sum W + sum V``, and the box
+    loss by ``sum W``, that of the positives; each is at least 1. With weights of the classes, as of
+    ``torch.nn.CrossEntropyLoss(weight=…)``, mass counts by the weight of its class in the former. With hard negative
+    mining, and without a background class, the former is that of the positives only.
+
+    Memory does not grow with the number of pairs times that of classes. With a plan, losses of modules of this package,
+    of cross entropy and of binary cross entropy are known for all classes at once; any other loss with
+    ``reduction="none"`` is computed block by block, for the pairs that have mass.
+
+    Args:
+        cls_loss_module: Class loss with ``reduction="none"``, of logits (R, C) and labels (R,). Without a background
+            class, modules that are not of this package are called with one-hot targets (R, C), all 0 for background;
+            ``torch.nn.BCEWithLogitsLoss`` always is. Its result is (R,), or is summed over the classes.
+        loc_loss_module: Box loss with ``reduction="none"``, of xyxy boxes (R, 4), predicted and of targets. Its result
+            is (R,), or is summed over the coordinates.
+        matching_method: A matcher, called with predictions, targets and anchors.
+        bg_class_position: Of the background among the C classes: ``"first"``, labels of targets start at 1; ``"last"``;
+            or ``"none"``, there is no such class.
+        use_hard_negative_mining: Whether only negatives of high loss are trained; see ``hard_negative_mining``.
+        neg_to_pos_ratio: How many of them for each positive; of a plan, how much mass.
+        size_average, reduce: Deprecated, as in torch: ``reduction`` takes their place.
+        reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), what each image has as the only one of its batch, or
+            ``"none"`` for a RaggedBatch (B, P) that is not divided.
+        normalizer: How counts are added up over the ranks, and what they are at least.
+        negatives_of_empty: With mining, how many negatives are trained of an image without positives.
+
+    Raises:
+        TypeError, ValueError: A parameter is out of range, a module reduces its result, or mining has no ratio.
+
+    Differences to other implementations: uotod divides the box loss by a count with class weights; this divides it by
+    the number of matched predictions, as its documentation says. uotod bounds the number of positives by 1 before it
+    adds that of negatives, and its mining keeps one negative too few. Padding has no influence, not even NaN, and all
+    images may be empty. For those of the matching see the matchers.
+
+    >>> from losses import DetectionLoss, GIoULoss, IoULoss, NegativeProbLoss
+    >>> from matchers import Hungarian, UnbalancedSinkhorn, cxcywh_to_xyxy
+    >>> pred = {"pred_logits": torch.randn(2, 100, 21), "pred_boxes": cxcywh_to_xyxy(torch.rand(2, 100, 4))}
+    >>> target = {"labels": torch.randint(1, 21, (2, 10)),  # 0 is the background
+    ...           "boxes": cxcywh_to_xyxy(torch.rand(2, 10, 4)),
+    ...           "mask": torch.ones(2, 10, dtype=torch.bool)}
+    >>> matcher = Hungarian(
+    ...     cls_match_module=NegativeProbLoss(reduction="none"), loc_match_module=torch.nn.L1Loss(reduction="none")
+    ... )
+    >>> loss_fn = DetectionLoss(
+    ...     cls_loss_module=torch.nn.CrossEntropyLoss(reduction="none"),
+    ...     loc_loss_module=GIoULoss(reduction="none"),
+    ...     matching_method=matcher,
+    ... )
+    >>> loss_fn(pred, target).shape
+    torch.Size([])
+
+    Matching by anchors:
+
+    >>> anchors = cxcywh_to_xyxy(torch.rand(100, 4))
+    >>> matcher = Hungarian(
+    ...     cls_match_module=None, loc_match_module=IoULoss(reduction="none"), is_anchor_based=True
+    ... )
+    >>> loss_fn = DetectionLoss(
+    ...     cls_loss_module=torch.nn.CrossEntropyLoss(reduction="none"),
+    ...     loc_loss_module=GIoULoss(reduction="none"),
+    ...     matching_method=matcher,
+    ... )
+    >>> loss_fn(pred, target, anchors).isfinite()
+    tensor(True)
+
+    Unbalanced optimal transport and hard negative mining:
+
+    >>> matcher = UnbalancedSinkhorn(
+    ...     cls_match_module=None, loc_match_module=IoULoss(reduction="none"), reg_pred=1e3, reg_target=1e-3,
+    ...     background_cost=0.5, is_anchor_based=True,
+    ... )
+    >>> loss_fn = DetectionLoss(
+    ...     cls_loss_module=torch.nn.CrossEntropyLoss(reduction="none"),
+    ...     loc_loss_module=GIoULoss(reduction="none"),
+    ...     matching_method=matcher,
+    ...     use_hard_negative_mining=True,
+    ...     neg_to_pos_ratio=3.0,
+    ... )
+    >>> loss_fn(pred, target, anchors).isfinite()
+    tensor(True)
+    """
+
+    CLASSES_OF_PREDICTIONS = True
+
+    def __init__(
+        self,
+        cls_loss_module: ClassLoss,
+        loc_loss_module: BoxLoss,
+        matching_method: Callable[..., Assignment | Plan],
+        bg_class_position: str = "first",
+        use_hard_negative_mining: bool = False,
+        neg_to_pos_ratio: float | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        *,
+        normalizer: Normalizer | None = None,
+        negatives_of_empty: float = 0.0,
+    ) -> None:
+        reduction = _reduction(size_average, reduce, reduction)
+        super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
+        check_loss(cls_loss_module, "cls_loss_module")
+        check_loss(loc_loss_module, "loc_loss_module")
+        check_one_of(bg_class_position, POSITIONS, "bg_class_position")
+        self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
+        self.bg_class_position = bg_class_position
+        check_flag(use_hard_negative_mining, "use_hard_negative_mining")
+        self.use_hard_negative_mining = bool(use_hard_negative_mining)
+        self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
+        check_not_negative(negatives_of_empty, "negatives_of_empty")
+        self.negatives_of_empty = negatives_of_empty
+
+    def forward(
+        self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None
+    ) -> Any:
+        """Match, and compute the loss.
+
+        Args:
+            input: A dict with ``"pred_logits"`` (B, P, C) and ``"pred_boxes"`` (B, P, 4), a list of such dicts without
+                B, or ``Predictions``. Boxes have the format and unit of the targets, unless ``Predictions`` say else.
+            target: A dict with ``"labels"`` (B, G), ``"boxes"`` (B, G, 4), xyxy, and ``"mask"`` (B, G), or anything
+                else that ``Targets.of`` reads.
+            anchors: (P, 4) or (B, P, 4), xyxy, for matchers with ``is_anchor_based=True`` and the like.
+            global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
+
+        Returns:
+            The loss; its shape is said by ``reduction``.
+
+        Raises:
+            ValueError, TypeError: Shapes or devices that do not fit, or a label that is no class of an object.
+        """
+        predictions, targets = Predictions.of(input), Targets.of(target)
+        match = self.assign(predictions, targets, anchors)
+        return self.loss(predictions, targets, match, global_count=global_count)
+
+    def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
+        """The first step: what the matcher says. Arguments as for a call."""
+        return super().assign(_Given(Predictions.of(input), anchors), target)
+
+    def loss(
+        self,
+        input: AnyPredictions,
+        target: Any,
+        match: Assignment | Plan | None = None,
+        anchors: Tensor | None = None,
+        *,
+        global_count: GlobalCount = None,
+    ) -> Any:
+        """The second step: the loss of predictions that are matched. Anchors play no role any more."""
+        return super().loss(_Given(Predictions.of(input)), target, match, global_count=global_count)
+
+    def parts(
+        self,
+        input: AnyPredictions,
+        target: Any,
+        match: Assignment | Plan | None = None,
+        *,
+        global_count: GlobalCount = None,
+    ) -> Losses:
+        """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
+        given = _Given(Predictions.of(input))
+        terms = self.terms(given, self.look_up(given, self.read_targets(target, given), match))
+        return self._reduced(given, terms, global_count)
+
+    def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
+        """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
+        return super().counts(_Given(Predictions.of(input)), target, match)
+
+    def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
+        """What the matcher says, of predictions, targets and anchors."""
+        return self.matcher(predictions.predictions, targets, predictions.anchors)
+
+    def look_up(
+        self, predictions: _Given, targets: Targets | AssignedTargets, assignment: Any
+    ) -> tuple[Targets, Assignment | Plan]:
+        """The targets, and how they are matched."""
+        if not isinstance(assignment, (Assignment, Plan)):
+            raise TypeError(f"a matcher must give an Assignment or a Plan, got {type(assignment).__name__}")
+        if not isinstance(targets, Targets):
+            raise TypeError(f"targets of a match must be those of images, got {type(targets).__name__}")
+        return targets, assignment
+
+    def terms(self, predictions: _Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
+        """See the class."""
+        given, (targets, match) = predictions.predictions, assigned
+        if given.logits is None or given.boxes is None:
+            raise ValueError("DetectionLoss needs logits and boxes of the predictions, and one of them is missing")
+        check_same_device(targets.device, given.device, name="targets", reference="predictions")
+        boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
+        unit = targets.normalized if given.normalized is None else given.normalized
+        terms = DetectionTerms(
+            wide(given.logits),
+            in_unit(boxes, unit, targets.normalized, targets.canvas_size),
+            self.cls_loss_module,
+            self.loc_loss_module,
+            self._background(given.logits.shape[-1], targets),
+            self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
+            self.negatives_of_empty,
+        )
+        return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
+
+    def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
+        """The sum of both parts."""
+        return total(losses)
+
+    def _background(self, num_classes: int, targets: Targets) -> int:
+        """The label of the background, which no target has; -1 if there is none."""
+        background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
+        targets.check_labels(num_classes)
+        labels = targets.labels.tensor
+        check_values(
+            (labels != background) | ~targets.matchable,
+            lambda at: (
+                f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
+                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
+            ),
+            summary="DetectionLoss: the label of a target is that of the background",
+        )
+        return background
+
+
+def _checked_ratio(mining: bool, ratio: float | None) -> float | None:
+    if ratio is not None:
+        check_not_negative(ratio, "neg_to_pos_ratio")
+    if mining and ratio is None:
+        raise ValueError("use_hard_negative_mining needs a neg_to_pos_ratio, got None")
+    if not mining and ratio is not None:
+        warnings.warn("neg_to_pos_ratio has no effect without use_hard_negative_mining", UserWarning, stacklevel=3)
+    return ratio
+
+
+def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction, also as torch said it before: the old arguments win."""
+    check_reduction(reduction)
+    for name, flag in (("size_average", size_average), ("reduce", reduce)):
+        if flag is not None:
+            check_flag(flag, name)
+    if size_average is None and reduce is None:
+        return reduction
+    summed = size_average is not None and not size_average
+    old = "none" if reduce is not None and not reduce else "sum" if summed else "mean"
+    warnings.warn(f"size_average and reduce are deprecated, use reduction={old!r}", DeprecationWarning, stacklevel=3)
+    return old

@@ -1,0 +1,100 @@
+"""What the losses share: precision, powers that differentiate everywhere, and the checks of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ragged.values.checks import (
+    INTEGER_DTYPES,
+    check_is_tensor,
+    check_number,
+    check_same_device,
+    check_values,
+    known_within,
+)
+
+# Above, softplus(x) is x in float64 as well.
+_LINEAR = 40.0
+
+
+def softplus(values: Tensor) -> Tensor:
+    """``log(1 + e^x)``, which is ``-log(1 - sigmoid(x))``; exact and with finite gradients for every x."""
+    return functional.softplus(values, 1.0, _LINEAR)
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """``base^exponent`` of values in [0, 1] with a finite gradient at 0, also for exponents below 1."""
+    if exponent == 0:
+        return torch.ones_like(base)
+    if exponent < 1:
+        base = base.clamp(min=torch.finfo(base.dtype).tiny)
+    return base**exponent
+
+
+def check_floating(value: Tensor, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a floating tensor."""
+    check_is_tensor(value, name)
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must have a floating dtype, got {value.dtype}; convert with .float()")
+
+
+def check_scores(logits: Tensor, name: str = "logits", *, last: str = "C", at_least: int = 1) -> None:
+    """Raise unless ``logits`` is a floating tensor ``(…, C)`` with enough classes, or whatever ``last`` stands for."""
+    check_floating(logits, name)
+    if logits.dim() == 0 or logits.shape[-1] < at_least:
+        raise ValueError(f"{name} must have shape (…, {last}) with {last} ≥ {at_least}, got {tuple(logits.shape)}")
+
+
+def check_shape(value: Tensor, shape: Sequence[int], name: str, meaning: str) -> None:
+    """Raise unless ``value`` is a tensor of exactly this shape: broadcasting here would hide a mistake."""
+    check_is_tensor(value, name)
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} must have the shape of {meaning}, {tuple(shape)}, got {tuple(value.shape)}")
+
+
+def check_with(value: Tensor, logits: Tensor, name: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is on the device of the logits."""
+    check_same_device(value.device, logits.device, name=name, reference="the logits")
+
+
+def check_broadcasts(value: Tensor, shape: Sequence[int], name: str, meaning: str) -> None:
+    """Raise unless ``value`` is a tensor that expands to ``shape``."""
+    check_is_tensor(value, name)
+    own = tuple(value.shape)
+    fits = len(own) <= len(shape) and all(
+        mine in (1, size) for mine, size in zip(own, tuple(shape)[len(shape) - len(own) :], strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must broadcast to the shape of {meaning}, {tuple(shape)}, got {own}")
+
+
+def check_share(value: float | None, name: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is ``None`` or lies in [0, 1]."""
+    if value is None:
+        return
+    check_number(value, name, low=None)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], or be None for no weights at all, got {value}")
+
+
+def check_integer(labels: Tensor, name: str = "labels") -> None:
+    """Raise ``TypeError`` unless ``labels`` has an integer dtype."""
+    check_is_tensor(labels, name)
+    if labels.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"{name} must have an integer dtype, got {labels.dtype}")
+
+
+def check_labels(labels: Tensor, num_classes: int, ignored: int | None) -> None:
+    """Raise ``ValueError`` unless every label is a class, or ``ignored``."""
+    if known_within(labels, 0, num_classes - 1):
+        return
+    ok = (labels >= 0) & (labels < num_classes)
+    expected = f"labels must lie in 0 … {num_classes - 1}"
+    if ignored is not None:
+        ok |= labels == ignored
+        expected += f" or be {ignored}, which is ignored"
+    check_values(ok, lambda place: f"{expected}, got {labels[place].item()} at {place}", summary=expected)

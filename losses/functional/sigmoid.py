@@ -1,0 +1,318 @@
+"""Losses of classes that have a probability each, by a sigmoid: binary cross entropy and its focal relatives.
+
+Every loss takes logits ``(…, C)`` and gives a loss ``(…, C)`` for each of them, not reduced, in float32 at least. The
+targets come in one of two forms:
+
+* dense: a floating (or boolean) tensor ``(…, C)``, the target of each class, in [0, 1];
+* sparse: an integer tensor ``(…)``, the label of each prediction; any number that is no class means that there is none.
+  ``scores`` (…) is the target of the labelled class, 1 unless given, and 0 is the target of all others. Nothing is made
+  of one-hot form, and most classes take a shorter path: prefer this form. Scores without a label are not looked at.
+
+Targets and scores are constants from 0 to 1: no gradient flows into them. Finite logits have finite losses and
+gradients. Those of padding are for the caller to make finite, before and not after, for NaN times 0 is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from losses.functional.numerics import (
+    check_floating,
+    check_integer,
+    check_labels,
+    check_scores,
+    check_shape,
+    check_share,
+    check_with,
+    power,
+    softplus,
+)
+from ragged.values.checks import check_flag, check_not_negative, check_shares, known_within, values_are_readable
+from ragged.values.precision import wide
+
+# Of logits with targets of the same shape. The third argument says which are of a labelled class, if that is known, for
+# a class may be labelled with a score of 0.
+_Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
+    """Binary cross entropy with hard or soft targets.
+
+    ``-t log p - (1 - t) log(1 - p)`` with ``p = sigmoid(x)``.
+
+    Args:
+        logits: ``(…, C)``.
+        targets: ``(…, C)``, or labels ``(…)``; see the module.
+        scores: ``(…)``, the target of the labelled class; only with labels.
+
+    Returns:
+        ``(…, C)``.
+
+    Raises:
+        ValueError, TypeError: Shapes or dtypes that do not fit.
+
+    >>> binary_cross_entropy(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), scores=torch.tensor([0.5]))
+    tensor([[0.6931, 1.1269]])
+    """
+    return _per_class(_binary_cross_entropy, logits, targets, scores, exponent=0)
+
+
+def sigmoid_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    scores: Tensor | None = None,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Focal loss with a sigmoid (Lin et al., RetinaNet, 2017).
+
+    ``alpha_t (1 - p_t)^gamma BCE(x, t)`` with ``p_t = t p + (1 - t)(1 - p)`` and
+    ``alpha_t = t alpha + (1 - t)(1 - alpha)``.
+
+    Args:
+        logits: ``(…, C)``.
+        targets: ``(…, C)``, or labels ``(…)``; see the module.
+        scores: ``(…)``, the target of the labelled class; only with labels.
+        alpha: Weight of the positives, in [0, 1]; ``None`` for no weights.
+        gamma: Exponent; 0 is the binary cross entropy.
+
+    Returns:
+        ``(…, C)``.
+
+    Raises:
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+
+    >>> sigmoid_focal_loss(torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
+    tensor([[0.0433, 1.2376]])
+    """
+    check_share(alpha, "alpha")
+    check_not_negative(gamma, "gamma")
+
+    def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
+        # Of 1 - p_t, each end is computed on its own: 1 - p would lose its digits where p is close to 1.
+        wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), targets)
+        loss = power(wrong, gamma) * _binary_cross_entropy(logits, targets)
+        return loss if alpha is None else loss * (targets * (2 * alpha - 1) + (1 - alpha))
+
+    scale = 1.0 if alpha is None else 1 - alpha
+    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=scale)
+
+
+def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None, beta: float = 2.0) -> Tensor:
+    """Quality focal loss: the target of the labelled class is how good the box is (Li et al., GFL, 2020).
+
+    ``|t - p|^beta BCE(x, t)``
+
+    Args:
+        logits: ``(…, C)``.
+        targets: ``(…, C)``, or labels ``(…)``; see the module.
+        scores: ``(…)``, the quality of the box, in [0, 1]; only with labels.
+        beta: Exponent.
+
+    Returns:
+        ``(…, C)``.
+
+    Raises:
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+
+    >>> quality_focal_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.8]))
+    tensor([[0.1733, 0.0624]])
+    """
+    check_not_negative(beta, "beta")
+
+    def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
+        return power((targets - logits.sigmoid()).abs(), beta) * _binary_cross_entropy(logits, targets)
+
+    return _per_class(loss, logits, targets, scores, exponent=beta)
+
+
+def varifocal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    scores: Tensor | None = None,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    detach_weights: bool = False,
+) -> Tensor:
+    """Varifocal loss: positives weighted by their quality, negatives by their probability (Zhang et al., 2021).
+
+    ``t BCE(x, t)`` for positives, ``alpha p^gamma BCE(x, 0)`` for negatives.
+
+    A class is positive if it is the labelled one, whatever its score, or, with dense targets, if its target is above 0.
+    They differ for boxes that miss their target: with labels, as in the family of DETR, their loss is 0; with dense
+    targets, as in the paper, they are negatives.
+
+    Args:
+        logits: ``(…, C)``.
+        targets: ``(…, C)``, or labels ``(…)``; see the module.
+        scores: ``(…)``, the IoU of the box with its target; only with labels.
+        alpha: Weight of the negatives.
+        gamma: Exponent.
+        detach_weights: Whether ``p^gamma`` is a constant for the gradient, as in RT-DETR and D-FINE.
+
+    Returns:
+        ``(…, C)``.
+
+    Raises:
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+
+    >>> varifocal_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.8]))
+    tensor([[0.1300, 0.5545]])
+    """
+    check_not_negative(alpha, "alpha")
+    check_not_negative(gamma, "gamma")
+    check_flag(detach_weights, "detach_weights")
+
+    def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
+        weights = alpha * power(_probability(logits, detach_weights), gamma)
+        weights = torch.where(targets > 0 if positive is None else positive, targets, weights)
+        return weights * _binary_cross_entropy(logits, targets)
+
+    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
+
+
+def matchability_aware_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    scores: Tensor | None = None,
+    gamma: float = 1.5,
+    detach_weights: bool = True,
+) -> Tensor:
+    """Matchability-aware loss, which does not spare matches of low quality (Huang et al., DEIM, 2025).
+
+    ``BCE(x, t^gamma)`` for positives, ``p^gamma BCE(x, 0)`` for negatives; which are which is as in ``varifocal_loss``.
+
+    Args:
+        logits: ``(…, C)``.
+        targets: ``(…, C)``, or labels ``(…)``; see the module.
+        scores: ``(…)``, the IoU of the box with its target, not yet raised to gamma; only with labels.
+        gamma: Exponent of both.
+        detach_weights: Whether ``p^gamma`` is a constant for the gradient.
+
+    Returns:
+        ``(…, C)``.
+
+    Raises:
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+
+    >>> matchability_aware_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.25]))
+    tensor([[0.2451, 0.6931]])
+    """
+    check_not_negative(gamma, "gamma")
+    check_flag(detach_weights, "detach_weights")
+
+    def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
+        weights = power(_probability(logits, detach_weights), gamma)
+        positive = targets > 0 if positive is None else positive
+        return weights.masked_fill(positive, 1) * _binary_cross_entropy(logits, (targets**gamma).where(positive, 0))
+
+    return _per_class(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
+
+
+def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
+    """What calling a prediction by its label changes in the focal loss (Zhu et al., Deformable DETR, 2021).
+
+    ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))`` with the probability p of the labelled class.
+    The form of ``matchers.focal_cost`` that has a gradient. It may be negative.
+
+    Args:
+        logits: ``(…, C)``.
+        labels: ``(…)``, each a class.
+        alpha: Weight of the positive part, in [0, 1]; ``None`` for no weights.
+        gamma: Exponent.
+
+    Returns:
+        ``(…)``.
+
+    Raises:
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit; labels that are no class.
+
+    >>> sigmoid_focal_cost(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))
+    tensor([-1.2371])
+    """
+    check_scores(logits)
+    check_share(alpha, "alpha")
+    check_not_negative(gamma, "gamma")
+    check_integer(labels)
+    check_shape(labels, logits.shape[:-1], "labels", "the logits without their classes")
+    check_with(labels, logits, "labels")
+    check_labels(labels, logits.shape[-1], None)
+    own = wide(logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1))
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    return positive * _negative(-own, gamma) - negative * _negative(own, gamma)
+
+
+def _per_class(
+    loss: _Loss,
+    logits: Tensor,
+    targets: Tensor,
+    scores: Tensor | None,
+    *,
+    exponent: float,
+    scale: float = 1.0,
+    detach: bool = False,
+) -> Tensor:
+    """``loss``, in whichever form the targets are; where a target is 0 it is ``scale p^exponent BCE(x, 0)``."""
+    check_scores(logits)
+    check_form(logits, targets, scores)
+    check_target_values(targets, scores, logits.shape[-1])
+    logits = wide(logits)
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return loss(logits, targets.detach().to(logits.dtype), None)
+    labelled = (targets >= 0) & (targets < logits.shape[-1])
+    index = targets.where(labelled, 0).long().unsqueeze(-1)
+    own_targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype).unsqueeze(-1)
+    own = loss(logits.gather(-1, index), own_targets, labelled.unsqueeze(-1))
+    others = _negative(logits, exponent, detach=detach)
+    return (others if scale == 1 else others * scale).scatter(-1, index, own)
+
+
+def _negative(logits: Tensor, exponent: float, *, detach: bool = False) -> Tensor:
+    """``p^exponent BCE(x, 0)``"""
+    loss = softplus(logits)
+    return power(_probability(logits, detach), exponent) * loss if exponent else loss
+
+
+def _binary_cross_entropy(logits: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def _probability(logits: Tensor, detach: bool) -> Tensor:
+    return (logits.detach() if detach else logits).sigmoid()
+
+
+def check_target_values(targets: Tensor, scores: Tensor | None, num_classes: int) -> None:
+    """Raise ``ValueError`` unless dense targets, or the scores of labelled classes, lie in [0, 1].
+
+    Scores may be NaN: those of a box that is predicted as NaN are. They are computed, as a rule, and looked at where
+    that costs nothing.
+    """
+    if targets.is_floating_point():
+        check_shares(targets, "dense targets")
+    elif scores is not None and values_are_readable(scores) and not known_within(scores, 0, 1):
+        check_shares(scores, "scores", counts=(targets >= 0) & (targets < num_classes), or_nan=True)
+
+
+def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
+    """Raise unless targets and scores are in one of the two forms that the module describes."""
+    if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
+        check_shape(targets, logits.shape, "dense targets", "the logits")
+        check_with(targets, logits, "targets")
+        if scores is not None:
+            raise ValueError(f"scores go with labels of an integer dtype, got targets of {targets.dtype}")
+        return
+    check_integer(targets, "targets")
+    meaning = "the logits without their classes"
+    check_shape(targets, logits.shape[:-1], "targets of an integer dtype, which are labels,", meaning)
+    check_with(targets, logits, "targets")
+    if scores is not None:
+        check_floating(scores, "scores")
+        check_shape(scores, targets.shape, "scores", "the labels")
+        check_with(scores, logits, "scores")

@@ -1,0 +1,1 @@
+"""What models hand over, read."""

@@ -1,0 +1,1 @@
+"""Losses as modules: what criteria and matchers are configured with."""

@@ -1,0 +1,167 @@
+"""The sum over the classes of a loss with a sigmoid for each class, without keeping a value for each class.
+
+Almost all that a dense detector computes its class loss of is background: tens of millions of logits, of which the loss
+and its derivative are closed forms. They are computed together, block by block, so that what is needed on the way stays
+in the cache, and only the derivative is kept. The labelled classes, one at most of a prediction, go the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.functional.numerics import power, softplus
+from ragged.values.memory import is_transposed
+from ragged.values.precision import wide
+
+_BLOCK = 1 << 20
+"""Logits of a block on a CPU. An accelerator has no cache to keep them in: it computes all at once."""
+
+
+def can_sum_classes(labels: Tensor) -> bool:
+    """Whether ``summed_over_classes`` is of use: not where the graph is transformed by ``torch.func``."""
+    return (
+        not labels.is_floating_point()
+        and labels.dtype != torch.bool
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def summed_over_classes(
+    logits: Tensor,
+    labels: Tensor,
+    scores: Tensor | None,
+    *,
+    own: Callable[..., Tensor],
+    exponent: float,
+    scale: float,
+    detach_weights: bool = False,
+) -> Tensor:
+    """The loss ``own`` of the labelled class y plus ``scale p^exponent BCE(x, 0)`` of all others.
+
+    Args:
+        logits: ``(…, C)``.
+        labels: ``(…)``; any number that is no class means that there is none.
+        scores: ``(…)``, the target of the labelled class; 1 unless given.
+        own: Called with logits (…, 1), labels (…) and ``scores=`` (…), it gives the loss (…, 1).
+        exponent: Of the probability.
+        scale: Of the others.
+        detach_weights: Whether ``p^exponent`` is a constant for the gradient.
+
+    Returns:
+        ``(…)``, float32 at least.
+    """
+    logits = wide(logits)
+    labelled = (labels >= 0) & (labels < logits.shape[-1])
+    index = labels.where(labelled, 0).long().unsqueeze(-1)
+    targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype)
+    sums = _TracedSums if torch.compiler.is_compiling() else _Sums
+    others, logit = sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
+    labelled_loss = own(logit, torch.zeros_like(labels), scores=targets).squeeze(-1)
+    return others * scale + labelled_loss.masked_fill(~labelled, 0)
+
+
+class _Sums(torch.autograd.Function):
+    """Sums (…) of ``p^exponent BCE(x, 0)`` over all classes but the labelled ones, and the logits (…, 1) of these."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        sums = torch.empty_like(index, dtype=logits.dtype)
+        slopes = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for place in _blocks(logits):
+            x, where, label = logits[place], index[place], labelled[place]
+            loss = softplus(x)
+            slope = torch.sigmoid(x, out=None if slopes is None else slopes[place])
+            if exponent:
+                weight = slope.square() if exponent == 2 else power(slope, exponent)
+                if slopes is not None and not detach_weights:
+                    slope.add_(torch.addcmul(loss, loss, slope, value=-1), alpha=exponent)
+                slope.mul_(weight)
+                loss.mul_(weight)
+            if slopes is not None:
+                _clear(slope, where, label)
+            sums[place] = _clear(loss, where, label).sum(-1, keepdim=True)
+        ctx.exponent, ctx.detach_weights = exponent, detach_weights
+        ctx.save_for_backward(logits, index, labelled, slopes)
+        return sums.squeeze(-1), logits.gather(-1, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        logits, index, labelled, slopes = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient shall be differentiated as well
+            results = _sums(logits, index, labelled, ctx.exponent, ctx.detach_weights)
+            return *torch.autograd.grad(results, logits, gradients, create_graph=True), None, None, None, None
+        of_sums, of_own = gradients
+        # Nobody asks for the slopes again, unless the graph is kept: they can become the gradient where they are.
+        keep = torch._C._autograd._get_current_graph_task_keep_graph()
+        slopes = torch.mul(slopes, of_sums.unsqueeze(-1), out=None if keep else slopes)
+        return slopes.scatter_add_(-1, index, of_own), None, None, None, None
+
+
+def _sums(
+    logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+) -> tuple[Tensor, Tensor]:
+    """What ``_Sums`` computes, with a value for each class."""
+    own = logits.gather(-1, index)
+    p = (logits.detach() if detach_weights else logits).sigmoid()
+    loss = power(p, exponent) * softplus(logits)
+    return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(labelled, 0)).sum(-1), own
+
+
+class _TracedSums(torch.autograd.Function):
+    """``_Sums`` for a compiler: nothing is gathered or scattered, so that each direction is one loop over memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.first = is_transposed(logits)
+        dim = -2 if ctx.first else -1
+        if ctx.first:
+            logits, index, labelled = logits.mT, index.mT, labelled.mT
+        is_own = _is_own(logits, index, dim)
+        loss, slope = softplus(logits), logits.sigmoid()
+        if exponent:
+            weight = power(slope, exponent)
+            slope = weight * (slope if detach_weights else slope + exponent * (loss - loss * slope))
+            loss = loss * weight
+        ctx.save_for_backward(index, torch.where(is_own & labelled, 0, slope))
+        own = torch.where(is_own, logits, 0).sum(dim).unsqueeze(-1)
+        return torch.where(is_own & labelled, 0, loss).sum(dim), own
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        index, slope = ctx.saved_tensors
+        dim = -2 if ctx.first else -1
+        of_sums, of_own = gradients[0].unsqueeze(dim), gradients[1].mT if ctx.first else gradients[1]
+        gradient = slope * of_sums + torch.where(_is_own(slope, index, dim), of_own, 0)
+        return gradient.mT if ctx.first else gradient, None, None, None, None
+
+
+def _is_own(logits: Tensor, index: Tensor, dim: int) -> Tensor:
+    classes = torch.arange(logits.shape[dim], device=logits.device)
+    return (classes.unsqueeze(-1) if dim == -2 else classes) == index
+
+
+def _clear(values: Tensor, index: Tensor, labelled: Tensor) -> Tensor:
+    """Values (…, C) with 0 at the labelled classes, changed in place."""
+    return values.scatter_(-1, index, values.gather(-1, index).masked_fill_(labelled, 0))
+
+
+def _blocks(logits: Tensor) -> Iterator[Any]:
+    """Slices of the leading dimensions, the first two at most."""
+    if logits.device.type != "cpu" or logits.numel() <= _BLOCK:
+        yield ...
+        return
+    rows = max(_BLOCK // logits[0].numel(), 1)
+    inner = logits.shape[1] if logits.dim() > 2 else 1
+    columns = max(_BLOCK * inner // logits[0].numel(), 1)
+    for first in range(0, len(logits), rows):
+        for start in range(0, inner, columns):
+            across = (slice(start, start + columns),) if inner > 1 else ()
+            yield (slice(first, first + rows), *across)

@@ -1,0 +1,195 @@
+"""Class losses that give one value for each prediction, and that serve as costs of a matcher too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.functional.numerics import (
+    check_floating,
+    check_integer,
+    check_shape,
+    check_share,
+    check_with,
+    power,
+    softplus,
+)
+from losses.functional.sigmoid import sigmoid_focal_cost, sigmoid_focal_loss
+from losses.functional.softmax import negative_probability
+from losses.modules.classes import LossModule
+from losses.modules.of_mass import ClassLosses
+from matchers.costs.classes import focal_cost
+from matchers.pairs.pairs import Pairs
+from ragged.values.checks import check_not_negative, check_number, check_shares
+from ragged.values.precision import wide
+
+
+class NegativeProbLoss(LossModule):
+    """Minus the softmax probability of the label (Carion et al., DETR, 2020).
+
+    A loss to train with, and a class cost for matchers, for which no logits are repeated.
+
+    Args:
+        reduction, loss_weight: See ``LossModule``.
+
+    >>> NegativeProbLoss(reduction="none")(torch.zeros(1, 4), torch.tensor([1]))
+    tensor([-0.2500])
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses (…).
+
+        Args:
+            logits: (…, C).
+            targets: Labels (…), of which -1 is no class and has loss 0; or one-hot targets (…, C), floating.
+        """
+        if is_dense(logits, targets):
+            return self.reduced(-(wide(logits).softmax(-1) * targets.detach()).sum(-1))
+        check_integer(targets, "targets")
+        none = targets == -1
+        return self.reduced(negative_probability(logits, targets.masked_fill(none, 0)).masked_fill(none, 0))
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        return ClassLosses(-wide(logits).softmax(-1)).scaled(self.loss_weight)
+
+    @torch.no_grad()
+    def pair_cost(self, pairs: Pairs) -> Tensor:
+        """Costs (R, P) of pairs of targets and predictions."""
+        return pairs.log_probabilities_of_labels().exp_().mul_(-self.loss_weight)
+
+
+class _Focal(LossModule):
+    """What focal losses have in common: ``alpha`` below 0 or None is for no weights."""
+
+    def __init__(self, *, alpha: float | None, gamma: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if alpha is not None:
+            check_number(alpha, "alpha", low=None)
+            alpha = None if alpha < 0 else alpha
+        check_share(alpha, "alpha")
+        check_not_negative(gamma, "gamma")
+        self.alpha, self.gamma = alpha, gamma
+
+    def _positive(self, logits: Tensor) -> Tensor:
+        """``alpha (1 - p)^gamma (-log p)``."""
+        loss = power((-logits).sigmoid(), self.gamma) * softplus(-logits)
+        return loss if self.alpha is None else loss * self.alpha
+
+    def _negative(self, logits: Tensor) -> Tensor:
+        """``(1 - alpha) p^gamma (-log(1 - p))``."""
+        loss = power(logits.sigmoid(), self.gamma) * softplus(logits)
+        return loss if self.alpha is None else loss * (1 - self.alpha)
+
+    def _cost_of_label(self, pairs: Pairs) -> Tensor:
+        """What calling predictions by their pairs' labels changes in the loss, (R, P)."""
+        logits = pairs.logits_of_labels()
+        if self.alpha is None:
+            return focal_cost(logits, alpha=0.5, gamma=self.gamma).mul_(2)
+        return focal_cost(logits, alpha=self.alpha, gamma=self.gamma)
+
+
+class SigmoidFocalLoss(_Focal):
+    """``sigmoid_focal_loss``, summed over the classes (Lin et al., RetinaNet, 2017).
+
+    ``sum over c of y_c alpha (1 - p_c)^gamma (-log p_c) + (1 - y_c) (1 - alpha) p_c^gamma (-log(1 - p_c))``
+
+    ``FocalLoss`` is the same with a value for each class.
+
+    Args:
+        alpha: Weight of the positives, in [0, 1]. None, or a number below 0, is for no weights.
+        gamma: Exponent.
+        reduction, loss_weight: See ``LossModule``.
+
+    >>> loss = SigmoidFocalLoss(alpha=0.25)
+    >>> loss(torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
+    tensor([1.2809])
+    >>> loss(torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([1.2809])
+    """
+
+    def __init__(self, *, alpha: float | None = None, gamma: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(alpha=alpha, gamma=gamma, **kwargs)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses (…).
+
+        Args:
+            logits: (…, C).
+            targets: Labels (…), of which any number that is no class means that there is none; or targets (…, C) from 0
+                to 1, floating.
+        """
+        return self.reduced(sigmoid_focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma).sum(-1))
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        logits = wide(logits)
+        return ClassLosses(self._positive(logits), self._negative(logits)).scaled(self.loss_weight)
+
+    @torch.no_grad()
+    def pair_cost(self, pairs: Pairs) -> Tensor:
+        """Costs (R, P) of pairs of targets and predictions."""
+        problem, name = pairs.problem, f"focal loss {self.alpha} {self.gamma}"
+        if name not in problem.computed:  # for all blocks of pairs
+            problem.computed[name] = self._negative(wide(problem.need_logits("SigmoidFocalLoss"))).sum(-1)
+        return self._cost_of_label(pairs).add_(pairs.of_sample(problem.computed[name])).mul_(self.loss_weight)
+
+
+class SigmoidFocalCost(_Focal):
+    """``sigmoid_focal_cost``: what calling a prediction by its label changes in the focal loss.
+
+    ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))`` with the probability p of the label (Zhu et
+    al., Deformable DETR, 2021). It may be negative.
+
+    Args:
+        alpha: Weight of the positive part, in [0, 1]. None, or a number below 0, is for no weights.
+        gamma: Exponent.
+        reduction, loss_weight: See ``LossModule``.
+
+    Differences to other implementations: uotod takes an alpha and computes without it.
+
+    >>> SigmoidFocalCost(alpha=0.25)(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))
+    tensor([-1.2371])
+    """
+
+    def __init__(self, *, alpha: float | None = None, gamma: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(alpha=alpha, gamma=gamma, **kwargs)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Costs (…).
+
+        Args:
+            logits: (…, C).
+            targets: Labels (…), of which -1 is no class and has cost 0; or one-hot targets (…, C), floating.
+        """
+        if is_dense(logits, targets):
+            return self.reduced((self._own(wide(logits)) * targets.detach()).sum(-1))
+        check_integer(targets, "targets")
+        none = targets == -1
+        cost = sigmoid_focal_cost(logits, targets.masked_fill(none, 0), alpha=self.alpha, gamma=self.gamma)
+        return self.reduced(cost.masked_fill(none, 0))
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The costs of all classes."""
+        return ClassLosses(self._own(wide(logits))).scaled(self.loss_weight)
+
+    @torch.no_grad()
+    def pair_cost(self, pairs: Pairs) -> Tensor:
+        """Costs (R, P) of pairs of targets and predictions."""
+        return self._cost_of_label(pairs).mul_(self.loss_weight)
+
+    def _own(self, logits: Tensor) -> Tensor:
+        return self._positive(logits) - self._negative(logits)
+
+
+def is_dense(logits: Tensor, targets: Tensor) -> bool:
+    """Whether targets are one-hot, floating, and not labels; a ``ValueError`` if they are of another shape then."""
+    check_floating(logits, "logits")
+    if not isinstance(targets, Tensor) or not targets.is_floating_point():
+        return False
+    check_shape(targets, logits.shape, "one-hot targets", "the logits")
+    check_with(targets, logits, "targets")
+    check_shares(targets, "one-hot targets")
+    return True

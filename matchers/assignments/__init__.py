@@ -1,0 +1,1 @@
+"""What matchers return, hard and soft."""

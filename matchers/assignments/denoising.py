@@ -1,0 +1,274 @@
+"""Assignments that need no cost: contrastive denoising queries, and the union of the matches of several layers.
+
+Contrastive denoising (Zhang et al., DINO, 2023; RT-DETR and D-FINE alike) adds queries that are made from the targets:
+in each of several groups one query near each target, which shall find it, and one farther away, which shall find
+nothing. The standard layout gives every image the same number of slots, the largest number of targets:
+
+    | positives of group 0 | negatives of group 0 | positives of group 1 | negatives of group 1 | …
+
+Slot t belongs to target t. Slots that an image has no target for are background, as the method trains them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.targets import known_keys
+from matchers.targets.targets import Targets
+from ragged import RaggedBatch, combine_data
+from ragged.ops.indexing import as_indices, check_range
+from ragged.values.checks import (
+    INTEGER_DTYPES,
+    check_count,
+    check_is_tensor,
+    check_same_device,
+    check_values,
+    sample_name,
+)
+
+
+@torch.no_grad()
+def denoising_indices(num_targets: Tensor, num_groups: int, max_num_targets: int) -> Assignment:
+    """The targets of denoising queries in the standard layout.
+
+    Query ``2 * g * S + t`` of group g has target t, with S = ``max_num_targets`` slots; all others are background.
+
+    Args:
+        num_targets: ``(*batch,)``, integers.
+        num_groups: Number of groups.
+        max_num_targets: Slots for targets in each half of a group, usually the largest of ``num_targets``.
+
+    Returns:
+        An ``Assignment`` of ``2 * num_groups * max_num_targets`` queries.
+
+    Raises:
+        TypeError: A number is no integer.
+        ValueError: A sample has more targets than there are slots; the message names it.
+
+    >>> denoising_indices(torch.tensor([2, 1]), num_groups=1, max_num_targets=2).target_index
+    tensor([[ 0,  1, -1, -1],
+            [ 0, -1, -1, -1]])
+    """
+    check_is_tensor(num_targets, "num_targets")
+    if num_targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
+    check_count(num_groups, "num_groups")
+    check_count(max_num_targets, "max_num_targets")
+    num_targets = num_targets.to(torch.int64)
+    index = _standard_layout(num_targets, num_groups, max_num_targets)
+    return _assignment(index, num_targets, max_num_targets, num_groups)
+
+
+@torch.no_grad()
+def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Assignment:
+    """The targets of denoising queries, from the description that the model hands over with them.
+
+    In an image with n targets, positive query ``dn_positive_idx[image][n * g + t]`` has target t, for each group g. All
+    other queries are background: the negatives, and the filler of images with fewer targets than others. Ignored
+    targets count among the n; their positive queries are ignored.
+
+    Args:
+        dn_meta: None if there are no such queries, or a mapping with
+
+            - ``"dn_num_group"``: the number of groups,
+            - ``"dn_num_split"``: ``[number of denoising queries, number of other queries]``,
+            - ``"dn_positive_idx"``: a list of the positive queries ``(n * groups,)`` of each image, or a RaggedBatch
+              of them ``(*batch, K)``. Without it, the layout is the standard one.
+        targets: Anything that ``Targets.of`` reads.
+
+    Returns:
+        An ``Assignment`` of the denoising queries. Its ``pairs()`` are what a loss usually wants to know.
+
+    Raises:
+        TypeError: An entry is of the wrong kind.
+        IndexError: A positive index is not one of the denoising queries.
+        ValueError: An entry is missing, or does not fit the number of targets; the message names the sample.
+
+    >>> targets = Targets.of([{"boxes": torch.rand(1, 4).cumsum(-1), "labels": torch.tensor([3])}])
+    >>> meta = {"dn_num_group": 2, "dn_num_split": [4, 300], "dn_positive_idx": [torch.tensor([0, 2])]}
+    >>> denoising_assignment(meta, targets).target_index
+    tensor([[ 0, -1,  0, -1]])
+    """
+    targets = Targets.of(targets)
+    num_queries, num_groups, positive = read_meta(dn_meta)
+    if num_queries == 0:
+        index = targets.num_targets.new_empty(*targets.batch_shape, 0)
+    elif positive is None:
+        index = _standard_layout(targets.num_targets, num_groups, _slots(num_queries, num_groups))
+    else:
+        index = _from_positive_queries(_as_batch(positive, targets), targets.num_targets, num_groups, num_queries)
+    if targets.ignore is not None and targets.max_num_targets:
+        ignored = targets.ignored.gather(-1, index.clamp(min=0))
+        index = torch.where((index >= 0) & ignored, IGNORED, index)
+    return _assignment(index, targets.num_targets, targets.max_num_targets, num_groups)
+
+
+@torch.no_grad()
+def union_of_matches(assignments: Assignment | Sequence[Assignment]) -> Assignment:
+    """One assignment from those of several layers, which a loss can share between them (Peng et al., D-FINE, 2024).
+
+    Each query has the target that the most layers give it, the lowest index on ties. A target may keep several
+    queries. A query to which no layer gives a target is ignored if one of them ignores it, otherwise background.
+
+    Args:
+        assignments: An ``Assignment`` whose first batch dimension is the layers, or a sequence of assignments of equal
+            shape, for the same targets.
+
+    Returns:
+        An ``Assignment`` ``(*batch, P)``. The quality of a match is the mean over the layers that made it; the numbers
+        of costs that were not finite are added up.
+
+    Raises:
+        TypeError: Something is no ``Assignment``.
+        ValueError: There is no layer, shapes differ, or the numbers of targets do; the message names the sample.
+
+    >>> layers = torch.tensor([[[0, 1, -1]], [[1, 1, -1]], [[1, 0, 0]]])
+    >>> union_of_matches(Assignment.from_index(layers, num_targets=torch.full((3, 1), 2))).target_index
+    tensor([[1, 1, 0]])
+    """
+    layers = _stacked(assignments)
+    index = layers.target_index
+    num_layers, width = index.shape[0], layers.max_num_targets + 1
+    check_values(
+        layers.num_targets == layers.num_targets[0],
+        lambda at: (
+            f"layer {at[0]} has {int(layers.num_targets[at])} targets in {sample_name(at[1:])}, "
+            f"layer 0 has {int(layers.num_targets[(0, *at[1:])])}"
+        ),
+        summary="union_of_matches: numbers of targets differ between layers",
+    )
+    votes = torch.zeros_like(index)
+    for layer in index:
+        votes += index == layer
+    # Most votes first, then the lowest index, in one number; positive for every pair that was made.
+    best = votes.mul_(width).sub_(index).masked_fill_(index < 0, 0).amax(0)
+    target, found = -best % width, best > 0
+    ignored = (index == IGNORED).any(0)
+    made = (index == target) & found
+    quality = torch.where(made, layers.quality, 0).sum(0) / made.sum(0).clamp(min=1)
+    return Assignment(
+        torch.where(found, target, torch.where(ignored, IGNORED, BACKGROUND)),
+        quality,
+        layers.num_targets[0],
+        layers.num_invalid.sum(0),
+        layers.max_num_targets,
+        min(index.shape[-1], num_layers * layers.max_pairs),
+    )
+
+
+# --- denoising -----------------------------------------------------------------------------------------------------
+
+
+def _standard_layout(num_targets: Tensor, num_groups: int, slots: int) -> Tensor:
+    """Targets ``(*batch, 2 * num_groups * slots)`` of the queries, ``BACKGROUND`` for all without one."""
+    check_values(
+        num_targets <= slots,
+        lambda at: f"{sample_name(at)} has {int(num_targets[at])} targets, but there are slots for {slots} only",
+        summary="denoising queries: a sample has more targets than there are slots",
+    )
+    slot = torch.arange(2 * slots, device=num_targets.device).repeat(num_groups)
+    return torch.where(slot < num_targets.unsqueeze(-1), slot, BACKGROUND)
+
+
+def _from_positive_queries(positive: RaggedBatch, num_targets: Tensor, num_groups: int, num_queries: int) -> Tensor:
+    """Targets ``(*batch, num_queries)`` of the queries, from the positive ones ``(*batch, K)`` group after group."""
+    sizes = positive.sample_sizes
+    check_values(
+        sizes == num_targets * num_groups,
+        lambda at: (
+            f"{sample_name(at)} has {int(num_targets[at])} targets in {num_groups} groups, "
+            f"but {int(sizes[at])} positive queries"
+        ),
+        summary="dn_positive_idx: the number of positive queries is not that of targets times groups",
+    )
+    query = check_range(positive, num_queries, what="dn_positive_idx").masked_fill(~positive.mask, num_queries)
+    place = torch.arange(query.shape[-1], device=query.device)
+    target = place % num_targets.clamp(min=1).unsqueeze(-1)
+    # One slot more, for the filler.
+    index = query.new_full((*query.shape[:-1], num_queries + 1), BACKGROUND).scatter(-1, query, target)
+    uses = torch.zeros_like(index).scatter_add(-1, query, torch.ones_like(query))[..., :-1]
+    check_values(
+        uses <= 1,
+        lambda at: f"query {at[-1]} occurs more than once in dn_positive_idx of {sample_name(at[:-1])}",
+        summary="dn_positive_idx: a query occurs more than once",
+    )
+    return index[..., :-1].contiguous()
+
+
+def _assignment(index: Tensor, num_targets: Tensor, max_num_targets: int, num_groups: int) -> Assignment:
+    return Assignment(
+        index,
+        (index >= 0).float(),
+        num_targets,
+        torch.zeros_like(num_targets),
+        max_num_targets,
+        min(index.shape[-1], num_groups * max_num_targets),
+    )
+
+
+def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
+    """Number of denoising queries, number of groups, and the positive queries if they are listed."""
+    if dn_meta is None:
+        return 0, 0, None
+    if not isinstance(dn_meta, Mapping):
+        raise TypeError(f"dn_meta must be a mapping or None, got {type(dn_meta).__name__}")
+    known_keys.DENOISING.check(dn_meta, "dn_meta")
+    missing = [key for key in ("dn_num_group", "dn_num_split") if key not in dn_meta]
+    if missing:
+        raise ValueError(f"dn_meta needs {', '.join(map(repr, missing))}, got only {list(dn_meta)}")
+    split, num_groups = dn_meta["dn_num_split"], dn_meta["dn_num_group"]
+    if not isinstance(split, Sequence) or len(split) != 2:
+        raise ValueError(f"dn_num_split must be [denoising queries, other queries], got {split}")
+    check_count(split[0], "dn_num_split[0]")
+    check_count(split[1], "dn_num_split[1]")
+    check_count(num_groups, "dn_num_group")
+    return split[0], num_groups, dn_meta.get("dn_positive_idx")
+
+
+def _slots(num_queries: int, num_groups: int) -> int:
+    if num_groups == 0 or num_queries % (2 * num_groups):
+        raise ValueError(
+            f"{num_queries} denoising queries are not {num_groups} groups of positives and as many negatives; "
+            "for another layout, dn_positive_idx is needed"
+        )
+    return num_queries // (2 * num_groups)
+
+
+def _as_batch(positive: Any, targets: Targets) -> RaggedBatch:
+    if not isinstance(positive, RaggedBatch):
+        if not isinstance(positive, Sequence):
+            raise TypeError(
+                f"dn_positive_idx must be a list of tensors, one per image, or a RaggedBatch, "
+                f"got {type(positive).__name__}"
+            )
+        nb = len(targets.batch_shape)
+        positive = combine_data(list(positive), num_batch_dims=nb, flatten_batch_dims=False, device=targets.device)
+    if positive.max_sample_size == 0:
+        positive = positive.to_dtype(torch.int64)  # lists without any element do not say
+    positive = as_indices(positive)
+    check_same_device(positive.device, targets.device, name="dn_positive_idx", reference="targets")
+    if tuple(positive.batch_shape) != targets.batch_shape:
+        raise ValueError(
+            f"dn_positive_idx has the batch shape {tuple(positive.batch_shape)}, targets have {targets.batch_shape}"
+        )
+    return positive
+
+
+# --- union ---------------------------------------------------------------------------------------------------------
+
+
+def _stacked(assignments: Assignment | Sequence[Assignment]) -> Assignment:
+    """One assignment with the layers as its first batch dimension."""
+    if isinstance(assignments, Assignment):
+        if assignments.target_index.dim() < 2 or not assignments.target_index.shape[0]:
+            shape = tuple(assignments.target_index.shape)
+            raise ValueError(
+                f"expected an assignment of shape (layers, *batch, P) with one layer at least, got {shape}"
+            )
+        return assignments
+    return Assignment.stack(assignments)

@@ -1,0 +1,1 @@
+"""Matchers that minimise a cost, hard and soft."""

@@ -1,0 +1,112 @@
+"""Matching each target to its cheapest prediction, or each prediction to its cheapest target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import BACKGROUND, Assignment, Plan
+from matchers.assignments.selection import index_of, keys, value_of
+from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
+from matchers.pairs.ignored import mark_ignored
+from matchers.pairs.problem import Problem
+from ragged.values.checks import check_number
+
+
+class ClosestPrediction(DenseMatcher):
+    """Match each target to its cheapest prediction, which may serve several targets.
+
+    Costs are compared in float32; of equally cheap predictions, the first is taken. A pair whose cost is not finite is
+    not made. All predictions without a target are background.
+
+    Args:
+        threshold: Only matches that cost at most this are made. None: all.
+        background: Whether predictions without a target are background. If not, they have no weight at all; an image
+            without targets is all background anyway.
+        background_cost: Without effect here.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
+    >>> target = {"boxes": predictions["pred_boxes"][0, [1, 1, 0]], "labels": torch.tensor([1, 0, 1])}
+    >>> targets = Targets.of([target], box_format="cxcywh", normalized=True)
+    >>> ClosestPrediction()(predictions, targets).weights.tensor
+    tensor([[[0., 0., 1.],
+             [1., 1., 0.],
+             [0., 0., 0.]]])
+    """
+
+    def __init__(self, *args: Any, threshold: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if threshold is not None:
+            check_number(threshold, "threshold", low=None)
+        self.threshold = threshold
+
+    @torch.no_grad()
+    def match_costs(self, problem: Problem, cost: Tensor) -> Plan:
+        """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
+        usable, num_invalid = usable_pairs(problem, cost)
+        allowed = usable if self.threshold is None else usable & (cost <= self.threshold)
+        place = torch.arange(cost.shape[2], device=cost.device)
+        chosen = allowed
+        if cost.shape[2]:
+            best = keys(cost.masked_fill(~allowed, torch.inf), place).amin(-1, keepdim=True)
+            chosen = allowed & (place == index_of(best))
+        alone = ~chosen.any(1)
+        background = alone if self.background else alone & problem.is_empty
+        return make_plan(self, problem, chosen.to(cost.dtype), background.to(cost.dtype), num_invalid)
+
+
+class ClosestTarget(DenseMatcher):
+    """Match each prediction to the cheapest of its image's targets and the background.
+
+    Costs are compared in float32; of equally cheap targets, the first is taken, and all before the background. A pair
+    whose cost is not finite is not made.
+
+    Args:
+        background: Whether the background competes at all. If not, every prediction has a target, unless there is none
+            whose cost is finite.
+        background_cost: What it costs a prediction to have no target.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
+    >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
+    >>> targets = Targets.of([target], box_format="cxcywh", normalized=True)
+    >>> ClosestTarget(background_cost=0.5)(predictions, targets).target_index
+    tensor([[-1,  0, -1]])
+    """
+
+    @torch.no_grad()
+    def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
+        """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
+        usable, num_invalid = usable_pairs(problem, cost)
+        place = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)
+        limit = self.background_cost if self.background else torch.inf
+        # One more row, that of no target. Not by pad, which refuses no predictions in torch 2.9 and older.
+        nothing = cost.new_full((len(cost), 1, cost.shape[2]), torch.inf)
+        candidates = torch.cat([cost.masked_fill(~usable, torch.inf), nothing], 1)
+        best = keys(candidates, place).amin(1)
+        value = value_of(best)
+        target = torch.where((value <= limit) & value.isfinite(), index_of(best), BACKGROUND)
+        target = mark_ignored(target, self.ignored_region(problem))
+        return problem.assignment(target, num_invalid=num_invalid)
+
+
+def Min(*args: Any, source: str = "target", **kwargs: Any) -> ClosestPrediction | ClosestTarget:
+    """The cheapest partner of each ``source``: ``ClosestPrediction`` for ``"target"``, else ``ClosestTarget``.
+
+    Args:
+        source: ``"target"`` or ``"prediction"``: who chooses.
+        args, kwargs: Of the class.
+
+    Raises:
+        ValueError: ``source`` is neither.
+
+    >>> type(Min(source="prediction")).__name__
+    'ClosestTarget'
+    """
+    check_source(source)
+    return (ClosestPrediction if source == "target" else ClosestTarget)(*args, **kwargs)

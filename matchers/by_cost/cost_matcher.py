@@ -1,0 +1,111 @@
+"""What the matchers that minimise a cost have in common: their cost, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from matchers.costs.terms import PairCost, detr_costs, module_costs, padded_costs, total_cost
+from matchers.pairs.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from ragged.values.checks import check_flag, check_is_callable, check_not_negative, known_finite
+from ragged.values.precision import WideModule
+
+
+class CostMatcher(WideModule):
+    """A matcher with a cost: a function of pairs, named terms, or loss modules.
+
+    Args:
+        cost: A function ``Pairs -> (R, P)``, or several by name, which are added up; see ``matchers.costs.terms``.
+            By default, without modules, ``detr_costs()``, for which boxes are brought into fractions of the image.
+        cls_match_module: A loss module as class cost, see ``module_costs``; not together with ``cost``.
+        loc_match_module: A loss module as box cost.
+        is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
+        normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
+            the targets.
+        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one;
+            above 1, none is.
+        max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
+            for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+
+    Raises:
+        TypeError: ``cost`` is neither a function nor a mapping of functions.
+        ValueError: Both ``cost`` and modules are given, or a module reduces its result.
+    """
+
+    def __init__(
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_budget(max_pairwise_bytes)
+        check_not_negative(ignore_iof, "ignore_iof")
+        check_flag(is_anchor_based, "is_anchor_based")
+        if normalized is not None:
+            check_flag(normalized, "normalized")
+        self.cls_match_module, self.loc_match_module = cls_match_module, loc_match_module
+        self.is_anchor_based, self.ignore_iof = is_anchor_based, ignore_iof
+        self.uses_priors = is_anchor_based or cost is not None  # a cost of one's own may look at them
+        has_modules = cls_match_module is not None or loc_match_module is not None
+        if has_modules and cost is not None:
+            raise ValueError("give either cost or loss modules, not both")
+        if has_modules or (is_anchor_based and cost is None):
+            cost = module_costs(cls_match_module, loc_match_module, is_anchor_based=is_anchor_based)
+        elif cost is None:
+            cost = detr_costs()
+            normalized = True if normalized is None else normalized
+        terms = cost if isinstance(cost, Mapping) else {"cost": cost}
+        if not terms:
+            raise TypeError("cost must be a function of pairs, or a mapping from names to such functions, got no term")
+        for name, term in terms.items():
+            check_is_callable(term, f"cost {name!r}" if isinstance(cost, Mapping) else "cost", "a function of pairs")
+        self.terms: dict[str, PairCost] = dict(terms)
+        self.normalized, self.max_pairwise_bytes = normalized, max_pairwise_bytes
+
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots; arguments as in a call."""
+        return padded_costs(self.terms, self.problem(predictions, targets, priors))
+
+    def problem(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Problem:
+        """The arguments of a call in the form that is computed on."""
+        if priors is not None and not self.uses_priors:
+            raise ValueError(f"{type(self).__name__} compares predicted boxes; for priors set is_anchor_based=True")
+        problem = Problem.of(
+            predictions, targets, priors, normalized=self.normalized, max_pairwise_bytes=self.max_pairwise_bytes
+        )
+        if self.is_anchor_based:
+            problem.need_priors(type(self).__name__, "with is_anchor_based=True, xyxy boxes (P, 4) or (*batch, P, 4)")
+        return problem
+
+    def total_cost(self, pairs: Pairs) -> Tensor:
+        """Costs (R, P), computed block by block."""
+        blocks = [total_cost(self.terms, block) for block in pairs.blocks()]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def ignored_region(self, problem: Problem) -> Tensor | None:
+        """(N, P), true for predictions in an ignored region; None if there are none."""
+        if problem.ignored is None or (problem.boxes is None and not self.is_anchor_based):
+            return None
+        test = prior_box_in_region if self.is_anchor_based else predicted_box_in_region
+        return in_ignored_region(problem, test(self.ignore_iof))
+
+
+def count_invalid(cost: Tensor, pairs: Pairs) -> Tensor:
+    """(N,): how many costs (R, P) of valid rows are not finite, by image."""
+    none = torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
+    if known_finite(cost):
+        return none
+    bad = ((~cost.isfinite()) & pairs.valid.unsqueeze(-1)).sum(-1)
+    return none.index_add_(0, pairs.sample, bad)

@@ -1,0 +1,113 @@
+"""What the matchers have in common that look at all costs of an image at once, padded to one size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.by_cost.cost_matcher import CostMatcher
+from matchers.by_cost.groups import Group, groups_of, joined
+from matchers.pairs.problem import AnyPredictions, Problem
+from ragged.values.checks import check_flag, check_number
+from ragged.values.precision import wide
+
+
+class DenseMatcher(CostMatcher):
+    """A matcher of costs (N, G, P), with or without a background that competes with the targets.
+
+    Args:
+        background: Whether a prediction can go to the background. An image without targets is all background anyway.
+        background_cost: What a pair of the background and a prediction costs, in the unit of ``cost``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    Raises:
+        TypeError, ValueError: As ``CostMatcher``; the background's cost is not finite.
+    """
+
+    def __init__(self, *args: Any, background: bool = True, background_cost: float = 10.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_number(background_cost, "background_cost", low=None)
+        check_flag(background, "background")
+        self.background, self.background_cost = bool(background), float(background_cost)
+
+    @torch.no_grad()
+    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan | Assignment:
+        """Match a batch.
+
+        Args:
+            predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
+                ``Predictions.of`` reads.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
+        """
+        problem = self.problem(predictions, targets, priors)
+        return matched(self, problem)
+
+    def match_costs(self, problem: Problem, cost: Tensor) -> Plan | Assignment:
+        """Match by costs that are known already.
+
+        Args:
+            problem: What ``problem`` made of the arguments of a call.
+            cost: (N, G, P), float32 or float64. Rows that ``problem.matchable`` is false for mean nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
+
+
+def matched(matcher: Any, problem: Problem) -> Any:
+    """What ``matcher.match_costs`` makes of a problem: in groups of images, for which its costs are computed."""
+    groups = groups_of(problem)
+    if len(groups) == 1:
+        return matcher.match_costs(problem, _costs(matcher, problem, groups[0]))
+    parts = [matcher.match_costs(problem.of_images(*group), _costs(matcher, problem, group)) for group in groups]
+    return joined(problem, groups, parts)
+
+
+def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
+    """The total cost (n, most, P) of all pairs of a group; rows of what is not to be matched mean nothing."""
+    images, most = group
+    is_part, place = len(images) < problem.num_samples, images
+    if is_part:
+        place = images.new_full((problem.num_samples,), -1)
+        place[images] = torch.arange(len(images), device=problem.device)
+    # Of the whole problem: a cost may look up by image what it knows itself.
+    pairs = problem.pairs(problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
+    cost = wide(matcher.total_cost(pairs).detach())
+    if is_part or len(pairs) < len(images) * most:
+        slots = place[pairs.sample] * most + pairs.target
+        cost = cost.new_zeros(len(images) * most, problem.num_predictions).index_copy_(0, slots, cost)
+    return cost.reshape(len(images), most, problem.num_predictions)
+
+
+def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pairs (N, G, P) have a target to be matched and a finite cost, and how many (N,) have an unusable cost."""
+    valid = problem.matchable.unsqueeze(-1)
+    finite = cost.isfinite()
+    return finite & valid, (~finite & valid).sum((1, 2))
+
+
+def make_plan(
+    matcher: CostMatcher,
+    problem: Problem,
+    weights: Tensor,
+    background: Tensor,
+    num_invalid: Tensor,
+    residual: Tensor | None = None,
+) -> Plan:
+    """Wrap weights (N, G, P) and the background (N, P).
+
+    A prediction in an ignored region is not asked to find nothing: it has no background.
+    """
+    region = matcher.ignored_region(problem)
+    if region is not None:
+        background = background.masked_fill(region, 0)
+    return problem.plan(weights.transpose(1, 2).contiguous(), background, num_invalid, residual)
+
+
+def check_source(source: Any) -> None:
+    """Raise unless ``source`` is one of the two sides."""
+    if not isinstance(source, str) or source not in ("target", "prediction"):
+        raise ValueError(f"source must be 'target' or 'prediction', got {source!r}")

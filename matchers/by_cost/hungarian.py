@@ -1,0 +1,87 @@
+"""One-to-one matching of lowest total cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.by_cost.cost_matcher import CostMatcher, count_invalid
+from matchers.pairs.ignored import mark_ignored
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.solver.linear_assignment import check_available, solve_rows
+from ragged.values.checks import check_number
+
+
+class Hungarian(CostMatcher):
+    """Match each target to one prediction, so that the sum of the costs is smallest (Carion et al., DETR, 2020).
+
+    With more targets than predictions, the cheapest set of targets is matched. Exact; see
+    ``batched_linear_sum_assignment`` for the solvers.
+
+    Args:
+        background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
+            made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
+        solver: ``"auto"``, ``"scipy"``, ``"triton"`` or ``"lapx"``; see ``batched_linear_sum_assignment``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.rand(1, 3, 4)}
+    >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
+    >>> targets = Targets.of([target], box_format="cxcywh", normalized=True)
+    >>> Hungarian()(predictions, targets).target_index
+    tensor([[-1,  0, -1]])
+    """
+
+    def __init__(self, *args: Any, background_cost: float | None = None, solver: str = "auto", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_available(solver)
+        if background_cost is not None:
+            check_number(background_cost, "background_cost", low=None)
+        self.background_cost = background_cost
+        self.solver = solver
+
+    @torch.no_grad()
+    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Match a batch.
+
+        Args:
+            predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
+                ``Predictions.of`` reads.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
+        """
+        problem = self.problem(predictions, targets, priors)
+        pairs = problem.pairs()
+        return self._match(pairs, self.total_cost(pairs))
+
+    @torch.no_grad()
+    def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
+        """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
+        pairs = problem.pairs()
+        return self._match(pairs, cost[pairs.sample, pairs.target])
+
+    def _match(self, pairs: Pairs, cost: Tensor) -> Assignment:
+        problem, num_invalid = pairs.problem, count_invalid(cost, pairs)
+        if self.background_cost is not None:
+            # What would not pay costs as much as the background: chosen or not, it changes no sum.
+            cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
+        start, count = pairs.runs()
+        row = solve_rows(cost, start, count, pairs.valid, solver=self.solver)
+        target = _targets_of_rows(row, start, pairs.target)
+        if self.background_cost is not None and len(pairs):
+            chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
+            target = target.masked_fill(chosen >= self.background_cost, BACKGROUND)
+        target = mark_ignored(target, self.ignored_region(problem))
+        return problem.assignment(target, num_invalid=num_invalid, per_target=1)
+
+
+def _targets_of_rows(row: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    """Turn rows counted from the first of each image (N, P) into targets of the image; -1 stays."""
+    if not target.numel():
+        return row
+    taken = target[(start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=target.numel() - 1)]
+    return torch.where(row >= 0, taken, BACKGROUND)

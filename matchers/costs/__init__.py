@@ -1,0 +1,1 @@
+"""What it costs to match a target with a prediction."""

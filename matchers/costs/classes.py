@@ -1,0 +1,399 @@
+"""Costs of pairing a target with a prediction.
+
+Two forms of each. The functions of whole batches take logits ``(…, P, C)``, labels ``(…, G)`` and boxes ``(…, N, 4)``,
+and give costs ``(…, G, P)``, target-major; labels and boxes of targets may be ragged batches, whose filler gives costs
+that mean nothing. What they are made of takes the logit of the target's class in each prediction, of any shape: that is
+what a matcher computes, block by block. A class cost reads one logit of each prediction for each target; nothing of
+shape P×G×C is ever made. All is computed in float32 at least, without gradient. Weighted sums of costs are ordinary
+arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from matchers.costs.checks import (
+    check_objectness,
+    check_of_pairs,
+    check_radius,
+    check_values_of,
+    checked_boxes,
+    checked_labels,
+    checked_points,
+)
+from matchers.geometry.boxes import Coordinates, coordinates, giou, iou, pairwise
+from ragged import RaggedBatch
+from ragged.values.checks import (
+    check_broadcast,
+    check_not_negative,
+    check_number,
+    check_same_device,
+    check_share,
+    known_within,
+)
+from ragged.values.memory import is_transposed
+from ragged.values.precision import wide
+
+TargetValues = RaggedBatch | Tensor
+
+# What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
+_LOWEST_LOG = -100.0
+# e to the power of such a logit is a normal float32, and so is the product of two: sums over all classes of moderate
+# logits take half as many passes over them.
+_MODERATE = 40
+_BLOCK_BYTES = 1 << 22
+
+
+# --- classes, from the logit of the target's class -----------------------------------------------------------------
+
+
+@torch.no_grad()
+def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """What calling a prediction by a target's class changes in the focal loss (Zhu et al., Deformable DETR, 2021).
+
+    ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))``
+
+    >>> focal_cost(torch.tensor([-2.0, 0.0, 2.0]))
+    tensor([ 0.4112, -0.0866, -1.2371])
+    """
+    check_values_of(logits, "logits", "(…)", at_least=0)
+    check_share(alpha, "alpha")
+    check_not_negative(gamma, "gamma")
+    logits = wide(logits)
+    p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
+    return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
+
+
+@torch.no_grad()
+def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0) -> Tensor:
+    """Task alignment ``p^alpha IoU^beta`` with the sigmoid probability p (Feng et al., TOOD, 2021); larger is better.
+
+    >>> alignment(torch.tensor([0.0]), torch.tensor([1.0]))
+    tensor([0.5000])
+    """
+    check_values_of(logits, "logits", "(…)", at_least=0)
+    check_values_of(overlap, "overlap", "(…)", at_least=0)
+    check_same_device(overlap.device, logits.device, name="overlap", reference="logits")
+    check_broadcast(logits.shape, overlap.shape, "logits", "overlap")
+    check_not_negative(alpha, "alpha")
+    check_not_negative(beta, "beta")
+    return _power(_sigmoid(wide(logits)), alpha) * _power(wide(overlap), beta)
+
+
+@torch.no_grad()
+def softlabel_cost(logits: Tensor, overlap: Tensor, others: Tensor) -> Tensor:
+    """Binary cross entropy with the IoU as soft label, scaled by its squared error (Lyu et al., RTMDet, 2022).
+
+    ``sum_c BCE(x_c, y_c) (y_c - p_c)²`` with ``y_c`` = IoU for the target's class and 0 for all others.
+
+    Args:
+        logits: Logits of the target's class.
+        overlap: IoU of the pair.
+        others: ``softlabel_background`` of the prediction: the sum if ``y_c`` were 0 for every class.
+    """
+    logits = wide(logits)
+    p, wrong = _sigmoid(logits), _softplus(logits)
+    return others + (wrong - logits * overlap) * (overlap - p) ** 2 - wrong * p**2
+
+
+@torch.no_grad()
+def softlabel_background(logits: Tensor) -> Tensor:
+    """``sum_c softplus(x_c) p_c²`` of logits ``(…, C)``: the part of ``softlabel_cost`` that no target changes."""
+
+    def of_moderate(x: Tensor) -> Tensor:
+        odds = x.exp()
+        whole = odds + 1
+        return odds.div_(whole).square_().mul_(whole.log_())  # p² (-log(1 - p))
+
+    if known_within(logits, -_MODERATE, _MODERATE):
+        return _sum_over_classes(of_moderate, logits)
+    return _sum_over_classes(lambda x: _softplus(x).mul_(_sigmoid(x).square_()), logits)
+
+
+@torch.no_grad()
+def binary_cost(log_score: Tensor, others: Tensor) -> Tensor:
+    """Binary cross entropy of the scores of all classes with the target's class as label (Ge et al., YOLOX, 2021).
+
+    Args:
+        log_score: ``log_joint_score`` of the target's class.
+        others: ``binary_background`` of the prediction: the sum if the label of every class were 0.
+    """
+    return others + _log_of_rest(log_score) - log_score.clamp(min=_LOWEST_LOG)
+
+
+@torch.no_grad()
+def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
+    """``-sum_c log(1 - s_c)`` with YOLOX's scores ``s_c``: ``(…, C)`` logits and ``(…)`` objectness give ``(…)``."""
+
+    # With e and f the odds against class and object, s² = 1 / (1 + e)(1 + f): the roots of numbers near 1 are not
+    # subtracted from it.
+    def of_moderate(x: Tensor, against: Tensor | None = None) -> Tensor:
+        odds = x.neg().exp_()
+        if against is not None:
+            odds = torch.addcmul(against, odds, against + 1)
+        whole = odds + 1
+        return odds.div_(whole.add_(whole.sqrt())).log_()  # log(1 - s)
+
+    others = () if objectness is None else (objectness,)
+    if all(known_within(each, -_MODERATE, _MODERATE) for each in (logits, *others)):
+        return -_sum_over_classes(of_moderate, logits, *(wide(each).neg().exp_() for each in others))
+    return -_sum_over_classes(lambda x, *o: _log_of_rest(log_joint_score(x, *o)), logits, *others)
+
+
+@torch.no_grad()
+def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
+    """Logarithm of YOLOX's score ``sqrt(sigmoid(class) sigmoid(objectness))``; without objectness that is 1.
+
+    >>> log_joint_score(torch.tensor([0.0]), torch.tensor([0.0])).exp()
+    tensor([0.5000])
+    """
+    cost = _softplus(-wide(logits))
+    return (cost if objectness is None else cost + _softplus(-wide(objectness))).mul_(-0.5)
+
+
+def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
+    """Of values ``(…, P, C)``, those of the targets' classes ``(…, G)``: ``(…, G, P)``.
+
+    >>> gather_labels(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1]))
+    tensor([[2., 4.]])
+    """
+    labels = checked_labels(labels, values)
+    index = labels.unsqueeze(-1).expand(*labels.shape, values.shape[-2])
+    return values.transpose(-1, -2).gather(-2, index)
+
+
+# --- whole batches -------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
+    """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
+
+    >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
+    [[[-0.5, -0.5, -0.5, -0.5]]]
+    """
+    labels = checked_labels(labels, logits)
+    return -gather_labels(wide(logits).softmax(-1), labels)
+
+
+@torch.no_grad()
+def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """``focal_cost`` of every pair.
+
+    >>> focal_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
+    tensor([[-1.2371,  0.4112]])
+    """
+    return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
+
+
+@torch.no_grad()
+def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
+    """``binary_cost`` of every pair, as in SimOTA.
+
+    >>> binary_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
+    tensor([[1.2914, 2.2914]])
+    """
+    labels = checked_labels(labels, logits)
+    check_objectness(objectness, logits)
+    others = binary_background(logits, objectness).unsqueeze(-2)
+    own = None if objectness is None else objectness.unsqueeze(-2)
+    return binary_cost(log_joint_score(gather_labels(logits, labels), own), others)
+
+
+@torch.no_grad()
+def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
+    """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet.
+
+    >>> softlabel_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]), torch.tensor([[0.5, 0.5]]))
+    tensor([[0.3367, 0.3367]])
+    """
+    own = gather_labels(logits, labels)
+    check_of_pairs(overlap, own.shape, logits)
+    return softlabel_cost(own, overlap, softlabel_background(logits).unsqueeze(-2))
+
+
+@torch.no_grad()
+def alignment_metric(
+    logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
+) -> Tensor:
+    """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost.
+
+    >>> alignment_metric(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), torch.tensor([[0.5]]))
+    tensor([[0.0138]])
+    """
+    own = gather_labels(logits, labels)
+    check_of_pairs(overlap, own.shape, logits)
+    return alignment(own, overlap, alpha=alpha, beta=beta)
+
+
+@torch.no_grad()
+def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """Sum of the absolute differences of four coordinates, in the format and unit that both have.
+
+    >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
+    tensor([[4., 4.]])
+    """
+    gt = wide(checked_boxes(gt_boxes, boxes)).movedim(-1, 0).unsqueeze(-1)
+    boxes = wide(boxes).movedim(-1, 0).unsqueeze(-2)
+    cost = (gt[0] - boxes[0]).abs_()
+    for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
+        cost += (mine - theirs).abs_()
+    return cost
+
+
+@torch.no_grad()
+def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> iou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
+    return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
+
+
+@torch.no_grad()
+def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> giou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
+    return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
+
+
+def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie inside xyxy boxes ``(…, G, 4)``: bool ``(…, G, P)``.
+
+    Args:
+        points: x and y.
+        gt_boxes: xyxy.
+        margin: By how much, strictly, a point must be inside.
+
+    >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
+    tensor([[ True, False]])
+    """
+    gt = checked_points(points, gt_boxes)
+    check_number(margin, "margin", low=None)
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
+
+
+def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie, in x and y, strictly within ``radius`` (…, P) of a box's centre.
+
+    >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))
+    tensor([[True]])
+    """
+    gt = checked_points(points, gt_boxes)
+    check_radius(radius, points, gt)
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return near_center(x, y, coordinates(gt.unsqueeze(-2)), radius.unsqueeze(-2))
+
+
+# --- geometry of pairs, from coordinates ---------------------------------------------------------------------------
+
+
+# With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
+# rounded numbers never shrinks as the first of them grows.
+
+
+def inside(
+    x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
+    right, bottom = up_to or (x, y)
+    across, down = torch.minimum(right - boxes.x1, boxes.x2 - x), torch.minimum(bottom - boxes.y1, boxes.y2 - y)
+    return torch.minimum(across, down) > margin
+
+
+def near_center(
+    x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
+    right, bottom = up_to or (x, y)
+    middle, half = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
+    across, down = torch.maximum(x - middle, middle - right), torch.maximum(y - half, half - bottom)
+    return torch.maximum(across, down) < radius
+
+
+def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
+    """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
+    left, right = first.x1 - second.x1, first.x2 - second.x2
+    top, bottom = first.y1 - second.y1, first.y2 - second.y2
+    # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
+    centre = (left + right).abs_() + (top + bottom).abs_()
+    return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())
+
+
+# torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:
+# the same pair costs the same at any place, so that equal targets tie.
+
+
+def _sigmoid(values: Tensor) -> Tensor:
+    return (-values).exp_().add_(1).reciprocal_()
+
+
+def _softplus(values: Tensor) -> Tensor:
+    return values.abs().neg_().exp_().log1p_().add_(values.clamp(min=0))
+
+
+def _power(values: Tensor, exponent: float) -> Tensor:
+    if exponent == 0:
+        return values * 0 + 1  # not for NaN
+    if exponent in (0.5, 1, 2, 3):
+        return values if exponent == 1 else values**exponent
+    if exponent in (4, 6):
+        return values.square() ** (exponent / 2)
+    return values.log().mul_(exponent).exp_()
+
+
+def _log_of_rest(log_score: Tensor) -> Tensor:
+    """``log(1 - score)``, exact for scores near 0 and near 1."""
+    return torch.expm1(log_score).neg_().log_().clamp_(min=_LOWEST_LOG)
+
+
+def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
+    """Sums over the classes of ``function(logits, *others)``, of logits (…, C) and others (…); float32 at least.
+
+    The function is called for blocks that fit the cache, laid out as in memory.
+    """
+    shape, classes = logits.shape[:-1], logits.shape[-1]
+    if logits.dim() > 2 and is_transposed(logits):
+        table, along, dim = logits.mT.reshape(-1, classes, shape[-1]), 2, 1
+    else:
+        table, along, dim = logits.reshape(1, -1, classes), 1, 2
+    size = [len(table), table.shape[along]]
+    tables = (table, *(other.reshape(size).unsqueeze(dim) for other in others))
+    sums = table.new_empty(size, dtype=wide(table).dtype)
+    rows, columns = _block_size(table, along)
+    for row in range(0, size[0], rows):
+        for start in range(0, size[1], columns):
+            length = min(columns, size[1] - start)
+            # torch is several times slower at functions of what is not contiguous.
+            blocks = (wide(each[row : row + rows].narrow(along, start, length)).contiguous() for each in tables)
+            sums[row : row + rows, start : start + length] = _sum_classes(function(*blocks), dim)
+    return sums.view(shape)
+
+
+def _sum_classes(values: Tensor, dim: int) -> Tensor:
+    if dim == 2 or values.device.type != "cpu" or torch.compiler.is_compiling():
+        return values.sum(dim)
+    # torch adds up the last few columns in another order. Here, half is added to half until one is left, in place.
+    while (count := values.shape[1]) > 1:
+        kept = (count + 1) // 2
+        values[:, : count - kept].add_(values[:, kept:])
+        values = values[:, :kept]
+    return values.sum(1) if values.shape[1] == 0 else values[:, 0]
+
+
+def _block_size(table: Tensor, along: int) -> tuple[int, int]:
+    """Length of blocks in the first dimension and in another one."""
+    length = max(table.shape[along], 1)
+    if torch.compiler.is_compiling() or table.device.type != "cpu":
+        return max(len(table), 1), length
+    entry = 4 * max(table[:1].numel() // length, 1)
+    columns = max(1, _BLOCK_BYTES // entry)
+    return max(1, columns // length), min(columns, length)

@@ -1,0 +1,187 @@
+"""What a matcher that minimises a cost is given: named cost terms, each a function of the pairs.
+
+A term takes ``Pairs`` and gives costs ``(R, P)``. Weighted sums are ordinary arithmetic:
+
+    >>> def cost(pairs):
+    ...     return 2 * focal_cost(pairs.logits_of_labels()) + 5 * (1 - giou(pairs.gt, pairs.predicted))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from matchers.costs.checks import check_module
+from matchers.costs.classes import center_size_l1, focal_cost
+from matchers.geometry.boxes import giou
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import Problem
+from ragged.values.checks import check_flag, check_is_callable, check_not_negative, check_share
+from ragged.values.precision import wide
+
+PairCost = Callable[[Pairs], Tensor]
+
+_BLOCK_BYTES = 1 << 24
+
+
+def detr_costs(
+    *,
+    classes: str = "focal",
+    class_weight: float = 2.0,
+    l1_weight: float = 5.0,
+    giou_weight: float = 2.0,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> dict[str, PairCost]:
+    """The cost terms of DETR and its successors.
+
+    Args:
+        classes: ``"focal"`` as in Deformable DETR, or ``"softmax"`` as in DETR (whose ``class_weight`` is 1).
+        class_weight: Weight of the class cost.
+        l1_weight: Weight of the L1 distance of boxes as centre and size.
+        giou_weight: Weight of ``1 - GIoU``.
+        alpha, gamma: Of the focal cost.
+
+    >>> list(detr_costs())
+    ['class', 'l1', 'giou']
+    """
+    for name, value in (("class_weight", class_weight), ("l1_weight", l1_weight), ("giou_weight", giou_weight)):
+        check_not_negative(value, name)
+    check_share(alpha, "alpha")
+    check_not_negative(gamma, "gamma")
+    if not isinstance(classes, str) or classes not in ("focal", "softmax"):
+        raise ValueError(f"classes must be 'focal' or 'softmax', got {classes!r}")
+
+    # Not closures: a matcher can be pickled and copied.
+    if classes == "softmax":
+        class_cost = partial(_softmax_cost, weight=class_weight)
+    else:
+        class_cost = partial(_focal_cost, weight=class_weight, alpha=alpha, gamma=gamma)
+    return {
+        "class": class_cost,
+        "l1": partial(_l1_cost, weight=l1_weight),
+        "giou": partial(_giou_cost, weight=giou_weight),
+    }
+
+
+def module_costs(
+    cls_match_module: nn.Module | None, loc_match_module: nn.Module | None, *, is_anchor_based: bool = False
+) -> dict[str, PairCost]:
+    """Cost terms from loss modules.
+
+    Args:
+        cls_match_module: Takes logits (n, C) and labels (n,); None for no class cost. A module that has a method
+            ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is
+            known.
+        loc_match_module: Takes boxes and target boxes (n, 4), xyxy; None for no box cost. Its result is (n,), or is
+            summed over the last dimension.
+        is_anchor_based: Whether the priors are compared with the targets in place of the predicted boxes.
+
+    Raises:
+        ValueError: A module reduces its result, or there is none.
+    """
+    check_flag(is_anchor_based, "is_anchor_based")
+    modules = {"class": cls_match_module, "box": loc_match_module}
+    for name, module in modules.items():
+        if module is not None:
+            check_is_callable(module, f"the {name} cost module", "a module or a function")
+            check_module(module, f"the {name} cost module")
+        if module is not None and getattr(module, "reduction", "none") != "none":
+            raise ValueError(f"the {name} cost module must have reduction='none', got {module.reduction!r}")
+    terms: dict[str, PairCost] = {}
+    if cls_match_module is not None:
+        terms["class"] = partial(_class_cost, cls_match_module)
+    if loc_match_module is not None:
+        terms["box"] = partial(_box_cost, loc_match_module, is_anchor_based)
+    if not terms:
+        raise ValueError("a cost needs a class module or a box module, got neither")
+    return terms
+
+
+def total_cost(terms: Mapping[str, PairCost], pairs: Pairs) -> Tensor:
+    """Sum of all terms, (R, P), not finite where one of them is not."""
+    total: Tensor | None = None
+    for name, term in terms.items():
+        cost = _checked(name, term(pairs), pairs)
+        # Not in place: a term may give a tensor that is not its own.
+        total = cost if total is None else total + cost
+    assert total is not None
+    return total
+
+
+def padded_costs(terms: Mapping[str, PairCost], problem: Problem) -> dict[str, Tensor]:
+    """Every term as ``(*batch, G, P)``; rows of filler and of ignored targets mean nothing."""
+    pairs = problem.pairs(padded=True)
+    shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
+    return {
+        name: problem.unmerged(_checked(name, term(pairs), pairs).reshape(shape).clone())
+        for name, term in terms.items()
+    }
+
+
+def _checked(name: str, cost: Any, pairs: Pairs) -> Tensor:
+    shape = (len(pairs), pairs.problem.num_predictions)
+    if not isinstance(cost, Tensor) or cost.shape != shape:
+        got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
+        raise ValueError(f"the cost {name!r} must be a tensor (targets, predictions) = {shape}, got {got}")
+    return cost
+
+
+def _softmax_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return pairs.log_probabilities_of_labels().exp_().mul_(-weight)
+
+
+def _focal_cost(pairs: Pairs, *, weight: float, alpha: float, gamma: float) -> Tensor:
+    return focal_cost(pairs.logits_of_labels(), alpha=alpha, gamma=gamma).mul_(weight)
+
+
+def _l1_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return center_size_l1(pairs.gt, pairs.predicted).mul_(weight)
+
+
+def _giou_cost(pairs: Pairs, *, weight: float) -> Tensor:
+    return giou(pairs.gt, pairs.predicted).sub_(1).mul_(-weight)
+
+
+def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
+    own = getattr(module, "pair_cost", None)
+    if own is not None:
+        return own(pairs)
+    if type(module) is nn.CrossEntropyLoss and not module.label_smoothing:
+        cost = -pairs.log_probabilities_of_labels()
+        if module.weight is not None:
+            cost *= module.weight[pairs.labels].unsqueeze(-1)
+        return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
+    logits = wide(pairs.problem.need_logits("the class cost module"))
+    count, classes = logits.shape[1:]
+
+    def block(labels: Tensor, sample: Tensor) -> Tensor:
+        repeated = labels.repeat_interleave(count, output_size=len(labels) * count)
+        return _per_pair(module(logits[sample].reshape(-1, classes), repeated), len(labels), count)
+
+    # A module that takes one label for each row of logits needs them repeated; a few targets at a time.
+    size = max(1, _BLOCK_BYTES // (4 * max(count * classes, 1)))
+    return torch.cat(
+        [block(*part) for part in zip(pairs.labels.split(size), pairs.sample.split(size), strict=True)]
+        or [logits.new_zeros(0, count)]
+    )
+
+
+def _box_cost(module: nn.Module, is_anchor_based: bool, pairs: Pairs) -> Tensor:
+    boxes = pairs.priors if is_anchor_based else pairs.predicted
+    shape = (len(pairs), pairs.problem.num_predictions)
+    mine, theirs = (
+        # All but the area. Not by a slice: the compiler of torch 2.8 has none of named tuples.
+        torch.stack([part.expand(shape) for part in (each.x1, each.y1, each.x2, each.y2)], -1).reshape(-1, 4)
+        for each in (boxes, pairs.gt)
+    )
+    return _per_pair(module(mine, theirs), *shape)
+
+
+def _per_pair(cost: Tensor, rows: int, count: int) -> Tensor:
+    cost = cost.sum(-1) if cost.dim() > 1 else cost
+    return wide(cost).reshape(rows, count)

@@ -1,0 +1,1 @@
+"""Label assignment of dense detectors: rules that give a target several predictions."""

@@ -1,0 +1,151 @@
+"""Adaptive training sample selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.selection import BestTarget, smallest
+from matchers.costs.classes import inside
+from matchers.costs.terms import padded_costs
+from matchers.dense.as_operation import assigned, rule
+from matchers.geometry.boxes import Coordinates, iou
+from matchers.pairs.ignored import in_ignored_region, mark_ignored, prior_box_in_region
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from ragged.values.checks import (
+    check_count,
+    check_is_sequence,
+    check_not_negative,
+    check_number,
+    check_positive,
+)
+
+
+@rule
+@dataclass(frozen=True, kw_only=True)
+class ATSS:
+    """Choose the IoU threshold of each target from the priors around it (Zhang et al., ATSS, 2020).
+
+    Candidates of a target are the ``topk`` priors of each level whose centres are nearest to its own. The threshold is
+    the mean of their IoUs plus their standard deviation; candidates from there on whose centre lies inside the target
+    are its positives. A prior that several targets want goes to the one with the highest IoU, then to the first.
+
+    A target may end up without any prior, by design; ``Assignment.describe`` tells.
+
+    Args:
+        topk: Candidates per level; all priors of a level that has fewer.
+        min_center_margin: By how many pixels a centre must be inside.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
+            above 1, none is.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0], [16.0, 0.0, 24.0, 8.0]])
+    >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
+    >>> ATSS()(None, [target], anchors).target_index
+    tensor([[ 0, -1, -1]])
+    """
+
+    topk: int = 9
+    min_center_margin: float = 0.01
+    ignore_iof: float = 0.5
+    max_pairwise_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
+        check_positive(self.topk, "topk")
+        check_number(self.min_center_margin, "min_center_margin", low=None)
+        check_not_negative(self.ignore_iof, "ignore_iof")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        predictions: AnyPredictions | None,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        level_sizes: Sequence[int] | None = None,
+    ) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Only their shape is read; None if there are none.
+            targets: Anything that ``Targets.of`` reads.
+            priors: Anchors (P, 4) or (*batch, P, 4), xyxy in pixels.
+            level_sizes: Number of priors of each feature level, in order; one level by default.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU of prior and target.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem, level_sizes)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.topk * len(level_sizes or [0])
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
+        problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
+        sizes = checked_level_sizes(level_sizes, problem.num_predictions)
+        best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        for pairs in problem.pairs().blocks():
+            index = self._nearest(pairs, sizes)
+            boxes = _priors_at(pairs, index)
+            overlap = iou(boxes, pairs.gt)
+            x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
+            positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
+            best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
+        target, overlap = best.result()
+        region = in_ignored_region(problem, prior_box_in_region(self.ignore_iof))
+        return problem.assignment(mark_ignored(target, region), quality=overlap, per_target=self._per_target(sizes))
+
+    @torch.no_grad()
+    def costs(
+        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        return padded_costs({"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}, problem)
+
+    def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
+        """The candidates of each target, (R, K)."""
+        prior, gt = pairs.priors, pairs.gt
+        across = (prior.x1 + prior.x2) / 2 - (gt.x1 + gt.x2) / 2
+        down = (prior.y1 + prior.y2) / 2 - (gt.y1 + gt.y2) / 2
+        distance = across.square_().add_(down.square_())
+        found, first = [], 0
+        for level in distance.split(list(sizes), -1):
+            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
+            first += level.shape[-1]
+        return torch.cat(found, -1)
+
+
+def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:
+    """``level_sizes`` as a list; a ``ValueError`` unless they add up to the number of priors."""
+    if level_sizes is not None:
+        check_is_sequence(level_sizes, "level_sizes", "integers")
+    sizes = [num_priors] if level_sizes is None else list(level_sizes)
+    for size in sizes:
+        check_count(size, "each of level_sizes")
+    if sum(sizes) != num_priors:
+        raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}, but there are {num_priors} priors")
+    return sizes
+
+
+def _priors_at(pairs: Pairs, index: Tensor) -> Coordinates:
+    boxes = pairs.problem.prior_boxes
+    sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
+    return Coordinates(*boxes[:, sample, index].unbind())
+
+
+def _threshold(overlap: Tensor) -> Tensor:
+    """Mean plus standard deviation of each row; a single candidate deviates from nothing."""
+    count = max(overlap.shape[-1], 1)
+    mean = overlap.sum(-1, keepdim=True) / count
+    return mean + ((overlap - mean).square().sum(-1, keepdim=True) / max(count - 1, 1)).sqrt()

@@ -1,0 +1,152 @@
+"""The dynamic-k rule that SimOTA and RTMDet share: a target takes as many predictions as its overlaps add up to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.selection import BestTarget, smallest
+from matchers.by_cost.cost_matcher import count_invalid
+from matchers.geometry.boxes import iou
+from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
+from matchers.pairs.near import Nearby
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import Problem
+from ragged.values.precision import wide
+
+# What replaces a cost that is not finite: more than any other, so that such a pair is the last resort.
+_AVOIDED = 1e36
+# Sums of IoUs that are this close below a whole number count as that number: they depend on the order of addition.
+_ROUNDING = 1e-4
+_ONE_TAKER = 1 << 32
+
+CostOfPairs = Callable[[Pairs, Tensor], Tensor]
+"""Costs (R, W) of pairs, given their overlaps."""
+
+
+class DynamicK:
+    """Collects what targets want, block by block, and settles who gets which prediction (Ge et al., OTA, 2021).
+
+    A target takes the ``k`` cheapest of its candidates, where ``k`` is the sum of its ``topk`` largest overlaps,
+    rounded down, and at least 1. A prediction that several targets took goes to the cheapest of all targets that it is
+    a candidate of; to the first of them on ties.
+
+    Args:
+        problem: Of the call.
+        topk: How many overlaps are added up.
+        candidates: (N, P), bool: predictions whose overlaps are added up.
+    """
+
+    def __init__(self, problem: Problem, topk: int, candidates: Tensor) -> None:
+        self.problem, self.topk, self.candidates = problem, topk, candidates
+        shape = (problem.num_samples, problem.num_predictions)
+        self.cheapest = BestTarget(*shape, problem.device, highest=False)
+        # Number of takers in the upper half, sum of their targets in the lower; one slot more for pairs not taken.
+        self.takers = torch.zeros(shape[0] * shape[1] + 1, dtype=torch.int64, device=problem.device)
+        self.num_invalid = torch.zeros_like(problem.num_targets)
+
+    def take(self, targets: Nearby, cost_of: CostOfPairs, *, bound: float = math.inf) -> None:
+        """Let all targets take what they want.
+
+        Args:
+            targets: Their candidates are the pairs near them.
+            cost_of: Costs (R, W) of a block of targets, with its overlaps; not negative where finite.
+            bound: Below what cost no candidate is missing, where the pairs were looked for. Images for which that does
+                not do are computed with all candidates of the image.
+        """
+        if not targets.is_narrow:
+            for pairs in targets.blocks():
+                self._see(pairs, cost_of)
+            return
+        number = torch.cat([self._number(pairs, _overlap(pairs)) for pairs in targets.rows.blocks()])
+        settled = torch.zeros(len(number), dtype=torch.bool)
+        for pairs in targets.blocks():
+            settled[pairs.row] = self._see(pairs, cost_of, number[pairs.row]) < bound
+        if bound < math.inf and not settled.all():
+            self._take_again(targets.rows.sample[~settled], cost_of)
+
+    def _take_again(self, images: Tensor, cost_of: CostOfPairs) -> None:
+        """Forget what was taken in some images, and look at all their candidates."""
+        again = torch.zeros(self.problem.num_samples, dtype=torch.bool)
+        again[images] = True
+        self.cheapest.forget(again)
+        self.takers[:-1].view(self.candidates.shape)[again] = 0
+        for pairs in self.problem.pairs(self.problem.matchable & again.unsqueeze(-1)).blocks():
+            self._see(replace(pairs, near=pairs.of_predictions(self.candidates)), cost_of)
+
+    def _see(self, pairs: Pairs, cost_of: CostOfPairs, number: Tensor | None = None) -> Tensor:
+        """Take in a block of R targets, and return the cost (R,) of the last prediction that each of them takes."""
+        overlap = _overlap(pairs)
+        cost = cost_of(pairs, overlap)
+        self.num_invalid += count_invalid(cost, pairs)
+        if number is None:
+            # A prediction that is avoided adds to no sum.
+            number = self._number(pairs, overlap.add_(cost, alpha=0))
+        allowed = pairs.counts(pairs.near)
+        assert allowed is not None
+        cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~allowed, torch.inf)
+        self._note_cheapest(pairs, cost, allowed)
+        value, index = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
+        taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
+        slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index
+        slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
+        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(index)
+        self.takers.scatter_add_(0, slot, entry.flatten())
+        # Of fewer candidates than it may take, the last one is nowhere.
+        last = (number.long() - 1).clamp(max=value.shape[-1])
+        return F.pad(value, (0, 1), value=torch.inf).gather(-1, last).squeeze(-1)
+
+    def _number(self, pairs: Pairs, overlap: Tensor) -> Tensor:
+        """How many predictions each target takes, (R, 1). Overlaps are overwritten."""
+        # torch is slower at multiplying by booleans.
+        overlap.nan_to_num_(0).mul_(pairs.of_predictions(self.candidates.view(torch.uint8)))
+        highest = overlap.topk(min(self.topk, overlap.shape[-1]), -1).values
+        return (highest.sum(-1, keepdim=True) + _ROUNDING).floor().clamp(min=1)
+
+    def _note_cheapest(self, pairs: Pairs, cost: Tensor, allowed: Tensor) -> None:
+        if pairs.place is None:
+            self.cheapest.see_rows(cost, pairs.sample, pairs.target)
+        else:
+            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.place, allowed)
+
+    def assignment(self, points: Tensor) -> Assignment:
+        """The result, whose quality is the IoU of the predicted box; ``points`` (P, ≥ 2) may lie in ignored regions."""
+        takers = self.takers[:-1].view(self.problem.num_samples, self.problem.num_predictions)
+        only = torch.where(takers >= _ONE_TAKER, takers % _ONE_TAKER, -1)
+        target = torch.where(takers >= 2 * _ONE_TAKER, self.cheapest.result()[0], only)
+        region = in_ignored_region(self.problem, point_in_region(points[:, :2]))
+        return self.problem.assignment(
+            mark_ignored(target, region),
+            quality=self._overlap(target),
+            num_invalid=self.num_invalid,
+            per_target=self.topk,
+        )
+
+    def _overlap(self, target: Tensor) -> Tensor:
+        boxes = self.problem.gt_boxes
+        if not boxes.shape[1]:
+            return torch.zeros_like(target, dtype=torch.float32)
+        index = target.clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
+        return iou(self.problem.need_boxes("this matcher"), boxes.gather(1, index)).nan_to_num(0)
+
+
+def _overlap(pairs: Pairs) -> Tensor:
+    return iou(pairs.predicted, pairs.gt)
+
+
+def of_all_classes(rows: Pairs, function: Callable[..., Tensor], logits: Tensor, *others: Tensor | None) -> Tensor:
+    """``function(logits, *others)``, (N, P); zeros where it is known that there is no target to ask for it."""
+    if rows.packed and not len(rows):
+        return wide(logits.new_zeros(logits.shape[:2]))
+    return function(logits, *others)
+
+
+def overlap_cost(overlap: Tensor, weight: float) -> Tensor:
+    """``-weight log(overlap)``; never below 0, though an IoU of 1 and a little has a logarithm above."""
+    return (overlap + 1e-7).log_().mul_(-weight).clamp_(min=0)

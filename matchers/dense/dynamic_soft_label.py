@@ -1,0 +1,124 @@
+"""Dynamic soft label assignment, as in RTMDet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment
+from matchers.costs.classes import softlabel_background, softlabel_cost
+from matchers.costs.terms import PairCost, padded_costs
+from matchers.dense.as_operation import assigned, rule
+from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost
+from matchers.geometry.boxes import iou
+from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from ragged.values.checks import check_not_negative, check_number, check_positive
+
+_FARTHEST = 30.0
+# Strides beyond the soft radius, from which on a prediction is not looked at unless that turns out to be too near.
+_NEAR = 3
+
+
+@rule
+@dataclass(frozen=True, kw_only=True)
+class DynamicSoftLabel:
+    """Let each target take its cheapest predictions, with the IoU as soft label (Lyu et al., RTMDet, 2022).
+
+    The candidates of an image are the predictions whose point lies inside any of its targets. The cost is the binary
+    cross entropy of all classes with the IoU as label of the target's class, scaled by the squared error; plus
+    ``-iou_weight log(IoU)``; plus ``10^(d - soft_center_radius)`` for a point that is d strides from the target's
+    centre. See ``DynamicK`` for how many a target takes and for conflicts.
+
+    Args:
+        topk: Overlaps that are added up, and predictions that a target may take at most.
+        soft_center_radius: Distance, in strides, from which on the centre counts.
+        iou_weight: Weight of the overlap's cost.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+
+    >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
+    >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
+    >>> points = torch.tensor([[4.0, 4.0, 8.0, 8.0], [12.0, 4.0, 8.0, 8.0]])
+    >>> DynamicSoftLabel()(predictions, [target], points).target_index
+    tensor([[ 0, -1]])
+    """
+
+    topk: int = 13
+    soft_center_radius: float = 3.0
+    iou_weight: float = 3.0
+    max_pairwise_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
+        check_positive(self.topk, "topk")
+        check_number(self.soft_center_radius, "soft_center_radius", low=None)
+        check_not_negative(self.iou_weight, "iou_weight")
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C) and decoded boxes (*batch, P, 4).
+            targets: Anything that ``Targets.of`` reads.
+            priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides, in pixels.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU of the predicted box.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.topk
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
+        points, rows = problem.need_points("DynamicSoftLabel"), problem.pairs()
+        logits = problem.need_logits("DynamicSoftLabel")
+        narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)
+        candidates = Nearby.of(rows, points, in_box, narrow=narrow).of_any_target()
+        others = of_all_classes(rows, softlabel_background, logits)
+
+        def cost(pairs: Pairs, overlap: Tensor) -> Tensor:
+            found = softlabel_cost(pairs.logits_of_labels(), overlap, pairs.of_predictions(others))
+            found.add_(overlap_cost(overlap, self.iou_weight)).add_(self._centre_cost(pairs, points))
+            return found.clamp_(min=0)
+
+        # Every candidate of the image is one of each target; but those far from it cost more than the ones it takes.
+        radius = self.soft_center_radius + _NEAR
+        near = Nearby.of_candidates(rows, points, candidates, partial(near_center, radius=radius), narrow=narrow)
+        wanted = DynamicK(problem, self.topk, candidates)
+        wanted.take(near, cost, bound=0.99 * 10**_NEAR)
+        return wanted.assignment(points)
+
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        points = problem.need_points("DynamicSoftLabel")
+        others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
+        terms: dict[str, PairCost] = {
+            "class": lambda pairs: softlabel_cost(
+                pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_predictions(others)
+            ),
+            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
+            "centre": lambda pairs: self._centre_cost(pairs, points),
+        }
+        return padded_costs(terms, problem)
+
+    def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
+        x, y, stride, _ = map(pairs.of_points, points.unbind(-1))
+        gt = pairs.gt
+        across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
+        distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)
+        # Far from the centre, the power of ten would be infinite.
+        return distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()

@@ -1,0 +1,162 @@
+"""Assignment by IoU thresholds, as in Faster R-CNN, RetinaNet and SSD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.assignments.selection import BestTarget, decoded, prefer_first, sortable
+from matchers.costs.terms import padded_costs
+from matchers.dense.as_operation import assigned, rule
+from matchers.geometry.boxes import iou
+from matchers.pairs.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
+from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.tiles import TiledBoxes, Tiles
+from ragged.values.checks import check_flag, check_not_negative, check_share
+
+
+@rule
+@dataclass(frozen=True, kw_only=True)
+class MaxIoU:
+    """Give each prior the target that it overlaps most, if it does so enough (Ren et al., Faster R-CNN, 2015).
+
+    A prior is positive if its largest IoU is at least ``pos_iou_thr``, background if it is below ``neg_iou_thr``, and
+    ignored in between. With ``match_low_quality``, each target then also takes its best prior, from whichever target
+    that prior had; if several targets have the same best prior, the one with the highest IoU gets it, then the first.
+    A target that overlaps no prior at all (IoU 0) gets none.
+
+    Args:
+        pos_iou_thr: From this IoU on, a prior is positive.
+        neg_iou_thr: Below this IoU, a prior is background; or a pair (low, high): background from low to below high,
+            ignored below low.
+        min_pos_iou: The least IoU at which a target takes its best prior.
+        match_low_quality: Whether targets take their best priors.
+        gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
+        ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
+            above 1, none is.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+
+    Raises:
+        ValueError: Thresholds are not in order.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 0.0, 8.0, 4.0], [0.0, 0.0, 4.0, 3.0]])
+    >>> target = {"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([0])}
+    >>> MaxIoU()(None, [target], anchors).target_index
+    tensor([[ 0, -1,  0]])
+    """
+
+    pos_iou_thr: float = 0.5
+    neg_iou_thr: float | tuple[float, float] = 0.5
+    min_pos_iou: float = 0.0
+    match_low_quality: bool = True
+    gt_max_assign_all: bool = False
+    ignore_iof: float = 0.5
+    max_pairwise_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
+        if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
+            raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
+        low, high = self._background_range
+        for name, value in (("pos_iou_thr", self.pos_iou_thr), ("neg_iou_thr", low), ("neg_iou_thr", high)):
+            check_share(value, name)
+        check_share(self.min_pos_iou, "min_pos_iou")
+        check_not_negative(self.ignore_iof, "ignore_iof")
+        for name in ("match_low_quality", "gt_max_assign_all"):
+            check_flag(getattr(self, name), name)
+        if not low <= high <= self.pos_iou_thr:
+            raise ValueError(
+                "thresholds must be in order, 0 <= low <= high <= pos_iou_thr <= 1; "
+                f"got neg_iou_thr={self.neg_iou_thr}, pos_iou_thr={self.pos_iou_thr}"
+            )
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Their boxes, (*batch, P, 4), are compared with the targets if there are no priors. None if
+                there are no predictions yet.
+            targets: Anything that ``Targets.of`` reads.
+            priors: xyxy boxes (P, 4) or (*batch, P, 4), in the unit of the targets.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU.
+        """
+        problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> None:
+        return None
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
+        tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
+        best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
+        forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        for pairs in problem.pairs().blocks(larger=tiled.share):
+            tiles = Tiles.overlapping(pairs, tiled)
+            # A box that is not finite overlaps nothing.
+            overlap = sortable(iou(tiles.boxes, tiles.gt).nan_to_num_(0), nonnegative=True)
+            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
+            counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
+            best.see_rows(overlap, sample * tiled.per_image + tiles.tile, target, counts)
+            if self.match_low_quality:
+                self._take_best(forced, overlap, tiles)
+        target, overlap = (tiled.untiled(found) for found in best.result())
+        # A prior that met no target has an IoU of 0 with all of them, of which the first is the best.
+        if problem.max_num_targets:
+            first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
+            target, overlap = torch.where(target < 0, first, target), overlap.clamp(min=0)
+        index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
+        if self.match_low_quality:
+            taker, taken = forced.result()
+            index = torch.where(taker >= 0, taker, index)
+            overlap = torch.where(taker >= 0, taken, overlap)
+        test = prior_box_in_region if problem.priors is not None else predicted_box_in_region
+        index = mark_ignored(index, in_ignored_region(problem, test(self.ignore_iof)))
+        return problem.assignment(index, quality=overlap, num_invalid=_num_invalid(problem))
+
+    @torch.no_grad()
+    def costs(
+        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors)
+        which = "predicted" if problem.priors is None else "priors"
+        return padded_costs({"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}, problem)
+
+    @property
+    def _background_range(self) -> tuple[float, float]:
+        limits = self.neg_iou_thr
+        return (limits[0], limits[1]) if isinstance(limits, (list, tuple)) else (0.0, limits)
+
+    def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
+        low, high = self._background_range
+        index = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
+        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
+
+    def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
+        pairs = tiles.pairs
+        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.place)).unsqueeze(-1))
+        takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
+        if self.gt_max_assign_all:
+            takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
+            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
+            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.place, takes)
+        else:
+            forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
+
+
+def _num_invalid(problem: Problem) -> Tensor | None:
+    """Pairs with predicted boxes that are not finite, (N,); priors are finite."""
+    if problem.priors is not None:
+        return None
+    unusable = problem.need_boxes("MaxIoU").isnan().any(-1).sum(-1)
+    return unusable * problem.matchable.sum(-1)

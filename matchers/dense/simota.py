@@ -1,0 +1,133 @@
+"""Simplified optimal transport assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matchers.assignments.assignment import Assignment
+from matchers.costs.classes import binary_background, binary_cost, log_joint_score
+from matchers.costs.terms import PairCost, padded_costs
+from matchers.dense.as_operation import assigned, rule
+from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost
+from matchers.geometry.boxes import Coordinates, iou
+from matchers.pairs.near import Extent, Nearby, can_be_narrowed, in_box, near_center
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from ragged.values.checks import check_not_negative, check_positive
+
+
+@rule
+@dataclass(frozen=True, kw_only=True)
+class SimOTA:
+    """Let each target take its cheapest predictions, as many as its overlaps suggest (Ge et al., YOLOX, 2021).
+
+    A prediction is a candidate of a target if its point lies in the target's box or near its centre. The cost is binary
+    cross entropy of all class scores plus ``-iou_weight log(IoU)``, and much higher if the point is not both in the box
+    and near the centre. See ``DynamicK`` for how many a target takes and for conflicts; the overlaps with predictions
+    that are candidates of any target of the image are added up.
+
+    A target that no point is a candidate of gets no prediction.
+
+    Args:
+        center_radius: What is near the centre, in strides.
+        candidate_topk: Overlaps that are added up, and predictions that a target may take at most.
+        iou_weight: Weight of the overlap's cost.
+        cls_weight: Weight of the class cost.
+        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+            16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+
+    >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
+    >>> target = {"boxes": torch.tensor([[1.0, 0.0, 9.0, 8.0]]), "labels": torch.tensor([0])}
+    >>> points = torch.tensor([[4.0, 4.0, 8.0, 8.0], [12.0, 4.0, 8.0, 8.0]])
+    >>> SimOTA()(predictions, [target], points).target_index
+    tensor([[ 0, -1]])
+    """
+
+    center_radius: float = 2.5
+    candidate_topk: int = 10
+    iou_weight: float = 3.0
+    cls_weight: float = 1.0
+    max_pairwise_bytes: int | None = None
+
+    _OUTSIDE = 1e5
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
+        check_positive(self.candidate_topk, "candidate_topk")
+        for name in ("center_radius", "iou_weight", "cls_weight"):
+            check_not_negative(getattr(self, name), name)
+
+    @torch.no_grad()
+    def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+        """Assign a batch.
+
+        Args:
+            predictions: Logits (*batch, P, C), decoded boxes (*batch, P, 4) and objectness (*batch, P), without which
+                it counts as 1.
+            targets: Anything that ``Targets.of`` reads.
+            priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides, in pixels, in the middle of
+                the cells.
+
+        Returns:
+            An ``Assignment`` whose quality is the IoU of the predicted box.
+        """
+        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
+        return assigned(self, problem)
+
+    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        return self.candidate_topk
+
+    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
+        """Assign, of what a call was given."""
+        points = problem.need_points("SimOTA")
+        rows, where = problem.pairs(), Extent.of(points)
+        logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
+        narrow = can_be_narrowed(rows, points, problem.need_boxes("SimOTA"), logits, objectness)
+        near = Nearby.of(rows, points, self._is_candidate, narrow=narrow)
+        others = of_all_classes(rows, binary_background, logits, objectness)
+
+        def cost(pairs: Pairs, overlap: Tensor) -> Tensor:
+            found = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
+            return found.add_(self._is_outside(pairs, where), alpha=self._OUTSIDE)
+
+        wanted = DynamicK(problem, self.candidate_topk, near.of_any_target())
+        wanted.take(near, cost)
+        return wanted.assignment(points)
+
+    def _is_candidate(self, where: Extent, gt: Coordinates) -> Tensor:
+        return in_box(where, gt) | near_center(where, gt, radius=self.center_radius)
+
+    def _is_outside(self, pairs: Pairs, where: Extent) -> Tensor:
+        """Whether a point is not both in the box and near its centre."""
+        where = Extent(*map(pairs.of_points, where))
+        return ~(in_box(where, pairs.gt) & near_center(where, pairs.gt, radius=self.center_radius))
+
+    @torch.no_grad()
+    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
+        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
+        problem = Problem.of(predictions, targets, priors, normalized=False)
+        where = Extent.of(problem.need_points("SimOTA"))
+        others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
+
+        def outside(pairs: Pairs) -> Tensor:
+            cost = self._OUTSIDE * self._is_outside(pairs, where)
+            return cost.masked_fill(~self._is_candidate(where, pairs.gt), torch.inf)
+
+        terms: dict[str, PairCost] = {
+            "class": lambda pairs: self._class_cost(pairs, others),
+            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
+            "outside": outside,
+        }
+        return padded_costs(terms, problem)
+
+    def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
+        objectness = pairs.problem.predictions.objectness
+        score = log_joint_score(
+            pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness)
+        )
+        return binary_cost(score, pairs.of_predictions(others)).mul_(self.cls_weight)

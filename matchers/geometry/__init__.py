@@ -1,0 +1,1 @@
+"""Boxes, their overlaps, and the places that dense detectors predict from."""

@@ -1,0 +1,148 @@
+"""Pairs of a target with predictions of the target's own image, in rows: R targets, with all P predictions each.
+
+Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
+filler nor a crowded image costs anything; elsewhere they are all padded slots, of static shape, some of them not valid.
+Rows are computed in blocks that fit the cache: the result does not depend on the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.boxes import Coordinates
+from ragged.values.checks import known_finite
+from ragged.values.precision import wide
+
+if TYPE_CHECKING:
+    from matchers.pairs.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """R targets, each with all P predictions of its image.
+
+    Args:
+        problem: Where the targets are from.
+        corners: Coordinates of the targets, stacked, (5, R, 1).
+        labels: (R,).
+        sample: (R,), the image of each target; ascending.
+        target: (R,), its index in the image.
+        valid: (R,), false for rows of filler.
+        row: (R,), which of all targets to be matched.
+        packed: Whether there are no rows of filler.
+        place: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
+        near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.pairs.near``.
+        computed: What was computed on the way.
+
+    >>> def corner_cost(pairs):
+    ...     return (pairs.gt.x1 - pairs.predicted.x1).abs()
+    >>> boxes = torch.tensor([[[9.0, 0.0, 12.0, 4.0], [1.0, 0.0, 4.0, 4.0]]])
+    >>> targets = Targets.of(([boxes[0, 1:]], [torch.tensor([0])]))
+    >>> Hungarian(cost=corner_cost)({"pred_boxes": boxes}, targets).target_index
+    tensor([[-1,  0]])
+    """
+
+    problem: Problem
+    corners: Tensor
+    labels: Tensor
+    sample: Tensor
+    target: Tensor
+    valid: Tensor
+    row: Tensor
+    packed: bool
+    place: Tensor | None = None
+    near: Tensor | None = None
+    computed: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    @property
+    def gt(self) -> Coordinates:
+        """Coordinates of the targets, (R, 1) each."""
+        return Coordinates(*self.corners.unbind())
+
+    @property
+    def predicted(self) -> Coordinates:
+        """Coordinates of the predicted boxes, (R, P) each."""
+        if "predicted" not in self.computed:  # several cost terms ask for them
+            boxes = self.problem.predicted
+            if self.place is None:
+                self.computed["predicted"] = boxes.index_select(1, self.sample)
+            else:
+                self.computed["predicted"] = boxes.flatten(1)[:, self.slots]
+        return Coordinates(*self.computed["predicted"].unbind())
+
+    @property
+    def priors(self) -> Coordinates:
+        """Coordinates of the priors, (1, P) or (R, P) each."""
+        boxes = self.problem.prior_boxes
+        return Coordinates(*(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample)).unbind())
+
+    def logits_of_labels(self) -> Tensor:
+        """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
+        logits = self.problem.need_logits("this matcher")
+        if self.place is None:
+            logits = wide(logits.transpose(1, 2)[self.sample, self.labels])
+        else:
+            logits = wide(logits[self.sample.unsqueeze(-1), self.place, self.labels.unsqueeze(-1)])
+        return logits if known_finite(logits) else logits.add_(logits - logits)
+
+    def log_probabilities_of_labels(self) -> Tensor:
+        """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
+        return self.logits_of_labels() - self.of_sample(self.problem.log_normalizer)
+
+    def counts(self, pairs: Tensor | None = None) -> Tensor | None:
+        """Pairs (R, P) or (R, 1) that are true and not of filler; None stands for all."""
+        if self.packed:
+            return pairs
+        valid = self.valid.unsqueeze(-1)
+        return valid if pairs is None else pairs & valid
+
+    @property
+    def slots(self) -> Tensor:
+        """(R, P), the place of each prediction among those of all images."""
+        first = self.sample.unsqueeze(-1) * self.problem.num_predictions
+        within = torch.arange(self.problem.num_predictions, device=first.device) if self.place is None else self.place
+        return first + within
+
+    def of_predictions(self, values: Tensor) -> Tensor:
+        """Values (N, P) of the predictions, for each row (R, P)."""
+        return values.index_select(0, self.sample) if self.place is None else values.flatten()[self.slots]
+
+    def of_points(self, values: Tensor) -> Tensor:
+        """Values (P,) of points that all images share, (P,) or (R, W)."""
+        return values if self.place is None else values[self.place]
+
+    def of_sample(self, values: Tensor) -> Tensor:
+        """Values (N, …) of the images, for each row (R, …)."""
+        return values.index_select(0, self.sample)
+
+    def select(self, rows: Tensor, *, place: Tensor, near: Tensor) -> Pairs:
+        """Some rows, with some predictions."""
+        columns = {name: getattr(self, name)[rows] for name in ("labels", "sample", "target", "valid", "row")}
+        return replace(self, corners=self.corners[:, rows], place=place, near=near, computed={}, **columns)
+
+    def runs(self) -> tuple[Tensor, Tensor]:
+        """First row and number of rows of each image, (N,) each."""
+        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
+        start = torch.searchsorted(self.sample, samples)
+        return start, torch.searchsorted(self.sample, samples, right=True) - start
+
+    def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
+        """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
+        size = max(1, larger * self.problem.pairs_at_once // max(self.problem.num_predictions, 1))
+        if torch.compiler.is_compiling() or len(self) <= size:
+            yield self
+            return
+        # Blocks of nearly equal size, not a small one at the end.
+        size = math.ceil(len(self) / math.ceil(len(self) / size))
+        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid, self.row)]
+        for corners, labels, sample, target, valid, row in zip(self.corners.split(size, 1), *columns, strict=True):
+            yield Pairs(self.problem, corners, labels, sample, target, valid, row, self.packed)

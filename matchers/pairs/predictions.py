@@ -1,0 +1,153 @@
+"""What a detector says about a batch of images, in the form that matchers and criteria read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from matchers.geometry.boxes import check_boxes, check_format
+from matchers.targets import known_keys
+from ragged.interop.registration import register_dataclass
+from ragged.values.checks import all_equal, check_flag, check_is_tensor
+
+KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """P predictions for each image: class logits, boxes, and an objectness logit where the detector has one.
+
+    ``*batch`` may have more leading dimensions than the targets (decoder layers, for example); targets broadcast.
+
+    Args:
+        logits: ``(*batch, P, C)``, before sigmoid or softmax. None if classes play no role.
+        boxes: ``(*batch, P, 4)``, decoded. None if a matcher looks at priors alone.
+        objectness: ``(*batch, P)``, logits; a last dimension of 1 is dropped.
+        box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``. None means the format of the targets.
+        normalized: Whether boxes are fractions of the image. None means as the targets are.
+
+    Raises:
+        TypeError: A field is no floating tensor.
+        ValueError: Shapes do not fit each other, or there is neither a logit nor a box.
+
+    >>> Predictions(torch.randn(2, 100, 80), torch.rand(2, 100, 4), box_format="cxcywh").num_predictions
+    100
+    """
+
+    logits: Tensor | None = None
+    boxes: Tensor | None = None
+    objectness: Tensor | None = None
+    box_format: str | None = None
+    normalized: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.box_format is not None:
+            check_format(self.box_format)
+        if self.normalized is not None:
+            check_flag(self.normalized, "normalized")
+        if self.boxes is not None:
+            check_boxes(self.boxes, "predicted boxes")
+        for name in ("logits", "objectness"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            check_is_tensor(value, name)
+            if not value.is_floating_point():
+                raise TypeError(f"{name} must be a floating tensor, got {value.dtype}")
+        if self.logits is None and self.boxes is None:
+            raise ValueError("predictions need logits or boxes, got neither")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        if self.objectness is not None and tuple(self.objectness.shape) == (*self._leading, 1):
+            object.__setattr__(self, "objectness", self.objectness.squeeze(-1))
+        devices = {value.device for value in (self.logits, self.boxes, self.objectness) if value is not None}
+        if len(devices) > 1:
+            raise ValueError(f"predictions must be on one device, got {', '.join(sorted(map(str, devices)))}")
+        shapes = {"logits (*batch, P, C)": self.logits, "boxes (*batch, P, 4)": self.boxes}
+        leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
+        if self.objectness is not None:
+            leading["objectness (*batch, P)"] = tuple(self.objectness.shape)
+        if not all_equal(leading.values()) or not self._leading:
+            listed = ", ".join(f"{shape} of {name}" for name, shape in leading.items())
+            raise ValueError(f"predictions must agree in (*batch, P), got {listed}")
+
+    @property
+    def _reference(self) -> Tensor:
+        reference = self.boxes if self.boxes is not None else self.logits
+        assert reference is not None
+        return reference
+
+    @property
+    def _leading(self) -> tuple[int, ...]:
+        return tuple(self._reference.shape[:-1])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """``*batch``."""
+        return self._leading[:-1]
+
+    @property
+    def num_predictions(self) -> int:
+        """P."""
+        return self._leading[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the predictions are."""
+        return self._reference.device
+
+    def to(self, *args: Any, **kwargs: Any) -> Predictions:
+        """On another device, or in another floating dtype; arguments as ``torch.Tensor.to``."""
+        return pytree.tree_map(lambda tensor: tensor.to(*args, **kwargs), self)
+
+    @classmethod
+    def of(cls, source: Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Predictions:
+        """Read predictions in any of the usual forms.
+
+        Args:
+            source: A ``Predictions``; a dict with ``"pred_logits"``, ``"pred_boxes"`` and, if there is one,
+                ``"pred_objectness"``; or a list of such dicts, one per image. States of a model, such as
+                ``"last_hidden_state"``, are left alone.
+
+        Raises:
+            KeyError: A dict has a key that nobody reads, such as ``"logits"`` or ``"aux_outputs"``.
+            TypeError, ValueError: As the class; dicts of images differ.
+
+        >>> Predictions.of({"pred_logits": torch.randn(2, 5, 3), "pred_boxes": torch.rand(2, 5, 4)}).batch_shape
+        (2,)
+        """
+        if isinstance(source, Predictions):
+            return source
+        if isinstance(source, Mapping):
+            known_keys.PREDICTIONS.check(source, "the dict of predictions")
+            fields = {field: source[key] for key, field in KEYS.items() if source.get(key) is not None}
+            if not fields:
+                raise ValueError(f"predictions need one of the keys {list(KEYS)}, got {list(source)}")
+            return cls(**fields)
+        if isinstance(source, Sequence) and source and all(isinstance(item, Mapping) for item in source):
+            keys = [key for key in KEYS if key in source[0]]
+            for index, item in enumerate(source):
+                known_keys.PREDICTIONS.check(item, f"the predictions of sample {index}")
+                for key in keys:
+                    if key not in item:
+                        raise ValueError(f"the predictions of sample {index} have no {key!r}")
+                    check_is_tensor(item[key], f"{key!r} of sample {index}")
+                    if item[key].shape != source[0][key].shape:
+                        raise ValueError(
+                            f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
+                            f"that of sample 0 {tuple(source[0][key].shape)}"
+                        )
+                strange = [key for key in KEYS if key in item and key not in keys]
+                if strange:
+                    raise ValueError(f"the predictions of sample {index} have {strange[0]!r}, those of sample 0 do not")
+            return cls.of({key: torch.stack([item[key] for item in source]) for key in keys})
+        raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")
+
+
+register_dataclass(Predictions, constants=("box_format", "normalized"))

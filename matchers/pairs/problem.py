@@ -1,0 +1,367 @@
+"""What a matcher computes on: all images of a call in one batch, boxes in one format and unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.geometry.boxes import check_boxes, convert, coordinates
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets, in_unit
+from ragged import RaggedBatch
+from ragged.values.checks import check_positive, check_same_device, check_values, known_finite, values_are_readable
+from ragged.values.precision import wide
+from ragged.values.sizes import prefix_mask
+
+# On a CPU, what is computed of a block should fit the cache.
+_USUAL_BYTES = 1 << 24
+_USUAL_BYTES_ON_DEVICE = 1 << 30
+# About sixteen float32 matrices are alive at once.
+_BYTES_PER_PAIR = 64
+
+AnyPredictions = Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """N images with P predictions and at most G targets each; boxes are xyxy, all in one unit.
+
+    Args:
+        predictions: As given, batch dimensions merged into N.
+        boxes: Predicted boxes (N, P, 4), or None.
+        priors: Priors (P, 4) or (N, P, 4), or None.
+        gt_boxes: (N, G, 4); filler is 0.
+        labels: (N, G); filler is 0.
+        matchable: (N, G), true for targets that are neither filler nor ignored.
+        ignored: (N, G), true for ignored targets, or None if there are none by construction.
+        num_targets: (N,), ignored ones included.
+        batch_shape: What N stands for.
+        max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
+        computed: What was computed on the way, for all blocks of pairs.
+    """
+
+    predictions: Predictions
+    boxes: Tensor | None
+    priors: Tensor | None
+    gt_boxes: Tensor
+    labels: Tensor
+    matchable: Tensor
+    ignored: Tensor | None
+    num_targets: Tensor
+    batch_shape: tuple[int, ...]
+    max_pairwise_bytes: int | None = None
+    computed: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        predictions: AnyPredictions | None,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        normalized: bool | None = None,
+        max_pairwise_bytes: int | None = None,
+    ) -> Problem:
+        """Bring what a matcher was called with into one form.
+
+        Args:
+            predictions: Anything that ``Predictions.of`` reads; None if the priors take their place.
+            targets: Anything that ``Targets.of`` reads.
+            priors: ``(P, 4)`` or ``(*batch, P, 4)``, or None.
+            normalized: The unit of all boxes; None means that of the targets.
+            max_pairwise_bytes: See the class.
+
+        Raises:
+            ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
+        """
+        targets = Targets.of(targets)
+        predictions = _from_priors(priors, targets) if predictions is None else Predictions.of(predictions)
+        check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
+        batch_shape, own = predictions.batch_shape, targets.batch_shape
+        if not own or batch_shape[len(batch_shape) - len(own) :] != own:
+            raise ValueError(
+                f"the batch shape {batch_shape} of predictions must end with the batch shape {own} of targets"
+            )
+        if predictions.logits is not None:
+            targets.check_labels(predictions.logits.shape[-1])
+
+        def merged(tensor: Tensor) -> Tensor:
+            rest = tensor.shape[len(own) :]
+            return tensor.expand(*batch_shape, *rest).reshape(math.prod(batch_shape), *rest)
+
+        return cls(
+            predictions=_merged_predictions(predictions),
+            boxes=_merged_boxes(predictions, targets, normalized),
+            priors=_merged_priors(priors, predictions),
+            gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized).detach()),
+            labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
+            matchable=merged(targets.matchable),
+            ignored=None if targets.ignore is None else merged(targets.ignored),
+            num_targets=merged(targets.num_targets),
+            batch_shape=batch_shape,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self.gt_boxes.shape[0]
+
+    @property
+    def num_predictions(self) -> int:
+        """P."""
+        return self.predictions.num_predictions
+
+    @property
+    def max_num_targets(self) -> int:
+        """G."""
+        return self.gt_boxes.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self.gt_boxes.device
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Of how many pairs a block should be, so that what is computed of it keeps to the memory."""
+        usual = _USUAL_BYTES if self.device.type == "cpu" else _USUAL_BYTES_ON_DEVICE
+        return max((self.max_pairwise_bytes or usual) // _BYTES_PER_PAIR, 1)
+
+    @property
+    def is_empty(self) -> Tensor:
+        """(N, 1), true for images without a target to be matched."""
+        return ~self.matchable.any(-1, keepdim=True)
+
+    def need_boxes(self, who: str) -> Tensor:
+        """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
+        if self.boxes is None:
+            raise ValueError(f"{who} needs predicted boxes, got predictions without them")
+        return self.boxes
+
+    def need_logits(self, who: str) -> Tensor:
+        """The class logits (N, P, C), or a ``ValueError`` that says who needs them."""
+        if self.predictions.logits is None:
+            raise ValueError(f"{who} needs class logits, got predictions without them")
+        return self.predictions.logits
+
+    def need_priors(self, who: str, what: str) -> Tensor:
+        """The priors, or a ``ValueError`` that says who needs them."""
+        if self.priors is None:
+            raise ValueError(f"{who} needs priors: {what}")
+        return self.priors
+
+    def need_points(self, who: str) -> Tensor:
+        """Priors that are grid points, (P, 4): x, y and strides."""
+        points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
+        if points.dim() != 2:
+            raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+        check_values(
+            (points[:, 2:] > 0).all(-1),
+            lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
+            summary="grid points must have strides above 0",
+        )
+        return points
+
+    @property
+    def predicted(self) -> Tensor:
+        """Coordinates of the predicted boxes, stacked, (5, N, P)."""
+        return self._once("predicted", lambda: torch.stack(coordinates(self.need_boxes("this matcher"))))
+
+    @property
+    def log_normalizer(self) -> Tensor:
+        """Logarithm of the softmax denominator of each prediction, (N, P)."""
+
+        def make() -> Tensor:
+            return wide(self.need_logits("this matcher")).logsumexp(-1)
+
+        return self._once("log_normalizer", make)
+
+    @property
+    def prior_boxes(self) -> Tensor:
+        """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
+
+        def make() -> Tensor:
+            priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
+            check_values(
+                (priors[..., 2:] >= priors[..., :2]).all(-1),
+                lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
+                summary="priors must be xyxy boxes",
+            )
+            return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
+
+        return self._once("prior_boxes", make)
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
+        if name not in self.computed:
+            self.computed[name] = make()
+        return self.computed[name]
+
+    def pairs(self, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
+        """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
+
+        Args:
+            which: Mask of targets.
+            padded: Keep all N * G slots, also where the host can read the mask.
+        """
+        which = self.matchable if which is None else which
+        slots = torch.arange(which.numel(), device=self.device)
+        valid = which.reshape(-1)
+        packed = not padded and values_are_readable(which)
+        if packed:
+            slots, valid = slots[valid], valid[valid]
+        width = max(self.max_num_targets, 1)
+        return Pairs(
+            problem=self,
+            corners=torch.stack(coordinates(self.gt_boxes.reshape(-1, 1, 4)[slots])),
+            labels=self.labels.reshape(-1)[slots],
+            sample=slots // width,
+            target=slots % width,
+            valid=valid,
+            row=torch.arange(slots.shape[0], device=self.device),
+            packed=packed,
+        )
+
+    def of_images(self, images: Tensor, most: int) -> Problem:
+        """The problem of some images (n,), none of which has more than so many targets."""
+
+        def of(value: Tensor) -> Tensor:
+            return value.index_select(0, images)
+
+        return replace(
+            self,
+            predictions=pytree.tree_map(of, self.predictions),
+            boxes=None if self.boxes is None else of(self.boxes),
+            priors=of(self.priors) if self.priors is not None and self.priors.dim() == 3 else self.priors,
+            gt_boxes=of(self.gt_boxes[:, :most]),
+            labels=of(self.labels[:, :most]),
+            matchable=of(self.matchable[:, :most]),
+            ignored=None if self.ignored is None else of(self.ignored[:, :most]),
+            num_targets=of(self.num_targets),
+            batch_shape=tuple(images.shape),
+            computed={},
+        )
+
+    def assignment(
+        self,
+        target_index: Tensor,
+        *,
+        quality: Tensor | None = None,
+        num_invalid: Tensor | None = None,
+        per_target: int | None = None,
+    ) -> Assignment:
+        """The result of a matcher, with the batch dimensions of the predictions again.
+
+        Args:
+            target_index: (N, P).
+            quality: (N, P), read where positive; 1 there if not given.
+            num_invalid: (N,); 0 if not given.
+            per_target: How many predictions a target has at most.
+        """
+        positive = target_index >= 0
+        quality = positive.float() if quality is None else torch.where(positive, quality, 0).float()
+        num_invalid = torch.zeros_like(self.num_targets) if num_invalid is None else num_invalid
+        most = self.num_predictions
+        if per_target is not None:
+            most = min(most, per_target * self.max_num_targets)
+        return Assignment(
+            self.unmerged(target_index),
+            self.unmerged(quality),
+            self.unmerged(self.num_targets),
+            self.unmerged(num_invalid),
+            self.max_num_targets,
+            most,
+        )
+
+    def plan(self, weights: Tensor, background: Tensor, num_invalid: Tensor, residual: Tensor | None = None) -> Plan:
+        """The result of a soft matcher, with the batch dimensions of the predictions again.
+
+        Args:
+            weights: (N, P, G).
+            background: (N, P).
+            num_invalid: (N,).
+            residual: (N,), if the matcher has one.
+        """
+        sizes = self.unmerged(self.num_targets)
+        mask = prefix_mask(sizes, self.max_num_targets)
+        return Plan(
+            RaggedBatch._unchecked(self.unmerged(weights), mask, sizes, 1),
+            self.unmerged(background),
+            self.unmerged(num_invalid),
+            None if residual is None else self.unmerged(residual),
+        )
+
+    def unmerged(self, tensor: Tensor) -> Tensor:
+        """A tensor (N, …) with the batch dimensions of the predictions again."""
+        return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
+
+
+def check_budget(max_pairwise_bytes: int | None) -> None:
+    """Raise unless this is None or a number of bytes."""
+    if max_pairwise_bytes is not None:
+        check_positive(max_pairwise_bytes, "max_pairwise_bytes")
+
+
+def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
+    if priors is None:
+        raise ValueError("there are neither predictions nor priors")
+    check_boxes(priors, "priors")
+    shape = priors.shape if priors.dim() > 2 else (*targets.batch_shape, *priors.shape)
+    return Predictions(boxes=priors.expand(shape), box_format="xyxy")
+
+
+def _merged_predictions(predictions: Predictions) -> Predictions:
+    count = len(predictions.batch_shape)
+
+    def merged(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.detach().flatten(0, count - 1)
+
+    return replace(
+        predictions,
+        logits=merged(predictions.logits),
+        boxes=merged(predictions.boxes),
+        objectness=merged(predictions.objectness),
+    )
+
+
+def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
+    if predictions.boxes is None:
+        return None
+    boxes = wide(predictions.boxes.detach())
+    boxes = convert(boxes, predictions.box_format or targets.box_format, "xyxy")
+    is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
+    unit = targets.normalized if normalized is None else normalized
+    boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
+    # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
+    if not known_finite(boxes):
+        boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
+    return boxes.flatten(0, -3)
+
+
+def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | None:
+    if priors is None:
+        return None
+    check_boxes(priors, "priors")
+    check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
+    if not known_finite(priors):
+        check_values(
+            priors.isfinite().all(-1),
+            lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
+            summary="priors must be finite",
+        )
+    count = predictions.num_predictions
+    if priors.shape[:-1] == (count,):
+        return priors.detach()
+    shape = (*predictions.batch_shape, count)
+    if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
+        raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
+    return priors.detach().expand(*shape, 4).flatten(0, -3)

@@ -1,0 +1,1 @@
+"""The exact linear assignment problem."""

@@ -1,0 +1,254 @@
+"""The exact linear assignment problem, batched, as one torch operation.
+
+The operation is ``ragged_batch::linear_assignment``. On CPU it is SciPy's solver (Crouse, 2016), sample by sample: the
+only step of this toolkit that is. Costs are target-major, so that a sample is a contiguous block that the solver reads
+in place. On CUDA it is one launch of a Triton kernel, for all samples; without Triton, costs go through the host, which
+waits for the device.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from matchers.assignments.assignment import BACKGROUND
+from ragged.values.checks import (
+    INTEGER_DTYPES,
+    check_is_tensor,
+    check_one_of,
+    check_same_device,
+    check_values,
+    sample_name,
+)
+from ragged.values.sizes import prefix_mask
+
+SOLVERS = ("auto", "scipy", "triton", "lapx")
+
+HostSolver = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+_LARGE = 1e100
+
+
+def batched_linear_sum_assignment(
+    cost: Tensor, num_targets: Tensor | None = None, *, forbidden: Tensor | None = None, solver: str = "auto"
+) -> Tensor:
+    """Match targets and predictions one-to-one so that the total cost of each sample is smallest.
+
+    As many pairs are made as there are targets or predictions, whichever are fewer. A cost that is not finite is
+    avoided: as few such pairs are made as possible. A forbidden pair is never made, even if a target stays without.
+    Among equally cheap assignments, one is chosen that depends on the sample alone.
+
+    Args:
+        cost: ``(*batch, G, P)``, floating, target-major.
+        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default.
+        forbidden: ``(*batch, G, P)``, bool.
+        solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
+            CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
+            unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere. ``"lapx"`` does as
+            SciPy by the package lapx, four times as fast for most costs, three times as slow for some.
+
+    Returns:
+        ``(*batch, P)``, int64: the target of each prediction, or -1.
+
+    Raises:
+        ImportError: The package of the solver is missing.
+        TypeError: ``cost`` is not floating, or ``forbidden`` not boolean.
+        ValueError: Shapes or devices do not fit, a number of targets is not in 0 … G, or the solver is not known or
+            not for this device or size.
+
+    >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
+    tensor([[ 1,  0, -1]])
+    """
+    check_is_tensor(cost, "cost")
+    check_one_of(solver, SOLVERS, "solver")
+    if cost.dim() < 3 or not cost.is_floating_point():
+        raise (ValueError if cost.is_floating_point() else TypeError)(
+            f"cost must be a floating tensor of shape (*batch, G, P), got {tuple(cost.shape)}, {cost.dtype}"
+        )
+    batch_shape, (width, num_predictions) = cost.shape[:-2], cost.shape[-2:]
+    if num_targets is None:
+        num_targets = torch.full(batch_shape, width, device=cost.device)
+    check_is_tensor(num_targets, "num_targets")
+    if num_targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
+    if num_targets.shape != batch_shape:
+        raise ValueError(f"num_targets must have shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
+    check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
+    counts = num_targets
+    check_values(
+        (counts >= 0) & (counts <= width),
+        lambda at: f"num_targets must lie between 0 and {width}, got {int(counts[at])} for {sample_name(at)}",
+        summary="batched_linear_sum_assignment: a number of targets is out of range",
+    )
+    if forbidden is not None:
+        if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
+            raise TypeError("forbidden must be a boolean tensor")
+        check_is_tensor(forbidden, "forbidden")
+        if forbidden.shape != cost.shape:
+            raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
+        forbidden = forbidden.flatten(0, -2)
+    start = torch.arange(num_targets.numel(), device=cost.device) * width
+    valid = prefix_mask(num_targets, width).reshape(-1)
+    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden, solver)
+    return matched.reshape(*batch_shape, num_predictions)
+
+
+@torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())
+def solve_rows(
+    cost: Tensor,
+    start: Tensor,
+    count: Tensor,
+    valid: Tensor,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
+) -> Tensor:
+    """The operation itself: samples are runs of rows of one cost matrix.
+
+    Args:
+        cost: (R, P), floating; sample i has the rows ``start[i]`` to ``start[i] + count[i]``.
+        start: (N,), int64.
+        count: (N,), int64.
+        valid: (R,), bool: rows that are targets.
+        forbidden: (R, P), bool, or None.
+        solver: One of ``SOLVERS``.
+
+    Returns:
+        (N, P), int64: for each prediction its row, counted from the sample's first one, or -1.
+    """
+    kernel = _kernel_for(cost, solver)
+    if kernel is not None:
+        return kernel.solve(cost, start, count, valid, forbidden)
+    return _solve_on_host(cost, start, count, valid, forbidden, lapx_solver() if solver == "lapx" else None)
+
+
+@solve_rows.register_fake
+def _(
+    cost: Tensor,
+    start: Tensor,
+    count: Tensor,
+    valid: Tensor,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
+) -> Tensor:
+    return torch.empty((start.shape[0], cost.shape[1]), dtype=torch.int64, device=cost.device)
+
+
+def check_available(solver: str) -> None:
+    """Raise an error unless there is such a solver, and its package is installed."""
+    check_one_of(solver, SOLVERS, "solver")
+    if solver == "triton" and triton_kernel() is None:
+        raise ImportError("solver 'triton' needs the package triton, which comes with torch for CUDA", name="triton")
+    if solver == "lapx":
+        lapx_solver()
+
+
+@functools.cache
+def triton_kernel() -> types.ModuleType | None:
+    """The module with the kernel, imported when it is needed first; None without Triton."""
+    try:
+        return importlib.import_module("matchers.solver.triton_kernel")
+    except ImportError:
+        return None
+
+
+@functools.cache
+def lapx_solver() -> HostSolver:
+    """The solver of lapx, called as SciPy's is."""
+    try:
+        lapjvh = importlib.import_module("lap").lapjvh  # a package of the same name has none
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            "solver 'lapx' needs the package lapx: pip install \"ragged-batch[lapx]\"", name="lap"
+        ) from error
+
+    def solve(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return lapjvh(cost.astype(np.float64), extend_cost=True, return_cost=False)
+
+    return solve
+
+
+def _kernel_for(cost: Tensor, solver: str) -> types.ModuleType | None:
+    """The module with the kernel if it is to be used.
+
+    Size does not matter here: SciPy solves a few small problems faster, but waiting for the device costs more than that
+    and is not possible in a CUDA graph.
+    """
+    check_available(solver)
+    if solver in ("scipy", "lapx") or (solver == "auto" and not cost.is_cuda):
+        return None
+    kernel = triton_kernel()
+    if kernel is not None and kernel.can_solve(cost):
+        return kernel
+    if solver == "triton":
+        raise ValueError(
+            f"solver 'triton' needs costs on CUDA, of 8192 predictions at most; got {cost.shape[1]} on {cost.device}"
+        )
+    return None
+
+
+def _solve_on_host(
+    cost: Tensor,
+    start: Tensor,
+    count: Tensor,
+    valid: Tensor,
+    forbidden: Tensor | None,
+    solve: HostSolver | None = None,
+) -> Tensor:
+    """Sample by sample, by SciPy unless another solver is given."""
+    solve = solve or linear_sum_assignment
+    table = cost.detach().cpu().contiguous()
+    numbers = (table if table.dtype in (torch.float32, torch.float64) else table.float()).numpy()
+    usable = valid.cpu().numpy()
+    never = None if forbidden is None else forbidden.cpu().numpy()
+    firsts, counts = start.tolist(), count.tolist()
+    matched = np.full((len(firsts), cost.shape[1]), BACKGROUND, dtype=np.int64)
+    all_usable = bool(usable.all())
+    with np.errstate(all="ignore"):
+        all_finite = bool(np.isfinite(numbers.sum()))  # much faster than looking at each of them
+    for sample, (first, size) in enumerate(zip(firsts, counts, strict=True)):
+        rows = slice(first, first + size)
+        problem, avoid = numbers[rows], None if never is None else never[rows]
+        names = None if all_usable else np.flatnonzero(usable[rows])
+        if names is not None:
+            problem, avoid = problem[names], None if avoid is None else avoid[names]
+        if not all_finite or avoid is not None:
+            problem = bounded(problem, avoid)
+        target, prediction = solve(problem)
+        if avoid is not None:
+            allowed = ~avoid[target, prediction]
+            target, prediction = target[allowed], prediction[allowed]
+        matched[sample, prediction] = target if names is None else names[target]
+    return torch.from_numpy(matched).to(cost.device)
+
+
+def bounded(cost: np.ndarray, forbidden: np.ndarray | None = None) -> np.ndarray:
+    """Replace what cannot be chosen by numbers so large that choosing one of them is never worth while.
+
+    Args:
+        cost: (G, P). Cells that are not finite cost more than any assignment without them can.
+        forbidden: (G, P), bool. These cost more than any assignment with non-finite cells can.
+    """
+    cost = cost.astype(np.float64)
+    finite = np.isfinite(cost) if forbidden is None else np.isfinite(cost) & ~forbidden
+    if finite.all():
+        return cost
+    values = cost[finite]
+    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    # Differences alone matter. Scaled, so that sums of them are finite; from zero on, that of all pairs is below the
+    # replacement.
+    scale = max(abs(low), abs(high)) if max(abs(low), abs(high)) > _LARGE else 1.0
+    low, high = low / scale, high / scale
+    cost = np.where(finite, np.where(finite, cost, 0.0) / scale - low, 0.0)
+    pairs = min(cost.shape) + 1
+    avoided = (high - low or 1.0) * pairs
+    cost[~finite] = avoided
+    if forbidden is not None:
+        cost[forbidden] = avoided * pairs
+    return cost

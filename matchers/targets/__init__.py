@@ -1,0 +1,1 @@
+"""Ground truth, and the layouts that it is read from."""

@@ -1,0 +1,1 @@
+"""Soft matching by optimal transport."""

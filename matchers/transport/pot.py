@@ -1,0 +1,144 @@
+"""The solvers of Python Optimal Transport, image by image, for comparison and for methods that we do not have.
+
+They need the extra ``pot``. Costs go through the host, so that an accelerator is waited for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matchers.transport.sinkhorn import TransportMatcher
+from matchers.transport.transport import Transport, marginal_error
+from ragged.values.checks import check_count, check_number
+
+Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
+
+
+class _POT(TransportMatcher):
+    methods: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, method: str, num_iter: int, tolerance: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(method, str) or method not in self.methods:
+            raise ValueError(f"method must be one of {', '.join(self.methods)}; got {method!r}")
+        check_count(num_iter, "num_iter")
+        check_number(tolerance, "tolerance")
+        self.method, self.num_iter, self.tolerance = method, num_iter, tolerance
+        _python_optimal_transport()
+
+    def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
+        """A plan (N, K, P) that gives each prediction 1, and the largest error of a total (N,)."""
+        reg = self.regularization(transport.log_kernel.shape[-1])
+        costs = transport.log_kernel.cpu().double().numpy() * -reg
+        demands = transport.demand.cpu().double().numpy()
+        plans = np.stack([self._solved(*sample, reg) for sample in zip(costs, demands, strict=True)])
+        plan = torch.from_numpy(plans).to(transport.log_kernel)
+        return plan, marginal_error(plan, transport.demand)
+
+    def _solved(self, cost: np.ndarray, demand: np.ndarray, reg: float) -> np.ndarray:
+        rows, count = demand > 0, cost.shape[1]
+        plan = np.zeros_like(cost)
+        solve = self.solver()
+        found = solve(np.full(count, 1 / count), demand[rows], np.ascontiguousarray(cost[rows].T), reg)
+        # Where a method fails, its result is not finite; the residual shows that.
+        plan[rows] = np.nan_to_num(np.asarray(found), nan=0.0, posinf=0.0, neginf=0.0).T * count
+        return plan
+
+    def solver(self) -> Solver:
+        """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""
+        raise NotImplementedError
+
+
+class BalancedPOT(_POT):
+    """As ``BalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
+
+    Args:
+        method: ``"sinkhorn"``, ``"sinkhorn_log"``, ``"greenkhorn"``, ``"sinkhorn_stabilized"`` or
+            ``"sinkhorn_epsilon_scaling"``, see ``ot.sinkhorn``. Only ``"sinkhorn_log"`` is safe for a small ``reg``.
+        num_iter: Largest number of iterations.
+        tolerance: The error at which a solver stops.
+        reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
+        background, background_cost: See ``DenseMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    Raises:
+        ImportError: The package is missing.
+        ValueError: The method is not known.
+    """
+
+    methods = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
+
+    def __init__(
+        self, *args: Any, method: str = "sinkhorn_log", num_iter: int = 1000, tolerance: float = 1e-9, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, method=method, num_iter=num_iter, tolerance=tolerance, **kwargs)
+
+    def solver(self) -> Solver:
+        """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""
+        sinkhorn = _python_optimal_transport().sinkhorn
+        # How far it has come is on the result; there is no need for a warning.
+        options = {"method": self.method, "numItermax": self.num_iter, "stopThr": self.tolerance, "warn": False}
+        return lambda supply, demand, cost, reg: sinkhorn(supply, demand, cost, reg, **options)
+
+
+class UnbalancedPOT(_POT):
+    """As ``UnbalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
+
+    ``Plan.residual`` is the largest difference of a total from what was asked for, which is not an aim here.
+
+    Args:
+        method: ``"sinkhorn"``, ``"sinkhorn_stabilized"`` or ``"sinkhorn_reg_scaling"``, see
+            ``ot.unbalanced.sinkhorn_unbalanced``. The entropy is that of the plan, as everywhere in this package. In
+            version 0.9.7, ``"sinkhorn_stabilized"`` diverges for a small ``reg``.
+        reg_pred_target: What the totals of predictions, targets and background are held by; in the unit of ``reg``.
+        num_iter: Largest number of iterations.
+        tolerance: The error at which a solver stops.
+        reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
+        background, background_cost: See ``DenseMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
+            ``CostMatcher``.
+
+    Raises:
+        ImportError: The package is missing.
+        ValueError: The method is not known.
+    """
+
+    methods = ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_reg_scaling")
+
+    def __init__(
+        self,
+        *args: Any,
+        method: str = "sinkhorn",
+        reg_pred_target: float = 1.0,
+        num_iter: int = 1000,
+        tolerance: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, method=method, num_iter=num_iter, tolerance=tolerance, **kwargs)
+        check_number(reg_pred_target, "reg_pred_target")
+        self.reg_pred_target = float(reg_pred_target)
+
+    def solver(self) -> Solver:
+        """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""
+        sinkhorn = _python_optimal_transport().unbalanced.sinkhorn_unbalanced
+        options = {"method": self.method, "numItermax": self.num_iter, "stopThr": self.tolerance}
+        strength = self.reg_pred_target
+        return lambda supply, demand, cost, reg: sinkhorn(
+            supply, demand, cost, reg, strength, reg_type="entropy", **options
+        )
+
+
+def _python_optimal_transport() -> Any:
+    try:
+        return importlib.import_module("ot")
+    except ImportError as error:
+        raise ImportError(
+            'this matcher needs Python Optimal Transport: pip install "ragged-batch[pot]"', name="ot"
+        ) from error

@@ -1,0 +1,219 @@
+"""Entropic optimal transport between the predictions of an image and its targets: marginals and iterations.
+
+Everything is in logarithms: with the potentials f of predictions and g of targets, the plan is
+``exp(f_i + g_j - cost_ij / reg)``, which neither over- nor underflows however small ``reg`` is. One more row stands for
+the background.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matchers.by_cost.dense_matcher import usable_pairs
+from matchers.pairs.problem import Problem
+from ragged.values.checks import values_are_readable
+from ragged.values.precision import widest
+
+Potentials = tuple[Tensor, Tensor]
+"""f (N, P) and g (N, K)."""
+
+_SMALLEST_SCALE = 1e-8
+# A kernel is scaled anew when a scaling leaves exp(±5). Parts below exp(-70) are left out: as long as no scaling
+# is above exp(15), what they would add to a sum is below exp(-45), and sums are larger by far.
+_LEFT_OUT, _FAR, _TOO_FAR, _TOO_SMALL = -70.0, math.exp(5), math.exp(15), math.exp(25)
+_TINY = 1e-38
+
+
+@dataclass(frozen=True, eq=False)
+class Transport:
+    """A transport problem of N images with K = G + 1 rows, the background last.
+
+    Args:
+        log_kernel: (N, K, P): -cost / reg; -inf in rows that get nothing.
+        demand: (N, K): the mass of each row; sums to 1. Each prediction has 1 / P.
+        num_invalid: (N,): costs of targets that were not finite.
+    """
+
+    log_kernel: Tensor
+    demand: Tensor
+    num_invalid: Tensor
+
+    @classmethod
+    def of(
+        cls, problem: Problem, cost: Tensor, *, background_cost: float | None, reg: float, normalize: bool
+    ) -> Transport:
+        """Bring costs (N, G, P) into this form; without ``background_cost`` no background competes.
+
+        Costs that are not finite are replaced by one that is 50 ``reg`` and more above all others.
+        """
+        usable, num_invalid = usable_pairs(problem, cost)
+        cost = cost.masked_fill(~usable, 0)
+        scale = cost.abs().flatten(1)
+        scale = scale.amax(-1) if scale.shape[1] else scale.new_zeros(len(cost))
+        scale = scale.clamp(min=max(_SMALLEST_SCALE, abs(background_cost or 0.0))).view(-1, 1, 1)
+        unit = reg * scale if normalize else torch.full_like(scale, reg)
+        demand = demands(problem.matchable, problem.num_predictions, background=background_cost is not None)
+        demand = demand.to(cost.dtype)
+        log_kernel = cost.new_empty(cost.shape[0], cost.shape[1] + 1, cost.shape[2])
+        log_kernel[:, :-1] = torch.where(usable, -cost / unit, -(3 * scale / unit + 50))
+        log_kernel[:, -1:] = -(background_cost or 0.0) / unit
+        # Costs without bounds in units of a tiny regularisation could be infinite.
+        log_kernel.clamp_(min=-1e30).masked_fill_(demand.unsqueeze(-1) == 0, -torch.inf)
+        return cls(log_kernel, demand, num_invalid)
+
+    def row_sums(self, f: Tensor) -> Tensor:
+        """(N, K): logarithm of the sum of ``exp(f_i) kernel_ij`` over predictions."""
+        return (self.log_kernel + f.unsqueeze(1)).logsumexp(-1)
+
+    def column_sums(self, g: Tensor) -> Tensor:
+        """(N, P): logarithm of the sum of ``exp(g_j) kernel_ij`` over targets and background."""
+        return (self.log_kernel + g.unsqueeze(-1)).logsumexp(1)
+
+    def scaled_kernel(self, f: Tensor, g: Tensor) -> Tensor:
+        """(N, K, P): the kernel times the exponentials of potentials; 0 for what is very small."""
+        log = (self.log_kernel + f.unsqueeze(1)).add_(g.unsqueeze(-1))
+        return torch.threshold_(log, _LEFT_OUT, -torch.inf).exp_()
+
+
+def demands(valid: Tensor, num_predictions: int, *, background: bool) -> Tensor:
+    """Mass of each target and, last, of the background: (N, G + 1), float64 where there is such a thing, sums to 1.
+
+    A target has as much as a prediction, 1 / P, and the background what remains. Without background, or with more
+    targets than predictions, the targets share everything. An image without targets is all background.
+    """
+    count = valid.sum(-1, keepdim=True)
+    size = count.clamp(min=max(num_predictions, 1)) if background else count.clamp(min=1)
+    wide = widest(valid.device)
+    each = valid.to(wide) / size
+    rest = ((size - count).to(wide) / size) if background else (count == 0).to(wide)
+    return torch.cat([each, rest], -1)
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """How a problem is solved: alternate updates of g and f, starting from f = 0.
+
+    ``g = b (log demand - row sums)`` and ``f = a (log 1/P - column sums)``: a = b = 1 keeps the marginals.
+
+    Args:
+        supply_power, demand_power: a and b.
+        count: How often.
+        tolerance: A sample is left as it is once its error is not above it. The error is that of ``marginal_error``
+            if a = b = 1, else that of ``change``.
+    """
+
+    supply_power: float
+    demand_power: float
+    count: int
+    tolerance: float | None = None
+
+    def solve(self, transport: Transport) -> tuple[Tensor, Potentials]:
+        """The potential f (N, P), and f and g of one iteration before."""
+        kernel = transport.log_kernel
+        found = None
+        if values_are_readable(kernel):
+            with torch.autocast("cpu", enabled=False):  # which would multiply matrices in half precision
+                found = self._solve_scaled(transport)
+        return self._solve_in_logarithms(transport) if found is None else found
+
+    def demand_potential(self, transport: Transport, row_sums: Tensor) -> Tensor:
+        """g (N, K) of the sums of rows; 0 in rows that get nothing."""
+        g = self.demand_power * (transport.demand.log() - row_sums)
+        return torch.where(transport.demand > 0, g, 0)
+
+    def _solve_in_logarithms(self, transport: Transport) -> tuple[Tensor, Potentials]:
+        num_samples, num_rows, num_predictions = transport.log_kernel.shape
+        f = transport.log_kernel.new_zeros(num_samples, num_predictions)
+        before = f, f.new_full((num_samples, num_rows), torch.inf)
+        active = torch.ones_like(transport.num_invalid, dtype=torch.bool)
+        for step in range(self.count):
+            g = self.demand_potential(transport, transport.row_sums(f))
+            following = self.supply_power * (-math.log(num_predictions) - transport.column_sums(g))
+            if self.tolerance is None:
+                before, f = (f, g), following
+                continue
+            if step:
+                active = active & (self._error(transport, following, (f, g), before) > self.tolerance)
+            before = _pick(active, f, before[0]), _pick(active, g, before[1])
+            f = _pick(active, following, f)
+        return f, before
+
+    def _solve_scaled(self, transport: Transport) -> tuple[Tensor, Potentials] | None:
+        """The same, where the host can read values: sums are products of matrices, as long as scalings are moderate.
+
+        f and g are in the kernel, u and v by how much the potentials have moved since. None if they move too fast.
+        """
+        share, demand = 1 / transport.log_kernel.shape[-1], transport.demand.unsqueeze(-1)
+        g = self.demand_potential(transport, transport.log_kernel.logsumexp(-1))
+        f = math.log(share) - (transport.log_kernel + g.unsqueeze(-1)).amax(1)
+        kernel, factors = transport.scaled_kernel(f, g), self._factors(f, g)
+        u, v = torch.ones_like(f).unsqueeze(-1), torch.ones_like(demand)
+        now = before = torch.zeros_like(f), g
+        active = torch.ones_like(transport.num_invalid, dtype=torch.bool)
+        for step in range(self.count):
+            if step:
+                # Rows that get nothing have a sum of 0.
+                v = _scaling(demand / torch.bmm(kernel, u).clamp_(min=_TINY), self.demand_power, factors[1])
+            following = _scaling(share / torch.bmm(v.mT, kernel).mT, self.supply_power, factors[0])
+            peak, (low, high) = v.max().item(), (bound.item() for bound in following.aminmax())
+            if not (peak <= _TOO_FAR and high <= _TOO_FAR):
+                return None
+            if step and (self.tolerance is not None or step == self.count - 1):
+                now = _moved(f, u), _moved(g, v)
+            if self.tolerance is not None:
+                if step:
+                    active = active & (self._error(transport, _moved(f, following), now, before) > self.tolerance)
+                if not active.any():
+                    break
+                before = _pick(active, now[0], before[0]), _pick(active, now[1], before[1])
+                following = torch.where(active.view(-1, 1, 1), following, u)
+            u = following
+            if step < self.count - 1 and (max(peak, high) > _FAR or low < 1 / _FAR):
+                f, g = _moved(f, u), _moved(g, v)
+                kernel, factors, u = transport.scaled_kernel(f, g), self._factors(f, g), torch.ones_like(u)
+        return _moved(f, u), now if self.tolerance is None else before
+
+    def _factors(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        supply, demand = f * (self.supply_power - 1), g * (self.demand_power - 1)
+        return supply.exp_().unsqueeze(-1), demand.exp_().unsqueeze(-1)
+
+    def _error(self, transport: Transport, following: Tensor, now: Potentials, before: Potentials) -> Tensor:
+        if self.supply_power == self.demand_power == 1:
+            return (now[0] - following).expm1().abs().amax(-1)
+        return change(transport, now, before)
+
+
+def _scaling(ratio: Tensor, power: float, factor: Tensor) -> Tensor:
+    """What a mass divided by a sum makes of a scaling, if the potential is in the kernel already."""
+    if power == 1:
+        return ratio
+    # A sum that is too small to be exact must not pass as a scaling that is not too large.
+    return ratio.pow_(power).mul_(factor) if ratio.max() <= _TOO_SMALL else torch.full_like(ratio, torch.inf)
+
+
+def _moved(potential: Tensor, scaling: Tensor) -> Tensor:
+    scaling = scaling.squeeze(-1)
+    return torch.where(scaling > 0, potential + scaling.log(), 0)
+
+
+def _pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(which.unsqueeze(-1), yes, no)
+
+
+def change(transport: Transport, now: Potentials, before: Potentials) -> Tensor:
+    """(N,): by which part of itself the weight of a pair has changed at most, between two pairs of potentials."""
+    live = transport.demand > 0
+    supply, demand = now[0] - before[0], now[1] - before[1]
+    most = supply.amax(-1) + demand.masked_fill(~live, -torch.inf).amax(-1)
+    least = supply.amin(-1) + demand.masked_fill(~live, torch.inf).amin(-1)
+    return torch.maximum(most, -least).expm1()
+
+
+def marginal_error(plan: Tensor, demand: Tensor) -> Tensor:
+    """(N,): the largest error of a prediction's total or a row's, in a plan (N, K, P) that gives each prediction 1."""
+    rows = (plan.sum(-1) - demand * plan.shape[-1]).abs().amax(-1)
+    return torch.maximum(rows, (plan.sum(1) - 1).abs().amax(-1))

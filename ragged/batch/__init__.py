@@ -1,0 +1,1 @@
+"""``RaggedBatch``: its fields, its methods, and what torch functions do with it."""

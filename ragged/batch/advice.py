@@ -1,0 +1,63 @@
+"""What a RaggedBatch says to those who take it for a tensor or an array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from ragged.batch import torch_functions
+
+_INSTEAD = {
+    "numpy": "an array of each sample is [sample.numpy() for sample in batch.split()], the padded one .tensor.numpy()",
+    "tolist": "a list for each sample is [sample.tolist() for sample in batch.split()]",
+    "item": "a number is made by a reduction, such as ragged.sum_over_targets",
+    "backward": "a gradient starts from a number: reduce with ragged.sum_over_targets or average_over_targets, and sum",
+}
+_OTHERS = ("T", "mT", "contiguous", "expand", "matmul", "numel", "permute", "repeat", "type", "unbind", "view")
+
+
+class _Missing:
+    """An attribute that is not there, and says what is. ``__getattr__`` would slow down those that are."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __get__(self, instance: Any, owner: type) -> NoReturn:
+        raise AttributeError(self.text)
+
+
+class Advice:
+    """Errors that say what to use. In a class of their own, whose attributes those of ``RaggedBatch`` hide."""
+
+    def __dir__(self) -> Iterable[str]:
+        return [name for name in object.__dir__(self) if name not in _MISSING or hasattr(self, name)]
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        # Without this, numpy would make an array of one object.
+        raise TypeError(f"a RaggedBatch is no array: {_INSTEAD['numpy']}")
+
+    def __len__(self) -> NoReturn:
+        # torch asks for it, too, where a batch is to become a tensor.
+        raise TypeError("a RaggedBatch has no one length: batch_shape counts the samples, sample_sizes their entries")
+
+
+def _missing() -> dict[str, str]:
+    """Methods of tensors, and what to use."""
+    known = {name: f"; use {instead}" for name, instead in torch_functions.INSTEAD.items()}
+    single = {function.__name__ for function in torch_functions.ELEMENTWISE if hasattr(torch, function.__name__)}
+    found = dict.fromkeys(_OTHERS, "; work on .tensor and .mask, or use RaggedBatch.apply")
+    found |= {name: f"; use torch.{name}(batch)" for name in single if not name.startswith("_")}
+    found |= known | {name: f": {instead}" for name, instead in _INSTEAD.items()}
+    return {
+        name: f"'RaggedBatch' object has no attribute {name!r}{text}"
+        for name, text in found.items()
+        if hasattr(Tensor, name)
+    }
+
+
+_MISSING = _missing()
+for _name, _text in _MISSING.items():
+    setattr(Advice, _name, _Missing(_text))

@@ -1,0 +1,121 @@
+"""Dtype, device and gradient of a RaggedBatch: what its tensor can do, with mask and sizes following to the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ragged.values.checks import check_flag
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ragged.batch.ragged_batch import RaggedBatch
+
+
+def to(batch: RaggedBatch, *args: Any, **kwargs: Any) -> RaggedBatch:
+    """``torch.Tensor.to`` for the data; mask and sizes follow to its device and keep their dtype."""
+    tensor = batch.tensor.to(*args, **kwargs)
+    if tensor.device == batch.mask.device:
+        return batch._with(tensor)
+    non_blocking = bool(kwargs.get("non_blocking", False))
+    mask = batch.mask.to(tensor.device, non_blocking=non_blocking)
+    sample_sizes = batch.sample_sizes.to(tensor.device, non_blocking=non_blocking)
+    return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
+
+
+def to_device(batch: RaggedBatch, device: torch.device | str | int) -> RaggedBatch:
+    """The batch on another device."""
+    return batch.to(device=torch.device(device))
+
+
+def to_dtype(batch: RaggedBatch, dtype: torch.dtype) -> RaggedBatch:
+    """The batch with data of another dtype."""
+    return batch._with(batch.tensor.to(dtype))
+
+
+def cpu(batch: RaggedBatch) -> RaggedBatch:
+    """The batch in host memory."""
+    return batch.to(device=torch.device("cpu"))
+
+
+def cuda(batch: RaggedBatch, device: torch.device | str | int | None = None, non_blocking: bool = False) -> RaggedBatch:
+    """The batch on a CUDA device, by default the current one."""
+    check_flag(non_blocking, "non_blocking")
+    target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda")
+    return batch.to(device=target, non_blocking=non_blocking)
+
+
+def pin_memory(batch: RaggedBatch, device: torch.device | str | None = None) -> RaggedBatch:
+    """Copy to page-locked memory. ``device`` is what a DataLoader passes; torch no longer needs it."""
+    tensor, mask, sample_sizes = batch.tensor.pin_memory(), batch.mask.pin_memory(), batch.sample_sizes.pin_memory()
+    return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
+
+
+def detach(batch: RaggedBatch) -> RaggedBatch:
+    """The batch without its gradient history; the data is shared."""
+    return batch._with(batch.tensor.detach())
+
+
+def clone(batch: RaggedBatch) -> RaggedBatch:
+    """The batch with a copy of the data; mask and sizes are shared."""
+    return batch._with(batch.tensor.clone())
+
+
+def requires_grad_(batch: RaggedBatch, requires_grad: bool = True) -> RaggedBatch:
+    """Set in place whether ``tensor`` requires a gradient; returns the batch itself."""
+    check_flag(requires_grad, "requires_grad")
+    if requires_grad and not (batch.tensor.is_floating_point() or batch.tensor.is_complex()):
+        raise TypeError(f"only floating point data can require a gradient, got {batch.dtype}")
+    batch.tensor.requires_grad_(bool(requires_grad))
+    return batch
+
+
+def retain_grad(batch: RaggedBatch) -> None:
+    """Keep the gradient of ``tensor`` though it is no leaf."""
+    batch.tensor.retain_grad()
+
+
+class DtypeShorthands:
+    """``half()``, ``int()`` and the like. In a class of their own: there, a method named ``int`` hides no type."""
+
+    def to_dtype(self, dtype: torch.dtype) -> Self:
+        """The batch with data of another dtype."""
+        raise NotImplementedError
+
+    def bool(self) -> Self:
+        """Data as ``torch.bool``."""
+        return self.to_dtype(torch.bool)
+
+    def int(self) -> Self:
+        """Data as ``torch.int32``."""
+        return self.to_dtype(torch.int32)
+
+    def long(self) -> Self:
+        """Data as ``torch.int64``."""
+        return self.to_dtype(torch.int64)
+
+    def half(self) -> Self:
+        """Data as ``torch.float16``."""
+        return self.to_dtype(torch.float16)
+
+    def bfloat16(self) -> Self:
+        """Data as ``torch.bfloat16``."""
+        return self.to_dtype(torch.bfloat16)
+
+    def float(self) -> Self:
+        """Data as ``torch.float32``."""
+        return self.to_dtype(torch.float32)
+
+    def double(self) -> Self:
+        """Data as ``torch.float64``."""
+        return self.to_dtype(torch.float64)
+
+    def cfloat(self) -> Self:
+        """Data as ``torch.complex64``."""
+        return self.to_dtype(torch.complex64)
+
+    def cdouble(self) -> Self:
+        """Data as ``torch.complex128``."""
+        return self.to_dtype(torch.complex128)

@@ -1,0 +1,231 @@
+"""Elementwise torch functions and Python operators on a RaggedBatch.
+
+A torch function is let through only if it is known to treat every entry alone; anything else could mix filler into
+valid entries, and raises. Where a gradient is needed, filler is replaced by 1 *before* the function: in its backward
+pass, the zero gradient that arrives for a filler entry would otherwise meet an infinite derivative and become NaN.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from math import inf
+from numbers import Number
+from types import BuiltinFunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ragged.batch import torch_functions
+from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
+from ragged.values.filler import protected
+from ragged.values.sizes import check_fits_batch, check_same_layout
+
+if TYPE_CHECKING:
+    from ragged.batch.ragged_batch import RaggedBatch
+
+Operator = Callable[[Any, Any], Any]
+
+
+def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
+    """The operator and the reflected operator of a binary torch function."""
+
+    def operator(batch: RaggedBatch, other: Any) -> Any:
+        if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
+            return batch._with(function(batch.tensor, other))
+        if isinstance(other, np.bool_):
+            other = bool(other)
+        if not isinstance(other, (type(batch), Tensor, Number)):
+            return NotImplemented
+        return call_elementwise(function, (batch, other), {}, type(batch))
+
+    def reflected(batch: RaggedBatch, other: Any) -> Any:
+        if isinstance(other, np.bool_):  # torch would take it for a fraction
+            other = bool(other)
+        if not isinstance(other, (Tensor, Number)):
+            return NotImplemented
+        return call_elementwise(function, (other, batch), {}, type(batch))
+
+    return operator, reflected
+
+
+def unary_operator(function: Callable[[Tensor], Tensor]) -> Callable[[RaggedBatch], RaggedBatch]:
+    """The operator of a unary torch function."""
+
+    def operator(batch: RaggedBatch) -> RaggedBatch:
+        return call_elementwise(function, (batch,), {}, type(batch))
+
+    return operator
+
+
+def torch_function(
+    cls: type[RaggedBatch],
+    func: Callable[..., Any],
+    types: Iterable[type],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> Any:
+    """What a torch function called with a RaggedBatch does: ``__torch_function__``."""
+    kwargs = kwargs or {}
+    if not all(issubclass(kind, (cls, Tensor)) for kind in types):
+        return NotImplemented
+    if torch.compiler.is_compiling():
+        func, args = torch_functions.of_operator(func, args)
+    if func in torch_functions.ELEMENTWISE:
+        return call_elementwise(func, args, kwargs, cls)
+    if func in torch_functions.UNREDUCED_LOSSES and kwargs.get("reduction", "mean") == "none":
+        return call_elementwise(func, args, kwargs, cls)
+    if func in torch_functions.ALONG_DIM:
+        return torch_functions.call_along_dim(func, args, kwargs, cls)
+    raise TypeError(torch_functions.refusal(func))
+
+
+def call_elementwise(
+    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[RaggedBatch]
+) -> RaggedBatch:
+    """Call an elementwise function on the tensors of its ragged arguments, and wrap the result."""
+    if kwargs.get("out") is not None:
+        raise TypeError(f"{function.__name__}: a RaggedBatch does not support out=")
+    operands = [*args, *kwargs.values()]
+    batches: list[RaggedBatch] = [operand for operand in operands if isinstance(operand, cls)]
+    first = batches[0]
+    for other in batches[1:]:
+        check_same_layout(first, other, what=function.__name__)
+    # A zero gradient meets the values of the other operands. What comes of it in filler is stopped at the operand that
+    # it flows back to; only towards a dense operand, where it is summed up, must the values themselves be harmless.
+    differentiated = function not in torch_functions.LINEAR and torch.is_grad_enabled()
+    protect_all = function in torch_functions.CHOOSY or (
+        differentiated and any(isinstance(each, Tensor) and each.requires_grad for each in operands)
+    )
+
+    shape = first.tensor.shape
+
+    def unwrap(operand: Any) -> Any:
+        if isinstance(operand, cls):
+            protect = protect_all or (differentiated and operand.requires_grad)
+            operand = protected(operand) if protect else operand.tensor
+        elif isinstance(operand, np.ndarray):
+            operand = _as_number(operand, first, function)
+        if isinstance(operand, Tensor) and operand.shape != shape and function not in torch_functions.OWN_BROADCAST:
+            check_fits_batch(operand.shape, shape, what=function.__name__)
+        return operand
+
+    result = function(*map(unwrap, args), **{name: unwrap(value) for name, value in kwargs.items()})
+    if not isinstance(result, Tensor):  # such as torch.where with a condition alone
+        raise TypeError(torch_functions.refusal(function))
+    made, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
+    if made != shape and (made[:nb] != first.batch_shape or made[dim] != first.max_sample_size):
+        raise ValueError(
+            f"{function.__name__}: broadcasting would change the batch shape or the ragged dimension, from "
+            f"{tuple(shape)} to {tuple(made)}; see broadcast_batch_dims_to_shape"
+        )
+    return first._with(result)
+
+
+def _as_number(array: np.ndarray[Any, Any], batch: RaggedBatch, function: Callable[..., Any]) -> Tensor:
+    """A number of numpy, which is an array in a compiled graph, as a tensor that promotes the batch as it would."""
+    number = torch.as_tensor(array)
+    if number.dim():
+        raise TypeError(f"{function.__name__}: a RaggedBatch takes tensors, no arrays of numpy; use torch.from_numpy")
+    if number.is_floating_point():
+        return number if batch.tensor.is_floating_point() else number.to(torch.get_default_dtype())
+    return number if number.dtype is batch.dtype is torch.bool else number.to(torch.int64)
+
+
+def apply(batch: RaggedBatch, function: Callable[..., Any]) -> Any:
+    """Apply a function to the padded data and wrap what it returns.
+
+    The function sees the filler, and must treat entries one by one. It is called with ``tensor``, with
+    ``tensor, mask`` or with ``tensor, mask, sample_sizes``, according to how many arguments it requires.
+
+    Args:
+        function: Any callable: a function, a builtin, a module, a partial. It returns a tensor of the same batch shape
+            and size of the ragged dimension, or a tuple of such tensors.
+
+    Returns:
+        A RaggedBatch, or a tuple of them.
+
+    >>> RaggedBatch(torch.ones(1, 2), sample_sizes=[1]).apply(lambda tensor: tensor + 1).split()
+    [tensor([2.])]
+    """
+    check_is_callable(function, "function")
+    parts = (batch.tensor, batch.mask, batch.sample_sizes)
+    result = function(*parts[: _num_required_arguments(function)])
+    if isinstance(result, tuple):
+        return tuple(batch.create_with_sample_sizes_like_self(part) for part in result)
+    return batch.create_with_sample_sizes_like_self(result)
+
+
+def _num_required_arguments(function: Callable[..., Any]) -> int:
+    # The signature of a module's __call__ says nothing; that of its forward does.
+    described: Any = function.forward if isinstance(function, nn.Module) else function
+    if hasattr(described, "__code__") and not hasattr(described, "__wrapped__"):
+        # As below, for what the compiler can trace: functions, lambdas and methods.
+        required = (
+            described.__code__.co_argcount - len(described.__defaults__ or ()) - isinstance(described, MethodType)
+        )
+    else:
+        required = _num_required_by_signature(described)
+    if required > 3:
+        raise TypeError(f"apply needs a function of 1 to 3 arguments (tensor, mask, sample_sizes), got {required}")
+    return max(required, 1)
+
+
+def _num_required_by_signature(function: Callable[..., Any]) -> int:
+    if isinstance(function, BuiltinFunctionType):  # such as torch.exp: no signature to be had
+        return 1
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+
+
+def equal(batch: RaggedBatch, other: RaggedBatch) -> bool:
+    """Whether both batches hold the same samples: equal sizes, and equal valid entries; padding does not count.
+
+    Read on the host: synchronises on an accelerator.
+    """
+    return _same_structure(batch, other) and batch.dtype == other.dtype and _all_valid(batch, other, torch.eq)
+
+
+def allclose(
+    batch: RaggedBatch, other: RaggedBatch, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether both batches have equal sizes and close valid entries, as ``torch.allclose`` understands it.
+
+    Read on the host: synchronises on an accelerator.
+    """
+
+    check_not_negative(rtol, "rtol")
+    check_not_negative(atol, "atol")
+    check_flag(equal_nan, "equal_nan")
+
+    def close(a: Tensor, b: Tensor) -> Tensor:
+        return torch.isclose(a, b, rtol=rtol, atol=atol, equal_nan=bool(equal_nan))
+
+    same = _same_structure(batch, other)
+    if batch.dtype != other.dtype:
+        raise TypeError(f"batches that are compared must have one dtype, got {batch.dtype} and {other.dtype}")
+    return same and _all_valid(batch, other, close)
+
+
+def _same_structure(batch: RaggedBatch, other: RaggedBatch) -> bool:
+    if not isinstance(other, type(batch)):
+        raise TypeError(f"a RaggedBatch can be compared with another one, got {type(other).__name__}")
+    check_same_device(other.device, batch.device, name="the other batch", reference="this batch")
+    check_has_values(batch.tensor, "comparing batches")
+    if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():
+        return False
+    return torch.equal(batch.sample_sizes, other.sample_sizes)
+
+
+def _all_valid(batch: RaggedBatch, other: RaggedBatch, compare: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    size = min(batch.max_sample_size, other.max_sample_size)
+    batch, other = batch.with_max_sample_size(size), other.with_max_sample_size(size)
+    if batch.shape != other.shape:
+        return False
+    return bool((compare(batch.tensor, other.tensor) | ~batch.aligned_mask).all())

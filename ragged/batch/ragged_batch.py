@@ -1,0 +1,430 @@
+"""RaggedBatch: a padded tensor that knows how many entries of each sample are real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ragged.batch import advice, conversion, dims, display, elementwise, notebook
+from ragged.values.checks import check_count, check_dim, check_flag, check_is_tensor, check_same_device, checked_sizes
+from ragged.values.filler import fill
+from ragged.values.sizes import check_matching_sizes, check_same_layout, largest_size, sizes_from_mask, validated_sizes
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
+    """A batch whose samples differ in size along one dimension.
+
+    The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` says how many entries
+    are valid, and the mask is made from it. What the filler holds is never assumed and never matters: no function of
+    this package lets it change a value or receive a gradient.
+
+    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes; functions that
+    would mix filler into a result raise a ``TypeError`` that names the function to use instead.
+
+    Args:
+        tensor: Padded data of shape ``(*batch, …, max_size, …)``, with any number of batch dimensions.
+        mask: Boolean tensor of shape ``(*batch, max_size)``, true for valid entries, which must come first.
+        sample_sizes: Number of valid entries of each sample, an integer tensor (or nested list) of shape ``(*batch,)``.
+            At least one of ``mask`` and ``sample_sizes`` is needed; given both, they must agree.
+        non_uniform_dim: The ragged dimension of ``tensor``; by default the first one after the batch dimensions.
+
+    Attributes:
+        tensor: The padded data.
+        mask: ``(*batch, max_size)``, bool.
+        sample_sizes: ``(*batch,)``, int64.
+        ragged_axis: Position of the ragged dimension among the dimensions that follow the batch dimensions.
+
+    Raises:
+        ValueError: Neither mask nor sizes are given, they disagree, a size is out of range, the mask is not valid
+            first, or shapes or devices do not fit; the message names the sample.
+        TypeError: Sizes are not integers, or the mask is not boolean.
+        IndexError: ``non_uniform_dim`` is not a dimension after the batch dimensions.
+
+    >>> boxes = RaggedBatch(torch.arange(12.0).view(2, 3, 2), sample_sizes=torch.tensor([3, 1]))
+    >>> boxes.mask
+    tensor([[ True,  True,  True],
+            [ True, False, False]])
+    >>> [sample.shape[0] for sample in (boxes * 2).split()]
+    [3, 1]
+    """
+
+    tensor: Tensor
+    mask: Tensor
+    sample_sizes: Tensor
+    ragged_axis: int
+
+    def __init__(
+        self,
+        tensor: Tensor,
+        mask: Tensor | None = None,
+        sample_sizes: Tensor | Sequence[Any] | None = None,
+        non_uniform_dim: int | None = None,
+    ) -> None:
+        check_is_tensor(tensor, "tensor")
+        if sample_sizes is not None:
+            sizes = validated_sizes(sample_sizes, tensor.device)
+        elif mask is not None:
+            sizes = sizes_from_mask(mask)
+        else:
+            raise ValueError("either mask or sample_sizes is needed; for samples of equal size use from_full_tensor")
+        check_same_device(sizes.device, tensor.device, name="mask or sample_sizes", reference="tensor")
+        num_batch_dims = sizes.dim()
+        dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
+        dim = check_dim(dim, tensor.dim(), lowest=num_batch_dims, name="non_uniform_dim")
+        if tensor.shape[:num_batch_dims] != sizes.shape:
+            raise ValueError(
+                f"tensor of shape {tuple(tensor.shape)} must begin with the batch shape {tuple(sizes.shape)} "
+                "of mask or sample_sizes"
+            )
+        made_mask = check_matching_sizes(sizes, mask, tensor.shape[dim])
+        self._set(tensor, made_mask, sizes, dim - num_batch_dims)
+
+    def _set(self, tensor: Tensor, mask: Tensor, sample_sizes: Tensor, ragged_axis: int) -> None:
+        object.__setattr__(self, "tensor", tensor)
+        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "sample_sizes", sample_sizes)
+        object.__setattr__(self, "ragged_axis", ragged_axis)
+
+    @classmethod
+    def _unchecked(cls, tensor: Tensor, mask: Tensor, sample_sizes: Tensor, ragged_axis: int) -> RaggedBatch:
+        """Build from parts that are known to fit: no check, no new mask."""
+        batch = cls.__new__(cls)
+        batch._set(tensor, mask, sample_sizes, ragged_axis)
+        return batch
+
+    def _with(self, tensor: Tensor) -> RaggedBatch:
+        return self._unchecked(tensor, self.mask, self.sample_sizes, self.ragged_axis)
+
+    # --- other ways to build one ---------------------------------------------------------------------------------
+
+    @classmethod
+    def from_full_tensor(
+        cls, tensor: Tensor, *, num_batch_dims: int = 1, non_uniform_dim: int | None = None
+    ) -> RaggedBatch:
+        """Wrap samples that all have the same size: every entry is valid.
+
+        >>> RaggedBatch.from_full_tensor(torch.zeros(2, 3, 4)).sample_sizes
+        tensor([3, 3])
+        """
+        check_is_tensor(tensor, "tensor")
+        check_count(num_batch_dims, "num_batch_dims")
+        dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
+        dim = check_dim(dim, tensor.dim(), lowest=num_batch_dims, name="non_uniform_dim")
+        batch_shape, max_size = tensor.shape[:num_batch_dims], tensor.shape[dim]
+        sizes = torch.full(batch_shape, max_size, dtype=torch.int64, device=tensor.device)
+        mask = torch.ones((*batch_shape, max_size), dtype=torch.bool, device=tensor.device)
+        return cls._unchecked(tensor, mask, sizes, dim - num_batch_dims)
+
+    @classmethod
+    def from_oversize_tensor(
+        cls,
+        tensor: Tensor,
+        mask: Tensor | None = None,
+        sample_sizes: Tensor | Sequence[Any] | None = None,
+        non_uniform_dim: int | None = None,
+        *,
+        max_size: int | None = None,
+    ) -> RaggedBatch:
+        """Wrap a tensor that has more padding than needed, and cut it to the largest sample.
+
+        Args:
+            tensor, mask, sample_sizes, non_uniform_dim: As in the constructor.
+            max_size: The size to cut to. Without it the largest size is read, which synchronises on an accelerator.
+
+        >>> RaggedBatch.from_oversize_tensor(torch.zeros(2, 100, 4), sample_sizes=[3, 1]).shape
+        torch.Size([2, 3, 4])
+        """
+        batch = cls(tensor, mask, sample_sizes, non_uniform_dim)
+        return batch.with_max_sample_size(batch.largest_sample_size() if max_size is None else max_size)
+
+    @classmethod
+    def empty(
+        cls,
+        batch_shape: int | Sequence[int],
+        data_shape: Sequence[int] = (),
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> RaggedBatch:
+        """A batch in which every sample has no entry: a tensor of shape ``(*batch_shape, 0, *data_shape)``.
+
+        >>> RaggedBatch.empty(2, (4,)).shape
+        torch.Size([2, 0, 4])
+        """
+        batch_shape = checked_sizes(batch_shape, "batch_shape")
+        data_shape = checked_sizes(data_shape, "data_shape")
+        tensor = torch.empty((*batch_shape, 0, *data_shape), dtype=dtype, device=device)
+        return cls.from_full_tensor(tensor, num_batch_dims=len(batch_shape))
+
+    def create_with_sample_sizes_like_self(
+        self, tensor: Tensor, non_uniform_dim: int | None = None, device: torch.device | str | int | None = None
+    ) -> RaggedBatch:
+        """Wrap other data of the same objects; mask and sizes are shared, not copied.
+
+        Args:
+            tensor: Padded data with the batch shape of this batch, its ``max_sample_size`` along the ragged dimension.
+            non_uniform_dim: The ragged dimension of ``tensor``; by default that of this batch.
+            device: Where to move the result; by default ``tensor`` must be, and stays, on the device of this batch.
+
+        >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
+        >>> cost = boxes.create_with_sample_sizes_like_self(torch.zeros(2, 100, 3), non_uniform_dim=2)
+        >>> [sample.shape for sample in cost.split()]
+        [torch.Size([100, 3]), torch.Size([100, 1])]
+        """
+        check_is_tensor(tensor, "tensor")
+        nb = self.num_batch_dims
+        dim = self.non_uniform_dim if non_uniform_dim is None else non_uniform_dim
+        if tensor.dim() > nb:
+            dim = check_dim(dim, tensor.dim(), lowest=nb, name="non_uniform_dim")
+        if tensor.dim() <= nb or tensor.shape[:nb] != self.batch_shape or tensor.shape[dim] != self.max_sample_size:
+            raise ValueError(
+                f"expected batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension {dim}, "
+                f"got a tensor of shape {tuple(tensor.shape)}"
+            )
+        if device is None:
+            check_same_device(tensor.device, self.device, name="tensor", reference="this batch")
+        result = self._unchecked(tensor, self.mask, self.sample_sizes, dim - nb)
+        return result if device is None else result.to_device(device)
+
+    # --- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def num_batch_dims(self) -> int:
+        """Number of batch dimensions."""
+        return self.sample_sizes.dim()
+
+    @property
+    def non_uniform_dim(self) -> int:
+        """The ragged dimension of ``tensor``."""
+        return self.sample_sizes.dim() + self.ragged_axis
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape of the batch dimensions."""
+        return self.sample_sizes.shape
+
+    @property
+    def max_sample_size(self) -> int:
+        """Size of the ragged dimension of ``tensor``: no sample is larger."""
+        return self.mask.shape[-1]
+
+    @property
+    def total_num_entries(self) -> int:
+        """Number of valid entries in the whole batch; reading it synchronises on an accelerator."""
+        return int(self.sample_sizes.sum())
+
+    @property
+    def total_num_samples_in_batch(self) -> int:
+        """Number of samples: the product of the batch shape."""
+        return math.prod(self.batch_shape)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of ``tensor``, padding included."""
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of ``tensor``."""
+        return self.tensor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of ``tensor``, mask and sizes."""
+        return self.tensor.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether ``tensor`` requires a gradient; can be set, as that of a tensor."""
+        return self.tensor.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether ``tensor`` keeps its gradient though it is no leaf."""
+        return self.tensor.retains_grad
+
+    @property
+    def aligned_mask(self) -> Tensor:
+        """The mask as a view that broadcasts against ``tensor``."""
+        after = self.tensor.dim() - self.mask.dim() - self.ragged_axis
+        if not after and not self.ragged_axis:
+            return self.mask
+        return self.mask.view(*self.batch_shape, *(1,) * self.ragged_axis, self.max_sample_size, *(1,) * after)
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
+        """Shape of ``tensor``, or its size in one dimension."""
+        return self.tensor.shape if dim is None else self.tensor.shape[check_dim(dim, self.dim())]
+
+    def dim(self) -> int:
+        """Number of dimensions of ``tensor``."""
+        return self.tensor.dim()
+
+    def largest_sample_size(self) -> int:
+        """Size of the largest sample (0 without samples). Read on the host: synchronises on an accelerator."""
+        return largest_size(self.sample_sizes)
+
+    def get_existence_weights(self, dtype: torch.dtype = torch.float32, *, in_data_shape: bool = False) -> RaggedBatch:
+        """The mask as weights: 1 for valid entries, 0 for filler.
+
+        Args:
+            dtype: Of the weights.
+            in_data_shape: One weight for each number, in the shape of ``tensor``, not one for each entry, in the shape
+                ``(*batch, max_size)``.
+
+        >>> RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1]).get_existence_weights().tensor
+        tensor([[1., 1., 1.],
+                [1., 0., 0.]])
+        """
+        check_flag(in_data_shape, "in_data_shape")
+        if in_data_shape:
+            return self._with(self.aligned_mask.expand(self.shape).to(dtype, copy=True))
+        return self._unchecked(self.mask.to(dtype), self.mask, self.sample_sizes, 0)
+
+    # --- other data, same samples ----------------------------------------------------------------------------------
+
+    apply = elementwise.apply
+
+    def set_tensor(self, tensor: Tensor) -> None:
+        """Replace the data of this object. The new tensor must have the same batch shape and ragged dimension.
+
+        Others that share its mask and sizes are not affected. Besides this, ``set_padded_to`` and writing into the
+        data, a field can only be assigned what says the same of the samples: data of the same shape, and mask and
+        sizes of the same values, as tools do that convert dtypes or move to a device.
+        """
+        checked = self.create_with_sample_sizes_like_self(tensor)
+        object.__setattr__(self, "tensor", checked.tensor)
+
+    def set_padded_to(self, value: complex | bool) -> None:
+        """Set the filler of this object to ``value``; the tensor it held before is not written to."""
+        self.set_tensor(self.with_padded_set_to(value).tensor)
+
+    def with_padded_set_to(self, value: complex | bool) -> RaggedBatch:
+        """The same batch with filler ``value``; the old filler gets no gradient.
+
+        >>> RaggedBatch(torch.ones(2, 2), sample_sizes=[2, 1]).with_padded_set_to(0).tensor
+        tensor([[1., 1.],
+                [1., 0.]])
+        """
+        return self._with(fill(self.tensor, ~self.aligned_mask, value))
+
+    def with_max_sample_size(self, max_size: int) -> RaggedBatch:
+        """The same samples with another amount of padding: cut or extended with zeros to ``max_size``.
+
+        Raises:
+            ValueError: A sample is larger than ``max_size``.
+        """
+        return dims.resize(self, max_size)
+
+    def get_non_uniform_dimension_transposed_to(self, dim: int) -> RaggedBatch:
+        """Exchange the ragged dimension with dimension ``dim``, which must not be a batch dimension."""
+        dim = check_dim(dim, self.dim(), lowest=self.num_batch_dims)
+        tensor = self.tensor.transpose(self.non_uniform_dim, dim)
+        return self._unchecked(tensor, self.mask, self.sample_sizes, dim - self.num_batch_dims)
+
+    def unsqueeze_data_dim(self, dim: int) -> RaggedBatch:
+        """Insert a dimension of size 1 at ``dim``, after the batch dimensions; the ragged dimension moves along."""
+        dim = check_dim(dim, self.dim() + 1, lowest=self.num_batch_dims)
+        axis = self.ragged_axis + (dim <= self.non_uniform_dim)
+        return self._unchecked(self.tensor.unsqueeze(dim), self.mask, self.sample_sizes, axis)
+
+    split = dims.split
+    repeat_samples = dims.repeat_samples
+    unsqueeze_batch_dim = dims.unsqueeze_batch_dim
+    squeeze_batch_dim = dims.squeeze_batch_dim
+    reshape_batch_dims = dims.reshape_batch_dims
+    flatten_batch_dims = dims.flatten_batch_dims
+    broadcast_batch_dims_to_shape = dims.broadcast_batch_dims_to_shape
+    broadcast_batch_dims = staticmethod(dims.broadcast_batch_dims)
+
+    # --- dtype, device, gradient -----------------------------------------------------------------------------------
+
+    to = conversion.to
+    to_device = conversion.to_device
+    to_dtype = conversion.to_dtype
+    cpu = conversion.cpu
+    cuda = conversion.cuda
+    pin_memory = conversion.pin_memory
+    detach = conversion.detach
+    clone = conversion.clone
+    requires_grad_ = conversion.requires_grad_
+    retain_grad = conversion.retain_grad
+
+    # --- Python's own protocols ------------------------------------------------------------------------------------
+
+    def __getitem__(self, item: Any) -> Tensor:
+        """Shorthand for ``tensor[item]``; knows nothing of sizes."""
+        return self.tensor[item]
+
+    def __setitem__(self, item: Any, value: Any) -> None:
+        """Shorthand for ``tensor[item] = value``; writes into the shared data. A batch is written as a whole."""
+        if isinstance(value, RaggedBatch):
+            if not (item is Ellipsis or item == slice(None)):
+                raise TypeError(
+                    "a RaggedBatch is written as a whole, batch[...] = other, into one of the same sizes; parts of it "
+                    "with ragged.batched_indexing_write, or give its .tensor"
+                )
+            check_same_layout(self, value, what="batch[...] = other")
+            value = value.tensor
+        self.tensor[item] = value
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "the truth value of a RaggedBatch is ambiguous; use any_over_targets, all_over_targets or equal"
+        )
+
+    # Without this, ``for x in batch`` would walk over padded rows through __getitem__; samples come from split().
+    __iter__: ClassVar[None] = None
+
+    __repr__ = display.represent
+    _repr_html_ = notebook.as_html
+    __hash__ = object.__hash__
+    # numpy's operators would otherwise build object arrays instead of leaving the operation to this class.
+    __array_ufunc__: ClassVar[None] = None
+    __torch_function__: ClassVar[Callable[..., Any]] = classmethod(elementwise.torch_function)  # type: ignore[assignment]
+
+    equal = elementwise.equal
+    allclose = elementwise.allclose
+
+    __add__, __radd__ = elementwise.operators(torch.add)
+    __sub__, __rsub__ = elementwise.operators(torch.sub)
+    __mul__, __rmul__ = elementwise.operators(torch.mul)
+    __truediv__, __rtruediv__ = elementwise.operators(torch.true_divide)
+    __floordiv__, __rfloordiv__ = elementwise.operators(torch.floor_divide)
+    __mod__, __rmod__ = elementwise.operators(torch.remainder)
+    __pow__, __rpow__ = elementwise.operators(torch.pow)
+    __ipow__ = __pow__  # a compiled graph does not fall back to ``**`` by itself
+    __and__, __rand__ = elementwise.operators(torch.bitwise_and)
+    __or__, __ror__ = elementwise.operators(torch.bitwise_or)
+    __xor__, __rxor__ = elementwise.operators(torch.bitwise_xor)
+    __lt__, __gt__ = elementwise.operators(torch.lt)[0], elementwise.operators(torch.gt)[0]
+    __le__, __ge__ = elementwise.operators(torch.le)[0], elementwise.operators(torch.ge)[0]
+    __eq__, __ne__ = elementwise.operators(torch.eq)[0], elementwise.operators(torch.ne)[0]
+    __neg__ = elementwise.unary_operator(torch.neg)
+    __pos__ = elementwise.unary_operator(torch.positive)
+    __abs__ = elementwise.unary_operator(torch.abs)
+    __invert__ = elementwise.unary_operator(torch.bitwise_not)
+
+
+def check_is_batch(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a RaggedBatch."""
+    if not isinstance(value, RaggedBatch):
+        advice = "; wrap it with RaggedBatch(…) or RaggedBatch.from_full_tensor" if isinstance(value, Tensor) else ""
+        raise TypeError(f"{name} must be a RaggedBatch, got {type(value).__name__}{advice}")
+
+
+def check_is_data(value: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a RaggedBatch or a tensor."""
+    if not isinstance(value, (RaggedBatch, Tensor)):
+        raise TypeError(f"{name} must be a RaggedBatch or a tensor, got {type(value).__name__}")
+    if isinstance(value, Tensor):
+        check_is_tensor(value, name)

@@ -1,0 +1,1 @@
+"""Batches among others: data loaders, nested tensors, pytrees, files."""

@@ -1,0 +1,1 @@
+"""Functions of batches: indexing, masks, reductions, and putting samples together."""

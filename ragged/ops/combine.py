@@ -1,0 +1,262 @@
+"""Putting samples together: lists of them, masked tensors, several batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
+from ragged.ops.indexing import batched_indexing_access
+from ragged.ops.masks import batched_bool_indexing, get_indices_from_mask
+from ragged.ops.samples import read_samples
+from ragged.values.checks import (
+    check_dim,
+    check_flag,
+    check_has_values,
+    check_is_sequence,
+    check_same_device,
+    check_whole,
+    sample_name,
+)
+from ragged.values.sizes import prefix_mask
+
+NamedTupleT = TypeVar("NamedTupleT", bound=tuple[Any, ...])
+
+
+def combine_data(
+    data_list: Sequence[Any],
+    other_with_same_sample_sizes: RaggedBatch | None = None,
+    device: torch.device | str | None = None,
+    flatten_batch_dims: bool = True,
+    *,
+    dtype: torch.dtype | None = None,
+    num_batch_dims: int | None = None,
+    non_uniform_dim: int | None = None,
+) -> RaggedBatch:
+    """Pad samples of different sizes into one RaggedBatch.
+
+    Args:
+        data_list: One sample for each image: tensors or arrays of shape ``(n, …)`` that agree in all but ``n``, or
+            plain (nested) lists of numbers. Lists of lists of samples give further batch dimensions. A sample without
+            any element has no entry, whatever its shape: ``(0,)`` and ``(1, 0)`` do beside ``(n, 4)``; its dtype and
+            device do not matter either.
+        other_with_same_sample_sizes: A batch that describes the same objects; its mask and sizes are shared. To compare
+            them with those of the samples, its sizes are read, which synchronises on an accelerator.
+        device: Where to put the result; by default where the samples are.
+        flatten_batch_dims: Merge the batch dimensions of nested lists into one. Otherwise the lists must be of equal
+            length at each level.
+        dtype: Dtype of the result; by default that of the samples, which must agree.
+        num_batch_dims: How many levels of lists are batch dimensions. By default all levels above tensors and arrays,
+            and one above plain numbers.
+        non_uniform_dim: The ragged dimension of the result, if samples differ in another dimension than their first.
+
+    Returns:
+        A RaggedBatch of shape ``(*batch, max n, …)``, with filler 0.
+
+    Raises:
+        ValueError: Samples differ in more than their size, sizes differ from those of the other batch, or nested lists
+            have unequal length; the message names the sample.
+        TypeError: Something is not a sample, or dtypes differ.
+
+    >>> boxes = combine_data([torch.ones(2, 4), torch.ones(0, 4)])
+    >>> labels = combine_data([[3, 7], []], other_with_same_sample_sizes=boxes)
+    >>> labels.tensor, labels.mask is boxes.mask
+    (tensor([[3, 7],
+            [0, 0]]), True)
+    """
+    check_flag(flatten_batch_dims, "flatten_batch_dims")
+    tensors, batch_shape = read_samples(data_list, num_batch_dims, flatten_batch_dims, dtype, device)
+    nb, other = len(batch_shape), other_with_same_sample_sizes
+    if other is not None:
+        check_is_batch(other, "other_with_same_sample_sizes")
+    dim = nb if non_uniform_dim is None else non_uniform_dim
+    check_whole(dim, "non_uniform_dim")
+    if dim < nb:
+        raise IndexError(f"non_uniform_dim must come after the {nb} batch dimensions, got {dim}")
+    if dim > nb:
+        tensors = [sample.movedim(dim - nb, 0) if sample.dim() > dim - nb else sample for sample in tensors]
+    tensors, sizes = _with_common_shape(tensors, None if other is None else _sizes_of(other, batch_shape))
+    max_size = max(sizes) if other is None else other.max_sample_size
+    padded = _pad(tensors, sizes, max_size).view(*batch_shape, max_size, *tensors[0].shape[1:])
+    if dim > nb:
+        padded = padded.movedim(nb, check_dim(dim, padded.dim(), name="non_uniform_dim"))
+    if other is not None:
+        check_same_device(padded.device, other.device, name="data_list", reference="other_with_same_sample_sizes")
+        return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
+    sample_sizes = torch.tensor(sizes, dtype=torch.int64, device=padded.device).view(batch_shape)
+    return RaggedBatch._unchecked(padded, prefix_mask(sample_sizes, max_size), sample_sizes, dim - nb)
+
+
+def _pad(tensors: list[Tensor], sizes: list[int], max_size: int) -> Tensor:
+    """One concatenation of samples and filler in turn: every value is written once, and nothing is masked."""
+    first = tensors[0]
+    missing = [max_size - size for size in sizes]
+    filler = torch.split_with_sizes(first.new_zeros(sum(missing), *first.shape[1:]), missing)
+    pieces = [piece for pair in zip(tensors, filler, strict=True) for piece in pair]
+    return torch.cat(pieces)
+
+
+def _sizes_of(other: RaggedBatch, batch_shape: tuple[int, ...]) -> list[int]:
+    if tuple(other.batch_shape) != batch_shape:
+        raise ValueError(
+            f"data_list has batch shape {batch_shape}, other_with_same_sample_sizes has {tuple(other.batch_shape)}"
+        )
+    check_has_values(other.sample_sizes, "combine_data with other_with_same_sample_sizes")
+    return other.sample_sizes.flatten().tolist()
+
+
+def _with_common_shape(tensors: list[Tensor], known: list[int] | None) -> tuple[list[Tensor], list[int]]:
+    """Samples of shape ``(n, *common)``, and their sizes; samples without elements are brought to that shape."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if known is None and all(shapes) and len({shape[1:] for shape in shapes}) == 1 and 0 not in shapes[0][1:]:
+        return tensors, [shape[0] for shape in shapes]  # the usual case, made quick
+    filled = [0 not in shape for shape in shapes]
+    common = _common_shape(shapes, filled)
+    sizes = [shape[0] if has_elements else 0 for shape, has_elements in zip(shapes, filled, strict=True)]
+    if known is not None:
+        # Given sizes can say that a sample without elements has entries: entries without data.
+        sizes = [
+            size if shape == (size, *common) else own for shape, size, own in zip(shapes, known, sizes, strict=True)
+        ]
+        for number, (size, expected) in enumerate(zip(sizes, known, strict=True)):
+            if size != expected:
+                raise ValueError(
+                    f"{sample_name((number,))} has {size} entries, but {expected} in other_with_same_sample_sizes"
+                )
+    blank = tensors[0].new_empty(0, *common)
+    fitting = [
+        tensor if shape == (size, *common) else blank
+        for tensor, shape, size in zip(tensors, shapes, sizes, strict=True)
+    ]
+    return fitting, sizes
+
+
+def _common_shape(shapes: list[tuple[int, ...]], filled: list[bool]) -> tuple[int, ...]:
+    """The shape behind the first dimension: that of all samples with elements, else of the one with most dimensions."""
+    declaring = [shape for shape, has_elements in zip(shapes, filled, strict=True) if has_elements]
+    common = (declaring[0] if declaring else max(shapes, key=len))[1:]
+    if any(not shape or shape[1:] != common for shape in declaring):
+        number = next(n for n, shape in enumerate(shapes) if filled[n] and (not shape or shape[1:] != common))
+        expected = ", ".join(["n", *map(str, common)])
+        raise ValueError(
+            f"samples must have the shape ({expected}) and differ in n alone; "
+            f"{sample_name((number,))} has shape {shapes[number]}"
+        )
+    return common
+
+
+def get_compact_lists(mask: Tensor, data: Sequence[Any], *, max_size: int | None = None) -> list[Any]:
+    """Turn tensors with a common mask into ragged batches of the valid entries, which share their sizes.
+
+    Args:
+        mask: Boolean, ``(*batch, N)``, true for valid entries, anywhere.
+        data: Tensors of shape ``(*batch, N, …)``; anything that is not a tensor is passed through.
+        max_size: As in ``get_indices_from_mask``; give it to avoid a synchronisation.
+
+    Returns:
+        A list with a RaggedBatch for each tensor.
+
+    >>> mask = torch.tensor([[False, True, True], [False, False, True]])
+    >>> get_compact_lists(mask, [torch.arange(6).view(2, 3), "name"])[0].split()
+    [tensor([1, 2]), tensor([5])]
+    """
+    check_is_sequence(data, "data", "tensors")
+    if any(isinstance(item, RaggedBatch) for item in data):
+        raise TypeError("get_compact_lists takes padded tensors; of a RaggedBatch, batched_bool_indexing keeps entries")
+    indices = get_indices_from_mask(mask, max_size=max_size)
+    return [batched_indexing_access(item, indices) if isinstance(item, Tensor) else item for item in data]
+
+
+def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT, *, max_size: int | None = None) -> NamedTupleT:
+    """``get_compact_lists`` for the fields of a named tuple; returns a named tuple of the same type.
+
+    >>> from collections import namedtuple
+    >>> Targets = namedtuple("Targets", ["labels", "source"])
+    >>> mask = torch.tensor([[False, True]])
+    >>> get_compact_from_named_tuple(mask, Targets(torch.tensor([[1, 2]]), "camera")).labels.split()
+    [tensor([2])]
+    """
+    if not hasattr(data, "_fields"):
+        raise TypeError(f"data must be a named tuple, got {type(data).__name__}; use get_compact_lists")
+    return type(data)(*get_compact_lists(mask, data, max_size=max_size))
+
+
+def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
+    """Join batches along a batch dimension; samples are padded to the largest of them.
+
+    Dtypes that differ are promoted as ``torch.cat`` does.
+
+    >>> cat_batches([combine_data([[1, 2]]), combine_data([[3], []])]).tensor
+    tensor([[1, 2],
+            [3, 0],
+            [0, 0]])
+    """
+    batches = _equally_padded(batches, "cat_batches")
+    first = batches[0]
+    dim = check_dim(dim, first.num_batch_dims)
+    kept = [(*batch.batch_shape[:dim], *batch.batch_shape[dim + 1 :]) for batch in batches]
+    if any(shape != kept[0] for shape in kept):
+        raise ValueError(
+            f"cat_batches needs batch shapes that agree but for dimension {dim}, got "
+            f"{[tuple(batch.batch_shape) for batch in batches]}"
+        )
+    tensor, mask, sizes = (
+        torch.cat([getattr(batch, part) for batch in batches], dim) for part in ("tensor", "mask", "sample_sizes")
+    )
+    return RaggedBatch._unchecked(tensor, mask, sizes, first.ragged_axis)
+
+
+def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
+    """Join batches of one batch shape along a new batch dimension, as ``torch.stack`` does for tensors.
+
+    >>> stack_batches([RaggedBatch.empty(2), RaggedBatch.empty(2)]).batch_shape
+    torch.Size([2, 2])
+    """
+    _check_are_batches(batches, "stack_batches")
+    return cat_batches([batch.unsqueeze_batch_dim(dim) for batch in batches], dim)
+
+
+def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
+    """Join batches sample by sample: each sample has the entries of all, one batch after the other.
+
+    >>> cat_targets([combine_data([[1, 2], []]), combine_data([[3], [4]])]).split()
+    [tensor([1, 2, 3]), tensor([4])]
+    """
+    batches = _equally_padded(batches, "cat_targets")
+    first = batches[0]
+    if any(batch.batch_shape != first.batch_shape for batch in batches):
+        raise ValueError(f"cat_targets needs one batch shape, got {[tuple(batch.batch_shape) for batch in batches]}")
+    joined = RaggedBatch.from_full_tensor(
+        torch.cat([batch.tensor for batch in batches], first.non_uniform_dim),
+        num_batch_dims=first.num_batch_dims,
+        non_uniform_dim=first.non_uniform_dim,
+    )
+    mask = torch.cat([batch.mask for batch in batches], -1)
+    return batched_bool_indexing(joined, mask, max_size=mask.shape[-1])
+
+
+def _check_are_batches(batches: Sequence[RaggedBatch], what: str) -> None:
+    check_is_sequence(batches, f"the argument of {what}", "batches")
+    if not batches:
+        raise ValueError(f"{what} needs at least one batch, got none")
+    for batch in batches:
+        check_is_batch(batch, f"each argument of {what}")
+        check_same_device(batch.device, batches[0].device, name=f"each argument of {what}", reference="the first")
+
+
+def _equally_padded(batches: Sequence[RaggedBatch], what: str) -> list[RaggedBatch]:
+    _check_are_batches(batches, what)
+    layouts = [(batch.num_batch_dims, batch.non_uniform_dim) for batch in batches]
+    if any(layout != layouts[0] for layout in layouts):
+        raise ValueError(f"{what} needs batches of equal num_batch_dims and non_uniform_dim, got {layouts}")
+    (num_batch_dims, dim), shapes = layouts[0], [tuple(batch.shape) for batch in batches]
+    if any(
+        shape[num_batch_dims:dim] + shape[dim + 1 :] != shapes[0][num_batch_dims:dim] + shapes[0][dim + 1 :]
+        for shape in shapes
+    ):
+        raise ValueError(f"{what} needs entries of one shape, got tensors of shapes {shapes}")
+    max_size = max(batch.max_sample_size for batch in batches)
+    return [batch.with_max_sample_size(max_size) for batch in batches]

@@ -1,0 +1,308 @@
+"""Reductions over targets: along the ragged dimension, over the valid entries of each sample alone.
+
+What a sample without entries gives is stated for each function. A NaN in a valid entry is never hidden, a NaN in the
+filler never seen, and filler gets no gradient. Ties go to the lowest index. Half precision is computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
+from ragged.values.checks import check_count, check_flag
+from ragged.values.filler import check_fits_dtype
+from ragged.values.sizes import check_same_layout, prefix_mask
+
+Number = complex | bool
+
+
+def sum_over_targets(data: RaggedBatch) -> Tensor:
+    """Sum of the valid entries; 0 for an empty sample. Integers and booleans give int64, as in ``torch.sum``.
+
+    >>> sum_over_targets(RaggedBatch(torch.tensor([[1.0, 2.0], [3.0, float("nan")]]), sample_sizes=[2, 1]))
+    tensor([3., 3.])
+    """
+    return _filled(data, 0).sum(data.non_uniform_dim)
+
+
+def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, *, empty: float = 0.0) -> Tensor:
+    """Mean of the valid entries, or their weighted mean.
+
+    Args:
+        data: Shape ``(*batch, …, N, …)``. Integers and booleans give the default float dtype.
+        weights: Weights with the sizes of ``data``: of its shape, or ``(*batch, N)``.
+        empty: The result for a sample without entries, or with weights that are all zero.
+
+    >>> average_over_targets(RaggedBatch(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), sample_sizes=[2, 1]))
+    tensor([1.5000, 3.0000])
+    """
+    check_is_batch(data, "data")
+    dim, dtype = data.non_uniform_dim, _float_dtype(data.dtype)
+    check_fits_dtype(empty, dtype)
+    if weights is None:
+        total = _computable(_filled(data, 0), dtype).sum(dim)
+        count = _along_kept_dims(data.sample_sizes, total, data.num_batch_dims)
+        return torch.where(count > 0, total / count.clamp(min=1), empty).to(dtype)
+    aligned = _aligned_weights(data, weights)
+    values, factors = (
+        _computable(_filled(data, 0), dtype),
+        _computable(_filled(aligned, 0), _float_dtype(weights.dtype)),
+    )
+    total, mass = (values * factors).sum(dim), factors.sum(dim).expand_as(values.sum(dim))
+    weightless = (factors == 0).all(dim).expand_as(total)
+    return torch.where(weightless, empty, total / torch.where(weightless, 1, mass)).to(
+        torch.promote_types(dtype, weights.dtype)
+    )
+
+
+def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
+    """Largest valid entry; its gradient goes to the first of several.
+
+    Args:
+        data: Real numbers or booleans.
+        empty: The result for an empty sample; by default the lowest value of the dtype (``-inf`` for floats).
+
+    >>> max_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 9]]), sample_sizes=[2, 1]))
+    tensor([7, 3])
+    """
+    return _extreme(data, torch.max, _lowest, empty)
+
+
+def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
+    """Smallest valid entry; its gradient goes to the first of several.
+
+    Args:
+        data: Real numbers or booleans.
+        empty: The result for an empty sample; by default the highest value of the dtype (``inf`` for floats).
+
+    >>> min_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 0]]), sample_sizes=[2, 1]))
+    tensor([1, 3])
+    """
+    return _extreme(data, torch.min, _highest, empty)
+
+
+def argmax_over_targets(data: RaggedBatch) -> Tensor:
+    """Index of the largest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample.
+
+    >>> argmax_over_targets(RaggedBatch(torch.tensor([[1, 7, 7], [3, 9, 9]]), sample_sizes=[3, 0]))
+    tensor([ 1, -1])
+    """
+    return _arg_extreme(data, torch.max, _lowest)
+
+
+def argmin_over_targets(data: RaggedBatch) -> Tensor:
+    """Index of the smallest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample.
+
+    >>> argmin_over_targets(RaggedBatch(torch.tensor([[3, 1], [5, 0]]), sample_sizes=[2, 1]))
+    tensor([1, 0])
+    """
+    return _arg_extreme(data, torch.min, _highest)
+
+
+def any_over_targets(data: RaggedBatch) -> Tensor:
+    """Whether any valid entry is true (not zero); false for an empty sample.
+
+    >>> any_over_targets(RaggedBatch(torch.tensor([[False, True], [False, True]]), sample_sizes=[2, 1]))
+    tensor([ True, False])
+    """
+    return _filled(data, 0).any(data.non_uniform_dim)
+
+
+def all_over_targets(data: RaggedBatch) -> Tensor:
+    """Whether all valid entries are true (not zero); true for an empty sample.
+
+    >>> all_over_targets(RaggedBatch(torch.tensor([[True, False], [True, False]]), sample_sizes=[2, 1]))
+    tensor([False,  True])
+    """
+    return _filled(data, 1).all(data.non_uniform_dim)
+
+
+def count_over_targets(data: RaggedBatch) -> Tensor:
+    """Number of valid entries that are true (not zero), int64; 0 for an empty sample.
+
+    >>> count_over_targets(RaggedBatch(torch.tensor([[3, 0], [1, 1]]), sample_sizes=[2, 1]))
+    tensor([1, 1])
+    """
+    return _filled(data, 0).ne(0).sum(data.non_uniform_dim)
+
+
+def logsumexp_over_targets(data: RaggedBatch) -> Tensor:
+    """Logarithm of the summed exponentials of the valid entries; ``-inf`` for an empty sample.
+
+    >>> logsumexp_over_targets(RaggedBatch(torch.tensor([[0.0, 0.0], [5.0, 9.0]]), sample_sizes=[2, 1]))
+    tensor([0.6931, 5.0000])
+    """
+    _require_float(data, "logsumexp_over_targets")
+    values, dim = _computable(_filled(_non_empty(data), float("-inf")), data.dtype), data.non_uniform_dim
+    empty = _along_kept_dims(data.sample_sizes, values.select(dim, 0), data.num_batch_dims) == 0
+    # An empty sample is computed on zeros: the gradient of a logarithm of nothing would be NaN.
+    result = torch.where(empty.unsqueeze(dim), 0, values).logsumexp(dim)
+    return torch.where(empty, float("-inf"), result).to(data.dtype)
+
+
+def softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
+    """Softmax over the valid entries of each sample; the filler of the result is 0.
+
+    >>> softmax_over_targets(RaggedBatch(torch.zeros(2, 3), sample_sizes=[2, 1])).tensor
+    tensor([[0.5000, 0.5000, 0.0000],
+            [1.0000, 0.0000, 0.0000]])
+    """
+    return _normalized(data, Tensor.softmax, "softmax_over_targets")
+
+
+def log_softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
+    """Logarithm of the softmax over the valid entries of each sample; the filler of the result is 0.
+
+    >>> log_softmax_over_targets(RaggedBatch(torch.zeros(2, 2), sample_sizes=[2, 1])).tensor
+    tensor([[-0.6931, -0.6931],
+            [ 0.0000,  0.0000]])
+    """
+    return _normalized(data, Tensor.log_softmax, "log_softmax_over_targets")
+
+
+def cumsum_over_targets(data: RaggedBatch) -> RaggedBatch:
+    """Sum of each valid entry and the valid ones before it; the filler of the result is 0.
+
+    >>> cumsum_over_targets(RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 2])).tensor
+    tensor([[1., 2., 3.],
+            [1., 2., 0.]])
+    """
+    summed = _filled(data, 0).cumsum(data.non_uniform_dim)
+    return data._with(summed.masked_fill(~data.aligned_mask, 0))
+
+
+def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[RaggedBatch, RaggedBatch]:
+    """Sort the valid entries of each sample, stably; NaN counts as the largest value.
+
+    Returns:
+        The sorted values, and the indices they came from, both with the sizes of ``data`` and filler 0.
+
+    >>> values, indices = sort_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 2]))
+    >>> values.split(), indices.split()
+    ([tensor([1, 2, 3]), tensor([4, 5])], [tensor([1, 2, 0]), tensor([1, 0])])
+    """
+    _require_order(data)
+    check_flag(descending, "descending")
+    dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
+    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=bool(descending), stable=True).indices
+    # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
+    to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
+    order = by_value.gather(dim, to_front).masked_fill(~mask, 0)
+    values = data.tensor.gather(dim, order).masked_fill(~mask, 0)
+    return data._with(values), data._with(order)
+
+
+def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tuple[RaggedBatch, RaggedBatch]:
+    """The ``k`` largest (or smallest) valid entries of each sample, sorted; all of them where there are fewer.
+
+    Returns:
+        The values, and the indices they came from, both with sizes ``min(k, size)``.
+
+    >>> values, _ = topk_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 1]), 2)
+    >>> values.split()
+    [tensor([3, 2]), tensor([5])]
+    """
+    check_count(k, "k")
+    check_flag(largest, "largest")
+    values, indices = sort_over_targets(data, descending=largest)
+    size, sizes = min(k, data.max_sample_size), data.sample_sizes.clamp(max=k)
+    mask = prefix_mask(sizes, size)
+
+    def first(batch: RaggedBatch) -> RaggedBatch:
+        return RaggedBatch._unchecked(
+            batch.tensor.narrow(batch.non_uniform_dim, 0, size), mask, sizes, batch.ragged_axis
+        )
+
+    return first(values), first(indices)
+
+
+def _filled(data: RaggedBatch, value: Number) -> Tensor:
+    check_is_batch(data, "data")
+    return data.tensor.masked_fill(~data.aligned_mask, value)
+
+
+def _non_empty(data: RaggedBatch) -> RaggedBatch:
+    """The batch with room for at least one entry: torch refuses to take the maximum of nothing."""
+    return data.with_max_sample_size(1) if data.max_sample_size == 0 else data
+
+
+def _along_kept_dims(per_sample: Tensor, reduced: Tensor, num_batch_dims: int) -> Tensor:
+    """A value for each sample, shaped to broadcast against a reduced tensor."""
+    return per_sample.reshape(*per_sample.shape, *(1,) * (reduced.dim() - num_batch_dims))
+
+
+def _float_dtype(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point or dtype.is_complex else torch.get_default_dtype()
+
+
+def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype)
+
+
+def _aligned_weights(data: RaggedBatch, weights: RaggedBatch) -> RaggedBatch:
+    """Weights ``(*batch, N)`` with the data dimensions of ``data`` inserted, or weights of its rank as they are."""
+    check_is_batch(weights, "weights")
+    if weights.batch_shape == data.batch_shape and weights.dim() == data.num_batch_dims + 1 < data.dim():
+        after = data.dim() - 1 - data.non_uniform_dim
+        tensor = weights.tensor.reshape(
+            *data.batch_shape, *(1,) * data.ragged_axis, weights.max_sample_size, *(1,) * after
+        )
+        weights = RaggedBatch._unchecked(tensor, weights.mask, weights.sample_sizes, data.ragged_axis)
+    check_same_layout(data, weights, what="data and weights")
+    return weights
+
+
+def _lowest(dtype: torch.dtype) -> Number:
+    if dtype.is_floating_point:
+        return float("-inf")
+    return False if dtype is torch.bool else torch.iinfo(dtype).min
+
+
+def _highest(dtype: torch.dtype) -> Number:
+    if dtype.is_floating_point:
+        return float("inf")
+    return True if dtype is torch.bool else torch.iinfo(dtype).max
+
+
+Extreme = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+Identity = Callable[[torch.dtype], Number]
+
+
+def _values_and_indices(data: RaggedBatch, extreme: Extreme, identity: Identity) -> tuple[Tensor, Tensor, Tensor]:
+    _require_order(data)
+    # Filler holds the identity, and the first of equal entries is taken: a valid one wins even against equal filler.
+    values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)
+    return values, indices, _along_kept_dims(data.sample_sizes, values, data.num_batch_dims) == 0
+
+
+def _extreme(data: RaggedBatch, extreme: Extreme, identity: Identity, empty: Number | None) -> Tensor:
+    values, _, is_empty = _values_and_indices(data, extreme, identity)
+    empty = identity(data.dtype) if empty is None else empty
+    check_fits_dtype(empty, data.dtype)
+    return values.masked_fill(is_empty, empty)
+
+
+def _arg_extreme(data: RaggedBatch, extreme: Extreme, identity: Identity) -> Tensor:
+    _, indices, is_empty = _values_and_indices(data, extreme, identity)
+    return indices.masked_fill(is_empty, -1)
+
+
+def _require_order(data: RaggedBatch) -> None:
+    check_is_batch(data, "data")
+    if data.dtype.is_complex:
+        raise TypeError(f"complex numbers have no order; got {data.dtype}")
+
+
+def _require_float(data: RaggedBatch, what: str) -> None:
+    check_is_batch(data, "data")
+    if not data.dtype.is_floating_point:
+        raise TypeError(f"{what} needs floating point data, got {data.dtype}")
+
+
+def _normalized(data: RaggedBatch, function: Callable[..., Tensor], what: str) -> RaggedBatch:
+    _require_float(data, what)
+    result = function(_computable(_filled(data, float("-inf")), data.dtype), data.non_uniform_dim)
+    return data._with(result.masked_fill(~data.aligned_mask, 0).to(data.dtype))

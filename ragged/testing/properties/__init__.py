@@ -1,0 +1,1 @@
+"""One property of an operation in each module."""

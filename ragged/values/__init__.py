@@ -1,0 +1,1 @@
+"""What all else is checked and computed with: numbers, sizes, filler. Knows no ``RaggedBatch``."""

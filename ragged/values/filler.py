@@ -1,0 +1,51 @@
+"""Writing filler, and keeping it out of gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragged.values.checks import NUMBERS
+
+if TYPE_CHECKING:
+    from ragged.batch.ragged_batch import RaggedBatch
+
+# Stands in for filler before a function that is differentiated: log, sqrt, division and powers are all smooth there.
+SAFE_VALUE = 1
+
+
+def fill(tensor: Tensor, where: Tensor, value: complex | bool) -> Tensor:
+    """``masked_fill`` that refuses a value which the dtype of ``tensor`` cannot hold."""
+    check_fits_dtype(value, tensor.dtype)
+    return tensor.masked_fill(where, value)
+
+
+def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` if storing ``value`` as ``dtype`` would change it in kind: a fraction, NaN, or overflow."""
+    if not isinstance(value, (*NUMBERS, complex, np.complexfloating, np.bool_, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"a filler value must be a number, got {type(value).__name__}")
+    if dtype.is_complex:
+        return
+    if isinstance(value, (complex, np.complexfloating)):
+        fits = False
+    elif dtype.is_floating_point:
+        fits = not math.isfinite(value) or abs(value) <= torch.finfo(dtype).max
+    elif dtype is torch.bool:
+        fits = value in (0, 1)
+    else:
+        info = torch.iinfo(dtype)
+        fits = math.isfinite(value) and value == int(value) and info.min <= value <= info.max
+    if not fits:
+        raise ValueError(f"a filler value of {value} does not fit dtype {dtype}")
+
+
+def protected(batch: RaggedBatch) -> Tensor:
+    """The data with harmless filler, which gets no gradient and raises no complaint."""
+    tensor = batch.tensor
+    if tensor.dtype is torch.bool:
+        return tensor
+    return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)

@@ -1,0 +1,151 @@
+"""Sample sizes and masks: how one is made from the other, and what makes them valid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ragged.values.checks import (
+    STORED_INTEGER_DTYPES,
+    check_has_values,
+    check_is_tensor,
+    check_same_device,
+    check_values,
+    known_within,
+    sample_name,
+)
+
+if TYPE_CHECKING:
+    from ragged.batch.ragged_batch import RaggedBatch
+
+
+def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
+    """Mask ``(*batch, max_size)`` that is true for the first ``sample_sizes`` entries of each sample."""
+    return torch.arange(max_size, device=sample_sizes.device) < sample_sizes.unsqueeze(-1)
+
+
+def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) -> Tensor:
+    """Return ``sample_sizes`` as an int64 tensor; a list is moved to ``device``."""
+    if isinstance(sample_sizes, Tensor):
+        check_is_tensor(sample_sizes, "sample_sizes")
+        sizes = sample_sizes
+    else:
+        try:
+            sizes = torch.as_tensor(sample_sizes)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"sample_sizes must be a tensor or a (nested) list of integers: {error}") from None
+        if sizes.numel() == 0:  # an empty list has no integer to tell its dtype by
+            sizes = sizes.to(torch.int64)
+        sizes = sizes.to(device)
+    if sizes.dtype not in STORED_INTEGER_DTYPES:
+        raise TypeError(f"sample_sizes must be integers, got {sizes.dtype}")
+    return sizes.to(torch.int64)
+
+
+def largest_size(sample_sizes: Tensor) -> int:
+    """The largest size, 0 without samples. Read on the host."""
+    check_has_values(sample_sizes, "to find the largest size without max_size")
+    return max(int(sample_sizes.max()), 0) if sample_sizes.numel() else 0
+
+
+def sizes_from_mask(mask: Tensor) -> Tensor:
+    """Count the valid entries of each sample of a mask ``(*batch, max_size)``."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a boolean tensor, got {got}; sizes are given as sample_sizes=")
+    check_is_tensor(mask, "mask")
+    if mask.dim() == 0:
+        raise ValueError("mask must have shape (*batch, max_size), got a tensor without dimensions")
+    return mask.sum(-1)
+
+
+def check_matching_sizes(sample_sizes: Tensor, mask: Tensor | None, max_size: int) -> Tensor:
+    """Check sizes against ``max_size`` and the mask, if one is given; return the mask made from the sizes."""
+    if not known_within(sample_sizes, 0, max_size):
+        check_values(
+            (sample_sizes >= 0) & (sample_sizes <= max_size),
+            lambda at: (
+                f"sample_sizes must lie between 0 and {max_size}, the size of the ragged dimension; "
+                f"got {int(sample_sizes[at])} for {sample_name(at)}"
+            ),
+            summary="RaggedBatch: a sample size is negative or larger than the ragged dimension",
+        )
+    made = prefix_mask(sample_sizes, max_size)
+    if mask is None:
+        return made
+    counted = sizes_from_mask(mask)
+    if mask.shape != made.shape:
+        raise ValueError(
+            f"mask must have shape (*batch, max_size) = {tuple(made.shape)} to fit the tensor, got {tuple(mask.shape)}"
+        )
+    check_same_device(mask.device, sample_sizes.device, name="mask", reference="sample_sizes")
+
+    def message(at: tuple[int, ...]) -> str:
+        given, size = int(counted[at[:-1]]), int(sample_sizes[at[:-1]])
+        if given != size:
+            return f"mask and sample_sizes disagree for {sample_name(at[:-1])}: {given} true entries, size {size}"
+        return (
+            f"mask must be true for the first entries of a sample, then false; not so for {sample_name(at[:-1])}; "
+            "give ~mask if true stands for filler; get_compact_lists takes entries that stand anywhere"
+        )
+
+    check_values(mask == made, message, summary="RaggedBatch: mask is not valid-first or does not fit sample_sizes")
+    return made
+
+
+def check_same_sizes(batch: RaggedBatch, other: RaggedBatch, *, what: str) -> None:
+    """Raise ``ValueError`` unless both batches have the same sample sizes."""
+    sizes, others = batch.sample_sizes, other.sample_sizes
+    if sizes is others:
+        return
+    if sizes.shape != others.shape:
+        raise ValueError(f"{what}: batch shapes {tuple(sizes.shape)} and {tuple(others.shape)} differ")
+    check_same_device(others.device, sizes.device, name=f"{what}: the second batch", reference="the first")
+    check_values(
+        sizes == others,
+        lambda at: f"{what}: sample sizes differ, {int(sizes[at])} and {int(others[at])} for {sample_name(at)}",
+        summary=f"{what}: sample sizes differ",
+    )
+
+
+def check_same_layout(batch: RaggedBatch, other: RaggedBatch, *, what: str) -> None:
+    """Raise ``ValueError`` unless both batches have the same sizes, padding, rank and ragged dimension."""
+    check_same_sizes(batch, other, what=what)
+    if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():
+        raise ValueError(
+            f"{what}: shapes {tuple(batch.shape)} with non_uniform_dim={batch.non_uniform_dim} and "
+            f"{tuple(other.shape)} with non_uniform_dim={other.non_uniform_dim} do not line up; "
+            "use unsqueeze_data_dim or get_non_uniform_dimension_transposed_to"
+        )
+    if batch.max_sample_size != other.max_sample_size:
+        raise ValueError(
+            f"{what}: the samples are padded to {batch.max_sample_size} and {other.max_sample_size} entries; "
+            "use with_max_sample_size on one of them"
+        )
+
+
+def check_fits_batch(shape: torch.Size, batch_shape: torch.Size, *, what: str) -> None:
+    """Raise ``ValueError`` unless an operand of this shape broadcasts with the tensor of a batch."""
+    missing = len(batch_shape) - len(shape)
+    if missing < 0:
+        raise ValueError(
+            f"{what}: a tensor of shape {tuple(shape)} has more dimensions than the batch of shape "
+            f"{tuple(batch_shape)}; use unsqueeze_data_dim on the batch"
+        )
+    aligned = batch_shape[missing:]
+    if shape == aligned:
+        return
+    for size, wanted in zip(shape, aligned, strict=True):
+        if size != wanted and size != 1 and wanted != 1:
+            break
+    else:
+        return
+    is_prefix = shape == batch_shape[: len(shape)]
+    fits = (*shape, *(1,) * missing) if is_prefix else tuple(aligned)
+    raise ValueError(
+        f"{what}: a tensor of shape {tuple(shape)} does not broadcast to the batch of shape {tuple(batch_shape)}; "
+        f"counted from the last dimension, sizes must be equal or 1: shape {fits} would fit"
+    )
