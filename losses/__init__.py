@@ -1,15 +1,9 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
-from losses.coders.boxes import (
-    BoxCoder,
-    CenterLogSizeCoder,
-    DeltaXYWHCoder,
-    DistanceCoder,
-    SSDCoder,
-    clip_to_canvas,
-)
+from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, SSDCoder, clip_to_canvas
 from losses.coders.dfine_bins import BinTargets, bbox2distance, distance2bbox, weighting_function
 from losses.coders.distribution import DecodedLevels, DistributionCoder, Vec2Box, integral
+from losses.coders.points import CenterLogSizeCoder, DistanceCoder
 from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
@@ -53,19 +47,9 @@ from losses.functional.sigmoid import (
 from losses.functional.softmax import cross_entropy, negative_probability, softmax_focal_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.heads.levels import DensePredictions, flatten_levels, image_size_of
-from losses.modules.classes import (
-    BinaryCrossEntropy,
-    CIoULoss,
-    DIoULoss,
-    FocalLoss,
-    GIoULoss,
-    IoULoss,
-    L1Loss,
-    MatchabilityAwareLoss,
-    MultipleObjectiveLoss,
-    QualityFocalLoss,
-    VarifocalLoss,
-)
+from losses.modules.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
+from losses.modules.combined import MultipleObjectiveLoss
 from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 
 __all__ = [

@@ -6,6 +6,7 @@ from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.by_cost.hungarian import Hungarian
 from matchers.by_cost.softmin import SoftMin
 from matchers.by_cost.weighted import WeightedSum
+from matchers.costs.boxes import giou_cost, iou_cost, l1_cost, points_in_boxes, points_near_centers
 from matchers.costs.classes import (
     alignment,
     alignment_metric,
@@ -13,11 +14,6 @@ from matchers.costs.classes import (
     focal_class_cost,
     focal_cost,
     gather_labels,
-    giou_cost,
-    iou_cost,
-    l1_cost,
-    points_in_boxes,
-    points_near_centers,
     softlabel_class_cost,
     softmax_class_cost,
 )
@@ -28,39 +24,32 @@ from matchers.dense.max_iou import MaxIoU
 from matchers.dense.simota import SimOTA
 from matchers.dense.task_aligned import TaskAligned
 from matchers.geometry.boxes import (
-    area,
-    ciou,
     convert,
     cxcywh_to_xywh,
     cxcywh_to_xyxy,
     denormalize,
-    diou,
-    giou,
-    iof,
-    iou,
     normalize,
-    pairwise,
     xywh_to_cxcywh,
     xywh_to_xyxy,
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
-from matchers.geometry.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
+from matchers.geometry.default_boxes import ssd_default_boxes
+from matchers.geometry.maps import feature_sizes, level_sizes
+from matchers.geometry.overlaps import area, ciou, diou, giou, iof, iou, pairwise
+from matchers.geometry.priors import anchors, grid_points
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
 from matchers.plots.match import plot_cost, plot_match
 from matchers.solver.linear_assignment import batched_linear_sum_assignment
-from matchers.targets.coco import targets_from_coco, targets_from_ultralytics
+from matchers.targets.coco import targets_from_coco
 from matchers.targets.flat import targets_from_flat
-from matchers.targets.read import (
-    read_targets,
-    targets_from_dicts,
-    targets_from_lists,
-    targets_from_padded,
-    targets_from_padded_tensor,
-)
+from matchers.targets.lists import targets_from_dicts, targets_from_lists
+from matchers.targets.padded import targets_from_padded, targets_from_padded_tensor
+from matchers.targets.read import read_targets
 from matchers.targets.targets import Targets
+from matchers.targets.ultralytics import targets_from_ultralytics
 from matchers.transport.pot import BalancedPOT, UnbalancedPOT
 from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 

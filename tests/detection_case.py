@@ -9,7 +9,8 @@ from criterion_types import CLASSES
 from torch import Tensor, nn
 
 from losses.criteria.detection import DetectionLoss
-from losses.modules.classes import GIoULoss, MultipleObjectiveLoss
+from losses.modules.boxes import GIoULoss
+from losses.modules.combined import MultipleObjectiveLoss
 from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from losses.testing import CriterionCase, near
 from matchers import BalancedSinkhorn, Hungarian

@@ -8,8 +8,8 @@ import torch
 from criterion_types import CLASSES, STRIDES, to_levels
 from torch import Tensor
 
-from losses.coders.boxes import DistanceCoder
 from losses.coders.distribution import Vec2Box
+from losses.coders.points import DistanceCoder
 from losses.criteria.dense.yolov9 import YOLOv9Criterion
 from losses.heads.yolov9 import YOLOv9Predictions
 from losses.testing import CriterionCase, near_at_points

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.coders.boxes import CanvasSize, DistanceCoder
+from losses.coders.boxes import CanvasSize
+from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_scores
-from matchers.geometry.priors import Stride, feature_sizes, grid_points
+from matchers.geometry.maps import Stride, feature_sizes
+from matchers.geometry.priors import grid_points
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
 from ragged.values.precision import wide

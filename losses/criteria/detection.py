@@ -14,13 +14,13 @@ from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, check_reduction, total
 from losses.criteria.detection_terms import DetectionTerms
+from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
-from losses.modules.classes import BoxLoss, ClassLoss
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.geometry.boxes import convert
+from matchers.geometry.boxes import convert, in_unit
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import AnyPredictions
-from matchers.targets.targets import Targets, in_unit
+from matchers.targets.targets import Targets
 from ragged.values.checks import (
     check_flag,
     check_not_negative,

@@ -13,7 +13,8 @@ from losses.core.assigned import AssignedTargets
 from losses.core.terms import Term
 from losses.functional.expected import expected_loss
 from losses.functional.mining import hard_negative_mining
-from losses.modules.classes import BoxLoss, ClassLoss, box_values
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import box_values
 from losses.modules.of_mass import class_losses, class_weights, values_of_labels
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.targets.targets import Targets

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from losses.functional.numerics import check_floating
-from matchers.geometry.boxes import ciou, diou, giou, iou
+from matchers.geometry.overlaps import ciou, diou, giou, iou
 from ragged.values.checks import check_broadcast, check_not_negative, check_number, check_one_of, check_same_device
 from ragged.values.precision import wide
 

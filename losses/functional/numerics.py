@@ -13,8 +13,10 @@ from ragged.values.checks import (
     check_is_tensor,
     check_number,
     check_same_device,
+    check_shares,
     check_values,
     known_within,
+    values_are_readable,
 )
 
 # Above, softplus(x) is x in float64 as well.
@@ -98,3 +100,33 @@ def check_labels(labels: Tensor, num_classes: int, ignored: int | None) -> None:
         ok |= labels == ignored
         expected += f" or be {ignored}, which is ignored"
     check_values(ok, lambda place: f"{expected}, got {labels[place].item()} at {place}", summary=expected)
+
+
+def check_target_values(targets: Tensor, scores: Tensor | None, num_classes: int) -> None:
+    """Raise ``ValueError`` unless dense targets, or the scores of labelled classes, lie in [0, 1].
+
+    Scores may be NaN: those of a box that is predicted as NaN are. They are computed, as a rule, and looked at where
+    that costs nothing.
+    """
+    if targets.is_floating_point():
+        check_shares(targets, "dense targets")
+    elif scores is not None and values_are_readable(scores) and not known_within(scores, 0, 1):
+        check_shares(scores, "scores", counts=(targets >= 0) & (targets < num_classes), or_nan=True)
+
+
+def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
+    """Raise unless targets and scores are in one of the two forms that the module describes."""
+    if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
+        check_shape(targets, logits.shape, "dense targets", "the logits")
+        check_with(targets, logits, "targets")
+        if scores is not None:
+            raise ValueError(f"scores go with labels of an integer dtype, got targets of {targets.dtype}")
+        return
+    check_integer(targets, "targets")
+    meaning = "the logits without their classes"
+    check_shape(targets, logits.shape[:-1], "targets of an integer dtype, which are labels,", meaning)
+    check_with(targets, logits, "targets")
+    if scores is not None:
+        check_floating(scores, "scores")
+        check_shape(scores, targets.shape, "scores", "the labels")
+        check_with(scores, logits, "scores")

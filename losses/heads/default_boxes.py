@@ -12,7 +12,8 @@ from losses.coders.boxes import BoxCoder
 from losses.core.assigned import AssignedTargets, checked_assignment
 from losses.functional.numerics import check_floating
 from losses.heads.levels import Maps, flatten_levels
-from losses.modules.classes import BoxLoss, box_values
+from losses.modules.base import BoxLoss
+from losses.modules.boxes import box_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
 from matchers.geometry.boxes import check_boxes, convert

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from losses.functional.numerics import check_broadcasts, check_floating, check_shape
-from matchers.geometry.priors import Stride, grid_points, stride_pairs
+from matchers.geometry.maps import Stride, stride_pairs
+from matchers.geometry.priors import grid_points
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
     check_is_sequence,

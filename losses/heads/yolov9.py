@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.coders.boxes import DistanceCoder
 from losses.coders.distribution import DecodedLevels, Vec2Box
+from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_shape
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_same_device

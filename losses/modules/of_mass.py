@@ -14,16 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from losses.functional.numerics import check_shape
-from losses.modules.classes import (
-    BinaryCrossEntropy,
-    ClassLoss,
-    FocalLoss,
-    LossModule,
-    MultipleObjectiveLoss,
-    QualityFocalLoss,
-    soft_one_hot,
-    sum_of_classes,
-)
+from losses.modules.base import ClassLoss, LossModule
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, soft_one_hot, sum_of_classes
+from losses.modules.combined import MultipleObjectiveLoss
 
 _ELEMENTWISE = (nn.BCEWithLogitsLoss, BinaryCrossEntropy, FocalLoss, QualityFocalLoss)
 

@@ -18,7 +18,7 @@ from losses.functional.numerics import (
 )
 from losses.functional.sigmoid import sigmoid_focal_cost, sigmoid_focal_loss
 from losses.functional.softmax import negative_probability
-from losses.modules.classes import LossModule
+from losses.modules.base import LossModule
 from losses.modules.of_mass import ClassLosses
 from matchers.costs.classes import focal_cost
 from matchers.pairs.pairs import Pairs

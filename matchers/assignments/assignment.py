@@ -15,7 +15,7 @@ from matchers.assignments.selection import largest
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.batch.ragged_batch import check_is_batch
 from ragged.interop.registration import register_dataclass
-from ragged.ops.indexing import as_indices, check_range
+from ragged.ops.indices import as_indices, check_range
 from ragged.values.checks import (
     all_equal,
     check_count,

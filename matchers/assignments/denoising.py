@@ -21,7 +21,7 @@ from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.targets import known_keys
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch, combine_data
-from ragged.ops.indexing import as_indices, check_range
+from ragged.ops.indices import as_indices, check_range
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_count,

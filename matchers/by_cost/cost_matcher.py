@@ -12,7 +12,7 @@ from matchers.costs.terms import PairCost, detr_costs, module_costs, padded_cost
 from matchers.pairs.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
-from ragged.values.checks import check_flag, check_is_callable, check_not_negative, known_finite
+from ragged.values.checks import check_flag, check_is_callable, check_not_negative
 from ragged.values.precision import WideModule
 
 
@@ -100,12 +100,3 @@ class CostMatcher(WideModule):
             return None
         test = prior_box_in_region if self.is_anchor_based else predicted_box_in_region
         return in_ignored_region(problem, test(self.ignore_iof))
-
-
-def count_invalid(cost: Tensor, pairs: Pairs) -> Tensor:
-    """(N,): how many costs (R, P) of valid rows are not finite, by image."""
-    none = torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
-    if known_finite(cost):
-        return none
-    bad = ((~cost.isfinite()) & pairs.valid.unsqueeze(-1)).sum(-1)
-    return none.index_add_(0, pairs.sample, bad)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import BACKGROUND, Assignment
-from matchers.by_cost.cost_matcher import CostMatcher, count_invalid
+from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.results import count_invalid
 from matchers.solver.linear_assignment import check_available, solve_rows
 from ragged.values.checks import check_number
 

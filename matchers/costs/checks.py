@@ -134,3 +134,6 @@ def _check_tensors(module: nn.Module, name: str) -> None:
             raise TypeError(
                 f"{name} is computed in float32 at least, but its {own} is {tensor.dtype}: make it with float32 values"
             )
+
+
+TargetValues = RaggedBatch | Tensor

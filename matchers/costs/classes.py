@@ -1,4 +1,4 @@
-"""Costs of pairing a target with a prediction.
+"""Costs of pairing a target with a prediction: those of its class.
 
 Two forms of each. The functions of whole batches take logits ``(…, P, C)``, labels ``(…, G)`` and boxes ``(…, N, 4)``,
 and give costs ``(…, G, P)``, target-major; labels and boxes of targets may be ragged batches, whose filler gives costs
@@ -15,29 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matchers.costs.checks import (
-    check_objectness,
-    check_of_pairs,
-    check_radius,
-    check_values_of,
-    checked_boxes,
-    checked_labels,
-    checked_points,
-)
-from matchers.geometry.boxes import Coordinates, coordinates, giou, iou, pairwise
-from ragged import RaggedBatch
-from ragged.values.checks import (
-    check_broadcast,
-    check_not_negative,
-    check_number,
-    check_same_device,
-    check_share,
-    known_within,
-)
+from matchers.costs.checks import TargetValues, check_objectness, check_of_pairs, check_values_of, checked_labels
+from ragged.values.checks import check_broadcast, check_not_negative, check_same_device, check_share, known_within
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
-
-TargetValues = RaggedBatch | Tensor
 
 # What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
 _LOWEST_LOG = -100.0
@@ -227,105 +208,6 @@ def alignment_metric(
     own = gather_labels(logits, labels)
     check_of_pairs(overlap, own.shape, logits)
     return alignment(own, overlap, alpha=alpha, beta=beta)
-
-
-@torch.no_grad()
-def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
-    """Sum of the absolute differences of four coordinates, in the format and unit that both have.
-
-    >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
-    tensor([[4., 4.]])
-    """
-    gt = wide(checked_boxes(gt_boxes, boxes)).movedim(-1, 0).unsqueeze(-1)
-    boxes = wide(boxes).movedim(-1, 0).unsqueeze(-2)
-    cost = (gt[0] - boxes[0]).abs_()
-    for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
-        cost += (mine - theirs).abs_()
-    return cost
-
-
-@torch.no_grad()
-def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
-    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
-
-    >>> iou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
-    tensor([[0.5000]])
-    """
-    return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
-
-
-@torch.no_grad()
-def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
-    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
-
-    >>> giou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
-    tensor([[0.5000]])
-    """
-    return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
-
-
-def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
-    """Whether points ``(…, P, 2)`` lie inside xyxy boxes ``(…, G, 4)``: bool ``(…, G, P)``.
-
-    Args:
-        points: x and y.
-        gt_boxes: xyxy.
-        margin: By how much, strictly, a point must be inside.
-
-    >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
-    tensor([[ True, False]])
-    """
-    gt = checked_points(points, gt_boxes)
-    check_number(margin, "margin", low=None)
-    x, y = points.unsqueeze(-3).unbind(-1)
-    return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
-
-
-def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
-    """Whether points ``(…, P, 2)`` lie, in x and y, strictly within ``radius`` (…, P) of a box's centre.
-
-    >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))
-    tensor([[True]])
-    """
-    gt = checked_points(points, gt_boxes)
-    check_radius(radius, points, gt)
-    x, y = points.unsqueeze(-3).unbind(-1)
-    return near_center(x, y, coordinates(gt.unsqueeze(-2)), radius.unsqueeze(-2))
-
-
-# --- geometry of pairs, from coordinates ---------------------------------------------------------------------------
-
-
-# With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
-# rounded numbers never shrinks as the first of them grows.
-
-
-def inside(
-    x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
-    right, bottom = up_to or (x, y)
-    across, down = torch.minimum(right - boxes.x1, boxes.x2 - x), torch.minimum(bottom - boxes.y1, boxes.y2 - y)
-    return torch.minimum(across, down) > margin
-
-
-def near_center(
-    x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
-    right, bottom = up_to or (x, y)
-    middle, half = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
-    across, down = torch.maximum(x - middle, middle - right), torch.maximum(y - half, half - bottom)
-    return torch.maximum(across, down) < radius
-
-
-def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
-    """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
-    left, right = first.x1 - second.x1, first.x2 - second.x2
-    top, bottom = first.y1 - second.y1, first.y2 - second.y2
-    # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
-    centre = (left + right).abs_() + (top + bottom).abs_()
-    return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())
 
 
 # torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:

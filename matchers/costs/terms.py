@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from matchers.costs.checks import check_module
-from matchers.costs.classes import center_size_l1, focal_cost
-from matchers.geometry.boxes import giou
+from matchers.costs.classes import focal_cost
+from matchers.geometry.overlaps import giou
+from matchers.geometry.places import center_size_l1
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_flag, check_is_callable, check_not_negative, check_share

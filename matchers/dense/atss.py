@@ -11,10 +11,11 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, smallest
-from matchers.costs.classes import inside
 from matchers.costs.terms import padded_costs
 from matchers.dense.as_operation import assigned, rule
-from matchers.geometry.boxes import Coordinates, iou
+from matchers.geometry.boxes import Coordinates
+from matchers.geometry.overlaps import iou
+from matchers.geometry.places import inside
 from matchers.pairs.ignored import in_ignored_region, mark_ignored, prior_box_in_region
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, smallest
-from matchers.by_cost.cost_matcher import count_invalid
-from matchers.geometry.boxes import iou
+from matchers.geometry.overlaps import iou
 from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs.near import Nearby
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
+from matchers.pairs.results import count_invalid
 from ragged.values.precision import wide
 
 # What replaces a cost that is not finite: more than any other, so that such a pair is the last resort.

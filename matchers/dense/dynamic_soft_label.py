@@ -16,7 +16,7 @@ from matchers.costs.classes import softlabel_background, softlabel_cost
 from matchers.costs.terms import PairCost, padded_costs
 from matchers.dense.as_operation import assigned, rule
 from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost
-from matchers.geometry.boxes import iou
+from matchers.geometry.overlaps import iou
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget

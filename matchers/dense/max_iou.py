@@ -13,7 +13,7 @@ from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
 from matchers.assignments.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.costs.terms import padded_costs
 from matchers.dense.as_operation import assigned, rule
-from matchers.geometry.boxes import iou
+from matchers.geometry.overlaps import iou
 from matchers.pairs.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
 from matchers.pairs.tiles import TiledBoxes, Tiles

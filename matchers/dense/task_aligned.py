@@ -13,15 +13,15 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, largest
-from matchers.by_cost.cost_matcher import count_invalid
 from matchers.costs.classes import alignment
 from matchers.costs.terms import padded_costs
 from matchers.dense.as_operation import assigned, rule
-from matchers.geometry.boxes import ciou, iou
+from matchers.geometry.overlaps import ciou, iou
 from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.results import count_invalid
 from ragged.values.checks import (
     check_flag,
     check_not_negative,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import BACKGROUND, IGNORED
-from matchers.costs.classes import inside
-from matchers.geometry.boxes import iof
+from matchers.geometry.overlaps import iof
+from matchers.geometry.places import inside
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignments.selection import reduce_rows_
-from matchers.costs import classes
+from matchers.geometry import places
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
 from ragged.values.checks import known_finite, values_are_readable
@@ -52,12 +52,12 @@ Found = tuple[Tensor, Tensor]
 
 def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``."""
-    return classes.inside(where.x1, where.y1, boxes, margin=margin, up_to=(where.x2, where.y2))
+    return places.inside(where.x1, where.y1, boxes, margin=margin, up_to=(where.x2, where.y2))
 
 
 def near_center(where: Extent, boxes: Coordinates, *, radius: float) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` strides of the centres of boxes."""
-    return classes.near_center(where.x1, where.y1, boxes, radius * where.stride, up_to=(where.x2, where.y2))
+    return places.near_center(where.x1, where.y1, boxes, radius * where.stride, up_to=(where.x2, where.y2))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.geometry.boxes import check_boxes, convert, coordinates
+from matchers.geometry.boxes import coordinates
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.predictions import Predictions
-from matchers.targets.targets import Targets, in_unit
+from matchers.pairs.reading import in_place_of_predictions, merged_boxes, merged_predictions, merged_priors
+from matchers.targets.targets import Targets
 from ragged import RaggedBatch
-from ragged.values.checks import check_positive, check_same_device, check_values, known_finite, values_are_readable
+from ragged.values.checks import check_positive, check_same_device, check_values, values_are_readable
 from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
@@ -83,7 +84,7 @@ class Problem:
             ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
         """
         targets = Targets.of(targets)
-        predictions = _from_priors(priors, targets) if predictions is None else Predictions.of(predictions)
+        predictions = in_place_of_predictions(priors, targets) if predictions is None else Predictions.of(predictions)
         check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
         batch_shape, own = predictions.batch_shape, targets.batch_shape
         if not own or batch_shape[len(batch_shape) - len(own) :] != own:
@@ -98,9 +99,9 @@ class Problem:
             return tensor.expand(*batch_shape, *rest).reshape(math.prod(batch_shape), *rest)
 
         return cls(
-            predictions=_merged_predictions(predictions),
-            boxes=_merged_boxes(predictions, targets, normalized),
-            priors=_merged_priors(priors, predictions),
+            predictions=merged_predictions(predictions),
+            boxes=merged_boxes(predictions, targets, normalized),
+            priors=merged_priors(priors, predictions),
             gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized).detach()),
             labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
             matchable=merged(targets.matchable),
@@ -309,59 +310,3 @@ def check_budget(max_pairwise_bytes: int | None) -> None:
     """Raise unless this is None or a number of bytes."""
     if max_pairwise_bytes is not None:
         check_positive(max_pairwise_bytes, "max_pairwise_bytes")
-
-
-def _from_priors(priors: Tensor | None, targets: Targets) -> Predictions:
-    if priors is None:
-        raise ValueError("there are neither predictions nor priors")
-    check_boxes(priors, "priors")
-    shape = priors.shape if priors.dim() > 2 else (*targets.batch_shape, *priors.shape)
-    return Predictions(boxes=priors.expand(shape), box_format="xyxy")
-
-
-def _merged_predictions(predictions: Predictions) -> Predictions:
-    count = len(predictions.batch_shape)
-
-    def merged(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.detach().flatten(0, count - 1)
-
-    return replace(
-        predictions,
-        logits=merged(predictions.logits),
-        boxes=merged(predictions.boxes),
-        objectness=merged(predictions.objectness),
-    )
-
-
-def _merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
-    if predictions.boxes is None:
-        return None
-    boxes = wide(predictions.boxes.detach())
-    boxes = convert(boxes, predictions.box_format or targets.box_format, "xyxy")
-    is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
-    unit = targets.normalized if normalized is None else normalized
-    boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
-    # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
-    if not known_finite(boxes):
-        boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
-    return boxes.flatten(0, -3)
-
-
-def _merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | None:
-    if priors is None:
-        return None
-    check_boxes(priors, "priors")
-    check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
-    if not known_finite(priors):
-        check_values(
-            priors.isfinite().all(-1),
-            lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
-            summary="priors must be finite",
-        )
-    count = predictions.num_predictions
-    if priors.shape[:-1] == (count,):
-        return priors.detach()
-    shape = (*predictions.batch_shape, count)
-    if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
-        raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
-    return priors.detach().expand(*shape, 4).flatten(0, -3)

@@ -15,6 +15,7 @@ from matchers.geometry.boxes import check_boxes, convert
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import AnyPredictions
 from matchers.plots.costs import SMALLEST_WEIGHT, check_result, import_pyplot, own_position, plot_cost, strengths_of
+from matchers.plots.picture import picture_of
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, check_has_values, check_is_sequence, check_is_tensor, check_number
 
@@ -92,7 +93,7 @@ def plot_match(
     at, targets = position_in(sample, result.num_targets.shape), Targets.of(targets)
     if class_names is not None:
         check_is_sequence(class_names, "class_names", "names")
-    picture = None if image is None else _picture(image)
+    picture = None if image is None else picture_of(image)
     unit = _Unit.of(targets, at, None if picture is None else picture.shape[:2])
     if priors is None:
         shapes = _prediction_shapes(predictions, targets, at, unit)
@@ -201,29 +202,6 @@ def _prior_shapes(priors: Tensor, prior_format: str, targets: Targets, at: tuple
     return unit.scaled(
         own[:, :2] if prior_format == "points" else convert(own, prior_format, "xyxy"), targets.normalized
     )
-
-
-def _picture(image: Any) -> Tensor:
-    """(H, W) or (H, W, 3), in [0, 1]."""
-    try:
-        picture = torch.as_tensor(image).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"image must be a tensor or an array: {error}") from None
-    check_has_values(picture, "a picture")
-    picture = picture.cpu()
-    if picture.dim() == 3 and picture.shape[-1] not in (1, 3):
-        picture = picture.movedim(0, -1)
-    if picture.dim() == 3 and picture.shape[-1] == 1:
-        picture = picture.squeeze(-1)
-    if picture.dim() not in (2, 3) or (picture.dim() == 3 and picture.shape[-1] != 3):
-        raise ValueError(
-            f"image must have shape (H, W), (H, W, 3) or (3, H, W), got {tuple(torch.as_tensor(image).shape)}"
-        )
-    if picture.dtype == torch.uint8:
-        return picture / 255
-    picture = picture.float().nan_to_num(0, 0, 0)
-    low, high = (float(edge) for edge in picture.aminmax()) if picture.numel() else (0.0, 1.0)
-    return picture if low >= 0 and high <= 1 else (picture - low) / max(high - low, 1e-12)
 
 
 def _draw_targets(ax: Axes, scene: _Scene, text: bool, class_names: Sequence[str] | None) -> dict[str, Any]:

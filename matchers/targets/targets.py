@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.assignments import notebook
-from matchers.geometry.boxes import check_boxes, check_format, convert, denormalize, normalize
+from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
+from matchers.targets import notebook
 from ragged import RaggedBatch
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
@@ -284,16 +284,6 @@ class Targets:
             )
 
         check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")
-
-
-def in_unit(boxes: Tensor, is_normalized: bool, normalized: bool | None, canvas_size: Tensor | None) -> Tensor:
-    """Boxes ``(*batch, N, 4)`` of any format in pixels or fractions, as asked for (None: as they are)."""
-    if normalized is None or normalized == is_normalized:
-        return boxes
-    if canvas_size is None:
-        have, need = ("fractions of the image", "pixels") if is_normalized else ("pixels", "fractions of the image")
-        raise ValueError(f"boxes are {have}, but {need} are needed: give the targets a canvas_size (height, width)")
-    return normalize(boxes, canvas_size) if normalized else denormalize(boxes, canvas_size)
 
 
 def _flat(batch: RaggedBatch) -> RaggedBatch:

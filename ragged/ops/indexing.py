@@ -13,17 +13,9 @@ import torch
 from torch import Tensor
 
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
+from ragged.ops.indices import as_indices, check_range, check_written_along
 from ragged.ops.rows import put_rows, take_rows
-from ragged.values.checks import (
-    STORED_INTEGER_DTYPES,
-    check_count,
-    check_dim,
-    check_flag,
-    check_same_device,
-    check_values,
-    known_within,
-    sample_name,
-)
+from ragged.values.checks import check_count, check_dim, check_flag, check_same_device, check_values, sample_name
 from ragged.values.filler import check_fits_dtype
 from ragged.values.sizes import check_same_sizes
 
@@ -223,23 +215,6 @@ def batched_index_mapping(
     )
 
 
-def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
-    """Check that ``indices`` holds one list of integers per sample; return it as an int64 RaggedBatch."""
-    check_is_data(indices, "indices")
-    if isinstance(indices, Tensor):
-        if indices.dim() == 0:
-            raise ValueError("indices must have shape (*batch, K), got a tensor without dimensions")
-        indices = RaggedBatch.from_full_tensor(indices, num_batch_dims=indices.dim() - 1)
-    if indices.dtype not in STORED_INTEGER_DTYPES:
-        raise TypeError(f"indices must be integers, got {indices.dtype}")
-    if indices.dim() != indices.num_batch_dims + 1:
-        raise ValueError(
-            f"indices must have shape (*batch, K), one list per sample; got {tuple(indices.shape)} "
-            f"with {indices.num_batch_dims} batch dimensions"
-        )
-    return indices if indices.dtype == torch.int64 else indices.to_dtype(torch.int64)
-
-
 def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None, *, name: str) -> tuple[Tensor, int]:
     """The tensor of ``data`` and the dimension to index in, checked against the indices."""
     check_is_data(data, name)
@@ -253,21 +228,6 @@ def _prepared(data: RaggedBatch | Tensor, indices: RaggedBatch, dim: int | None,
     check_same_device(tensor.device, indices.device, name=name, reference="the indices")
     default = data.non_uniform_dim if isinstance(data, RaggedBatch) else nb
     return tensor, check_dim(default if dim is None else dim, tensor.dim(), lowest=nb, name="dim_to_index_in")
-
-
-def check_written_along(to_write: RaggedBatch | Tensor, into: RaggedBatch | Tensor, dim: int) -> None:
-    """Raise ``ValueError`` if writing along ``dim`` would read filler of ``to_write`` as if it were valid."""
-    if not isinstance(to_write, RaggedBatch) or to_write.non_uniform_dim == dim:
-        return
-    if isinstance(into, RaggedBatch) and into.non_uniform_dim == to_write.non_uniform_dim:
-        check_same_sizes(to_write, into, what="the data to write and the data to write into")
-        return
-    own = f"ragged along dimension {into.non_uniform_dim}" if isinstance(into, RaggedBatch) else "a plain tensor"
-    raise ValueError(
-        f"the data to write is ragged along dimension {to_write.non_uniform_dim} of shape {tuple(to_write.shape)}, but "
-        f"is written along dimension {dim} of shape {tuple(into.shape)}, which is {own}: its filler would become data; "
-        f"use get_non_uniform_dimension_transposed_to({dim}), or set the filler and give the tensor"
-    )
 
 
 def _source(
@@ -295,29 +255,6 @@ def _limits(data: RaggedBatch | Tensor, dim: int) -> Tensor | int:
     if isinstance(data, RaggedBatch) and data.non_uniform_dim == dim:
         return data.sample_sizes.unsqueeze(-1)
     return data.shape[dim]
-
-
-def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Tensor:
-    """Raise ``IndexError`` unless every valid index is in ``0 … limits - 1``; limits may be ``(*batch, 1)``.
-
-    Returns:
-        The indices, with 0 for those in the filler.
-    """
-    index, mask = indices.tensor, indices.mask
-    safe = index.masked_fill(~mask, 0)
-    if isinstance(limits, int) and known_within(safe, 0, limits - 1):
-        return safe
-
-    def message(at: tuple[int, ...]) -> str:
-        limit = int(limits[at[:-1]]) if isinstance(limits, Tensor) else limits
-        return (
-            f"{what}: index {int(index[at])} at position {at[-1]} of {sample_name(at[:-1])} "
-            f"is out of range for size {limit}"
-        )
-
-    ok = ((index >= 0) & (index < limits)) | ~mask
-    check_values(ok, message, IndexError, summary=f"{what}: an index is out of range")
-    return safe
 
 
 def _is_last_of_its_index(indices: RaggedBatch, size: int) -> Tensor:

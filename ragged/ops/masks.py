@@ -9,13 +9,8 @@ import torch
 from torch import Tensor
 
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
-from ragged.ops.indexing import (
-    as_indices,
-    batched_indexing_access,
-    batched_indexing_write,
-    check_range,
-    check_written_along,
-)
+from ragged.ops.indexing import batched_indexing_access, batched_indexing_write
+from ragged.ops.indices import as_indices, check_range, check_written_along
 from ragged.values.checks import check_count, check_is_tensor, check_same_device, check_values, sample_name
 from ragged.values.filler import fill
 from ragged.values.sizes import largest_size, prefix_mask

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 from ragged.values.checks import check_count, check_flag
-from ragged.values.filler import check_fits_dtype
+from ragged.values.filler import Number, check_fits_dtype, highest_of, lowest_of
 from ragged.values.sizes import check_same_layout, prefix_mask
-
-Number = complex | bool
 
 
 def sum_over_targets(data: RaggedBatch) -> Tensor:
@@ -68,7 +66,7 @@ def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
     >>> max_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 9]]), sample_sizes=[2, 1]))
     tensor([7, 3])
     """
-    return _extreme(data, torch.max, _lowest, empty)
+    return _extreme(data, torch.max, lowest_of, empty)
 
 
 def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
@@ -81,7 +79,7 @@ def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
     >>> min_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 0]]), sample_sizes=[2, 1]))
     tensor([1, 3])
     """
-    return _extreme(data, torch.min, _highest, empty)
+    return _extreme(data, torch.min, highest_of, empty)
 
 
 def argmax_over_targets(data: RaggedBatch) -> Tensor:
@@ -90,7 +88,7 @@ def argmax_over_targets(data: RaggedBatch) -> Tensor:
     >>> argmax_over_targets(RaggedBatch(torch.tensor([[1, 7, 7], [3, 9, 9]]), sample_sizes=[3, 0]))
     tensor([ 1, -1])
     """
-    return _arg_extreme(data, torch.max, _lowest)
+    return _arg_extreme(data, torch.max, lowest_of)
 
 
 def argmin_over_targets(data: RaggedBatch) -> Tensor:
@@ -99,7 +97,7 @@ def argmin_over_targets(data: RaggedBatch) -> Tensor:
     >>> argmin_over_targets(RaggedBatch(torch.tensor([[3, 1], [5, 0]]), sample_sizes=[2, 1]))
     tensor([1, 0])
     """
-    return _arg_extreme(data, torch.min, _highest)
+    return _arg_extreme(data, torch.min, highest_of)
 
 
 def any_over_targets(data: RaggedBatch) -> Tensor:
@@ -253,18 +251,6 @@ def _aligned_weights(data: RaggedBatch, weights: RaggedBatch) -> RaggedBatch:
         weights = RaggedBatch._unchecked(tensor, weights.mask, weights.sample_sizes, data.ragged_axis)
     check_same_layout(data, weights, what="data and weights")
     return weights
-
-
-def _lowest(dtype: torch.dtype) -> Number:
-    if dtype.is_floating_point:
-        return float("-inf")
-    return False if dtype is torch.bool else torch.iinfo(dtype).min
-
-
-def _highest(dtype: torch.dtype) -> Number:
-    if dtype.is_floating_point:
-        return float("inf")
-    return True if dtype is torch.bool else torch.iinfo(dtype).max
 
 
 Extreme = Callable[[Tensor, int], tuple[Tensor, Tensor]]

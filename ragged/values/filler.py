@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Stands in for filler before a function that is differentiated: log, sqrt, division and powers are all smooth there.
 SAFE_VALUE = 1
 
+Number = complex | bool
+
 
 def fill(tensor: Tensor, where: Tensor, value: complex | bool) -> Tensor:
     """``masked_fill`` that refuses a value which the dtype of ``tensor`` cannot hold."""
@@ -49,3 +51,17 @@ def protected(batch: RaggedBatch) -> Tensor:
     if tensor.dtype is torch.bool:
         return tensor
     return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)
+
+
+def lowest_of(dtype: torch.dtype) -> Number:
+    """What is never above a number of this dtype."""
+    if dtype.is_floating_point:
+        return float("-inf")
+    return False if dtype is torch.bool else torch.iinfo(dtype).min
+
+
+def highest_of(dtype: torch.dtype) -> Number:
+    """What is never below a number of this dtype."""
+    if dtype.is_floating_point:
+        return float("inf")
+    return True if dtype is torch.bool else torch.iinfo(dtype).max

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, L1Loss, Normalizer, total
 from losses.criteria.dense.atss import ATSSCriterion
-from losses.modules.classes import BinaryCrossEntropy, FocalLoss, GIoULoss
+from losses.modules.boxes import GIoULoss
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss
 from matchers import ATSS, MaxIoU, Targets, anchors
 from matchers.testing import CANVAS, make_boxes
 from ragged import RaggedBatch

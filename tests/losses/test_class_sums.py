@@ -11,7 +11,8 @@ from torch import Tensor
 from losses import BinaryCrossEntropy, FocalLoss, QualityFocalLoss
 from losses.functional.sigmoid import quality_focal_loss
 from losses.modules import closed_forms
-from losses.modules.classes import ClassLoss, class_values
+from losses.modules.base import ClassLoss
+from losses.modules.classes import class_values
 
 LOSSES: dict[str, ClassLoss] = {
     "bce": BinaryCrossEntropy(loss_weight=0.5),

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from reference import coders as reference
 from torch import Tensor
 
-from losses.coders.boxes import BoxCoder, CenterLogSizeCoder, DeltaXYWHCoder, DistanceCoder, SSDCoder, clip_to_canvas
+from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, SSDCoder, clip_to_canvas
 from losses.coders.dfine_bins import bbox2distance, distance2bbox, weighting_function
 from losses.coders.distribution import DistributionCoder, Vec2Box, integral
+from losses.coders.points import CenterLogSizeCoder, DistanceCoder
 from matchers.geometry.boxes import convert
 from ragged.testing import assert_no_host_sync
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from losses import DensePredictions, flatten_levels, image_size_of
 from losses.heads.levels import level_maps
 from matchers import grid_points
-from matchers.geometry.priors import feature_sizes
+from matchers.geometry.maps import feature_sizes
 
 STRIDES = (8, 16)
 close = torch.testing.assert_close

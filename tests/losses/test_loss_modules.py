@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 import losses
 from losses import MultipleObjectiveLoss
+from losses.modules.base import LossModule
+from losses.modules.boxes import box_values
 from losses.modules.checks import check_loss
-from losses.modules.classes import LossModule, box_values, class_values, soft_one_hot
+from losses.modules.classes import class_values, soft_one_hot
 
 close = torch.testing.assert_close
 

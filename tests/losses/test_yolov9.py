@@ -19,7 +19,8 @@ from losses.core.terms import total
 from losses.criteria.dense.yolov9 import YOLOv9Criterion
 from losses.functional.distribution import distribution_focal_loss
 from losses.functional.sigmoid import binary_cross_entropy
-from losses.modules.classes import BinaryCrossEntropy, CIoULoss, FocalLoss, GIoULoss
+from losses.modules.boxes import CIoULoss, GIoULoss
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss
 from losses.testing import leaves_of
 from matchers import Targets
 from matchers.dense.task_aligned import TaskAligned

@@ -15,7 +15,8 @@ from reference import boxes as reference
 from torch import Tensor
 
 import matchers
-from matchers.geometry.boxes import FORMATS, convert, coordinates, denormalize, normalize, pairwise
+from matchers.geometry.boxes import FORMATS, convert, coordinates, denormalize, normalize
+from matchers.geometry.overlaps import pairwise
 from matchers.testing import make_boxes
 
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")

@@ -13,8 +13,9 @@ from reference import costs as reference
 from torch import Tensor
 
 import matchers
-from matchers.costs.classes import center_size_l1, gather_labels
+from matchers.costs.classes import gather_labels
 from matchers.geometry.boxes import coordinates
+from matchers.geometry.places import center_size_l1
 from matchers.testing import make_boxes, make_scene
 from ragged import RaggedBatch
 from ragged.testing import assert_no_host_sync

@@ -10,7 +10,9 @@ from reference import priors as reference
 from torch import Tensor
 
 from matchers.geometry.boxes import convert
-from matchers.geometry.priors import anchors, feature_sizes, grid_points, level_sizes, ssd_default_boxes
+from matchers.geometry.default_boxes import ssd_default_boxes
+from matchers.geometry.maps import feature_sizes, level_sizes
+from matchers.geometry.priors import anchors, grid_points
 from ragged.testing import assert_no_host_sync
 
 sizes = st.tuples(st.integers(0, 25), st.integers(0, 25))

@@ -25,7 +25,7 @@ DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = (
 CLOSEST, HUNGARIAN, BOXES, ALIGNED = (
     "matchers.by_cost.closest",
     "matchers.by_cost.hungarian",
-    "matchers.geometry.boxes",
+    "matchers.geometry.overlaps",
     "matchers.dense.task_aligned",
 )
 GATHER, PER_TARGET = (

@@ -159,11 +159,12 @@ MUTANTS = [
     Mutant(
         "filler read",
         "filler is 0, and so the maximum",
-        REDUCTIONS,
+        "ragged.values.filler",
         'return float("-inf")\n    return False',
         "return 0.0\n    return False",
         "max",
         "padding",
+        (REDUCTIONS,),
     ),
     Mutant(
         "batch-global",
@@ -278,11 +279,12 @@ MUTANTS = [
     Mutant(
         "index not masked",
         "filler of an index is used",
-        INDEXING,
+        "ragged.ops.indices",
         "safe = index.masked_fill(~mask, 0)",
         "safe = index.clamp(min=0)",
         "access",
         "filler",
+        (INDEXING,),
     ),
     Mutant(
         "index not masked",

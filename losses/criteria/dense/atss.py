@@ -16,21 +16,15 @@ from losses.core.terms import Losses, Term, Terms
 from losses.functional.boxes import centerness_of_points
 from losses.functional.numerics import check_shape
 from losses.heads.levels import DensePredictions, image_size_of, read_dense
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import GIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import (
-    BinaryCrossEntropy,
-    BoxLoss,
-    ClassLoss,
-    FocalLoss,
-    GIoULoss,
-    QualityFocalLoss,
-    box_values,
-    class_values,
-)
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, class_values
 from matchers.assignments.assignment import BACKGROUND, Assignment
 from matchers.dense.atss import ATSS
-from matchers.geometry.boxes import check_boxes, iou
-from matchers.geometry.priors import Stride, stride_pairs
+from matchers.geometry.boxes import check_boxes
+from matchers.geometry.maps import Stride, stride_pairs
+from matchers.geometry.overlaps import iou
 from matchers.geometry.priors import anchors as anchors_of
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets

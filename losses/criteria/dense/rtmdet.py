@@ -6,17 +6,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from losses.coders.boxes import BoxCoder, DistanceCoder, check_coder
+from losses.coders.boxes import BoxCoder, check_coder
+from losses.coders.points import DistanceCoder
 from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.heads.levels import DensePredictions, points_of, read_dense
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import GIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BoxLoss, ClassLoss, GIoULoss, QualityFocalLoss, box_values, class_values
+from losses.modules.classes import QualityFocalLoss, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
-from matchers.geometry.priors import Stride, stride_pairs
+from matchers.geometry.maps import Stride, stride_pairs
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.precision import wide

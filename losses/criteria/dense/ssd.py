@@ -18,8 +18,8 @@ from losses.functional.hard_mining import mined_cross_entropy
 from losses.functional.numerics import check_shape
 from losses.heads.default_boxes import SSDPredictions, assign_priors, level_scores, positive_box_loss
 from losses.heads.levels import DensePredictions, flatten_levels
+from losses.modules.base import BoxLoss
 from losses.modules.checks import check_loss
-from losses.modules.classes import BoxLoss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
 from matchers.geometry.boxes import check_boxes

@@ -14,8 +14,10 @@ from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, Terms
 from losses.functional.distribution import distribution_focal_loss
 from losses.heads.yolov9 import YOLOv9Predictions, by_side
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import CIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BinaryCrossEntropy, BoxLoss, CIoULoss, ClassLoss, box_values, class_values
+from losses.modules.classes import BinaryCrossEntropy, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.task_aligned import TaskAligned
 from matchers.pairs.predictions import Predictions

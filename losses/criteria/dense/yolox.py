@@ -9,17 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from losses.coders.boxes import BoxCoder, CenterLogSizeCoder, check_coder
+from losses.coders.boxes import BoxCoder, check_coder
+from losses.coders.points import CenterLogSizeCoder
 from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, Terms
 from losses.heads.levels import DensePredictions, Maps, points_of, read_dense
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import IoULoss, L1Loss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BinaryCrossEntropy, BoxLoss, ClassLoss, IoULoss, L1Loss, box_values, class_values
+from losses.modules.classes import BinaryCrossEntropy, class_values
 from matchers.assignments.assignment import BACKGROUND, Assignment
 from matchers.dense.simota import SimOTA
-from matchers.geometry.priors import Stride, stride_pairs
+from matchers.geometry.maps import Stride, stride_pairs
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag

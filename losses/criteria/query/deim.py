@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from losses.criteria.query.detr import LayerTerms, MatchedLayers
+from losses.criteria.query.detr import LayerTerms
 from losses.criteria.query.dfine import DFINECriterion
+from losses.criteria.query.matched_layers import MatchedLayers
 from losses.modules.classes import MatchabilityAwareLoss
 
 

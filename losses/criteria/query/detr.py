@@ -13,13 +13,14 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
+from losses.criteria.query.matched_layers import MatchedLayers
 from losses.functional.boxes import giou_loss, l1_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
-from losses.modules.classes import ClassLoss, VarifocalLoss, class_values
+from losses.modules.classes import VarifocalLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
 from matchers.by_cost.hungarian import Hungarian
-from matchers.geometry.boxes import convert, iou
+from matchers.geometry.boxes import convert
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
@@ -61,45 +62,6 @@ class LayerAssignments(Mapping[str, Assignment]):
 
     def __len__(self) -> int:
         return sum(map(len, self.suffixes))
-
-
-@dataclass(frozen=True, eq=False)
-class MatchedLayers:
-    """A group of layers whose queries have targets; boxes are cxcywh, in fractions of the image.
-
-    Args:
-        layers: The group: L layers, B images, Q queries.
-        classes: What the queries (L, B, Q) shall be called.
-        boxes: Where the queries (L, B, Q) shall be; not always of the same matches.
-        class_counts, box_counts: What the terms of either kind are divided by, (1, B) each.
-        same_boxes: Whether all layers have the same matches for their boxes.
-    """
-
-    layers: DecoderLayers
-    classes: AssignedTargets
-    boxes: AssignedTargets
-    class_counts: Mapping[str, Tensor]
-    box_counts: Mapping[str, Tensor]
-    same_boxes: bool = False
-
-    def class_term(self, loss: ClassLoss) -> list[Term]:
-        """Of all queries, with the IoU of a matched box as score."""
-        values = class_values(loss, self.layers.logits, self.classes.labels, self.overlap_of_queries())
-        return [Term(self.classes.counted(values), self.class_counts)]
-
-    def box_term(self, rows: Tensor) -> list[Term]:
-        """Of values (R,) of the matched boxes."""
-        return [Term(self.boxes.counted_rows(rows), self.box_counts, self.boxes.positives)]
-
-    def overlap_of_queries(self) -> Tensor:
-        """(L, B, Q), the IoU of boxes with the targets that the class loss has for them; 0 without one. A constant."""
-        rows = self.classes.positives
-        return rows.per_prediction(overlap(rows.of_predictions(self.layers.boxes.detach()), self.classes.boxes))
-
-
-def overlap(pred: Tensor, target: Tensor) -> Tensor:
-    """IoU (R,) of cxcywh boxes (R, 4)."""
-    return iou(convert(wide(pred), "cxcywh", "xyxy"), convert(target, "cxcywh", "xyxy"))
 
 
 class DetrCriterion(Criterion):

@@ -13,14 +13,8 @@ from losses.core.assigned import AssignedTargets
 from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import Term
-from losses.criteria.query.detr import (
-    DetrCriterion,
-    LayerTerms,
-    MatchedLayers,
-    of_all_layers,
-    overlap,
-    targets_of_layers,
-)
+from losses.criteria.query.detr import DetrCriterion, LayerTerms, of_all_layers, targets_of_layers
+from losses.criteria.query.matched_layers import MatchedLayers, overlap
 from losses.functional.distribution import decoupled_distillation_loss, fine_grained_localization_loss
 from losses.functional.numerics import check_scores
 from losses.heads.decoder import DecoderLayers, DecoderOutputs

@@ -1,0 +1,94 @@
+"""Losses of boxes as modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
+from losses.modules.base import BoxLoss, LossModule
+from ragged.values.checks import check_flag, check_number, check_one_of
+from ragged.values.precision import wide
+
+
+class IoULoss(LossModule):
+    """``iou_loss`` of xyxy boxes: linear, square (YOLOX) or log.
+
+    >>> IoULoss(mode="square")(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1]]))
+    tensor([0.7500])
+    """
+
+    def __init__(self, *, mode: str = "linear", eps: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_one_of(mode, MODES, "mode")
+        check_number(eps, "eps")
+        if not eps < 1:
+            raise ValueError(f"eps must lie between 0 and 1, got {eps}")
+        self.mode, self.eps = mode, eps
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Boxes (…, 4) to losses (…)."""
+        return self.reduced(iou_loss(pred, target, mode=self.mode, eps=self.eps))
+
+
+class GIoULoss(LossModule):
+    """``giou_loss`` of xyxy boxes.
+
+    >>> GIoULoss(loss_weight=2.0)(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1]]))
+    tensor([1.])
+    """
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Boxes (…, 4) to losses (…)."""
+        return self.reduced(giou_loss(pred, target))
+
+
+class DIoULoss(LossModule):
+    """``diou_loss`` of xyxy boxes.
+
+    >>> DIoULoss()(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([0.5312])
+    """
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Boxes (…, 4) to losses (…)."""
+        return self.reduced(diou_loss(pred, target))
+
+
+class CIoULoss(LossModule):
+    """``ciou_loss`` of xyxy boxes.
+
+    Args:
+        detach_trade_off: Whether the weight of the aspect ratio is a constant for the gradient, as in the paper.
+
+    >>> CIoULoss()(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([0.5345])
+    """
+
+    def __init__(self, *, detach_trade_off: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_flag(detach_trade_off, "detach_trade_off")
+        self.detach_trade_off = bool(detach_trade_off)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Boxes (…, 4) to losses (…)."""
+        return self.reduced(ciou_loss(pred, target, detach_trade_off=self.detach_trade_off))
+
+
+class L1Loss(LossModule):
+    """``l1_loss`` of every coordinate.
+
+    >>> L1Loss()(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0., 0., 0., 1.]])
+    """
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Boxes (…, 4) to losses (…, 4)."""
+        return self.reduced(l1_loss(pred, target))
+
+
+def box_values(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:
+    """What a box loss gives for boxes (R, 4), in float32 at least: (R,)."""
+    values = loss(wide(pred), wide(target))
+    return values.sum(-1) if values.dim() > 1 else values

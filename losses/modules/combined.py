@@ -1,0 +1,83 @@
+"""Several losses at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ragged.values.checks import check_is_sequence, check_not_negative
+from ragged.values.precision import WideModule, wide
+
+
+class MultipleObjectiveLoss(WideModule):
+    """Weighted sum of several loss modules of one kind, such as L1 and GIoU.
+
+    Each gets the same arguments; results (…, 4) or (…, C) are summed over their last dimension where others have one
+    dimension less.
+
+    Args:
+        losses: Modules, or a mapping of them by name.
+        weights: One for each, in the order of ``losses`` or by name; 1 if not given.
+
+    Raises:
+        ValueError: There is no loss, or weights are not one for each.
+        KeyError: A weight is of a loss that there is not.
+
+    >>> loss = MultipleObjectiveLoss([nn.L1Loss(reduction="none"), GIoULoss()], [5.0, 2.0])
+    >>> loss(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1]]))
+    tensor([6.])
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[nn.Module] | Mapping[str, nn.Module],
+        weights: Sequence[float] | Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(losses, Mapping):
+            check_is_sequence(losses, "losses", "loss modules, or a dict of them")
+        named = dict(losses) if isinstance(losses, Mapping) else {str(k): loss for k, loss in enumerate(losses)}
+        if not named:
+            raise ValueError("MultipleObjectiveLoss needs one loss at least, got none")
+        for name, loss in named.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the names of losses must be strings, got {name!r}")
+            if not isinstance(loss, nn.Module):
+                raise TypeError(f"the loss {name!r} must be a module, got {type(loss).__name__}")
+        self.losses = nn.ModuleDict(named)
+        self.weights = _weights_by_name(weights, list(named))
+
+    @property
+    def reduction(self) -> str:
+        """That of the losses, or "mixed" if they differ."""
+        found = {getattr(loss, "reduction", "none") for loss in self.losses.values()}
+        return found.pop() if len(found) == 1 else "mixed"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The weighted sum; arguments as for each of the losses, which see float32 at least."""
+        args = tuple(wide(each) if isinstance(each, Tensor) and each.is_floating_point() else each for each in args)
+        values = [loss(*args, **kwargs) for loss in self.losses.values()]
+        fewest = min(value.dim() for value in values)
+        values = [value.sum(-1) if value.dim() > fewest else value for value in values]
+        total: Any = 0
+        for value, weight in zip(values, self.weights.values(), strict=True):
+            total = total + value * weight
+        return total
+
+
+def _weights_by_name(weights: Sequence[float] | Mapping[str, float] | None, names: list[str]) -> dict[str, float]:
+    if weights is None:
+        weights = [1.0] * len(names)
+    if isinstance(weights, Mapping):
+        unknown = [name for name in weights if name not in names]
+        if unknown:
+            raise KeyError(f"there is a weight for {unknown[0]!r}, but the losses are {names}")
+        weights = [weights.get(name, 1.0) for name in names]
+    check_is_sequence(weights, "weights", "numbers, or a dict of them")
+    if len(weights) != len(names):
+        raise ValueError(f"weights must be {len(names)}, one for each loss, got {len(weights)}")
+    for weight in weights:
+        check_not_negative(weight, "weights")
+    return dict(zip(names, map(float, weights), strict=True))

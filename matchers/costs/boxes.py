@@ -1,0 +1,77 @@
+"""Costs of boxes and points."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from matchers.costs.checks import TargetValues, check_radius, checked_boxes, checked_points
+from matchers.geometry.boxes import coordinates
+from matchers.geometry.overlaps import giou, iou, pairwise
+from matchers.geometry.places import inside, near_center
+from ragged.values.checks import check_number
+from ragged.values.precision import wide
+
+
+@torch.no_grad()
+def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """Sum of the absolute differences of four coordinates, in the format and unit that both have.
+
+    >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
+    tensor([[4., 4.]])
+    """
+    gt = wide(checked_boxes(gt_boxes, boxes)).movedim(-1, 0).unsqueeze(-1)
+    boxes = wide(boxes).movedim(-1, 0).unsqueeze(-2)
+    cost = (gt[0] - boxes[0]).abs_()
+    for mine, theirs in zip(gt[1:], boxes[1:], strict=True):
+        cost += (mine - theirs).abs_()
+    return cost
+
+
+@torch.no_grad()
+def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> iou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
+    return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
+
+
+@torch.no_grad()
+def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+    """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
+
+    >>> giou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
+    tensor([[0.5000]])
+    """
+    return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
+
+
+def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie inside xyxy boxes ``(…, G, 4)``: bool ``(…, G, P)``.
+
+    Args:
+        points: x and y.
+        gt_boxes: xyxy.
+        margin: By how much, strictly, a point must be inside.
+
+    >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
+    tensor([[ True, False]])
+    """
+    gt = checked_points(points, gt_boxes)
+    check_number(margin, "margin", low=None)
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
+
+
+def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
+    """Whether points ``(…, P, 2)`` lie, in x and y, strictly within ``radius`` (…, P) of a box's centre.
+
+    >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))
+    tensor([[True]])
+    """
+    gt = checked_points(points, gt_boxes)
+    check_radius(radius, points, gt)
+    x, y = points.unsqueeze(-3).unbind(-1)
+    return near_center(x, y, coordinates(gt.unsqueeze(-2)), radius.unsqueeze(-2))

@@ -1,0 +1,167 @@
+"""Areas and overlaps of boxes: the IoU family.
+
+Every measure takes boxes ``(…, 4)`` whose leading dimensions broadcast, so that the same function serves paired calls
+(``(N, 4)`` with ``(N, 4)``) and pairwise ones (``(G, 1, 4)`` with ``(P, 4)``). All are total: degenerate, inverted and
+infinite boxes have finite values and gradients; a NaN coordinate makes a NaN, which is for the caller to see. Half
+precision is computed, and returned, in float32: the area of a 640-pixel box does not fit float16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.boxes import Coordinates, check_boxes, coordinates
+from ragged.values.checks import check_broadcast, check_flag, check_is_callable, check_same_device
+
+# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
+_NO_AREA = 1e-16
+# A side below which the aspect ratio of a box means nothing.
+_NO_SIDE = 1e-7
+
+
+def area(boxes: Tensor | Coordinates) -> Tensor:
+    """Areas ``(…)`` of xyxy boxes ``(…, 4)``; 0 for an inverted box.
+
+    >>> area(torch.tensor([[0.0, 0.0, 2.0, 3.0], [2.0, 0.0, 1.0, 9.0]]))
+    tensor([6., 0.])
+    """
+    return coordinates(boxes).area
+
+
+def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Intersection over union, in [0, 1], of xyxy boxes ``(…, 4)`` that broadcast; 0 where the union has no area.
+
+    >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
+    tensor([0.3333, 0.0000])
+    """
+    intersection, union = _overlap(*_pair(first, second))
+    return _ratio(intersection, union)
+
+
+def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Intersection over the area of ``first`` (the foreground), in [0, 1]; otherwise as ``iou``.
+
+    >>> iof(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 9.0, 9.0]))
+    tensor(0.5000)
+    """
+    a, b = _pair(first, second)
+    return _ratio(_intersection(a, b), a.area)
+
+
+def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Generalised IoU, in [-1, 1], of xyxy boxes that broadcast.
+
+    ``IoU - (hull - union) / hull`` with the smallest box around both (Rezatofighi et al., 2019).
+
+    >>> giou(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([2.0, 0.0, 3.0, 1.0]))
+    tensor(-0.3333)
+    """
+    a, b = _pair(first, second)
+    intersection, union = _overlap(a, b)
+    width, height = _hull(a, b)
+    # Never smaller than the union, which inverted boxes would make it.
+    hull = torch.maximum(width * height, union)
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
+    """Distance IoU, in [-1, 1], of xyxy boxes that broadcast.
+
+    ``IoU - d² / c²``: distance of the centres over the diagonal of the hull (Zheng et al., 2020).
+
+    >>> diou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([2.0, 0.0, 4.0, 2.0]))
+    tensor(-0.2000)
+    """
+    a, b = _pair(first, second)
+    return _ratio(*_overlap(a, b)) - _centre_distance(a, b)
+
+
+def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_trade_off: bool = True) -> Tensor:
+    """Complete IoU of xyxy boxes that broadcast.
+
+    ``DIoU - alpha v`` with ``v = 4 / pi² (atan(w1 / h1) - atan(w2 / h2))²`` and ``alpha = v / (1 - IoU + v)``
+    (Zheng et al., 2020).
+
+    Args:
+        first, second: ``(…, 4)``, xyxy.
+        detach_trade_off: Whether alpha is a constant for the gradient, as in the paper.
+
+    >>> ciou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([0.0, 0.0, 2.0, 2.0]))
+    tensor(1.)
+    """
+    check_flag(detach_trade_off, "detach_trade_off")
+    a, b = _pair(first, second)
+    overlap = _ratio(*_overlap(a, b))
+    v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
+    trade_off = v / (1 - overlap + v).clamp(min=1e-7)
+    if detach_trade_off:
+        trade_off = trade_off.detach()
+    return overlap - _centre_distance(a, b) - trade_off * v
+
+
+def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """``measure`` of every pair: boxes ``(*batch, N, 4)`` and ``(*batch, M, 4)`` give ``(*batch, N, M)``.
+
+    >>> pairwise(iou, torch.rand(2, 3, 4), torch.rand(2, 5, 4)).shape
+    torch.Size([2, 3, 5])
+    """
+    check_is_callable(measure, "measure")
+    for boxes, name in ((first, "first"), (second, "second")):
+        check_boxes(boxes, name)
+        if boxes.dim() < 2:
+            raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(boxes.shape)}")
+    check_broadcast(first.shape[:-2], second.shape[:-2], "the batch shape of first", "that of second,")
+    return measure(first.unsqueeze(-2), second.unsqueeze(-3))
+
+
+def _pair(first: Tensor | Coordinates, second: Tensor | Coordinates) -> tuple[Coordinates, Coordinates]:
+    """The coordinates of both, which must broadcast."""
+    a, b = coordinates(first), coordinates(second)
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        check_same_device(second.device, first.device, name="the second boxes", reference="the first")
+        check_broadcast(first.shape, second.shape, "boxes", "boxes")
+    return a, b
+
+
+def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
+    """Length that two intervals share; negative if there is a gap between them."""
+    return torch.minimum(high, other_high) - torch.maximum(low, other_low)
+
+
+def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
+    return _shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)
+
+
+def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    """Intersection and union."""
+    intersection = _intersection(a, b)
+    return intersection, a.area + b.area - intersection
+
+
+def _hull(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    """Width and height of the smallest box around both."""
+    width = torch.maximum(a.x2, b.x2) - torch.minimum(a.x1, b.x1)
+    return width, torch.maximum(a.y2, b.y2) - torch.minimum(a.y1, b.y1)
+
+
+def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
+    width, height = _hull(a, b)
+    dx, dy = a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2
+    # Only inverted boxes have centres farther apart than their hull is wide.
+    return _ratio((dx**2 + dy**2) / 4, width**2 + height**2).clamp(max=1)
+
+
+def _aspect_angle(a: Coordinates) -> Tensor:
+    # The angle of a box without sides is that of a square, and its gradient is bounded.
+    return torch.atan((a.x2 - a.x1).clamp(min=_NO_SIDE) / (a.y2 - a.y1).clamp(min=_NO_SIDE))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    if whole.requires_grad:
+        # The value is the same; but a share of nothing has no gradient, where 1 / _NO_AREA would be a huge one.
+        part = torch.where(whole > _NO_AREA, part, part.detach())
+    return part / whole.clamp(min=_NO_AREA)

@@ -1,0 +1,39 @@
+"""Where points and boxes lie: inside of others, near their centres, how far away."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.boxes import Coordinates
+
+# With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
+# rounded numbers never shrinks as the first of them grows.
+
+
+def inside(
+    x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
+    right, bottom = up_to or (x, y)
+    across, down = torch.minimum(right - boxes.x1, boxes.x2 - x), torch.minimum(bottom - boxes.y1, boxes.y2 - y)
+    return torch.minimum(across, down) > margin
+
+
+def near_center(
+    x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
+    right, bottom = up_to or (x, y)
+    middle, half = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
+    across, down = torch.maximum(x - middle, middle - right), torch.maximum(y - half, half - bottom)
+    return torch.maximum(across, down) < radius
+
+
+def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
+    """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
+    left, right = first.x1 - second.x1, first.x2 - second.x2
+    top, bottom = first.y1 - second.y1, first.y2 - second.y2
+    # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
+    centre = (left + right).abs_() + (top + bottom).abs_()
+    return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())

@@ -1,0 +1,74 @@
+"""What a matcher was called with, in the form that it is computed on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.boxes import check_boxes, convert, in_unit
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
+from ragged.values.checks import check_same_device, check_values, known_finite
+from ragged.values.precision import wide
+
+
+def in_place_of_predictions(priors: Tensor | None, targets: Targets) -> Predictions:
+    """Predictions that say nothing of classes, whose boxes are the priors."""
+    if priors is None:
+        raise ValueError("there are neither predictions nor priors")
+    check_boxes(priors, "priors")
+    shape = priors.shape if priors.dim() > 2 else (*targets.batch_shape, *priors.shape)
+    return Predictions(boxes=priors.expand(shape), box_format="xyxy")
+
+
+def merged_predictions(predictions: Predictions) -> Predictions:
+    """Their batch dimensions merged into one, without gradient."""
+    count = len(predictions.batch_shape)
+
+    def merged(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.detach().flatten(0, count - 1)
+
+    return replace(
+        predictions,
+        logits=merged(predictions.logits),
+        boxes=merged(predictions.boxes),
+        objectness=merged(predictions.objectness),
+    )
+
+
+def merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
+    """Predicted boxes (N, P, 4) as xyxy, in the unit that is asked for; NaN where one is not finite."""
+    if predictions.boxes is None:
+        return None
+    boxes = wide(predictions.boxes.detach())
+    boxes = convert(boxes, predictions.box_format or targets.box_format, "xyxy")
+    is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
+    unit = targets.normalized if normalized is None else normalized
+    boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
+    # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
+    if not known_finite(boxes):
+        boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
+    return boxes.flatten(0, -3)
+
+
+def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | None:
+    """Priors (P, 4) that all images share, or (N, P, 4)."""
+    if priors is None:
+        return None
+    check_boxes(priors, "priors")
+    check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
+    if not known_finite(priors):
+        check_values(
+            priors.isfinite().all(-1),
+            lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
+            summary="priors must be finite",
+        )
+    count = predictions.num_predictions
+    if priors.shape[:-1] == (count,):
+        return priors.detach()
+    shape = (*predictions.batch_shape, count)
+    if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
+        raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
+    return priors.detach().expand(*shape, 4).flatten(0, -3)
