@@ -10,6 +10,7 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.by_cost.groups import Group, groups_of, joined
+from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_flag, check_number
 from ragged.values.precision import wide
@@ -74,7 +75,7 @@ def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
         place = images.new_full((problem.num_samples,), -1)
         place[images] = torch.arange(len(images), device=problem.device)
     # Of the whole problem: a cost may look up by image what it knows itself.
-    pairs = problem.pairs(problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
+    pairs = Pairs.of(problem, problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
     cost = wide(matcher.total_cost(pairs).detach())
     if is_part or len(pairs) < len(images) * most:
         slots = place[pairs.sample] * most + pairs.target

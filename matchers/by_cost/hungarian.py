@@ -56,13 +56,13 @@ class Hungarian(CostMatcher):
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
         """
         problem = self.problem(predictions, targets, priors)
-        pairs = problem.pairs()
+        pairs = Pairs.of(problem)
         return self._match(pairs, self.total_cost(pairs))
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
         """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
-        pairs = problem.pairs()
+        pairs = Pairs.of(problem)
         return self._match(pairs, cost[pairs.sample, pairs.target])
 
     def _match(self, pairs: Pairs, cost: Tensor) -> Assignment:

@@ -116,7 +116,7 @@ def total_cost(terms: Mapping[str, PairCost], pairs: Pairs) -> Tensor:
 
 def padded_costs(terms: Mapping[str, PairCost], problem: Problem) -> dict[str, Tensor]:
     """Every term as ``(*batch, G, P)``; rows of filler and of ignored targets mean nothing."""
-    pairs = problem.pairs(padded=True)
+    pairs = Pairs.of(problem, padded=True)
     shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
     return {
         name: problem.unmerged(_checked(name, term(pairs), pairs).reshape(shape).clone())

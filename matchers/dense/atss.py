@@ -95,7 +95,7 @@ class ATSS:
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        for pairs in problem.pairs().blocks():
+        for pairs in Pairs.of(problem).blocks():
             index = self._nearest(pairs, sizes)
             boxes = _priors_at(pairs, index)
             overlap = iou(boxes, pairs.gt)

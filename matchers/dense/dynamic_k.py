@@ -77,7 +77,7 @@ class DynamicK:
         again[images] = True
         self.cheapest.forget(again)
         self.takers[:-1].view(self.candidates.shape)[again] = 0
-        for pairs in self.problem.pairs(self.problem.matchable & again.unsqueeze(-1)).blocks():
+        for pairs in Pairs.of(self.problem, self.problem.matchable & again.unsqueeze(-1)).blocks():
             self._see(replace(pairs, near=pairs.of_predictions(self.candidates)), cost_of)
 
     def _see(self, pairs: Pairs, cost_of: CostOfPairs, number: Tensor | None = None) -> Tensor:

@@ -82,7 +82,7 @@ class DynamicSoftLabel:
 
     def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
         """Assign, of what a call was given."""
-        points, rows = problem.need_points("DynamicSoftLabel"), problem.pairs()
+        points, rows = problem.need_points("DynamicSoftLabel"), Pairs.of(problem)
         logits = problem.need_logits("DynamicSoftLabel")
         narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)
         candidates = Nearby.of(rows, points, in_box, narrow=narrow).of_any_target()

@@ -15,6 +15,7 @@ from matchers.costs.terms import padded_costs
 from matchers.dense.as_operation import assigned, rule
 from matchers.geometry.overlaps import iou
 from matchers.pairs.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
+from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
 from matchers.pairs.tiles import TiledBoxes, Tiles
 from ragged.values.checks import check_flag, check_not_negative, check_share
@@ -100,7 +101,7 @@ class MaxIoU:
         tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
         best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
         forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        for pairs in problem.pairs().blocks(larger=tiled.share):
+        for pairs in Pairs.of(problem).blocks(larger=tiled.share):
             tiles = Tiles.overlapping(pairs, tiled)
             # A box that is not finite overlaps nothing.
             overlap = sortable(iou(tiles.boxes, tiles.gt).nan_to_num_(0), nonnegative=True)

@@ -86,7 +86,7 @@ class SimOTA:
     def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
         """Assign, of what a call was given."""
         points = problem.need_points("SimOTA")
-        rows, where = problem.pairs(), Extent.of(points)
+        rows, where = Pairs.of(problem), Extent.of(points)
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
         narrow = can_be_narrowed(rows, points, problem.need_boxes("SimOTA"), logits, objectness)
         near = Nearby.of(rows, points, self._is_candidate, narrow=narrow)

@@ -133,7 +133,7 @@ class TaskAligned:
 
     def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
         """Assign, of what a call was given."""
-        points, rows = problem.need_points("TaskAligned"), problem.pairs()
+        points, rows = problem.need_points("TaskAligned"), Pairs.of(problem)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         # TOOD chooses among all predictions.
         narrow = self.only_inside and can_be_narrowed(

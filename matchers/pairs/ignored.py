@@ -41,7 +41,7 @@ def in_ignored_region(problem: Problem, test: PairTest) -> Tensor | None:
     if problem.ignored is None:
         return None
     found = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.int32, device=problem.device)
-    for pairs in problem.pairs(problem.ignored).blocks():
+    for pairs in Pairs.of(problem, problem.ignored).blocks():
         hits = (test(pairs) & pairs.valid.unsqueeze(-1)).to(torch.int32)
         found.index_add_(0, pairs.sample, hits)
     return found > 0

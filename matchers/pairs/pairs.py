@@ -10,17 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import Coordinates
-from ragged.values.checks import known_finite
+from matchers.geometry.boxes import Coordinates, coordinates
+from matchers.pairs.problem import Problem
+from ragged.values.checks import known_finite, values_are_readable
 from ragged.values.precision import wide
-
-if TYPE_CHECKING:
-    from matchers.pairs.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +56,33 @@ class Pairs:
     place: Tensor | None = None
     near: Tensor | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, problem: Problem, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
+        """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
+
+        Args:
+            problem: Whose targets and predictions.
+            which: Mask of targets.
+            padded: Keep all N * G slots, also where the host can read the mask.
+        """
+        which = problem.matchable if which is None else which
+        slots = torch.arange(which.numel(), device=problem.device)
+        valid = which.reshape(-1)
+        packed = not padded and values_are_readable(which)
+        if packed:
+            slots, valid = slots[valid], valid[valid]
+        width = max(problem.max_num_targets, 1)
+        return cls(
+            problem=problem,
+            corners=torch.stack(coordinates(problem.gt_boxes.reshape(-1, 1, 4)[slots])),
+            labels=problem.labels.reshape(-1)[slots],
+            sample=slots // width,
+            target=slots % width,
+            valid=valid,
+            row=torch.arange(slots.shape[0], device=problem.device),
+            packed=packed,
+        )
 
     def __len__(self) -> int:
         return self.labels.shape[0]

@@ -13,12 +13,11 @@ from torch.utils import _pytree as pytree
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.geometry.boxes import coordinates
-from matchers.pairs.pairs import Pairs
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.reading import in_place_of_predictions, merged_boxes, merged_predictions, merged_priors
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
-from ragged.values.checks import check_positive, check_same_device, check_values, values_are_readable
+from ragged.values.checks import check_positive, check_same_device, check_values
 from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
@@ -206,31 +205,6 @@ class Problem:
         if name not in self.computed:
             self.computed[name] = make()
         return self.computed[name]
-
-    def pairs(self, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
-        """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
-
-        Args:
-            which: Mask of targets.
-            padded: Keep all N * G slots, also where the host can read the mask.
-        """
-        which = self.matchable if which is None else which
-        slots = torch.arange(which.numel(), device=self.device)
-        valid = which.reshape(-1)
-        packed = not padded and values_are_readable(which)
-        if packed:
-            slots, valid = slots[valid], valid[valid]
-        width = max(self.max_num_targets, 1)
-        return Pairs(
-            problem=self,
-            corners=torch.stack(coordinates(self.gt_boxes.reshape(-1, 1, 4)[slots])),
-            labels=self.labels.reshape(-1)[slots],
-            sample=slots // width,
-            target=slots % width,
-            valid=valid,
-            row=torch.arange(slots.shape[0], device=self.device),
-            packed=packed,
-        )
 
     def of_images(self, images: Tensor, most: int) -> Problem:
         """The problem of some images (n,), none of which has more than so many targets."""

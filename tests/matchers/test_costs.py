@@ -251,4 +251,4 @@ def test_costs_of_pairs_have_no_gradient_of_targets_either() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 4.0, 4.0]]], requires_grad=True)
     targets = matchers.Targets(RaggedBatch(boxes, sample_sizes=[1]), RaggedBatch(torch.tensor([[0]]), sample_sizes=[1]))
     problem = matchers.Problem.of(matchers.Predictions(torch.zeros(1, 2, 3), torch.ones(1, 2, 4)), targets)
-    assert not any(term(problem.pairs()).requires_grad for term in matchers.detr_costs().values())
+    assert not any(term(matchers.Pairs.of(problem)).requires_grad for term in matchers.detr_costs().values())

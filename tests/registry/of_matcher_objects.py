@@ -57,7 +57,7 @@ def of_pairs(function: Callable[[Pairs], Any]) -> Operation:
     """A function that gives rows (R, …), or a tuple of them, of all padded slots."""
 
     def slots(found: Problem, own: Targets) -> list[RaggedBatch]:
-        pairs = found.pairs(padded=True)
+        pairs = Pairs.of(found, padded=True)
         given = function(pairs)
         values = list(given) if isinstance(given, tuple) else [given]
         shape = (found.num_samples, found.max_num_targets)
@@ -79,7 +79,7 @@ def label_logits(pairs: Pairs) -> Tensor:
 
 
 def runs(found: Problem, own: Targets) -> Tensor:
-    start, count = found.pairs(padded=True).runs()
+    start, count = Pairs.of(found, padded=True).runs()
     return count + (start - start[0] - torch.arange(len(start), device=start.device) * found.max_num_targets)
 
 
