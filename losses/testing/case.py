@@ -58,8 +58,8 @@ class CriterionCase:
         boxes = [convert(each, "xyxy", self.box_format) for each in self.boxes(sizes, seed)]
         boxes = [each / CANVAS for each in boxes] if self.normalized else boxes
         labels = [torch.randint(self.num_classes, (size,), generator=generator) for size in sizes]
-        fields = {"box_format": self.box_format, "normalized": self.normalized, "canvas_size": (CANVAS, CANVAS)}
-        return Targets.of((boxes, labels), **(fields | layout))
+        fields: dict[str, Any] = {"box_format": self.box_format, "normalized": self.normalized}
+        return Targets.of((boxes, labels), **({"canvas_size": (CANVAS, CANVAS)} | fields | layout))
 
     def options(self) -> list[dict[str, Any]]:
         """Arguments of ``make``, one for each reduction."""

@@ -10,11 +10,21 @@ import torch
 from torch import Tensor
 
 from matchers.targets import known_keys
+from matchers.targets.layouts import reads
 from matchers.targets.lists import targets_from_lists
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_is_sequence, check_whole
 
 
+def _has_annotations(source: Any) -> bool:
+    if not isinstance(source, Sequence) or isinstance(source, str) or not source:
+        return False
+    if any(isinstance(item, Mapping) for item in source):
+        return any(isinstance(item, Mapping) and "annotations" in item for item in source)
+    return all(isinstance(item, Sequence) and all(isinstance(each, Mapping) for each in item) for item in source)
+
+
+@reads(_has_annotations, "label_of", "canvas_size")
 def targets_from_coco(
     images: Sequence[Any], *, label_of: Mapping[int, int] | None = None, canvas_size: Any = None
 ) -> Targets:

@@ -7,12 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import exact_integers
 from ragged import unpack
 from ragged.values.checks import check_count, check_is_tensor, check_values
 
 
+@reads(
+    lambda source: isinstance(source, Tensor) and source.dim() == 2,
+    *(*OF_BOXES, "batch_size", "max_num_targets"),
+    needs={"batch_size": "flat targets (N, 6) do not say how many images there are: give batch_size="},
+)
 def targets_from_flat(
     rows: Tensor,
     *,

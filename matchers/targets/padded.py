@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from matchers.targets import known_keys
+from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import exact_integers, flags_of
 from ragged import RaggedBatch, get_compact_lists
 from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_tensor, check_values, sample_name
 
-OPTIONAL = ("weights", "ignore")
+_OPTIONAL = ("weights", "ignore")
 
 
+@reads(lambda source: isinstance(source, Mapping), *OF_BOXES, general=True)
 def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Targets:
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
@@ -37,7 +39,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     missing = [key for key in ("boxes", "labels") if padded.get(key) is None]
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
-    fields = {key: padded[key] for key in ("boxes", "labels", *OPTIONAL) if padded.get(key) is not None}
+    fields = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL) if padded.get(key) is not None}
     fields = _with_flags(fields, padded)
     if all(isinstance(value, RaggedBatch) for value in fields.values()):
         if padded.get("mask") is not None:
@@ -65,6 +67,7 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     return Targets(**dict(zip(fields, compact, strict=True)), **format_of_boxes)
 
 
+@reads(lambda source: isinstance(source, Tensor) and source.dim() != 2, *OF_BOXES)
 def targets_from_padded_tensor(padded: Tensor, **format_of_boxes: Any) -> Targets:
     """Read ``(*batch, N, 5)``: label and box, where a negative label marks filler, as YOLOv9 has them.
 

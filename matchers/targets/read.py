@@ -15,17 +15,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
-from matchers.targets.flat import targets_from_flat
-from matchers.targets.lists import targets_from_dicts, targets_from_lists
-from matchers.targets.padded import OPTIONAL, targets_from_padded, targets_from_padded_tensor
 from matchers.targets.targets import Targets
-
-_FORMAT = ("box_format", "normalized", "canvas_size")
 
 
 def read_targets(source: Any, *, num_classes: int | None = None, **layout: Any) -> Targets:
@@ -45,55 +37,4 @@ def read_targets(source: Any, *, num_classes: int | None = None, **layout: Any) 
     >>> read_targets(([torch.rand(0, 4)], [torch.zeros(0, dtype=torch.int64)])).num_targets
     tensor([0])
     """
-    targets = _read(source, layout)
-    if num_classes is not None:
-        targets.check_labels(num_classes)
-    return targets
-
-
-def _read(source: Any, layout: dict[str, Any]) -> Targets:
-    if isinstance(source, Targets):
-        if layout:
-            raise TypeError(f"targets that are read already know their layout, got {', '.join(layout)}")
-        return source
-    reader, options = _reader_of(source)
-    unknown = [name for name in layout if name not in options]
-    if unknown:
-        raise TypeError(f"{reader.__name__} has no option {unknown[0]!r}, but {', '.join(options)}")
-    if reader is targets_from_lists:
-        return targets_from_lists(*source, **layout)
-    if reader is targets_from_flat and "batch_size" not in layout:
-        raise TypeError("flat targets (N, 6) do not say how many images there are: give batch_size=")
-    return reader(source, **layout)
-
-
-def _reader_of(source: Any) -> tuple[Callable[..., Targets], tuple[str, ...]]:
-    """The reader of a layout, and its options."""
-    from matchers.targets import (
-        coco,  # which needs the readers of this module
-        ultralytics,
-    )
-
-    if isinstance(source, Mapping):
-        if all(key in source for key in ("batch_idx", "cls", "bboxes")):
-            return ultralytics.targets_from_ultralytics, ("batch_size", "canvas_size", "max_num_targets")
-        return targets_from_padded, _FORMAT
-    if isinstance(source, Tensor):
-        if source.dim() == 2:
-            return targets_from_flat, (*_FORMAT, "batch_size", "max_num_targets")
-        return targets_from_padded_tensor, _FORMAT
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        if any(isinstance(item, Mapping) for item in source):
-            if any(isinstance(item, Mapping) and "annotations" in item for item in source):
-                return coco.targets_from_coco, ("label_of", "canvas_size")
-            return targets_from_dicts, _FORMAT
-        if not source:
-            return targets_from_dicts, _FORMAT
-        if all(isinstance(item, Sequence) and all(isinstance(each, Mapping) for each in item) for item in source):
-            return coco.targets_from_coco, ("label_of", "canvas_size")
-        if len(source) == 2 and all(isinstance(item, Sequence) for item in source):
-            return targets_from_lists, (*_FORMAT, *OPTIONAL)
-    raise TypeError(
-        "targets must be Targets, a list of dicts, a pair (list of boxes, list of labels), a padded dict, "
-        f"or a tensor (N, 6) or (B, N, 5); got {type(source).__name__}"
-    )
+    return Targets.of(source, num_classes=num_classes, **layout)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
-from matchers.targets import notebook
+from matchers.targets import layouts, notebook
 from ragged import RaggedBatch
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
@@ -214,14 +214,21 @@ class Targets:
         raise TypeError("Targets hold a batch and have no items; to_dicts() gives a list with a dict for each image")
 
     @classmethod
-    def of(cls, source: Any, **layout: Any) -> Targets:
-        """Read any of the usual layouts; see ``matchers.targets.read.read_targets``."""
-        from matchers.targets.read import read_targets  # which needs this class
-
-        return read_targets(source, **layout)
+    def of(cls, source: Any, *, num_classes: int | None = None, **layout: Any) -> Targets:
+        """Read any of the usual layouts; see ``read_targets``."""
+        if not isinstance(source, Targets):
+            targets: Targets = layouts.layout_of(source).read(source, layout)
+        elif layout:
+            raise TypeError(f"targets that are read already know their layout, got {', '.join(layout)}")
+        else:
+            targets = source
+        if num_classes is not None:
+            targets.check_labels(num_classes)
+        return targets
 
     def _repr_html_(self) -> str:
-        return notebook.targets_as_html(self)
+        unit = "in fractions of the image" if self.normalized else "in pixels"
+        return notebook.targets_as_html(self.boxes, self.labels, self.ignored, f"{self.box_format}, {unit}")
 
     # --- checks ----------------------------------------------------------------------------------------------------
 

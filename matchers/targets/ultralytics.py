@@ -9,10 +9,16 @@ from torch import Tensor
 
 from matchers.targets import known_keys
 from matchers.targets.flat import targets_from_rows
+from matchers.targets.layouts import reads
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_count, check_is_tensor, check_same_device
 
 
+def _is_batch(source: Any) -> bool:
+    return isinstance(source, Mapping) and all(key in source for key in ("batch_idx", "cls", "bboxes"))
+
+
+@reads(_is_batch, "batch_size", "canvas_size", "max_num_targets")
 def targets_from_ultralytics(
     batch: Mapping[str, Any],
     *,

@@ -13,7 +13,7 @@ from criterion_types import CLASSES
 
 from losses import ATSSCriterion, Criterion, DensePredictions, RTMDetCriterion, SSDCriterion, YOLOXCriterion
 from matchers import Targets
-from matchers.targets import read
+from matchers.targets import layouts
 
 CRITERIA = [name for name, case in EVERY_CRITERION.items() if isinstance(case.make(), Criterion)]
 DENSE = {"atss": ATSSCriterion, "rtmdet": RTMDetCriterion, "yolox": YOLOXCriterion}
@@ -23,13 +23,13 @@ DENSE = {"atss": ATSSCriterion, "rtmdet": RTMDetCriterion, "yolox": YOLOXCriteri
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often targets are read from a raw layout, and predictions from what a head gives."""
     counted: Counter[str] = Counter()
-    read_targets = read.read_targets
+    layout_of = layouts.layout_of
 
-    def reader(source: Any, **layout: Any) -> Targets:
-        counted["targets"] += not isinstance(source, Targets)
-        return read_targets(source, **layout)
+    def asked(source: Any) -> layouts.Layout:
+        counted["targets"] += 1
+        return layout_of(source)
 
-    monkeypatch.setattr(read, "read_targets", reader)
+    monkeypatch.setattr(layouts, "layout_of", asked)
     return counted
 
 
