@@ -1,7 +1,8 @@
 """Matchers: which prediction is responsible for which target. They turn predictions and targets into an assignment."""
 
-from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.by_cost.hungarian import Hungarian
 from matchers.by_cost.softmin import SoftMin

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from losses.core.positives import Positives
 from losses.functional.numerics import check_floating, check_integer, check_shape
-from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment, Plan
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
 from ragged.interop.registration import register_dataclass

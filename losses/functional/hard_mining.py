@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from losses.functional.mining import hard_negative_mining
 from losses.functional.numerics import check_floating, check_integer, check_labels, check_shape, check_with
-from matchers.assignments.assignment import BACKGROUND, IGNORED
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from ragged.values.checks import check_not_negative, check_values, values_are_readable
 from ragged.values.precision import wide
 

@@ -10,30 +10,20 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.assignments import explanation, notebook
-from matchers.assignments.checks import check_num_targets, check_parts, check_parts_of_plan, check_quality
-from matchers.assignments.selection import largest
-from ragged import RaggedBatch, batched_indexing_write
-from ragged.batch.ragged_batch import check_is_batch
-from ragged.interop.registration import register_dataclass
-from ragged.ops.indices import as_indices, check_range
-from ragged.values.checks import (
-    all_equal,
-    check_count,
-    check_is_sequence,
-    check_is_tensor,
-    check_number,
-    check_same_device,
-    check_shares,
-    check_values,
-    sample_name,
+from matchers.assignments.building import (
+    check_alike,
+    checked_index,
+    checked_max_num_targets,
+    checked_quality,
+    index_of_pairs,
 )
-from ragged.values.filler import check_fits_dtype
-from ragged.values.sizes import check_same_sizes, largest_size, prefix_mask
-
-BACKGROUND = -1
-"""Target index of a prediction that shall find nothing."""
-IGNORED = -2
-"""Target index of a prediction that is neither positive nor negative."""
+from matchers.assignments.checks import check_parts, check_parts_of_plan
+from matchers.assignments.forms import gathered, heaviest, pairs_of_index
+from matchers.assignments.parts import BACKGROUND, IGNORED
+from ragged import RaggedBatch
+from ragged.interop.registration import register_dataclass
+from ragged.values.checks import check_number
+from ragged.values.sizes import prefix_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,44 +76,11 @@ class Assignment:
             ValueError: Shapes do not fit, an index is neither a target of its sample nor -1 or -2, or a quality is not
                 from 0 to 1. The message names the sample.
         """
-        if not isinstance(target_index, Tensor) or target_index.dtype != torch.int64:
-            got = target_index.dtype if isinstance(target_index, Tensor) else type(target_index).__name__
-            raise TypeError(f"target_index must be an int64 tensor, got {got}")
-        check_is_tensor(target_index, "target_index")
-        if target_index.dim() == 0:
-            raise ValueError("target_index must have shape (*batch, P), got ()")
-        check_num_targets(num_targets)
-        batch_shape = target_index.shape[:-1]
-        if num_targets.shape != batch_shape[max(len(batch_shape) - num_targets.dim(), 0) :]:
-            raise ValueError(f"num_targets must have the shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
-        num_targets = num_targets.expand(batch_shape)
-        check_same_device(num_targets.device, target_index.device, name="num_targets", reference="target_index")
-        check_values(
-            (target_index >= IGNORED) & (target_index < num_targets.unsqueeze(-1)),
-            lambda at: (
-                f"target_index must be a target, -1 or -2; got {int(target_index[at])} for prediction {at[-1]} of "
-                f"{sample_name(at[:-1])}, which has {int(num_targets[at[:-1]])} targets"
-            ),
-            summary="Assignment: an index is out of range",
-        )
-        if max_num_targets is None:
-            max_num_targets = largest_size(num_targets)
-        check_count(max_num_targets, "max_num_targets")
-        check_values(
-            num_targets <= max_num_targets,
-            lambda at: (
-                f"max_num_targets is {max_num_targets}, but {sample_name(at)} has {int(num_targets[at])} targets"
-            ),
-            summary="Assignment: a sample has more than max_num_targets targets",
-        )
-        if quality is None:
-            quality = torch.ones_like(target_index, dtype=torch.float32)
-        else:
-            check_quality(quality, target_index)
-            check_shares(quality, "quality", counts=target_index >= 0)
+        num_targets = checked_index(target_index, num_targets)
+        max_num_targets = checked_max_num_targets(max_num_targets, num_targets)
         return cls(
             target_index,
-            torch.where(target_index >= 0, quality, 0).float(),
+            checked_quality(quality, target_index),
             num_targets.to(torch.int64),
             torch.zeros_like(num_targets, dtype=torch.int64),
             max_num_targets,
@@ -146,18 +103,7 @@ class Assignment:
             IndexError: An index is out of range.
             ValueError: The index batches differ in size, or a prediction occurs twice in a sample.
         """
-        check_count(num_predictions, "num_predictions")
-        check_num_targets(num_targets)
-        none = torch.full((*num_targets.shape, num_predictions), BACKGROUND, device=num_targets.device)
-        gt_indices = as_indices(matched_gt_indices)
-        if gt_indices.batch_shape != num_targets.shape:
-            raise ValueError(
-                f"num_targets must have the batch shape of the indices, {tuple(gt_indices.batch_shape)}, "
-                f"got {tuple(num_targets.shape)}"
-            )
-        check_same_device(num_targets.device, gt_indices.device, name="num_targets", reference="the indices")
-        check_range(gt_indices, num_targets.unsqueeze(-1), what="matched_gt_indices")
-        index = batched_indexing_write(gt_indices, matched_pred_indices, none, check_duplicates=True)
+        index = index_of_pairs(matched_gt_indices, matched_pred_indices, num_predictions, num_targets)
         return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
 
     @classmethod
@@ -172,17 +118,7 @@ class Assignment:
         >>> Assignment.stack([one, one, one]).target_index.shape
         torch.Size([3, 1, 2])
         """
-        check_is_sequence(assignments, "assignments", "Assignments")
-        wrong = [type(each).__name__ for each in assignments if not isinstance(each, Assignment)]
-        if wrong:
-            raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
-        if not assignments:
-            raise ValueError("expected the assignments of one layer at least, got none")
-        shapes = [tuple(each.target_index.shape) for each in assignments]
-        if not all_equal(shapes):
-            raise ValueError(
-                f"the assignments of all layers must have the same shape, got {list(dict.fromkeys(shapes))}"
-            )
+        check_alike(assignments, Assignment)
 
         def stacked(name: str) -> Tensor:
             return torch.stack([getattr(each, name) for each in assignments])
@@ -244,23 +180,9 @@ class Assignment:
         >>> assignment.gather(combine_data([[5, 7]]), fill=-1)
         tensor([[ 7, -1,  5]])
         """
-        check_is_batch(values, "values")
-        check_fits_dtype(fill, values.dtype)
-        shape = self.target_index.shape
-        if values.num_batch_dims < len(shape) - 1:
-            values = values.broadcast_batch_dims_to_shape(tuple(shape[:-1]))
-        if values.ragged_axis != 0:
-            raise ValueError(
-                f"values must have shape (*batch, G, …), ragged along G, got {tuple(values.shape)} with "
-                f"non_uniform_dim={values.non_uniform_dim}"
-            )
-        check_same_sizes(values, self._over_targets(self.num_targets, 0), what="values and targets of the assignment")
-        if values.max_sample_size == 0:
-            values = values.with_max_sample_size(1)  # there has to be something to read, if only filler
-        rest = values.tensor.shape[len(shape) :]
-        aligned = (*shape, *(1,) * len(rest))
-        index = self.target_index.clamp(min=0).view(aligned).expand(*shape, *rest)
-        return values.tensor.gather(len(shape) - 1, index).masked_fill(~self.is_positive.view(aligned), fill)
+        if isinstance(values, RaggedBatch) and values.num_batch_dims < self.target_index.dim() - 1:
+            values = values.broadcast_batch_dims_to_shape(tuple(self.target_index.shape[:-1]))
+        return gathered(values, self.target_index, self._over_targets(self.num_targets, 0), fill)
 
     # --- other forms -----------------------------------------------------------------------------------------------
 
@@ -269,14 +191,7 @@ class Assignment:
 
         Entry k of the one belongs to entry k of the other; pairs are ordered by target, then by prediction.
         """
-        positive = self.is_positive
-        order = torch.where(positive, self.target_index, self.max_num_targets).argsort(dim=-1, stable=True)
-        order = order[..., : self.max_pairs].contiguous()
-        sizes = positive.sum(-1)
-        mask = prefix_mask(sizes, order.shape[-1])
-        pred = order.masked_fill(~mask, 0)
-        gt = self.target_index.gather(-1, order).masked_fill(~mask, 0)
-        return RaggedBatch._unchecked(gt, mask, sizes, 0), RaggedBatch._unchecked(pred, mask, sizes, 0)
+        return pairs_of_index(self.target_index, self.max_num_targets, self.max_pairs)
 
     def plan(self) -> Plan:
         """The dense form: weight 1 for each pair, background 1 for each prediction that shall find nothing."""
@@ -362,18 +277,10 @@ class Plan:
         """
         if threshold is not None:
             check_number(threshold, "threshold", low=None)
-        weights = self.weights.with_padded_set_to(-1.0).tensor
-        nothing = self.background == 0
-        if weights.shape[-1] == 0:
-            best, index = torch.full_like(self.background, -1.0), torch.zeros_like(self.background, dtype=torch.int64)
-        else:
-            best, index = (found.squeeze(-1) for found in largest(weights, 1))
-        positive = best >= threshold if threshold is not None else (best > self.background) & (best > 0)
-        # Neither a target nor the background wants it.
-        other = torch.where(nothing & (best <= 0), IGNORED, BACKGROUND)
+        index, quality = heaviest(self.weights, self.background, threshold)
         return Assignment(
-            torch.where(positive, index, other),
-            torch.where(positive, best, 0).float(),
+            index,
+            quality,
             self.num_targets,
             self.num_invalid,
             self.weights.tensor.shape[-1],

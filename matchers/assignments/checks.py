@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from matchers.assignments.parts import AssignmentParts, PlanParts
 from ragged.batch.ragged_batch import check_is_batch
 from ragged.values.checks import (
     INTEGER_DTYPES,
@@ -18,11 +19,8 @@ from ragged.values.checks import (
     check_same_device,
 )
 
-if TYPE_CHECKING:
-    from matchers.assignments.assignment import Assignment, Plan
 
-
-def check_parts(assignment: Assignment) -> None:
+def check_parts(assignment: AssignmentParts) -> None:
     """Raise unless the parts of an ``Assignment`` are tensors that fit each other. No value is read."""
     index = assignment.target_index
     check_is_tensor(index, "target_index")
@@ -44,7 +42,7 @@ def check_parts(assignment: Assignment) -> None:
     check_count(assignment.max_pairs, "max_pairs")
 
 
-def check_parts_of_plan(plan: Plan) -> None:
+def check_parts_of_plan(plan: PlanParts) -> None:
     """Raise unless the parts of a ``Plan`` are tensors that fit each other. No value is read."""
     check_is_batch(plan.weights, "weights")
     weights = plan.weights

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.targets import known_keys
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch, combine_data

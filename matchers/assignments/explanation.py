@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from matchers.assignments.checks import check_costs, checked_position
+from matchers.assignments.parts import AssignmentParts, PlanParts
 from ragged.values.checks import check_has_values, check_number, sample_name
 
-if TYPE_CHECKING:
-    from matchers.assignments.assignment import Assignment, Plan
 
-
-def describe(assignment: Assignment) -> str:
+def describe(assignment: AssignmentParts) -> str:
     """One line per image."""
     return "\n".join(_line(assignment, at) for at in _positions(assignment.num_targets))
 
 
-def explain_assignment(assignment: Assignment, sample: tuple[int, ...], costs: Mapping[str, Tensor]) -> str:
+def explain_assignment(assignment: AssignmentParts, sample: tuple[int, ...], costs: Mapping[str, Tensor]) -> str:
     """What each target of one image got, and at which costs ``(*batch, G, P)``."""
     sample = checked_position(sample, assignment.num_targets)
     index = assignment.target_index
@@ -40,7 +37,7 @@ def explain_assignment(assignment: Assignment, sample: tuple[int, ...], costs: M
     return "\n".join(lines)
 
 
-def explain_plan(plan: Plan, sample: tuple[int, ...], smallest_weight: float) -> str:
+def explain_plan(plan: PlanParts, sample: tuple[int, ...], smallest_weight: float) -> str:
     """What each target of one image got, heaviest first."""
     sample = checked_position(sample, plan.num_targets)
     check_number(smallest_weight, "smallest_weight", low=None)
@@ -58,7 +55,7 @@ def _positions(sizes: Tensor) -> list[tuple[int, ...]]:
     return [tuple(at) for at in torch.ones_like(sizes).nonzero().tolist()]
 
 
-def _line(assignment: Assignment, at: tuple[int, ...]) -> str:
+def _line(assignment: AssignmentParts, at: tuple[int, ...]) -> str:
     index, count = assignment.target_index[at], int(assignment.num_targets[at])
     positive = index[index >= 0]
     without = count - positive.unique().numel()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from matchers.assignments.parts import AssignmentParts
 from ragged.batch.notebook import count_of, first_positions, name_of, table
 from ragged.values.checks import has_values
 
-if TYPE_CHECKING:
-    from matchers.assignments.assignment import Assignment
 
-
-def assignment_as_html(assignment: Assignment) -> str:
+def assignment_as_html(assignment: AssignmentParts) -> str:
     """How many predictions of each image have a target, are background, or do not count.
 
     >>> assignment = Assignment.from_index(torch.tensor([[0, -1, 0]]), num_targets=torch.tensor([2]))

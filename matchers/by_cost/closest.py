@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, Assignment, Plan
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.assignments.parts import BACKGROUND
 from matchers.assignments.selection import index_of, keys, value_of
 from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
 from matchers.pairs.ignored import mark_ignored

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.parts import BACKGROUND
 from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.pairs import Pairs

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.assignments.selection import BestTarget, decoded, prefer_first, sortable
 from matchers.costs.terms import padded_costs
 from matchers.dense.as_operation import assigned, rule

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, IGNORED
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.geometry.overlaps import iof
 from matchers.geometry.places import inside
 from matchers.pairs.pairs import Pairs

@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND
+from matchers.assignments.parts import BACKGROUND
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_is_tensor,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.assignments.assignment import IGNORED, Assignment, Plan
+from matchers.assignments.assignment import Assignment, Plan
+from matchers.assignments.parts import IGNORED
 from matchers.geometry.priors import grid_points
 from matchers.pairs.predictions import Predictions
 from matchers.testing.dense_scenes import SCENES, dense_scene

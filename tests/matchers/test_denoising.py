@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from reference import denoising as reference
 from torch import Tensor
 
-from matchers.assignments.assignment import BACKGROUND, IGNORED, Assignment
+from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch, combine_data
 from ragged.testing import assert_no_host_sync

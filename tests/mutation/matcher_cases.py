@@ -29,7 +29,7 @@ CLOSEST, HUNGARIAN, BOXES, ALIGNED = (
     "matchers.dense.task_aligned",
 )
 GATHER, PER_TARGET = (
-    "matchers.assignments.assignment:Assignment.gather",
+    "matchers.assignments.forms:gathered",
     "matchers.assignments.assignment:Assignment.predictions_per_target",
 )
 STACK, ATSS = "matchers.assignments.assignment:Assignment.stack", "matchers.dense.atss"
@@ -72,6 +72,11 @@ def gathered() -> list[tuple[Assignment, RaggedBatch]]:
 def counted() -> list[tuple[Tensor, RaggedBatch]]:
     (assignment, values), *_ = gathered()
     return [(assignment.target_index, values)]
+
+
+def gathers(code: Callable[[str], Any]) -> Callable[..., Any]:
+    function = code(GATHER)
+    return lambda assignment, values: function(values, assignment.target_index, values, 0)
 
 
 def counts(code: Callable[[str], Any]) -> Callable[..., Any]:
@@ -174,7 +179,7 @@ CASES = {
     "atss, pairs": Case(pairs_of_levels, lambda: [(each[-1],) for each in scene()], shared=anchors),
     "task aligned": Case(matcher(ALIGNED, "TaskAligned"), scene, shared=points),
     # An assignment of targets that are not there any more is an error.
-    "gather": Case(lambda code: code(GATHER), gathered, without=frozenset({"gradients"})),
+    "gather": Case(gathers, gathered, without=frozenset({"gradients"})),
     "counts": Case(counts, counted, counts_of_sample),
     "stacked pairs": Case(stacked_pairs, index_with_many),
     "iou": Case(measure("iou"), boxes, shares("union")),

@@ -116,7 +116,7 @@ MUTANTS = [
         "mask dropped",
         "background gets a target's value",
         GATHER,
-        ".masked_fill(~self.is_positive.view(aligned), fill)",
+        ".masked_fill(target_index.view(aligned) < 0, fill)",
         "",
         "gather",
         "filler",

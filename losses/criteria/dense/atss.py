@@ -20,7 +20,8 @@ from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import GIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
 from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, class_values
-from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.parts import BACKGROUND
 from matchers.dense.atss import ATSS
 from matchers.geometry.boxes import check_boxes
 from matchers.geometry.maps import Stride, stride_pairs

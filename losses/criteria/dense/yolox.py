@@ -20,7 +20,8 @@ from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import IoULoss, L1Loss, box_values
 from losses.modules.checks import check_class_loss, check_loss
 from losses.modules.classes import BinaryCrossEntropy, class_values
-from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.assignments.assignment import Assignment
+from matchers.assignments.parts import BACKGROUND
 from matchers.dense.simota import SimOTA
 from matchers.geometry.maps import Stride, stride_pairs
 from matchers.pairs.predictions import Predictions

@@ -18,8 +18,9 @@ from losses.criteria.query.matched_layers import MatchedLayers, overlap
 from losses.functional.distribution import decoupled_distillation_loss, fine_grained_localization_loss
 from losses.functional.numerics import check_scores
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
-from matchers.assignments.assignment import BACKGROUND, Assignment
+from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import union_of_matches
+from matchers.assignments.parts import BACKGROUND
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_number, check_positive
 from ragged.values.precision import wide
