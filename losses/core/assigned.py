@@ -14,10 +14,10 @@ from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
+from ragged.batch.layout import check_same_sizes
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_positive, check_same_device, check_values, check_weights, sample_name
 from ragged.values.precision import wide
-from ragged.values.sizes import check_same_sizes
 
 
 @dataclass(frozen=True, eq=False)

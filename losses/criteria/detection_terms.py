@@ -18,8 +18,8 @@ from losses.modules.boxes import box_values
 from losses.modules.of_mass import class_losses, class_weights, values_of_labels
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.targets.targets import Targets
+from ragged.batch.layout import check_same_sizes
 from ragged.values.checks import check_weights
-from ragged.values.sizes import check_same_sizes
 
 
 @dataclass(frozen=True, eq=False)

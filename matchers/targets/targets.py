@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
 from ragged import RaggedBatch
+from ragged.batch.layout import check_same_sizes
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
     STORED_INTEGER_DTYPES,
@@ -26,7 +27,6 @@ from ragged.values.checks import (
     sample_name,
 )
 from ragged.values.precision import wide
-from ragged.values.sizes import check_same_sizes
 
 # How far normalised coordinates may leave [0, 1]: boxes reach beyond the border of an image; those in pixels, farther.
 _SLACK = 1.0

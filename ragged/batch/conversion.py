@@ -2,77 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from ragged.batch.core import AnyBatch, BatchCore
 from ragged.values.checks import check_flag
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ragged.batch.ragged_batch import RaggedBatch
 
-
-def to(batch: RaggedBatch, *args: Any, **kwargs: Any) -> RaggedBatch:
-    """``torch.Tensor.to`` for the data; mask and sizes follow to its device and keep their dtype."""
-    tensor = batch.tensor.to(*args, **kwargs)
-    if tensor.device == batch.mask.device:
-        return batch._with(tensor)
-    non_blocking = bool(kwargs.get("non_blocking", False))
-    mask = batch.mask.to(tensor.device, non_blocking=non_blocking)
-    sample_sizes = batch.sample_sizes.to(tensor.device, non_blocking=non_blocking)
-    return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
-
-
-def to_device(batch: RaggedBatch, device: torch.device | str | int) -> RaggedBatch:
+def to_device(batch: AnyBatch, device: torch.device | str | int) -> AnyBatch:
     """The batch on another device."""
     return batch.to(device=torch.device(device))
 
 
-def to_dtype(batch: RaggedBatch, dtype: torch.dtype) -> RaggedBatch:
+def to_dtype(batch: AnyBatch, dtype: torch.dtype) -> AnyBatch:
     """The batch with data of another dtype."""
     return batch._with(batch.tensor.to(dtype))
 
 
-def cpu(batch: RaggedBatch) -> RaggedBatch:
+def cpu(batch: AnyBatch) -> AnyBatch:
     """The batch in host memory."""
     return batch.to(device=torch.device("cpu"))
 
 
-def cuda(batch: RaggedBatch, device: torch.device | str | int | None = None, non_blocking: bool = False) -> RaggedBatch:
+def cuda(batch: AnyBatch, device: torch.device | str | int | None = None, non_blocking: bool = False) -> AnyBatch:
     """The batch on a CUDA device, by default the current one."""
     check_flag(non_blocking, "non_blocking")
     target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda")
     return batch.to(device=target, non_blocking=non_blocking)
 
 
-def pin_memory(batch: RaggedBatch, device: torch.device | str | None = None) -> RaggedBatch:
+def pin_memory(batch: AnyBatch, device: torch.device | str | None = None) -> AnyBatch:
     """Copy to page-locked memory. ``device`` is what a DataLoader passes; torch no longer needs it."""
     tensor, mask, sample_sizes = batch.tensor.pin_memory(), batch.mask.pin_memory(), batch.sample_sizes.pin_memory()
     return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
 
 
-def detach(batch: RaggedBatch) -> RaggedBatch:
+def detach(batch: AnyBatch) -> AnyBatch:
     """The batch without its gradient history; the data is shared."""
     return batch._with(batch.tensor.detach())
 
 
-def clone(batch: RaggedBatch) -> RaggedBatch:
+def clone(batch: AnyBatch) -> AnyBatch:
     """The batch with a copy of the data; mask and sizes are shared."""
     return batch._with(batch.tensor.clone())
 
 
-def requires_grad_(batch: RaggedBatch, requires_grad: bool = True) -> RaggedBatch:
-    """Set in place whether ``tensor`` requires a gradient; returns the batch itself."""
-    check_flag(requires_grad, "requires_grad")
-    if requires_grad and not (batch.tensor.is_floating_point() or batch.tensor.is_complex()):
-        raise TypeError(f"only floating point data can require a gradient, got {batch.dtype}")
-    batch.tensor.requires_grad_(bool(requires_grad))
-    return batch
-
-
-def retain_grad(batch: RaggedBatch) -> None:
+def retain_grad(batch: BatchCore) -> None:
     """Keep the gradient of ``tensor`` though it is no leaf."""
     batch.tensor.retain_grad()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ragged.batch.core import AnyBatch, BatchCore
 from ragged.values.checks import (
     check_count,
     check_dim,
@@ -20,11 +21,8 @@ from ragged.values.checks import (
 )
 from ragged.values.sizes import prefix_mask
 
-if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
 
-
-def _map_parts(batch: RaggedBatch, function: Any) -> RaggedBatch:
+def _map_parts(batch: AnyBatch, function: Any) -> AnyBatch:
     """Apply a function of (tensor, number of dimensions behind the batch dimensions) to tensor, mask and sizes."""
     num_batch_dims = batch.num_batch_dims
     tensor, mask, sample_sizes = (
@@ -33,7 +31,7 @@ def _map_parts(batch: RaggedBatch, function: Any) -> RaggedBatch:
     return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
 
 
-def reshape_batch_dims(batch: RaggedBatch, new_batch_shape: int | Sequence[int]) -> RaggedBatch:
+def reshape_batch_dims(batch: AnyBatch, new_batch_shape: int | Sequence[int]) -> AnyBatch:
     """Reshape the batch dimensions; one of the new sizes may be -1.
 
     >>> RaggedBatch.empty((2, 3)).reshape_batch_dims((3, -1)).batch_shape
@@ -48,7 +46,7 @@ def reshape_batch_dims(batch: RaggedBatch, new_batch_shape: int | Sequence[int])
     return _map_parts(batch, lambda part, after: part.reshape(*shape, *part.shape[part.dim() - after :]))
 
 
-def flatten_batch_dims(batch: RaggedBatch) -> RaggedBatch:
+def flatten_batch_dims(batch: AnyBatch) -> AnyBatch:
     """Merge all batch dimensions into one.
 
     >>> RaggedBatch.empty((2, 3)).flatten_batch_dims().batch_shape
@@ -57,7 +55,7 @@ def flatten_batch_dims(batch: RaggedBatch) -> RaggedBatch:
     return reshape_batch_dims(batch, (batch.total_num_samples_in_batch,))
 
 
-def unsqueeze_batch_dim(batch: RaggedBatch, dim: int) -> RaggedBatch:
+def unsqueeze_batch_dim(batch: AnyBatch, dim: int) -> AnyBatch:
     """Insert a batch dimension of size 1 at ``dim``, which may be at most ``num_batch_dims``.
 
     >>> RaggedBatch.empty((2, 3)).unsqueeze_batch_dim(2).batch_shape
@@ -67,7 +65,7 @@ def unsqueeze_batch_dim(batch: RaggedBatch, dim: int) -> RaggedBatch:
     return _map_parts(batch, lambda part, _: part.unsqueeze(dim))
 
 
-def squeeze_batch_dim(batch: RaggedBatch, dim: int) -> RaggedBatch:
+def squeeze_batch_dim(batch: AnyBatch, dim: int) -> AnyBatch:
     """Remove the batch dimension ``dim``, which must have size 1.
 
     Raises:
@@ -84,7 +82,7 @@ def squeeze_batch_dim(batch: RaggedBatch, dim: int) -> RaggedBatch:
     return _map_parts(batch, lambda part, _: part.squeeze(dim))
 
 
-def broadcast_batch_dims_to_shape(batch: RaggedBatch, new_batch_shape: Sequence[int]) -> RaggedBatch:
+def broadcast_batch_dims_to_shape(batch: AnyBatch, new_batch_shape: Sequence[int]) -> AnyBatch:
     """Expand batch dimensions of size 1, and add leading ones, to reach ``new_batch_shape``; nothing is copied.
 
     Other sizes are not repeated, not even to a multiple: ``repeat_samples`` does that.
@@ -104,7 +102,7 @@ def broadcast_batch_dims_to_shape(batch: RaggedBatch, new_batch_shape: Sequence[
     return _map_parts(batch, lambda part, after: part.expand(*shape, *part.shape[part.dim() - after :]))
 
 
-def broadcast_batch_dims(batches: Sequence[RaggedBatch]) -> list[RaggedBatch]:
+def broadcast_batch_dims(batches: Sequence[AnyBatch]) -> list[AnyBatch]:
     """Broadcast the batch dimensions of several batches against each other.
 
     >>> first, second = RaggedBatch.broadcast_batch_dims([RaggedBatch.empty((2, 1)), RaggedBatch.empty((1, 3))])
@@ -123,7 +121,7 @@ def broadcast_batch_dims(batches: Sequence[RaggedBatch]) -> list[RaggedBatch]:
     return [broadcast_batch_dims_to_shape(batch, shape) for batch in batches]
 
 
-def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_dim: int | None = None) -> RaggedBatch:
+def repeat_samples(batch: AnyBatch, num_repeats: int | Sequence[int], batch_dim: int | None = None) -> AnyBatch:
     """Repeat the samples along the batch dimensions, as ``torch.Tensor.repeat`` does.
 
     Args:
@@ -152,7 +150,7 @@ def repeat_samples(batch: RaggedBatch, num_repeats: int | Sequence[int], batch_d
     return _map_parts(batch, lambda part, after: part.repeat(*repeats, *(1,) * after))
 
 
-def resize(batch: RaggedBatch, max_size: int) -> RaggedBatch:
+def resize(batch: AnyBatch, max_size: int) -> AnyBatch:
     """The same samples, cut or extended with zeros to ``max_size`` along the ragged dimension."""
     check_count(max_size, "max_size")
     old, dim, sizes = batch.max_sample_size, batch.non_uniform_dim, batch.sample_sizes
@@ -170,7 +168,7 @@ def resize(batch: RaggedBatch, max_size: int) -> RaggedBatch:
     return batch._unchecked(tensor, prefix_mask(sizes, max_size), sizes, batch.ragged_axis)
 
 
-def split(batch: RaggedBatch) -> Any:
+def split(batch: BatchCore) -> Any:
     """The samples without padding: a list of tensors, nested once more for each further batch dimension.
 
     Sizes are read on the host, which synchronises on an accelerator. Samples are views of the data.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from typing import TYPE_CHECKING
 
+from ragged.batch.core import BatchCore
 from ragged.values.checks import has_values
-
-if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
 
 MAX_SAMPLES = 6
 
 
-def represent(batch: RaggedBatch) -> str:
+def represent(batch: BatchCore) -> str:
     """Sizes, dtype and device in one line, then the first samples; shapes alone where values cannot be read.
 
     >>> RaggedBatch(torch.tensor([[1, 2], [3, 0]]), sample_sizes=[2, 1])
@@ -40,7 +37,7 @@ def represent(batch: RaggedBatch) -> str:
     return "\n".join(lines)
 
 
-def _sample_lines(batch: RaggedBatch) -> list[str]:
+def _sample_lines(batch: BatchCore) -> list[str]:
     positions = itertools.islice(itertools.product(*map(range, batch.batch_shape)), MAX_SAMPLES)
     lines = []
     for position in positions:

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterable
 from math import inf
 from numbers import Number
 from types import BuiltinFunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ragged.batch import torch_functions
+from ragged.batch.core import AnyBatch, BatchCore
+from ragged.batch.dims import resize
+from ragged.batch.layout import check_same_layout
+from ragged.batch.torch_functions import protected
 from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
-from ragged.values.filler import protected
-from ragged.values.sizes import check_fits_batch, check_same_layout
-
-if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
+from ragged.values.sizes import check_fits_batch
 
 Operator = Callable[[Any, Any], Any]
 
@@ -32,7 +32,7 @@ Operator = Callable[[Any, Any], Any]
 def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     """The operator and the reflected operator of a binary torch function."""
 
-    def operator(batch: RaggedBatch, other: Any) -> Any:
+    def operator(batch: BatchCore, other: Any) -> Any:
         if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
         if isinstance(other, np.bool_):
@@ -41,7 +41,7 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
             return NotImplemented
         return call_elementwise(function, (batch, other), {}, type(batch))
 
-    def reflected(batch: RaggedBatch, other: Any) -> Any:
+    def reflected(batch: BatchCore, other: Any) -> Any:
         if isinstance(other, np.bool_):  # torch would take it for a fraction
             other = bool(other)
         if not isinstance(other, (Tensor, Number)):
@@ -51,17 +51,17 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     return operator, reflected
 
 
-def unary_operator(function: Callable[[Tensor], Tensor]) -> Callable[[RaggedBatch], RaggedBatch]:
+def unary_operator(function: Callable[[Tensor], Tensor]) -> Callable[[AnyBatch], AnyBatch]:
     """The operator of a unary torch function."""
 
-    def operator(batch: RaggedBatch) -> RaggedBatch:
+    def operator(batch: AnyBatch) -> AnyBatch:
         return call_elementwise(function, (batch,), {}, type(batch))
 
     return operator
 
 
 def torch_function(
-    cls: type[RaggedBatch],
+    cls: type[AnyBatch],
     func: Callable[..., Any],
     types: Iterable[type],
     args: tuple[Any, ...] = (),
@@ -83,13 +83,13 @@ def torch_function(
 
 
 def call_elementwise(
-    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[RaggedBatch]
-) -> RaggedBatch:
+    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[AnyBatch]
+) -> AnyBatch:
     """Call an elementwise function on the tensors of its ragged arguments, and wrap the result."""
     if kwargs.get("out") is not None:
         raise TypeError(f"{function.__name__}: a RaggedBatch does not support out=")
     operands = [*args, *kwargs.values()]
-    batches: list[RaggedBatch] = [operand for operand in operands if isinstance(operand, cls)]
+    batches: list[AnyBatch] = [operand for operand in operands if isinstance(operand, cls)]
     first = batches[0]
     for other in batches[1:]:
         check_same_layout(first, other, what=function.__name__)
@@ -124,7 +124,7 @@ def call_elementwise(
     return first._with(result)
 
 
-def _as_number(array: np.ndarray[Any, Any], batch: RaggedBatch, function: Callable[..., Any]) -> Tensor:
+def _as_number(array: np.ndarray[Any, Any], batch: BatchCore, function: Callable[..., Any]) -> Tensor:
     """A number of numpy, which is an array in a compiled graph, as a tensor that promotes the batch as it would."""
     number = torch.as_tensor(array)
     if number.dim():
@@ -134,7 +134,7 @@ def _as_number(array: np.ndarray[Any, Any], batch: RaggedBatch, function: Callab
     return number if number.dtype is batch.dtype is torch.bool else number.to(torch.int64)
 
 
-def apply(batch: RaggedBatch, function: Callable[..., Any]) -> Any:
+def apply(batch: BatchCore, function: Callable[..., Any]) -> Any:
     """Apply a function to the padded data and wrap what it returns.
 
     The function sees the filler, and must treat entries one by one. It is called with ``tensor``, with
@@ -184,7 +184,7 @@ def _num_required_by_signature(function: Callable[..., Any]) -> int:
     return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
-def equal(batch: RaggedBatch, other: RaggedBatch) -> bool:
+def equal(batch: BatchCore, other: BatchCore) -> bool:
     """Whether both batches hold the same samples: equal sizes, and equal valid entries; padding does not count.
 
     Read on the host: synchronises on an accelerator.
@@ -193,7 +193,7 @@ def equal(batch: RaggedBatch, other: RaggedBatch) -> bool:
 
 
 def allclose(
-    batch: RaggedBatch, other: RaggedBatch, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    batch: BatchCore, other: BatchCore, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
     """Whether both batches have equal sizes and close valid entries, as ``torch.allclose`` understands it.
 
@@ -213,7 +213,7 @@ def allclose(
     return same and _all_valid(batch, other, close)
 
 
-def _same_structure(batch: RaggedBatch, other: RaggedBatch) -> bool:
+def _same_structure(batch: BatchCore, other: BatchCore) -> bool:
     if not isinstance(other, type(batch)):
         raise TypeError(f"a RaggedBatch can be compared with another one, got {type(other).__name__}")
     check_same_device(other.device, batch.device, name="the other batch", reference="this batch")
@@ -223,9 +223,9 @@ def _same_structure(batch: RaggedBatch, other: RaggedBatch) -> bool:
     return torch.equal(batch.sample_sizes, other.sample_sizes)
 
 
-def _all_valid(batch: RaggedBatch, other: RaggedBatch, compare: Callable[[Tensor, Tensor], Tensor]) -> bool:
+def _all_valid(batch: BatchCore, other: BatchCore, compare: Callable[[Tensor, Tensor], Tensor]) -> bool:
     size = min(batch.max_sample_size, other.max_sample_size)
-    batch, other = batch.with_max_sample_size(size), other.with_max_sample_size(size)
+    batch, other = resize(batch, size), resize(other, size)
     if batch.shape != other.shape:
         return False
     return bool((compare(batch.tensor, other.tensor) | ~batch.aligned_mask).all())

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ragged.batch.core import BatchCore
 from ragged.values.checks import has_values
-
-if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
 
 MAX_SAMPLES = 6
 MAX_ENTRIES = 8
@@ -23,7 +20,7 @@ Cell = tuple[str, str]
 """Text, and why it is greyed; "" if it is not."""
 
 
-def as_html(batch: RaggedBatch) -> str:
+def as_html(batch: BatchCore) -> str:
     """The ``_repr_html_`` of a batch; without its values where they cannot be read.
 
     >>> print(RaggedBatch(torch.tensor([[1, 2], [3, 0]]), sample_sizes=[2, 1])._repr_html_())
@@ -79,7 +76,7 @@ def name_of(position: tuple[int, ...]) -> str:
     return f"sample {', '.join(map(str, position))}".strip()
 
 
-def _cells(batch: RaggedBatch, position: tuple[int, ...]) -> list[Cell]:
+def _cells(batch: BatchCore, position: tuple[int, ...]) -> list[Cell]:
     size = int(batch.sample_sizes[position])
     # Views alone: nothing large is copied, whatever the shape.
     entries = batch.tensor.detach()[position].movedim(batch.ragged_axis, 0)[:MAX_ENTRIES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ragged.batch import advice, conversion, dims, display, elementwise, notebook
-from ragged.values.checks import check_count, check_dim, check_flag, check_is_tensor, check_same_device, checked_sizes
+from ragged.batch.core import BatchCore
+from ragged.batch.layout import check_same_layout
+from ragged.values.checks import check_count, check_dim, check_flag, check_is_tensor, checked_sizes
 from ragged.values.filler import fill
-from ragged.values.sizes import check_matching_sizes, check_same_layout, largest_size, sizes_from_mask, validated_sizes
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
+class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     """A batch whose samples differ in size along one dimension.
 
     The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` says how many entries
@@ -53,53 +53,6 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
     >>> [sample.shape[0] for sample in (boxes * 2).split()]
     [3, 1]
     """
-
-    tensor: Tensor
-    mask: Tensor
-    sample_sizes: Tensor
-    ragged_axis: int
-
-    def __init__(
-        self,
-        tensor: Tensor,
-        mask: Tensor | None = None,
-        sample_sizes: Tensor | Sequence[Any] | None = None,
-        non_uniform_dim: int | None = None,
-    ) -> None:
-        check_is_tensor(tensor, "tensor")
-        if sample_sizes is not None:
-            sizes = validated_sizes(sample_sizes, tensor.device)
-        elif mask is not None:
-            sizes = sizes_from_mask(mask)
-        else:
-            raise ValueError("either mask or sample_sizes is needed; for samples of equal size use from_full_tensor")
-        check_same_device(sizes.device, tensor.device, name="mask or sample_sizes", reference="tensor")
-        num_batch_dims = sizes.dim()
-        dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
-        dim = check_dim(dim, tensor.dim(), lowest=num_batch_dims, name="non_uniform_dim")
-        if tensor.shape[:num_batch_dims] != sizes.shape:
-            raise ValueError(
-                f"tensor of shape {tuple(tensor.shape)} must begin with the batch shape {tuple(sizes.shape)} "
-                "of mask or sample_sizes"
-            )
-        made_mask = check_matching_sizes(sizes, mask, tensor.shape[dim])
-        self._set(tensor, made_mask, sizes, dim - num_batch_dims)
-
-    def _set(self, tensor: Tensor, mask: Tensor, sample_sizes: Tensor, ragged_axis: int) -> None:
-        object.__setattr__(self, "tensor", tensor)
-        object.__setattr__(self, "mask", mask)
-        object.__setattr__(self, "sample_sizes", sample_sizes)
-        object.__setattr__(self, "ragged_axis", ragged_axis)
-
-    @classmethod
-    def _unchecked(cls, tensor: Tensor, mask: Tensor, sample_sizes: Tensor, ragged_axis: int) -> RaggedBatch:
-        """Build from parts that are known to fit: no check, no new mask."""
-        batch = cls.__new__(cls)
-        batch._set(tensor, mask, sample_sizes, ragged_axis)
-        return batch
-
-    def _with(self, tensor: Tensor) -> RaggedBatch:
-        return self._unchecked(tensor, self.mask, self.sample_sizes, self.ragged_axis)
 
     # --- other ways to build one ---------------------------------------------------------------------------------
 
@@ -161,117 +114,6 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
         data_shape = checked_sizes(data_shape, "data_shape")
         tensor = torch.empty((*batch_shape, 0, *data_shape), dtype=dtype, device=device)
         return cls.from_full_tensor(tensor, num_batch_dims=len(batch_shape))
-
-    def create_with_sample_sizes_like_self(
-        self, tensor: Tensor, non_uniform_dim: int | None = None, device: torch.device | str | int | None = None
-    ) -> RaggedBatch:
-        """Wrap other data of the same objects; mask and sizes are shared, not copied.
-
-        Args:
-            tensor: Padded data with the batch shape of this batch, its ``max_sample_size`` along the ragged dimension.
-            non_uniform_dim: The ragged dimension of ``tensor``; by default that of this batch.
-            device: Where to move the result; by default ``tensor`` must be, and stays, on the device of this batch.
-
-        >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
-        >>> cost = boxes.create_with_sample_sizes_like_self(torch.zeros(2, 100, 3), non_uniform_dim=2)
-        >>> [sample.shape for sample in cost.split()]
-        [torch.Size([100, 3]), torch.Size([100, 1])]
-        """
-        check_is_tensor(tensor, "tensor")
-        nb = self.num_batch_dims
-        dim = self.non_uniform_dim if non_uniform_dim is None else non_uniform_dim
-        if tensor.dim() > nb:
-            dim = check_dim(dim, tensor.dim(), lowest=nb, name="non_uniform_dim")
-        if tensor.dim() <= nb or tensor.shape[:nb] != self.batch_shape or tensor.shape[dim] != self.max_sample_size:
-            raise ValueError(
-                f"expected batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension {dim}, "
-                f"got a tensor of shape {tuple(tensor.shape)}"
-            )
-        if device is None:
-            check_same_device(tensor.device, self.device, name="tensor", reference="this batch")
-        result = self._unchecked(tensor, self.mask, self.sample_sizes, dim - nb)
-        return result if device is None else result.to_device(device)
-
-    # --- what it is ------------------------------------------------------------------------------------------------
-
-    @property
-    def num_batch_dims(self) -> int:
-        """Number of batch dimensions."""
-        return self.sample_sizes.dim()
-
-    @property
-    def non_uniform_dim(self) -> int:
-        """The ragged dimension of ``tensor``."""
-        return self.sample_sizes.dim() + self.ragged_axis
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Shape of the batch dimensions."""
-        return self.sample_sizes.shape
-
-    @property
-    def max_sample_size(self) -> int:
-        """Size of the ragged dimension of ``tensor``: no sample is larger."""
-        return self.mask.shape[-1]
-
-    @property
-    def total_num_entries(self) -> int:
-        """Number of valid entries in the whole batch; reading it synchronises on an accelerator."""
-        return int(self.sample_sizes.sum())
-
-    @property
-    def total_num_samples_in_batch(self) -> int:
-        """Number of samples: the product of the batch shape."""
-        return math.prod(self.batch_shape)
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of ``tensor``, padding included."""
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of ``tensor``."""
-        return self.tensor.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of ``tensor``, mask and sizes."""
-        return self.tensor.device
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether ``tensor`` requires a gradient; can be set, as that of a tensor."""
-        return self.tensor.requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        self.requires_grad_(value)
-
-    @property
-    def retains_grad(self) -> bool:
-        """Whether ``tensor`` keeps its gradient though it is no leaf."""
-        return self.tensor.retains_grad
-
-    @property
-    def aligned_mask(self) -> Tensor:
-        """The mask as a view that broadcasts against ``tensor``."""
-        after = self.tensor.dim() - self.mask.dim() - self.ragged_axis
-        if not after and not self.ragged_axis:
-            return self.mask
-        return self.mask.view(*self.batch_shape, *(1,) * self.ragged_axis, self.max_sample_size, *(1,) * after)
-
-    def size(self, dim: int | None = None) -> torch.Size | int:
-        """Shape of ``tensor``, or its size in one dimension."""
-        return self.tensor.shape if dim is None else self.tensor.shape[check_dim(dim, self.dim())]
-
-    def dim(self) -> int:
-        """Number of dimensions of ``tensor``."""
-        return self.tensor.dim()
-
-    def largest_sample_size(self) -> int:
-        """Size of the largest sample (0 without samples). Read on the host: synchronises on an accelerator."""
-        return largest_size(self.sample_sizes)
 
     def get_existence_weights(self, dtype: torch.dtype = torch.float32, *, in_data_shape: bool = False) -> RaggedBatch:
         """The mask as weights: 1 for valid entries, 0 for filler.
@@ -348,7 +190,6 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
 
     # --- dtype, device, gradient -----------------------------------------------------------------------------------
 
-    to = conversion.to
     to_device = conversion.to_device
     to_dtype = conversion.to_dtype
     cpu = conversion.cpu
@@ -356,7 +197,6 @@ class RaggedBatch(conversion.DtypeShorthands, advice.Advice):
     pin_memory = conversion.pin_memory
     detach = conversion.detach
     clone = conversion.clone
-    requires_grad_ = conversion.requires_grad_
     retain_grad = conversion.retain_grad
 
     # --- Python's own protocols ------------------------------------------------------------------------------------

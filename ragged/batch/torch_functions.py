@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ragged.batch.core import AnyBatch, BatchCore
 from ragged.values.checks import check_dim
-from ragged.values.filler import protected
-
-if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
 
 NAMESPACES = (torch, Tensor, functional, torch.special)
 
@@ -183,8 +180,8 @@ def refusal(func: Callable[..., Any]) -> str:
 
 
 def call_along_dim(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[RaggedBatch]
-) -> RaggedBatch:
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[AnyBatch]
+) -> AnyBatch:
     """Call a function that mixes entries along data dimensions, such as a softmax over classes.
 
     Raises:
@@ -202,7 +199,7 @@ def call_along_dim(
     return batch._unchecked(result, batch.mask, batch.sample_sizes, batch.ragged_axis - removed)
 
 
-def _data_dims(batch: RaggedBatch, dim: Any, func: Callable[..., Any]) -> Sequence[int]:
+def _data_dims(batch: BatchCore, dim: Any, func: Callable[..., Any]) -> Sequence[int]:
     if dim is None or isinstance(dim, (bool, Tensor)):
         raise TypeError(refusal(func))
     given: Iterable[int] = (dim,) if isinstance(dim, int) else dim
@@ -210,3 +207,15 @@ def _data_dims(batch: RaggedBatch, dim: Any, func: Callable[..., Any]) -> Sequen
     if not dims or any(each < batch.num_batch_dims or each == batch.non_uniform_dim for each in dims):
         raise TypeError(refusal(func))
     return dims
+
+
+# Stands in for filler before a function that is differentiated: log, sqrt, division and powers are all smooth there.
+SAFE_VALUE = 1
+
+
+def protected(batch: BatchCore) -> Tensor:
+    """The data with harmless filler, which gets no gradient and raises no complaint."""
+    tensor = batch.tensor
+    if tensor.dtype is torch.bool:
+        return tensor
+    return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)

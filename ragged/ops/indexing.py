@@ -12,12 +12,12 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from ragged.batch.layout import check_same_sizes
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
 from ragged.ops.indices import as_indices, check_range, check_written_along
 from ragged.ops.rows import put_rows, take_rows
 from ragged.values.checks import check_count, check_dim, check_flag, check_same_device, check_values, sample_name
 from ragged.values.filler import check_fits_dtype
-from ragged.values.sizes import check_same_sizes
 
 
 def batched_indexing_access(

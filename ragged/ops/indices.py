@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ragged.batch.layout import check_same_sizes
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
 from ragged.values.checks import STORED_INTEGER_DTYPES, check_values, known_within, sample_name
-from ragged.values.sizes import check_same_sizes
 
 
 def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ragged.batch.layout import check_same_layout
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 from ragged.values.checks import check_count, check_flag
 from ragged.values.filler import Number, check_fits_dtype, highest_of, lowest_of
-from ragged.values.sizes import check_same_layout, prefix_mask
+from ragged.values.sizes import prefix_mask
 
 
 def sum_over_targets(data: RaggedBatch) -> Tensor:

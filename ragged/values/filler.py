@@ -12,10 +12,8 @@ from torch import Tensor
 from ragged.values.checks import NUMBERS
 
 if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
+    pass
 
-# Stands in for filler before a function that is differentiated: log, sqrt, division and powers are all smooth there.
-SAFE_VALUE = 1
 
 Number = complex | bool
 
@@ -43,14 +41,6 @@ def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
         fits = math.isfinite(value) and value == int(value) and info.min <= value <= info.max
     if not fits:
         raise ValueError(f"a filler value of {value} does not fit dtype {dtype}")
-
-
-def protected(batch: RaggedBatch) -> Tensor:
-    """The data with harmless filler, which gets no gradient and raises no complaint."""
-    tensor = batch.tensor
-    if tensor.dtype is torch.bool:
-        return tensor
-    return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)
 
 
 def lowest_of(dtype: torch.dtype) -> Number:

@@ -19,7 +19,7 @@ from ragged.values.checks import (
 )
 
 if TYPE_CHECKING:
-    from ragged.batch.ragged_batch import RaggedBatch
+    pass
 
 
 def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
@@ -94,37 +94,6 @@ def check_matching_sizes(sample_sizes: Tensor, mask: Tensor | None, max_size: in
 
     check_values(mask == made, message, summary="RaggedBatch: mask is not valid-first or does not fit sample_sizes")
     return made
-
-
-def check_same_sizes(batch: RaggedBatch, other: RaggedBatch, *, what: str) -> None:
-    """Raise ``ValueError`` unless both batches have the same sample sizes."""
-    sizes, others = batch.sample_sizes, other.sample_sizes
-    if sizes is others:
-        return
-    if sizes.shape != others.shape:
-        raise ValueError(f"{what}: batch shapes {tuple(sizes.shape)} and {tuple(others.shape)} differ")
-    check_same_device(others.device, sizes.device, name=f"{what}: the second batch", reference="the first")
-    check_values(
-        sizes == others,
-        lambda at: f"{what}: sample sizes differ, {int(sizes[at])} and {int(others[at])} for {sample_name(at)}",
-        summary=f"{what}: sample sizes differ",
-    )
-
-
-def check_same_layout(batch: RaggedBatch, other: RaggedBatch, *, what: str) -> None:
-    """Raise ``ValueError`` unless both batches have the same sizes, padding, rank and ragged dimension."""
-    check_same_sizes(batch, other, what=what)
-    if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():
-        raise ValueError(
-            f"{what}: shapes {tuple(batch.shape)} with non_uniform_dim={batch.non_uniform_dim} and "
-            f"{tuple(other.shape)} with non_uniform_dim={other.non_uniform_dim} do not line up; "
-            "use unsqueeze_data_dim or get_non_uniform_dimension_transposed_to"
-        )
-    if batch.max_sample_size != other.max_sample_size:
-        raise ValueError(
-            f"{what}: the samples are padded to {batch.max_sample_size} and {other.max_sample_size} entries; "
-            "use with_max_sample_size on one of them"
-        )
 
 
 def check_fits_batch(shape: torch.Size, batch_shape: torch.Size, *, what: str) -> None:
