@@ -6,6 +6,7 @@ A word in lower case is more often a parameter than the function of this name: i
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from docutils import nodes
@@ -52,9 +53,9 @@ def target_of(text: str) -> str | None:
     if owner is None or not member:
         return owner and f"{owner}.{name}"
     value = getattr(importlib.import_module(owner), name)
-    documented = (
-        getattr(vars(value).get(member), "__doc__", None) if isinstance(value, type) else None
-    )
+    # Of a property, not of what it gives; members may come from a base that is not public.
+    found = inspect.getattr_static(value, member, None) if isinstance(value, type) else None
+    documented = getattr(found, "__doc__", None)
     return f"{owner}.{name}.{member}" if documented else None
 
 
