@@ -16,6 +16,7 @@ from reference import dense as reference
 from torch import Tensor
 
 from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
+from matchers.pairs import pairs as pairs_module
 from matchers.pairs import problem as problem_module
 from matchers.pairs import tiles as tiles_module
 from matchers.testing import Scene
@@ -126,7 +127,7 @@ def test_how_it_is_computed_does_not_matter(name: str, data: st.DataObject) -> N
 
 
 def make_static(patch: pytest.MonkeyPatch) -> None:
-    for module in (problem_module, tiles_module):
+    for module in (pairs_module, tiles_module):
         patch.setattr(module, "values_are_readable", lambda tensor: False)
 
 

@@ -129,12 +129,7 @@ TORCH_ARGUMENTS = ("device", "dtype")
 
 WEIGHTS = ("weights", "class_weights", "valid_label_mask")
 """Arguments that must be finite and not negative."""
-GROUPED = (
-    "losses.DecoderOutputs.of",
-    "losses.criteria.query.detr.assign",
-    "losses.criteria.query.dfine.assign",
-    "losses.criteria.query.deim.assign",
-)
+GROUPED = ("losses.DecoderOutputs.of", "losses.detr.assign", "losses.dfine.assign", "losses.deim.assign")
 """What is of another dtype stands in another group."""
 FREE = ("ragged.average_over_targets", "ragged.collate")
 """Weights of any sign, and dicts of any keys."""

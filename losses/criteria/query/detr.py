@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
-from losses.criteria.query.matched_layers import MatchedLayers
+from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers
 from losses.functional.boxes import giou_loss, l1_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.classes import VarifocalLoss
@@ -24,7 +24,6 @@ from matchers.geometry.boxes import convert
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
-from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_not_negative
 from ragged.values.keys import KnownKeys
 from ragged.values.precision import wide
@@ -35,33 +34,6 @@ LayerTerms = dict[tuple[str, tuple[str, ...]], list[Term]]
 """Terms of several layers at once, by name and by the suffixes of the layers; of batch shape (L, B)."""
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
-
-
-@dataclass(frozen=True, eq=False)
-class LayerAssignments(Mapping[str, Assignment]):
-    """The assignment (B, Q) of every layer, by the suffix of its terms; that of the last layer is "".
-
-    It cannot be changed; ``dict(assignments)`` can.
-
-    Args:
-        groups: Of each group of layers (L, B, Q), in the order of ``DecoderOutputs.groups``.
-        suffixes: Of the layers of each group.
-    """
-
-    groups: tuple[Assignment, ...]
-    suffixes: tuple[tuple[str, ...], ...]
-
-    def __getitem__(self, suffix: str) -> Assignment:
-        for group, own in zip(self.groups, self.suffixes, strict=True):
-            if suffix in own:
-                return group.unstack()[own.index(suffix)]
-        raise KeyError(suffix)
-
-    def __iter__(self) -> Iterator[str]:
-        return (suffix for group in self.suffixes for suffix in group)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.suffixes))
 
 
 class DetrCriterion(Criterion):
@@ -288,6 +260,3 @@ def _layer(values: Any, index: int) -> Any:
     if isinstance(values, RaggedBatch):
         return RaggedBatch.from_full_tensor(values.tensor[index], num_batch_dims=values.num_batch_dims - 1)
     return values[index]
-
-
-register_dataclass(LayerAssignments, constants=("suffixes",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,9 +12,38 @@ from losses.core.terms import Term
 from losses.heads.decoder import DecoderLayers
 from losses.modules.base import ClassLoss
 from losses.modules.classes import class_values
+from matchers.assignments.assignment import Assignment
 from matchers.geometry.boxes import convert
 from matchers.geometry.overlaps import iou
+from ragged.interop.registration import register_dataclass
 from ragged.values.precision import wide
+
+
+@dataclass(frozen=True, eq=False)
+class LayerAssignments(Mapping[str, Assignment]):
+    """The assignment (B, Q) of every layer, by the suffix of its terms; that of the last layer is "".
+
+    It cannot be changed; ``dict(assignments)`` can.
+
+    Args:
+        groups: Of each group of layers (L, B, Q), in the order of ``DecoderOutputs.groups``.
+        suffixes: Of the layers of each group.
+    """
+
+    groups: tuple[Assignment, ...]
+    suffixes: tuple[tuple[str, ...], ...]
+
+    def __getitem__(self, suffix: str) -> Assignment:
+        for group, own in zip(self.groups, self.suffixes, strict=True):
+            if suffix in own:
+                return group.unstack()[own.index(suffix)]
+        raise KeyError(suffix)
+
+    def __iter__(self) -> Iterator[str]:
+        return (suffix for group in self.suffixes for suffix in group)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.suffixes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,3 +83,6 @@ class MatchedLayers:
 def overlap(pred: Tensor, target: Tensor) -> Tensor:
     """IoU (R,) of cxcywh boxes (R, 4)."""
     return iou(convert(wide(pred), "cxcywh", "xyxy"), convert(target, "cxcywh", "xyxy"))
+
+
+register_dataclass(LayerAssignments, constants=("suffixes",))
