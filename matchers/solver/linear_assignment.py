@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from matchers.assignments.parts import BACKGROUND
@@ -159,6 +158,14 @@ def triton_kernel() -> types.ModuleType | None:
 
 
 @functools.cache
+def scipy_solver() -> HostSolver:
+    """SciPy's solver, imported when first needed: that takes longer than all of this toolkit."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment
+
+
+@functools.cache
 def lapx_solver() -> HostSolver:
     """The solver of lapx, called as SciPy's is."""
     try:
@@ -202,7 +209,7 @@ def _solve_on_host(
     solve: HostSolver | None = None,
 ) -> Tensor:
     """Sample by sample, by SciPy unless another solver is given."""
-    solve = solve or linear_sum_assignment
+    solve = solve or scipy_solver()
     table = cost.detach().cpu().contiguous()
     numbers = (table if table.dtype in (torch.float32, torch.float64) else table.float()).numpy()
     usable = valid.cpu().numpy()
