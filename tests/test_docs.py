@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import matplotlib
 import pytest
+from criterion_cases import EVERY_CRITERION
 
 from docs import check_site
 from docs.pictures.__main__ import FOLDER, PICTURES, draw_all
@@ -50,6 +53,36 @@ def test_code_prints_what_the_page_says(page: Path, capsys: pytest.CaptureFixtur
         assert [line.rstrip("\n") for line in printed[: len(comments)]] == comments
         unsaid = "".join(printed[len(comments) :])
     assert not unsaid, f"the page does not say that {unsaid!r} is printed"
+
+
+def test_files_that_are_named_exist() -> None:
+    for page in (*PAGES, DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"):
+        for name in re.findall(
+            r"`((?:ragged|matchers|losses|tests|example|benchmarks)/[\w/]*\w\.py)`", page.read_text()
+        ):
+            assert (DOCS.parent / name).is_file(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("name", ["detr", "yolox"])
+def test_calls_go_through_the_files_in_the_order_that_the_page_says(name: str) -> None:
+    case = EVERY_CRITERION[name]
+    criterion, predictions = case.make(), case.predictions([2, 0, 3])
+    targets = case.targets([2, 0, 3]).to_dicts()
+    seen: dict[str, None] = {}
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(DOCS.parent):
+            seen.setdefault(path.relative_to(DOCS.parent).as_posix())
+
+    sys.setprofile(note)
+    try:
+        criterion(predictions, targets)
+    finally:
+        sys.setprofile(None)
+    section = (DOCS / "inside.md").read_text().split("\n## ")[1 + ["detr", "yolox"].index(name)]
+    said = re.findall(r"^\| \d \| `(.*?)`", section, flags=re.MULTILINE)
+    assert said and said == [file for file in seen if file in said]
 
 
 def test_there_are_no_dead_links() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.pictures import rooms as picture
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ragged", "matchers", "losses")
 # What each room may import of its own package, and every room below it: who stands further down sees who stands above,
@@ -181,3 +183,13 @@ def test_public_methods_of_ragged_batch_are_documented() -> None:
     for name, value in inspect.getmembers(RaggedBatch):
         if not name.startswith("_") and (callable(value) or isinstance(value, property)):
             assert inspect.getdoc(value), name
+
+
+def test_the_picture_of_the_rooms_shows_them() -> None:
+    for package, _, columns in picture.PACKAGES:
+        left: set[str] = set()
+        for column in columns:
+            for room in column:
+                assert allowed_rooms(package, room) <= left | {room}, room
+            left |= set(column)
+        assert left == {room for line in ROOMS[package] for room in line.split()}

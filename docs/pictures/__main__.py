@@ -10,6 +10,7 @@ from docs.pictures.flow import flow, reductions
 from docs.pictures.indexing import indexing_access, indexing_mapping, indexing_write
 from docs.pictures.matching import ignoring, kinds, matching
 from docs.pictures.padding import padding
+from docs.pictures.rooms import rooms
 from docs.pictures.style import THEMES, Canvas, Theme, save
 
 FOLDER = Path(__file__).parent.parent / "_static" / "pictures"
@@ -23,6 +24,7 @@ PICTURES: dict[str, Callable[[Theme], Canvas]] = {
     "ignoring": ignoring,
     "flow": flow,
     "reductions": reductions,
+    "rooms": rooms,
 }
 
 
