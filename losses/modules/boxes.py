@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
@@ -19,8 +17,10 @@ class IoULoss(LossModule):
     tensor([0.7500])
     """
 
-    def __init__(self, *, mode: str = "linear", eps: float = 1e-6, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, *, mode: str = "linear", eps: float = 1e-6, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_one_of(mode, MODES, "mode")
         check_number(eps, "eps")
         if not eps < 1:
@@ -66,8 +66,8 @@ class CIoULoss(LossModule):
     tensor([0.5345])
     """
 
-    def __init__(self, *, detach_trade_off: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, detach_trade_off: bool = True, reduction: str = "none", loss_weight: float = 1.0) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_flag(detach_trade_off, "detach_trade_off")
         self.detach_trade_off = bool(detach_trade_off)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -40,8 +38,8 @@ class QualityFocalLoss(LossModule):
     tensor([[0.1733, 0.0433]])
     """
 
-    def __init__(self, *, beta: float = 2.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, beta: float = 2.0, reduction: str = "none", loss_weight: float = 1.0) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_not_negative(beta, "beta")
         self.beta = beta
 
@@ -57,8 +55,10 @@ class FocalLoss(LossModule):
     tensor([[0.1300, 0.0433]])
     """
 
-    def __init__(self, *, alpha: float | None = 0.25, gamma: float = 2.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_share(alpha, "alpha")
         check_not_negative(gamma, "gamma")
         self.alpha, self.gamma = alpha, gamma
@@ -75,8 +75,16 @@ class VarifocalLoss(LossModule):
     tensor([[0.1300, 0.5199]])
     """
 
-    def __init__(self, *, alpha: float = 0.75, gamma: float = 2.0, detach_weights: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.75,
+        gamma: float = 2.0,
+        detach_weights: bool = False,
+        reduction: str = "none",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_not_negative(alpha, "alpha")
         check_not_negative(gamma, "gamma")
         check_flag(detach_weights, "detach_weights")
@@ -97,8 +105,10 @@ class MatchabilityAwareLoss(LossModule):
     tensor([[0.2451, 0.6931]])
     """
 
-    def __init__(self, *, gamma: float = 1.5, detach_weights: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, *, gamma: float = 1.5, detach_weights: bool = True, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_not_negative(gamma, "gamma")
         check_flag(detach_weights, "detach_weights")
         self.gamma, self.detach_weights = gamma, bool(detach_weights)

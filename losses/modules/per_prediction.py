@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -64,8 +62,8 @@ class NegativeProbLoss(LossModule):
 class _Focal(LossModule):
     """What focal losses have in common: ``alpha`` below 0 or None is for no weights."""
 
-    def __init__(self, *, alpha: float | None, gamma: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, alpha: float | None, gamma: float, reduction: str = "none", loss_weight: float = 1.0) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
         if alpha is not None:
             check_number(alpha, "alpha", low=None)
             alpha = None if alpha < 0 else alpha
@@ -110,8 +108,10 @@ class SigmoidFocalLoss(_Focal):
     tensor([1.2809])
     """
 
-    def __init__(self, *, alpha: float | None = None, gamma: float = 2.0, **kwargs: Any) -> None:
-        super().__init__(alpha=alpha, gamma=gamma, **kwargs)
+    def __init__(
+        self, *, alpha: float | None = None, gamma: float = 2.0, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(alpha=alpha, gamma=gamma, reduction=reduction, loss_weight=loss_weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses (…).
@@ -154,8 +154,10 @@ class SigmoidFocalCost(_Focal):
     tensor([-1.2371])
     """
 
-    def __init__(self, *, alpha: float | None = None, gamma: float = 2.0, **kwargs: Any) -> None:
-        super().__init__(alpha=alpha, gamma=gamma, **kwargs)
+    def __init__(
+        self, *, alpha: float | None = None, gamma: float = 2.0, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(alpha=alpha, gamma=gamma, reduction=reduction, loss_weight=loss_weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Costs (…).

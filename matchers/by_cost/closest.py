@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND
 from matchers.assignments.selection import index_of, keys, value_of
 from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
+from matchers.costs.terms import PairCost
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_number
@@ -39,8 +41,31 @@ class ClosestPrediction(DenseMatcher):
              [0., 0., 0.]]])
     """
 
-    def __init__(self, *args: Any, threshold: float | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        threshold: float | None = None,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
+    ) -> None:
+        super().__init__(
+            cost,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         if threshold is not None:
             check_number(threshold, "threshold", low=None)
         self.threshold = threshold

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.by_cost.groups import Group, groups_of, joined
+from matchers.costs.terms import PairCost
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_flag, check_number
@@ -29,8 +31,28 @@ class DenseMatcher(CostMatcher):
         TypeError, ValueError: As ``CostMatcher``; the background's cost is not finite.
     """
 
-    def __init__(self, *args: Any, background: bool = True, background_cost: float = 10.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
+    ) -> None:
+        super().__init__(
+            cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         check_number(background_cost, "background_cost", low=None)
         check_flag(background, "background")
         self.background, self.background_cost = bool(background), float(background_cost)

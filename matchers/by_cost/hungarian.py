@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND
 from matchers.by_cost.cost_matcher import CostMatcher
+from matchers.costs.terms import PairCost
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
@@ -38,8 +40,28 @@ class Hungarian(CostMatcher):
     tensor([[-1,  0, -1]])
     """
 
-    def __init__(self, *args: Any, background_cost: float | None = None, solver: str = "auto", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        background_cost: float | None = None,
+        solver: str = "auto",
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
+    ) -> None:
+        super().__init__(
+            cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         check_available(solver)
         if background_cost is not None:
             check_number(background_cost, "background_cost", low=None)

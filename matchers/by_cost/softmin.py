@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Plan
 from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
+from matchers.costs.terms import PairCost
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_flag, check_number
 
@@ -41,9 +42,32 @@ class SoftMin(DenseMatcher):
     """
 
     def __init__(
-        self, *args: Any, source: str = "target", reg: float = 1.0, background_weight: bool = True, **kwargs: Any
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        source: str = "target",
+        reg: float = 1.0,
+        background_weight: bool = True,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            cost,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         check_source(source)
         check_number(reg, "reg")
         check_flag(background_weight, "background_weight")

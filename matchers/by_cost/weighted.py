@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.by_cost.dense_matcher import matched
+from matchers.costs.terms import PairCost
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_flag, check_is_sequence, check_number
 
@@ -28,8 +29,8 @@ class WeightedSum(CostMatcher):
         same_cost: Whether all use the cost of this one, which is computed once: then each needs a method
             ``match_costs(problem, cost)``, as the matchers of this package that minimise a cost have. Else each uses
             its own. What a matcher does with the background, and its cost, is its own in both cases.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized: Of the common cost, see ``CostMatcher``.
-            Not with ``same_cost=False``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: Of the common cost,
+            see ``CostMatcher``. Not with ``same_cost=False``.
 
     Raises:
         TypeError: Something is no matcher, or has no ``match_costs`` though ``same_cost`` is true.
@@ -51,13 +52,34 @@ class WeightedSum(CostMatcher):
         weights: Sequence[float] | None = None,
         normalize: bool = True,
         same_cost: bool = True,
-        **kwargs: Any,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
         check_flag(same_cost, "same_cost")
         check_flag(normalize, "normalize")
-        if not same_cost and kwargs:
-            raise ValueError(f"with same_cost=False each matcher has its own cost, got {', '.join(kwargs)} for all")
-        super().__init__(**kwargs)
+        options = {
+            "cost": cost,
+            "cls_match_module": cls_match_module,
+            "loc_match_module": loc_match_module,
+            "is_anchor_based": is_anchor_based or None,
+            "normalized": normalized,
+            "max_pairwise_bytes": max_pairwise_bytes,
+        }
+        given = [name for name, value in options.items() if value is not None]
+        if not same_cost and given:
+            raise ValueError(f"with same_cost=False each matcher has its own cost, got {', '.join(given)} for all")
+        super().__init__(
+            cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         self.matching_modules = _checked_modules(matching_modules, same_cost)
         for index, module in enumerate(self.matching_modules):
             if isinstance(module, nn.Module):  # so that its parts move with this one

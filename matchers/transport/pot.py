@@ -6,13 +6,14 @@ They need the extra ``pot``. Costs go through the host, so that an accelerator i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from matchers.costs.terms import PairCost
 from matchers.transport.sinkhorn import TransportMatcher
 from matchers.transport.transport import Transport, marginal_error
 from ragged.values.checks import check_count, check_number
@@ -23,8 +24,7 @@ Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 class _POT(TransportMatcher):
     methods: tuple[str, ...] = ()
 
-    def __init__(self, *args: Any, method: str, num_iter: int, tolerance: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _set_solver(self, method: str, num_iter: int, tolerance: float) -> None:
         if not isinstance(method, str) or method not in self.methods:
             raise ValueError(f"method must be one of {', '.join(self.methods)}; got {method!r}")
         check_count(num_iter, "num_iter")
@@ -76,9 +76,39 @@ class BalancedPOT(_POT):
     methods = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
 
     def __init__(
-        self, *args: Any, method: str = "sinkhorn_log", num_iter: int = 1000, tolerance: float = 1e-9, **kwargs: Any
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        method: str = "sinkhorn_log",
+        num_iter: int = 1000,
+        tolerance: float = 1e-9,
+        reg: float | None = None,
+        reg_dimless: float = 0.12,
+        normalize_cost_matrix: bool = True,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
-        super().__init__(*args, method=method, num_iter=num_iter, tolerance=tolerance, **kwargs)
+        super().__init__(
+            cost,
+            reg=reg,
+            reg_dimless=reg_dimless,
+            normalize_cost_matrix=normalize_cost_matrix,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
+        self._set_solver(method, num_iter, tolerance)
 
     def solver(self) -> Solver:
         """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""
@@ -114,14 +144,39 @@ class UnbalancedPOT(_POT):
 
     def __init__(
         self,
-        *args: Any,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
         method: str = "sinkhorn",
         reg_pred_target: float = 1.0,
         num_iter: int = 1000,
         tolerance: float = 1e-6,
-        **kwargs: Any,
+        reg: float | None = None,
+        reg_dimless: float = 0.12,
+        normalize_cost_matrix: bool = True,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
-        super().__init__(*args, method=method, num_iter=num_iter, tolerance=tolerance, **kwargs)
+        super().__init__(
+            cost,
+            reg=reg,
+            reg_dimless=reg_dimless,
+            normalize_cost_matrix=normalize_cost_matrix,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
+        self._set_solver(method, num_iter, tolerance)
         check_number(reg_pred_target, "reg_pred_target")
         self.reg_pred_target = float(reg_pred_target)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Plan
 from matchers.by_cost.dense_matcher import DenseMatcher, make_plan
+from matchers.costs.terms import PairCost
 from matchers.pairs.problem import Problem
 from matchers.transport.transport import Iteration, Transport, change, marginal_error
 from ragged.values.checks import check_flag, check_number, check_positive
@@ -29,13 +30,31 @@ class TransportMatcher(DenseMatcher):
 
     def __init__(
         self,
-        *args: Any,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
         reg: float | None = None,
         reg_dimless: float = 0.12,
         normalize_cost_matrix: bool = True,
-        **kwargs: Any,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            cost,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         if reg is not None:
             check_number(reg, "reg")
         check_number(reg_dimless, "reg_dimless")
@@ -95,8 +114,38 @@ class BalancedSinkhorn(TransportMatcher):
     (tensor([0., 1., 0.]), tensor(2.))
     """
 
-    def __init__(self, *args: Any, num_iter: int = 20, tolerance: float | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
+        num_iter: int = 20,
+        tolerance: float | None = None,
+        reg: float | None = None,
+        reg_dimless: float = 0.12,
+        normalize_cost_matrix: bool = True,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
+    ) -> None:
+        super().__init__(
+            cost,
+            reg=reg,
+            reg_dimless=reg_dimless,
+            normalize_cost_matrix=normalize_cost_matrix,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         self.num_iter, self.tolerance = _checked_iteration(num_iter, tolerance)
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
@@ -138,14 +187,38 @@ class UnbalancedSinkhorn(TransportMatcher):
 
     def __init__(
         self,
-        *args: Any,
+        cost: PairCost | Mapping[str, PairCost] | None = None,
+        *,
         reg_pred: float = 1.0,
         reg_target: float = 1.0,
         num_iter: int = 70,
         tolerance: float | None = None,
-        **kwargs: Any,
+        reg: float | None = None,
+        reg_dimless: float = 0.12,
+        normalize_cost_matrix: bool = True,
+        background: bool = True,
+        background_cost: float = 10.0,
+        cls_match_module: nn.Module | None = None,
+        loc_match_module: nn.Module | None = None,
+        is_anchor_based: bool = False,
+        normalized: bool | None = None,
+        ignore_iof: float = 0.5,
+        max_pairwise_bytes: int | None = None,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            cost,
+            reg=reg,
+            reg_dimless=reg_dimless,
+            normalize_cost_matrix=normalize_cost_matrix,
+            background=background,
+            background_cost=background_cost,
+            cls_match_module=cls_match_module,
+            loc_match_module=loc_match_module,
+            is_anchor_based=is_anchor_based,
+            normalized=normalized,
+            ignore_iof=ignore_iof,
+            max_pairwise_bytes=max_pairwise_bytes,
+        )
         check_number(reg_pred, "reg_pred")
         check_number(reg_target, "reg_target")
         self.reg_pred, self.reg_target = float(reg_pred), float(reg_target)

@@ -147,7 +147,7 @@ class YOLOXLoss(nn.Module):
         bbox_loss_weight, class_loss_weight, objectness_loss_weight, l1_loss_weight: Of the terms.
         use_l1: Whether there is ``loss_l1``.
         strides: Of the levels, in pixels.
-        options: Of ``YOLOXCriterion``: ``matcher``, ``reduction``, ``normalizer``.
+        matcher, coder, reduction, normalizer: See ``YOLOXCriterion``.
 
     >>> loss = YOLOXLoss(3, strides=[8])
     >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
@@ -164,7 +164,11 @@ class YOLOXLoss(nn.Module):
         l1_loss_weight: float = 1.0,
         use_l1: bool = False,
         strides: Sequence[Stride] = (8, 16, 32),
-        **options: Any,
+        *,
+        matcher: Callable[..., Assignment] | None = None,
+        coder: BoxCoder | None = None,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
         self.criterion = YOLOXCriterion(
@@ -175,7 +179,10 @@ class YOLOXLoss(nn.Module):
             loss_l1=L1Loss(loss_weight=l1_loss_weight),
             use_l1=use_l1,
             strides=strides,
-            **options,
+            matcher=matcher,
+            coder=coder,
+            reduction=reduction,
+            normalizer=normalizer,
         )
 
     @property
