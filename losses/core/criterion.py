@@ -106,7 +106,7 @@ class Criterion(WideModule):
             global_count: As for a call.
         """
         read = self.read(predictions)
-        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        terms = self._terms(read, targets, assignment)
         return self.finished(self._reduced(read, terms, global_count), read, terms)
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class Criterion(WideModule):
         Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
         """
         read = self.read(predictions)
-        terms = self.terms(read, self.look_up(read, self._targets(targets, read), assignment))
+        terms = self._terms(read, targets, assignment)
         return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
     def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
@@ -133,8 +133,9 @@ class Criterion(WideModule):
             counted=self.COUNTS,
         )
 
-    def _targets(self, targets: Any, read: Any) -> Targets | AssignedTargets:
-        return targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
+    def _terms(self, read: Any, targets: Any, assignment: Any) -> Terms:
+        own = targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
+        return self.terms(read, self.look_up(read, own, assignment))
 
     # --- what a criterion has to say -------------------------------------------------------------------------------
 

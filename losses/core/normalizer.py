@@ -23,6 +23,7 @@ from ragged.values.checks import (
     check_number,
     check_same_device,
     check_weights,
+    is_sequence,
 )
 from ragged.values.precision import wide
 
@@ -152,7 +153,7 @@ def _tensor(counts: Any, device: torch.device | str | None, name: str) -> Tensor
         numbers = wide(counts) if not counts.is_complex() else counts
         check_weights(numbers, name)
         return numbers
-    if not isinstance(counts, Sequence) or isinstance(counts, str):
+    if not is_sequence(counts):
         return _scalar(counts, device, name)
     if not counts:
         raise ValueError(f"{name} must not be an empty sequence")

@@ -211,8 +211,7 @@ class DetectionLoss(Criterion):
     ) -> Losses:
         """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
         given = _Given(Predictions.of(input))
-        terms = self.terms(given, self.look_up(given, self.read_targets(target, given), match))
-        return self._reduced(given, terms, global_count)
+        return self._reduced(given, self._terms(given, target, match), global_count)
 
     def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""

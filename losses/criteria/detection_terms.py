@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from losses.core.assigned import AssignedTargets
 from losses.core.terms import Term
 from losses.functional.expected import expected_loss
-from losses.functional.mining import hard_negative_mining
+from losses.functional.mining import hardest_negatives
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import box_values
 from losses.modules.of_mass import class_losses, class_weights, values_of_labels
@@ -117,7 +117,7 @@ class DetectionTerms:
         """Which of the negatives are trained, ``(…, P)``, bool."""
         if self.ratio is None:
             return negative
-        return hard_negative_mining(
+        return hardest_negatives(
             loss.detach(), positive, ratio=self.ratio, negative=negative, without_positives=self.without_positives
         )
 

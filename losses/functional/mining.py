@@ -50,6 +50,13 @@ def hard_negative_mining(
     tensor([False, False,  True,  True])
     """
     _check(loss, positive, negative, ratio, without_positives)
+    return hardest_negatives(loss, positive, ratio=ratio, negative=negative, without_positives=without_positives)
+
+
+def hardest_negatives(
+    loss: Tensor, positive: Tensor, *, ratio: float, negative: Tensor | None, without_positives: float
+) -> Tensor:
+    """``hard_negative_mining`` of what was checked before."""
     if negative is None:
         negative = ~positive if positive.dtype == torch.bool else (1 - wide(positive)).clamp(min=0)
     may_be_taken = negative if negative.dtype == torch.bool else negative > 0

@@ -17,6 +17,7 @@ from ragged.values.checks import (
     check_has_values,
     check_is_tensor,
     check_same_device,
+    is_sequence,
 )
 
 
@@ -27,12 +28,7 @@ def check_parts(assignment: AssignmentParts) -> None:
     if index.dtype != torch.int64 or index.dim() == 0:
         raise ValueError(f"target_index must be int64 (*batch, P), got {index.dtype} {tuple(index.shape)}")
     shapes = {"quality": index.shape, "num_targets": index.shape[:-1], "num_invalid": index.shape[:-1]}
-    for name, shape in shapes.items():
-        value = getattr(assignment, name)
-        check_is_tensor(value, name)
-        if value.shape != shape:
-            raise ValueError(f"{name} must have shape {tuple(shape)}, as target_index has, got {tuple(value.shape)}")
-        check_same_device(value.device, index.device, name=name, reference="target_index")
+    _check_shapes(assignment, shapes, index.device, "target_index", "has")
     if not assignment.quality.is_floating_point():
         raise TypeError(f"quality must be floating, got {assignment.quality.dtype}")
     for name in ("num_targets", "num_invalid"):
@@ -51,15 +47,22 @@ def check_parts_of_plan(plan: PlanParts) -> None:
             f"weights must be floating (*batch, P, G), ragged along G, got {weights.dtype} {tuple(weights.shape)} with "
             f"non_uniform_dim={weights.non_uniform_dim}"
         )
-    shapes = {"background": weights.shape[:-1], "num_invalid": weights.batch_shape, "residual": weights.batch_shape}
+    shapes = {"background": weights.shape[:-1], "num_invalid": weights.batch_shape}
+    if plan.residual is not None:
+        shapes["residual"] = weights.batch_shape
+    _check_shapes(plan, shapes, weights.device, "weights", "have")
+
+
+def _check_shapes(
+    match: AssignmentParts | PlanParts, shapes: Mapping[str, torch.Size], device: torch.device, like: str, verb: str
+) -> None:
+    """Raise unless these parts are tensors of these shapes, on the device of the part that they are ``like``."""
     for name, shape in shapes.items():
-        value = getattr(plan, name)
-        if value is None and name == "residual":
-            continue
+        value = getattr(match, name)
         check_is_tensor(value, name)
         if value.shape != shape:
-            raise ValueError(f"{name} must have shape {tuple(shape)}, as weights have, got {tuple(value.shape)}")
-        check_same_device(value.device, weights.device, name=name, reference="weights")
+            raise ValueError(f"{name} must have shape {tuple(shape)}, as {like} {verb}, got {tuple(value.shape)}")
+        check_same_device(value.device, device, name=name, reference=like)
 
 
 def check_num_targets(num_targets: Tensor) -> None:
@@ -87,7 +90,7 @@ def checked_position(sample: Any, num_targets: Tensor) -> tuple[int, ...]:
 
 def position_in(sample: Any, shape: Sequence[int]) -> tuple[int, ...]:
     """As ``checked_position``, for a batch of this shape."""
-    at = tuple(sample) if isinstance(sample, Sequence) and not isinstance(sample, str) else (sample,)
+    at = tuple(sample) if is_sequence(sample) else (sample,)
     if len(at) == 1 and isinstance(at[0], (tuple, list)):
         at = tuple(at[0])
     if len(at) != len(shape):

@@ -62,5 +62,9 @@ class PlanParts(Protocol):
         """``(*batch, P)``."""
 
     @property
+    def residual(self) -> Tensor | None:
+        """``(*batch,)``, if anything was solved step by step."""
+
+    @property
     def num_targets(self) -> Tensor:
         """``(*batch,)``."""

@@ -13,11 +13,11 @@ from matchers.targets import known_keys
 from matchers.targets.layouts import reads
 from matchers.targets.lists import targets_from_lists
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_is_sequence, check_whole
+from ragged.values.checks import check_is_sequence, check_whole, is_sequence
 
 
 def _has_annotations(source: Any) -> bool:
-    if not isinstance(source, Sequence) or isinstance(source, str) or not source:
+    if not is_sequence(source) or not source:
         return False
     if any(isinstance(item, Mapping) for item in source):
         return any(isinstance(item, Mapping) and "annotations" in item for item in source)

@@ -14,13 +14,11 @@ from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import as_tensor, flags_of
 from ragged import combine_data
-from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_sequence
+from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_sequence, is_sequence
 
 
 def _has_dicts(source: Any) -> bool:
-    if not isinstance(source, Sequence) or isinstance(source, str):
-        return False
-    return not source or any(isinstance(item, Mapping) for item in source)
+    return is_sequence(source) and (not source or any(isinstance(item, Mapping) for item in source))
 
 
 @reads(_has_dicts, *OF_BOXES, general=True)
@@ -69,8 +67,7 @@ def targets_from_dicts(samples: Sequence[Mapping[str, Any]], **format_of_boxes: 
 
 
 def _is_pair(source: Any) -> bool:
-    is_sequence = isinstance(source, Sequence) and not isinstance(source, str)
-    return is_sequence and len(source) == 2 and all(isinstance(item, Sequence) for item in source)
+    return is_sequence(source) and len(source) == 2 and all(isinstance(item, Sequence) for item in source)
 
 
 @reads(_is_pair, *OF_BOXES, "weights", "ignore", in_parts=True, general=True)

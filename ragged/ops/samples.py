@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragged.values.checks import check_has_values, check_is_tensor, check_positive, sample_name
+from ragged.values.checks import check_has_values, check_is_tensor, check_positive, is_sequence, sample_name
 
 
 def read_samples(
@@ -40,7 +40,7 @@ def read_samples(
 
 def _num_levels_above_tensors(data: Any) -> int:
     """How deep tensors and arrays are nested in lists; 0 if there are only numbers."""
-    if isinstance(data, (Tensor, np.ndarray)) or not isinstance(data, Sequence) or isinstance(data, str):
+    if isinstance(data, (Tensor, np.ndarray)) or not is_sequence(data):
         return 0
     for item in data:
         if isinstance(item, (Tensor, np.ndarray)):

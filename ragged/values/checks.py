@@ -8,7 +8,7 @@ waits for the device. Under ``vmap``, on meta and on fake tensors there are no v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ def checked_positive(value: Any, name: str) -> int:
 
 def checked_sizes(value: Any, name: str, *, lowest: int = 0) -> tuple[int, ...]:
     """One size or several as a tuple; raises unless all are whole numbers from ``lowest`` on."""
-    sizes = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    sizes = value if is_sequence(value) else (value,)
     for size in sizes:
         check_whole(size, f"each of {name}")
         if size < lowest:
@@ -174,9 +174,14 @@ def checked_sizes(value: Any, name: str, *, lowest: int = 0) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether ``value`` is a list or a tuple, or something like it, and no text."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def check_is_sequence(value: Any, name: str, of: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a list or a tuple, or something like it; ``of`` says what is in it."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if not is_sequence(value):
         raise TypeError(f"{name} must be a list of {of}, got {type(value).__name__}")
 
 
@@ -240,7 +245,7 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
     values = _real(values, name)
     if known_within(values, 0, LARGEST):
         return
-    ok = (values >= 0) & values.isfinite()
+    ok = (values >= 0) & (values < torch.inf)  # for NaN, both are false
     check_values(
         ok if counts is None else ok | ~counts,
         lambda at: f"{name} must be finite and not negative, got {values[at].item():g}{_place(at)}",

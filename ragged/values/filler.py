@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ragged.values.checks import NUMBERS
-
-if TYPE_CHECKING:
-    pass
-
 
 Number = complex | bool
 

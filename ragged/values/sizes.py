@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,6 @@ from ragged.values.checks import (
     known_within,
     sample_name,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:

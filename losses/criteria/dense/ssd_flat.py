@@ -178,7 +178,7 @@ class SSDLoss(Criterion):
         """Means over the images of this rank: ``L_box`` and ``L_cls``, not divided, and the loss."""
         sums = [replace(term, weight=1.0).per_sample() for term in (boxes, entropy)]
         assert boxes.per_image is not None
-        loss = (boxes.weight * sums[0] + entropy.weight * sums[1]) / boxes.per_image
+        loss = torch.add(boxes.weight * sums[0], sums[1], alpha=entropy.weight) / boxes.per_image
         return torch.stack([*sums, loss], -1).sum(0) / max(len(loss), 1)
 
 
