@@ -25,7 +25,7 @@ from docs.check_site import PACKAGES
 # What docstrings refer to, though it is imported from the module that makes it.
 SHARED = {
     "matchers.geometry.boxes": ("Coordinates",),
-    "matchers.by_cost.cost_matcher": ("CostMatcher",),
+    "matchers.by_cost.cost_matcher": ("CostMatcher", "IgnoringMatcher"),
     "matchers.by_cost.dense_matcher": ("DenseMatcher",),
     "matchers.dense.dynamic_k": ("DynamicK",),
     "matchers.transport.sinkhorn": ("TransportMatcher",),

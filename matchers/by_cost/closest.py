@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND
 from matchers.assignments.selection import index_of, keys, value_of
 from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
-from matchers.costs.terms import PairCost
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_number
+from ragged.values.parameters import module_dataclass
 
 
+@module_dataclass
 class ClosestPrediction(DenseMatcher):
     """Match each target to its cheapest prediction, which may serve several targets.
 
@@ -29,8 +29,8 @@ class ClosestPrediction(DenseMatcher):
         background: Whether predictions without a target are background. If not, they have no weight at all; an image
             without targets is all background anyway.
         background_cost: Without effect here.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, [1, 1, 0]], "labels": torch.tensor([1, 0, 1])}
@@ -41,34 +41,12 @@ class ClosestPrediction(DenseMatcher):
              [0., 0., 0.]]])
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        threshold: float | None = None,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        if threshold is not None:
-            check_number(threshold, "threshold", low=None)
-        self.threshold = threshold
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None:
+            check_number(self.threshold, "threshold", low=None)
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan:
@@ -85,6 +63,7 @@ class ClosestPrediction(DenseMatcher):
         return make_plan(self, problem, chosen.to(cost.dtype), background.to(cost.dtype), num_invalid)
 
 
+@module_dataclass
 class ClosestTarget(DenseMatcher):
     """Match each prediction to the cheapest of its image's targets and the background.
 
@@ -95,8 +74,8 @@ class ClosestTarget(DenseMatcher):
         background: Whether the background competes at all. If not, every prediction has a target, unless there is none
             whose cost is finite.
         background_cost: What it costs a prediction to have no target.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from matchers.pairs.ignored import in_ignored_region, predicted_box_in_region, p
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
 from ragged.values.checks import check_flag, check_is_callable, check_not_negative
+from ragged.values.parameters import module_dataclass
 from ragged.values.precision import WideModule
 
 
+@module_dataclass
 class CostMatcher(WideModule):
     """A matcher with a cost: a function of pairs, named terms, or loss modules.
 
@@ -27,8 +30,6 @@ class CostMatcher(WideModule):
         is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
         normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
             the targets.
-        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one;
-            above 1, none is.
         max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
             for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
@@ -37,41 +38,36 @@ class CostMatcher(WideModule):
         ValueError: Both ``cost`` and modules are given, or a module reduces its result.
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__()
-        check_budget(max_pairwise_bytes)
-        check_not_negative(ignore_iof, "ignore_iof")
-        check_flag(is_anchor_based, "is_anchor_based")
-        if normalized is not None:
-            check_flag(normalized, "normalized")
-        self.cls_match_module, self.loc_match_module = cls_match_module, loc_match_module
-        self.is_anchor_based, self.ignore_iof = is_anchor_based, ignore_iof
-        self.uses_priors = is_anchor_based or cost is not None  # a cost of one's own may look at them
-        has_modules = cls_match_module is not None or loc_match_module is not None
-        if has_modules and cost is not None:
+    cost: PairCost | Mapping[str, PairCost] | None = field(default=None, kw_only=False)
+    cls_match_module: nn.Module | None = None
+    loc_match_module: nn.Module | None = None
+    is_anchor_based: bool = False
+    normalized: bool | None = None
+    max_pairwise_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_pairwise_bytes)
+        check_flag(self.is_anchor_based, "is_anchor_based")
+        if self.normalized is not None:
+            check_flag(self.normalized, "normalized")
+        self.uses_priors = self.is_anchor_based or self.cost is not None  # a cost of one's own may look at them
+        self.terms = self._checked_terms()
+
+    def _checked_terms(self) -> dict[str, PairCost]:
+        cost, modules = self.cost, (self.cls_match_module, self.loc_match_module)
+        if modules != (None, None) and cost is not None:
             raise ValueError("give either cost or loss modules, not both")
-        if has_modules or (is_anchor_based and cost is None):
-            cost = module_costs(cls_match_module, loc_match_module, is_anchor_based=is_anchor_based)
-        elif cost is None:
-            cost = detr_costs()
-            normalized = True if normalized is None else normalized
+        if modules != (None, None) or (self.is_anchor_based and cost is None):
+            return module_costs(*modules, is_anchor_based=self.is_anchor_based)
+        if cost is None:
+            self.normalized = True if self.normalized is None else self.normalized
+            return detr_costs()
         terms = cost if isinstance(cost, Mapping) else {"cost": cost}
         if not terms:
             raise TypeError("cost must be a function of pairs, or a mapping from names to such functions, got no term")
         for name, term in terms.items():
             check_is_callable(term, f"cost {name!r}" if isinstance(cost, Mapping) else "cost", "a function of pairs")
-        self.terms: dict[str, PairCost] = dict(terms)
-        self.normalized, self.max_pairwise_bytes = normalized, max_pairwise_bytes
+        return dict(terms)
 
     @torch.no_grad()
     def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
@@ -93,6 +89,23 @@ class CostMatcher(WideModule):
         """Costs (R, P), computed block by block."""
         blocks = [total_cost(self.terms, block) for block in pairs.blocks()]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+@module_dataclass
+class IgnoringMatcher(CostMatcher):
+    """A matcher with a cost that leaves predictions in ignored regions out of the background.
+
+    Args:
+        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one;
+            above 1, none is.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+    """
+
+    ignore_iof: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative(self.ignore_iof, "ignore_iof")
 
     def ignored_region(self, problem: Problem) -> Tensor | None:
         """(N, P), true for predictions in an ignored region; None if there are none."""

@@ -2,60 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.by_cost.cost_matcher import CostMatcher
+from matchers.by_cost.cost_matcher import CostMatcher, IgnoringMatcher
 from matchers.by_cost.groups import Group, groups_of, joined
-from matchers.costs.terms import PairCost
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_flag, check_number
+from ragged.values.parameters import module_dataclass
 from ragged.values.precision import wide
 
 
-class DenseMatcher(CostMatcher):
+@module_dataclass
+class DenseMatcher(IgnoringMatcher):
     """A matcher of costs (N, G, P), with or without a background that competes with the targets.
 
     Args:
         background: Whether a prediction can go to the background. An image without targets is all background anyway.
         background_cost: What a pair of the background and a prediction costs, in the unit of ``cost``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
         TypeError, ValueError: As ``CostMatcher``; the background's cost is not finite.
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        check_number(background_cost, "background_cost", low=None)
-        check_flag(background, "background")
-        self.background, self.background_cost = bool(background), float(background_cost)
+    background: bool = True
+    background_cost: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.background_cost, "background_cost", low=None)
+        check_flag(self.background, "background")
+        self.background, self.background_cost = bool(self.background), float(self.background_cost)
 
     @torch.no_grad()
     def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan | Assignment:
@@ -113,7 +96,7 @@ def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def make_plan(
-    matcher: CostMatcher,
+    matcher: IgnoringMatcher,
     problem: Problem,
     weights: Tensor,
     background: Tensor,

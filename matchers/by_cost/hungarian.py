@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND
-from matchers.by_cost.cost_matcher import CostMatcher
-from matchers.costs.terms import PairCost
+from matchers.by_cost.cost_matcher import IgnoringMatcher
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from matchers.solver.linear_assignment import check_available, solve_rows
 from ragged.values.checks import check_number
+from ragged.values.parameters import module_dataclass
 
 
-class Hungarian(CostMatcher):
+@module_dataclass
+class Hungarian(IgnoringMatcher):
     """Match each target to one prediction, so that the sum of the costs is smallest (Carion et al., DETR, 2020).
 
     With more targets than predictions, the cheapest set of targets is matched. Exact; see
@@ -30,8 +30,8 @@ class Hungarian(CostMatcher):
         background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
             made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
         solver: ``"auto"``, ``"scipy"``, ``"triton"`` or ``"lapx"``; see ``batched_linear_sum_assignment``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.rand(1, 3, 4)}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
@@ -40,33 +40,14 @@ class Hungarian(CostMatcher):
     tensor([[-1,  0, -1]])
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        background_cost: float | None = None,
-        solver: str = "auto",
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        check_available(solver)
-        if background_cost is not None:
-            check_number(background_cost, "background_cost", low=None)
-        self.background_cost = background_cost
-        self.solver = solver
+    background_cost: float | None = None
+    solver: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_available(self.solver)
+        if self.background_cost is not None:
+            check_number(self.background_cost, "background_cost", low=None)
 
     @torch.no_grad()
     def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:

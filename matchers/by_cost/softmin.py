@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchers.assignments.assignment import Plan
 from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
-from matchers.costs.terms import PairCost
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_flag, check_number
+from ragged.values.parameters import module_dataclass
 
 
+@module_dataclass
 class SoftMin(DenseMatcher):
     """Spread each target over the predictions, or each prediction over the targets, by their costs.
 
@@ -28,8 +27,8 @@ class SoftMin(DenseMatcher):
         reg: Regularisation, in the unit of the costs. Towards 0, each source goes to its cheapest.
         background_weight: With ``source="target"``, whether the background counts for all predictions that are left.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
         ValueError: ``source`` is neither, or ``reg`` is not positive.
@@ -41,37 +40,16 @@ class SoftMin(DenseMatcher):
     tensor(1.)
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        source: str = "target",
-        reg: float = 1.0,
-        background_weight: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        check_source(source)
-        check_number(reg, "reg")
-        check_flag(background_weight, "background_weight")
-        self.source, self.reg, self.background_weight = source, float(reg), bool(background_weight)
+    source: str = "target"
+    reg: float = 1.0
+    background_weight: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_source(self.source)
+        check_number(self.reg, "reg")
+        check_flag(self.background_weight, "background_weight")
+        self.reg, self.background_weight = float(self.reg), bool(self.background_weight)
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan:

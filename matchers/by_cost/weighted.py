@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields
 from functools import reduce
 from typing import Any
 
@@ -15,8 +16,10 @@ from matchers.by_cost.dense_matcher import matched
 from matchers.costs.terms import PairCost
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_flag, check_is_sequence, check_number
+from ragged.values.parameters import module_dataclass
 
 
+@module_dataclass
 class WeightedSum(CostMatcher):
     """The weighted sum of the plans of several matchers.
 
@@ -45,47 +48,25 @@ class WeightedSum(CostMatcher):
     tensor([0.2500, 1.0000, 0.2500])
     """
 
-    def __init__(
-        self,
-        matching_modules: Sequence[Any],
-        *,
-        weights: Sequence[float] | None = None,
-        normalize: bool = True,
-        same_cost: bool = True,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        check_flag(same_cost, "same_cost")
-        check_flag(normalize, "normalize")
-        options = {
-            "cost": cost,
-            "cls_match_module": cls_match_module,
-            "loc_match_module": loc_match_module,
-            "is_anchor_based": is_anchor_based or None,
-            "normalized": normalized,
-            "max_pairwise_bytes": max_pairwise_bytes,
-        }
-        given = [name for name, value in options.items() if value is not None]
-        if not same_cost and given:
+    matching_modules: Sequence[Any] = field(kw_only=False)
+    cost: PairCost | Mapping[str, PairCost] | None = None
+    weights: Sequence[float] | None = None
+    normalize: bool = True
+    same_cost: bool = True
+
+    def __post_init__(self) -> None:
+        check_flag(self.same_cost, "same_cost")
+        check_flag(self.normalize, "normalize")
+        given = [each.name for each in fields(CostMatcher) if getattr(self, each.name) is not each.default]
+        if not self.same_cost and given:
             raise ValueError(f"with same_cost=False each matcher has its own cost, got {', '.join(given)} for all")
-        super().__init__(
-            cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        self.matching_modules = _checked_modules(matching_modules, same_cost)
+        super().__post_init__()
+        self.matching_modules = _checked_modules(self.matching_modules, self.same_cost)
         for index, module in enumerate(self.matching_modules):
             if isinstance(module, nn.Module):  # so that its parts move with this one
                 self.add_module(f"matcher_{index}", module)
-        self.weights = _checked_weights(weights, len(self.matching_modules))
-        self.normalize, self.same_cost = bool(normalize), bool(same_cost)
+        self.factors = _checked_weights(self.weights, len(self.matching_modules))
+        self.normalize, self.same_cost = bool(self.normalize), bool(self.same_cost)
 
     @torch.no_grad()
     def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan:
@@ -108,9 +89,10 @@ class WeightedSum(CostMatcher):
         return self._sum(lambda module: module.match_costs(problem, cost))
 
     def _sum(self, match: Callable[[Any], Plan | Assignment]) -> Plan:
-        total = sum(self.weights) if self.normalize else 1.0
+        total = sum(self.factors) if self.normalize else 1.0
+        shares = [factor / total for factor in self.factors]
         # One after the other, for plans are large: each is forgotten once it is added.
-        return reduce(_added, map(_scaled, map(match, self.matching_modules), [w / total for w in self.weights]))
+        return reduce(_added, map(_scaled, map(match, self.matching_modules), shares))
 
 
 def _scaled(result: Plan | Assignment, factor: float) -> Plan:

@@ -6,30 +6,35 @@ They need the extra ``pot``. Costs go through the host, so that an accelerator i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from matchers.costs.terms import PairCost
 from matchers.transport.sinkhorn import TransportMatcher
 from matchers.transport.transport import Transport, marginal_error
 from ragged.values.checks import check_count, check_number
+from ragged.values.parameters import module_dataclass
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 
 
+@module_dataclass
 class _POT(TransportMatcher):
-    methods: tuple[str, ...] = ()
+    methods: ClassVar[tuple[str, ...]] = ()
 
-    def _set_solver(self, method: str, num_iter: int, tolerance: float) -> None:
-        if not isinstance(method, str) or method not in self.methods:
-            raise ValueError(f"method must be one of {', '.join(self.methods)}; got {method!r}")
-        check_count(num_iter, "num_iter")
-        check_number(tolerance, "tolerance")
-        self.method, self.num_iter, self.tolerance = method, num_iter, tolerance
+    method: str
+    tolerance: float
+    num_iter: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.method, str) or self.method not in self.methods:
+            raise ValueError(f"method must be one of {', '.join(self.methods)}; got {self.method!r}")
+        check_count(self.num_iter, "num_iter")
+        check_number(self.tolerance, "tolerance")
         _python_optimal_transport()
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
@@ -55,6 +60,7 @@ class _POT(TransportMatcher):
         raise NotImplementedError
 
 
+@module_dataclass
 class BalancedPOT(_POT):
     """As ``BalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
 
@@ -65,50 +71,24 @@ class BalancedPOT(_POT):
         tolerance: The error at which a solver stops.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
         ImportError: The package is missing.
         ValueError: The method is not known.
     """
 
-    methods = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
+    methods: ClassVar[tuple[str, ...]] = (
+        "sinkhorn",
+        "sinkhorn_log",
+        "greenkhorn",
+        "sinkhorn_stabilized",
+        "sinkhorn_epsilon_scaling",
+    )
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        method: str = "sinkhorn_log",
-        num_iter: int = 1000,
-        tolerance: float = 1e-9,
-        reg: float | None = None,
-        reg_dimless: float = 0.12,
-        normalize_cost_matrix: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            reg=reg,
-            reg_dimless=reg_dimless,
-            normalize_cost_matrix=normalize_cost_matrix,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        self._set_solver(method, num_iter, tolerance)
+    method: str = "sinkhorn_log"
+    tolerance: float = 1e-9
 
     def solver(self) -> Solver:
         """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""
@@ -118,6 +98,7 @@ class BalancedPOT(_POT):
         return lambda supply, demand, cost, reg: sinkhorn(supply, demand, cost, reg, **options)
 
 
+@module_dataclass
 class UnbalancedPOT(_POT):
     """As ``UnbalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
 
@@ -132,8 +113,8 @@ class UnbalancedPOT(_POT):
         tolerance: The error at which a solver stops.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
         ImportError: The package is missing.
@@ -142,43 +123,14 @@ class UnbalancedPOT(_POT):
 
     methods = ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_reg_scaling")
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        method: str = "sinkhorn",
-        reg_pred_target: float = 1.0,
-        num_iter: int = 1000,
-        tolerance: float = 1e-6,
-        reg: float | None = None,
-        reg_dimless: float = 0.12,
-        normalize_cost_matrix: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            reg=reg,
-            reg_dimless=reg_dimless,
-            normalize_cost_matrix=normalize_cost_matrix,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        self._set_solver(method, num_iter, tolerance)
-        check_number(reg_pred_target, "reg_pred_target")
-        self.reg_pred_target = float(reg_pred_target)
+    method: str = "sinkhorn"
+    tolerance: float = 1e-6
+    reg_pred_target: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.reg_pred_target, "reg_pred_target")
+        self.reg_pred_target = float(self.reg_pred_target)
 
     def solver(self) -> Solver:
         """Solves one image: masses of predictions and rows, costs (P, K), regularisation -> plan (P, K)."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchers.assignments.assignment import Plan
 from matchers.by_cost.dense_matcher import DenseMatcher, make_plan
-from matchers.costs.terms import PairCost
 from matchers.pairs.problem import Problem
 from matchers.transport.transport import Iteration, Transport, change, marginal_error
 from ragged.values.checks import check_flag, check_number, check_positive
+from ragged.values.parameters import module_dataclass
 
 
+@module_dataclass
 class TransportMatcher(DenseMatcher):
     """What all matchers by optimal transport have in common: costs in units of their regularisation, and marginals.
 
@@ -28,38 +28,17 @@ class TransportMatcher(DenseMatcher):
         background, background_cost: See ``DenseMatcher``.
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        reg: float | None = None,
-        reg_dimless: float = 0.12,
-        normalize_cost_matrix: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        if reg is not None:
-            check_number(reg, "reg")
-        check_number(reg_dimless, "reg_dimless")
-        check_flag(normalize_cost_matrix, "normalize_cost_matrix")
-        self.reg, self.reg_dimless, self.normalize_cost_matrix = reg, reg_dimless, bool(normalize_cost_matrix)
+    reg: float | None = None
+    reg_dimless: float = 0.12
+    normalize_cost_matrix: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reg is not None:
+            check_number(self.reg, "reg")
+        check_number(self.reg_dimless, "reg_dimless")
+        check_flag(self.normalize_cost_matrix, "normalize_cost_matrix")
+        self.normalize_cost_matrix = bool(self.normalize_cost_matrix)
 
     def regularization(self, num_predictions: int) -> float:
         """The regularisation for this number of predictions."""
@@ -86,6 +65,7 @@ class TransportMatcher(DenseMatcher):
         raise NotImplementedError(f"{type(self).__name__} does not say how it solves the problem")
 
 
+@module_dataclass
 class BalancedSinkhorn(TransportMatcher):
     """Match by entropic optimal transport with marginals that are kept (Cuturi, Sinkhorn Distances, 2013).
 
@@ -103,8 +83,8 @@ class BalancedSinkhorn(TransportMatcher):
         tolerance: If given, an image whose residual is not above it is iterated no further.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
@@ -114,39 +94,12 @@ class BalancedSinkhorn(TransportMatcher):
     (tensor([0., 1., 0.]), tensor(2.))
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        num_iter: int = 20,
-        tolerance: float | None = None,
-        reg: float | None = None,
-        reg_dimless: float = 0.12,
-        normalize_cost_matrix: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            reg=reg,
-            reg_dimless=reg_dimless,
-            normalize_cost_matrix=normalize_cost_matrix,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        self.num_iter, self.tolerance = _checked_iteration(num_iter, tolerance)
+    num_iter: int = 20
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_iteration(self.num_iter, self.tolerance)
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
         """A plan (N, K, P) that gives each prediction 1, and the largest error of a total (N,)."""
@@ -157,6 +110,7 @@ class BalancedSinkhorn(TransportMatcher):
         return plan, marginal_error(plan, transport.demand)
 
 
+@module_dataclass
 class UnbalancedSinkhorn(TransportMatcher):
     """Match by entropic optimal transport that pays for not keeping the marginals (Chizat et al., 2018).
 
@@ -174,8 +128,8 @@ class UnbalancedSinkhorn(TransportMatcher):
         tolerance: If given, an image whose residual is not above it is iterated no further.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.
         background, background_cost: See ``DenseMatcher``.
-        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof, max_pairwise_bytes: See
-            ``CostMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}
@@ -185,44 +139,17 @@ class UnbalancedSinkhorn(TransportMatcher):
     tensor([[-1,  0, -1]])
     """
 
-    def __init__(
-        self,
-        cost: PairCost | Mapping[str, PairCost] | None = None,
-        *,
-        reg_pred: float = 1.0,
-        reg_target: float = 1.0,
-        num_iter: int = 70,
-        tolerance: float | None = None,
-        reg: float | None = None,
-        reg_dimless: float = 0.12,
-        normalize_cost_matrix: bool = True,
-        background: bool = True,
-        background_cost: float = 10.0,
-        cls_match_module: nn.Module | None = None,
-        loc_match_module: nn.Module | None = None,
-        is_anchor_based: bool = False,
-        normalized: bool | None = None,
-        ignore_iof: float = 0.5,
-        max_pairwise_bytes: int | None = None,
-    ) -> None:
-        super().__init__(
-            cost,
-            reg=reg,
-            reg_dimless=reg_dimless,
-            normalize_cost_matrix=normalize_cost_matrix,
-            background=background,
-            background_cost=background_cost,
-            cls_match_module=cls_match_module,
-            loc_match_module=loc_match_module,
-            is_anchor_based=is_anchor_based,
-            normalized=normalized,
-            ignore_iof=ignore_iof,
-            max_pairwise_bytes=max_pairwise_bytes,
-        )
-        check_number(reg_pred, "reg_pred")
-        check_number(reg_target, "reg_target")
-        self.reg_pred, self.reg_target = float(reg_pred), float(reg_target)
-        self.num_iter, self.tolerance = _checked_iteration(num_iter, tolerance)
+    reg_pred: float = 1.0
+    reg_target: float = 1.0
+    num_iter: int = 70
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.reg_pred, "reg_pred")
+        check_number(self.reg_target, "reg_target")
+        self.reg_pred, self.reg_target = float(self.reg_pred), float(self.reg_target)
+        _check_iteration(self.num_iter, self.tolerance)
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
         """A plan (N, K, P), and by which part of itself the last iteration has changed a weight at most (N,)."""
@@ -240,8 +167,7 @@ class UnbalancedSinkhorn(TransportMatcher):
         return plan, change(transport, (f, g), before)
 
 
-def _checked_iteration(num_iter: int, tolerance: float | None) -> tuple[int, float | None]:
+def _check_iteration(num_iter: int, tolerance: float | None) -> None:
     check_positive(num_iter, "num_iter")
     if tolerance is not None:
         check_number(tolerance, "tolerance")
-    return num_iter, tolerance
