@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from torch import nn
 
@@ -43,6 +44,10 @@ def module_dataclass(cls: _Module) -> _Module:
         nn.Module.__init__(self)
         init(self, *args, **kwargs)
 
+    with suppress(NameError):  # of a class in a function, hints are not found
+        # A hint that a base wrote is resolved where the base stands.
+        hints = get_type_hints(cls)
+        init.__annotations__ |= {name: hints[name] for name in init.__annotations__ if name in hints}
     cls.__init__ = __init__  # type: ignore[method-assign]
     for each in fields(cls):  # type: ignore[arg-type]
         # Defaults are in the signature. As attributes of the class, they would hide submodules of the same name.

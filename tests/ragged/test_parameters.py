@@ -42,7 +42,7 @@ class Own(Shifted):
 
 def test_the_signature_names_parameters_of_bases_and_their_defaults() -> None:
     assert str(inspect.signature(Shifted)) == (
-        "(first: 'nn.Module | None' = None, *, factor: 'float' = 3.0, shift: 'float' = 1.0) -> None"
+        "(first: torch.nn.modules.module.Module | None = None, *, factor: float = 3.0, shift: float = 1.0) -> None"
     )
 
 
