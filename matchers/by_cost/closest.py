@@ -10,10 +10,10 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND
 from matchers.assignments.selection import index_of, keys, value_of
-from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
+from matchers.by_cost.dense_matcher import SIDES, DenseMatcher, make_plan, usable_pairs
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
-from ragged.values.checks import check_number
+from ragged.values.checks import check_number, check_one_of
 from ragged.values.parameters import module_dataclass
 
 
@@ -113,5 +113,5 @@ def Min(*args: Any, source: str = "target", **kwargs: Any) -> ClosestPrediction 
     >>> type(Min(source="prediction")).__name__
     'ClosestTarget'
     """
-    check_source(source)
+    check_one_of(source, SIDES, "source")
     return (ClosestPrediction if source == "target" else ClosestTarget)(*args, **kwargs)

@@ -16,6 +16,9 @@ from ragged.values.checks import check_flag, check_number
 from ragged.values.parameters import module_dataclass
 from ragged.values.precision import wide
 
+SIDES = ("target", "prediction")
+"""Who can choose a partner."""
+
 
 @module_dataclass
 class DenseMatcher(IgnoringMatcher):
@@ -111,9 +114,3 @@ def make_plan(
     if region is not None:
         background = background.masked_fill(region, 0)
     return problem.plan(weights.transpose(1, 2).contiguous(), background, num_invalid, residual)
-
-
-def check_source(source: Any) -> None:
-    """Raise unless ``source`` is one of the two sides."""
-    if not isinstance(source, str) or source not in ("target", "prediction"):
-        raise ValueError(f"source must be 'target' or 'prediction', got {source!r}")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Plan
-from matchers.by_cost.dense_matcher import DenseMatcher, check_source, make_plan, usable_pairs
+from matchers.by_cost.dense_matcher import SIDES, DenseMatcher, make_plan, usable_pairs
 from matchers.pairs.problem import Problem
-from ragged.values.checks import check_flag, check_number
+from ragged.values.checks import check_flag, check_number, check_one_of
 from ragged.values.parameters import module_dataclass
 
 
@@ -46,7 +46,7 @@ class SoftMin(DenseMatcher):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_source(self.source)
+        check_one_of(self.source, SIDES, "source")
         check_number(self.reg, "reg")
         check_flag(self.background_weight, "background_weight")
         self.reg, self.background_weight = float(self.reg), bool(self.background_weight)

@@ -21,7 +21,7 @@ from matchers.geometry.overlaps import giou
 from matchers.geometry.places import center_size_l1
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
-from ragged.values.checks import check_flag, check_is_callable, check_not_negative, check_share
+from ragged.values.checks import check_flag, check_is_callable, check_not_negative, check_one_of, check_share
 from ragged.values.precision import wide
 
 PairCost = Callable[[Pairs], Tensor]
@@ -54,8 +54,7 @@ def detr_costs(
         check_not_negative(value, name)
     check_share(alpha, "alpha")
     check_not_negative(gamma, "gamma")
-    if not isinstance(classes, str) or classes not in ("focal", "softmax"):
-        raise ValueError(f"classes must be 'focal' or 'softmax', got {classes!r}")
+    check_one_of(classes, ("focal", "softmax"), "classes")
 
     # Not closures: a matcher can be pickled and copied.
     if classes == "softmax":
@@ -95,7 +94,7 @@ def module_costs(
             raise ValueError(f"the {name} cost module must have reduction='none', got {module.reduction!r}")
     terms: dict[str, PairCost] = {}
     if cls_match_module is not None:
-        terms["class"] = partial(_class_cost, cls_match_module)
+        terms["class"] = _class_cost(cls_match_module)
     if loc_match_module is not None:
         terms["box"] = partial(_box_cost, loc_match_module, is_anchor_based)
     if not terms:
@@ -148,15 +147,25 @@ def _giou_cost(pairs: Pairs, *, weight: float) -> Tensor:
     return giou(pairs.gt, pairs.predicted).sub_(1).mul_(-weight)
 
 
-def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
+def _class_cost(module: nn.Module) -> PairCost:
+    """The class cost that a module is, or that torch's cross entropy and functions of rows and labels make."""
     own = getattr(module, "pair_cost", None)
     if own is not None:
-        return own(pairs)
+        return own
     if type(module) is nn.CrossEntropyLoss and not module.label_smoothing:
-        cost = -pairs.log_probabilities_of_labels()
-        if module.weight is not None:
-            cost *= module.weight[pairs.labels].unsqueeze(-1)
-        return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
+        return partial(_cross_entropy_cost, module)
+    return partial(_cost_of_rows, module)
+
+
+def _cross_entropy_cost(module: nn.CrossEntropyLoss, pairs: Pairs) -> Tensor:
+    cost = -pairs.log_probabilities_of_labels()
+    if module.weight is not None:
+        cost *= module.weight[pairs.labels].unsqueeze(-1)
+    return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
+
+
+def _cost_of_rows(module: nn.Module, pairs: Pairs) -> Tensor:
+    """The cost of a module that takes one label for each row of logits: they are repeated, a few targets at a time."""
     logits = wide(pairs.problem.need_logits("the class cost module"))
     count, classes = logits.shape[1:]
 
@@ -164,7 +173,6 @@ def _class_cost(module: nn.Module, pairs: Pairs) -> Tensor:
         repeated = labels.repeat_interleave(count, output_size=len(labels) * count)
         return _per_pair(module(logits[sample].reshape(-1, classes), repeated), len(labels), count)
 
-    # A module that takes one label for each row of logits needs them repeated; a few targets at a time.
     size = max(1, _BLOCK_BYTES // (4 * max(count * classes, 1)))
     return torch.cat(
         [block(*part) for part in zip(pairs.labels.split(size), pairs.sample.split(size), strict=True)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from matchers.transport.sinkhorn import TransportMatcher
 from matchers.transport.transport import Transport, marginal_error
-from ragged.values.checks import check_count, check_number
+from ragged.values.checks import check_count, check_number, check_one_of
 from ragged.values.parameters import module_dataclass
 
 Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
@@ -31,8 +31,7 @@ class _POT(TransportMatcher):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.method, str) or self.method not in self.methods:
-            raise ValueError(f"method must be one of {', '.join(self.methods)}; got {self.method!r}")
+        check_one_of(self.method, self.methods, "method")
         check_count(self.num_iter, "num_iter")
         check_number(self.tolerance, "tolerance")
         _python_optimal_transport()

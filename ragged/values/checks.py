@@ -196,7 +196,8 @@ def check_is_callable(value: Any, name: str, what: str = "a function") -> None:
 def check_one_of(value: Any, allowed: Sequence[str], name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is one of these words."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        words = " or ".join(map(repr, allowed)) if len(allowed) == 2 else f"one of {', '.join(map(repr, allowed))}"
+        raise ValueError(f"{name} must be {words}, got {value!r}")
 
 
 def check_broadcast(first: Sequence[int], second: Sequence[int], name: str, other: str) -> None:

@@ -24,7 +24,7 @@ def test_without_the_package_the_message_says_how_to_get_it(kind: Any, monkeypat
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_options(kind: Any) -> None:
-    with pytest.raises(ValueError, match=r"method must be one of sinkhorn, .*; got 'greedy'"):
+    with pytest.raises(ValueError, match=r"method must be one of 'sinkhorn', .*, got 'greedy'"):
         kind(method="greedy")
     with pytest.raises(TypeError, match="balanced"):
         kind(balanced=True)

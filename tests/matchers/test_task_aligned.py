@@ -165,9 +165,9 @@ def test_units_and_formats() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="overlap must be one of 'iou', 'ciou', got 'giou'"):
+    with pytest.raises(ValueError, match="overlap must be 'iou' or 'ciou', got 'giou'"):
         TaskAligned(overlap="giou")
-    with pytest.raises(ValueError, match="conflict must be one of 'overlap', 'metric', got 'iou'"):
+    with pytest.raises(ValueError, match="conflict must be 'overlap' or 'metric', got 'iou'"):
         TaskAligned(conflict="iou")
     with pytest.raises(ValueError, match="quality must be one of 'metric', 'normalized', 'normalized_over_all', got 1"):
         TaskAligned(quality=1)

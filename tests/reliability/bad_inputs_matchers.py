@@ -152,7 +152,7 @@ ROWS = [
     ("thresholds out of order", lambda: MaxIoU(neg_iou_thr=0.9), ValueError, "thresholds must be in order, .*got neg_iou_thr=0.9, pos_iou_thr=0.5"),
     ("topk of 0", lambda: matchers.ATSS(topk=0), ValueError, "topk must be at least 1, got 0"),
     ("number of candidates of floats", lambda: matchers.SimOTA(candidate_topk=2.5), TypeError, "candidate_topk must be an integer, got float"),
-    ("unknown conflict", lambda: matchers.TaskAligned(conflict="best"), ValueError, "conflict must be one of 'overlap', 'metric', got 'best'"),
+    ("unknown conflict", lambda: matchers.TaskAligned(conflict="best"), ValueError, "conflict must be 'overlap' or 'metric', got 'best'"),
     ("unknown side", lambda: matchers.SoftMin(source="both"), ValueError, "source must be 'target' or 'prediction', got 'both'"),
     ("regularisation 0", lambda: matchers.SoftMin(reg=0.0), ValueError, "reg must be finite and above 0"),
     ("no iterations", lambda: matchers.BalancedSinkhorn(num_iter=-1), ValueError, "num_iter must"),
