@@ -10,8 +10,8 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from ragged.interop.registration import register_dataclass
-from ragged.values.checks import values_are_readable
 from ragged.values.memory import is_transposed
+from ragged.values.readable import values_are_readable
 
 
 @dataclass(frozen=True, eq=False)

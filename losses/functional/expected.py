@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ragged.values.checks import values_are_readable
 from ragged.values.memory import is_transposed
+from ragged.values.readable import values_are_readable
 
 # Elements of the inputs of a block. On a CPU, intermediate results should nearly fit the cache.
 _BLOCK = 1 << 17

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from losses.functional.mining import hard_negative_mining
 from losses.functional.numerics import check_floating, check_integer, check_labels, check_shape, check_with
 from matchers.assignments.parts import BACKGROUND, IGNORED
-from ragged.values.checks import check_not_negative, check_values, values_are_readable
+from ragged.values.checks import check_not_negative, check_values
 from ragged.values.precision import wide
+from ragged.values.readable import values_are_readable
 
 # Scores of so many at once stay in the cache, and in memory that is used again.
 _BLOCK = 1 << 20

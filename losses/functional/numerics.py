@@ -15,9 +15,8 @@ from ragged.values.checks import (
     check_same_device,
     check_shares,
     check_values,
-    known_within,
-    values_are_readable,
 )
+from ragged.values.readable import known_within, values_are_readable
 
 # Above, softplus(x) is x in float64 as well.
 _LINEAR = 40.0

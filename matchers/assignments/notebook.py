@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matchers.assignments.parts import AssignmentParts
 from ragged.batch.notebook import count_of, first_positions, name_of, table
-from ragged.values.checks import has_values
+from ragged.values.readable import has_values
 
 
 def assignment_as_html(assignment: AssignmentParts) -> str:

@@ -98,8 +98,10 @@ def decoded(key: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reduce_rows_(into: Tensor, index: Tensor, rows: Tensor, reduce: str) -> None:
-    """Take in rows (R, …) at places ``index`` (R,) of the first dimension: ``"amax"`` or ``"amin"``."""
-    if torch.are_deterministic_algorithms_enabled():
+    """Take in rows (R, …) at places ``index`` (R,) of the first dimension: ``"amax"``, ``"amin"`` or ``"sum"``."""
+    if reduce == "sum":
+        into.index_add_(0, index, rows)
+    elif torch.are_deterministic_algorithms_enabled():
         # torch takes index_reduce_ for nondeterministic on CUDA, whatever it reduces by; else it is much faster.
         into.scatter_reduce_(0, index.view(-1, *(1,) * (rows.dim() - 1)).expand_as(rows), rows, reduce)
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.pairs.problem import Problem
-from ragged.values.checks import values_are_readable
+from ragged.values.readable import values_are_readable
 
 # Results must not depend on max_pairwise_bytes, and sums over another number of targets are rounded differently.
 _PAIRS = 1 << 18

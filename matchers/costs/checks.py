@@ -16,8 +16,8 @@ from ragged.values.checks import (
     check_same_device,
     check_values,
     check_weights,
-    known_within,
 )
+from ragged.values.readable import known_within
 
 
 def dense(values: RaggedBatch | Tensor, name: str) -> Tensor:

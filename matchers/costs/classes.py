@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from matchers.costs.checks import TargetValues, check_objectness, check_of_pairs, check_values_of, checked_labels
-from ragged.values.checks import check_broadcast, check_not_negative, check_same_device, check_share, known_within
+from ragged.values.checks import check_broadcast, check_not_negative, check_same_device, check_share
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
+from ragged.values.readable import known_within, values_are_readable
 
 # What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
 _LOWEST_LOG = -100.0
@@ -261,7 +262,7 @@ def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: 
 
 
 def _sum_classes(values: Tensor, dim: int) -> Tensor:
-    if dim == 2 or values.device.type != "cpu" or torch.compiler.is_compiling():
+    if dim == 2 or not values_are_readable(values):
         return values.sum(dim)
     # torch adds up the last few columns in another order. Here, half is added to half until one is left, in place.
     while (count := values.shape[1]) > 1:
@@ -274,7 +275,7 @@ def _sum_classes(values: Tensor, dim: int) -> Tensor:
 def _block_size(table: Tensor, along: int) -> tuple[int, int]:
     """Length of blocks in the first dimension and in another one."""
     length = max(table.shape[along], 1)
-    if torch.compiler.is_compiling() or table.device.type != "cpu":
+    if not values_are_readable(table):
         return max(len(table), 1), length
     entry = 4 * max(table[:1].numel() // length, 1)
     columns = max(1, _BLOCK_BYTES // entry)

@@ -22,14 +22,8 @@ from matchers.pairs.near import Nearby, can_be_narrowed, in_box
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem, check_budget
 from matchers.pairs.results import count_invalid
-from ragged.values.checks import (
-    check_flag,
-    check_not_negative,
-    check_number,
-    check_one_of,
-    check_positive,
-    known_finite,
-)
+from ragged.values.checks import check_flag, check_not_negative, check_number, check_one_of, check_positive
+from ragged.values.readable import known_finite
 
 _SMALLEST = 1e-9
 

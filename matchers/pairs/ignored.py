@@ -40,11 +40,12 @@ def in_ignored_region(problem: Problem, test: PairTest) -> Tensor | None:
     """(N, P), true for predictions that pass the test with an ignored target; None if targets know no ignore flag."""
     if problem.ignored is None:
         return None
-    found = torch.zeros(problem.num_samples, problem.num_predictions, dtype=torch.int32, device=problem.device)
+    found = None
     for pairs in Pairs.of(problem, problem.ignored).blocks():
-        hits = (test(pairs) & pairs.valid.unsqueeze(-1)).to(torch.int32)
-        found.index_add_(0, pairs.sample, hits)
-    return found > 0
+        hits = test(pairs) & pairs.valid.unsqueeze(-1)
+        found = pairs.over_targets(hits.view(torch.uint8), "amax", into=found)
+    assert found is not None
+    return found.view(torch.bool)
 
 
 def mark_ignored(target_index: Tensor, region: Tensor | None) -> Tensor:

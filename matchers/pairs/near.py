@@ -20,7 +20,7 @@ from matchers.assignments.selection import reduce_rows_
 from matchers.geometry import places
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
-from ragged.values.checks import known_finite, values_are_readable
+from ragged.values.readable import known_finite, values_are_readable
 
 _TILE = 16
 # Numbers in a row are rounded up to a power of two from here on: so many widths of blocks there are at most.

@@ -8,16 +8,23 @@ Rows are computed in blocks that fit the cache: the result does not depend on th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from matchers.assignments.selection import reduce_rows_
 from matchers.geometry.boxes import Coordinates, coordinates
 from matchers.pairs.problem import Problem
-from ragged.values.checks import known_finite, values_are_readable
 from ragged.values.precision import wide
+from ragged.values.readable import known_finite, values_are_readable
+
+_JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "amin": torch.minimum,
+    "amax": torch.maximum,
+    "sum": torch.add,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +40,7 @@ class Pairs:
         valid: (R,), false for rows of filler.
         row: (R,), which of all targets to be matched.
         packed: Whether there are no rows of filler.
+        images: The first image and how many there are, if not packed: each of them has as many rows, in order.
         place: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
         near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.pairs.near``.
         computed: What was computed on the way.
@@ -53,6 +61,7 @@ class Pairs:
     valid: Tensor
     row: Tensor
     packed: bool
+    images: tuple[int, int] = (0, 0)
     place: Tensor | None = None
     near: Tensor | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
@@ -82,6 +91,7 @@ class Pairs:
             valid=valid,
             row=torch.arange(slots.shape[0], device=problem.device),
             packed=packed,
+            images=(0, problem.num_samples),
         )
 
     def __len__(self) -> int:
@@ -159,14 +169,64 @@ class Pairs:
         start = torch.searchsorted(self.sample, samples)
         return start, torch.searchsorted(self.sample, samples, right=True) - start
 
+    def over_targets(self, values: Tensor, reduce: str, *, into: Tensor | None = None) -> Tensor:
+        """Values (R, …) reduced over the targets of each image, (N, …).
+
+        Rows of an image follow each other: where there are as many of each, nothing is scattered.
+
+        Args:
+            values: A number for each row, or several; those of rows of filler change nothing.
+            reduce: ``"amin"``, ``"amax"`` or ``"sum"``.
+            into: What was found of other rows, overwritten; for ``"amin"`` the largest number by default, else 0.
+        """
+        if self.packed:
+            into = self._nothing(values, reduce) if into is None else into
+            reduce_rows_(into, self.sample, values, reduce)
+            return into
+        first, count = self.images
+        width = len(self) // max(count, 1)
+        if not width:
+            return self._nothing(values, reduce) if into is None else into
+        found: Tensor = getattr(values.unflatten(0, (count, width)), reduce)(1)
+        if into is None and count == self.problem.num_samples:
+            return found
+        into = self._nothing(values, reduce) if into is None else into
+        own = into[first : first + count]
+        own.copy_(_JOINED[reduce](own, found))
+        return into
+
+    def _nothing(self, values: Tensor, reduce: str) -> Tensor:
+        fill = torch.iinfo(values.dtype).max if reduce == "amin" else 0
+        return values.new_full((self.problem.num_samples, *values.shape[1:]), fill)
+
     def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
         """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
         size = max(1, larger * self.problem.pairs_at_once // max(self.problem.num_predictions, 1))
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return
-        # Blocks of nearly equal size, not a small one at the end.
-        size = math.ceil(len(self) / math.ceil(len(self) / size))
-        columns = [part.split(size) for part in (self.labels, self.sample, self.target, self.valid, self.row)]
-        for corners, labels, sample, target, valid, row in zip(self.corners.split(size, 1), *columns, strict=True):
-            yield Pairs(self.problem, corners, labels, sample, target, valid, row, self.packed)
+        run = len(self) if self.packed else len(self) // self.images[1]
+        for start, stop in _cuts(len(self), size, run):
+            part = slice(start, stop)
+            yield Pairs(
+                problem=self.problem,
+                corners=self.corners[:, part],
+                labels=self.labels[part],
+                sample=self.sample[part],
+                target=self.target[part],
+                valid=self.valid[part],
+                row=self.row[part],
+                packed=self.packed,
+                images=(self.images[0] + start // run, max((stop - start) // run, 1)),
+            )
+
+
+def _cuts(count: int, size: int, run: int) -> list[tuple[int, int]]:
+    """Where blocks of at most ``size`` rows begin and end, nearly equal: of whole runs of rows, or within one."""
+    if size < run:
+        size = math.ceil(run / math.ceil(run / size))
+        within = [(start, min(start + size, run)) for start in range(0, run, size)]
+        return [(first + start, first + stop) for first in range(0, count, run) for start, stop in within]
+    runs = count // run
+    size = math.ceil(runs / math.ceil(runs / (size // run))) * run
+    return [(start, min(start + size, count)) for start in range(0, count, size)]

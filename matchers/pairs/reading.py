@@ -10,8 +10,9 @@ from torch import Tensor
 from matchers.geometry.boxes import check_boxes, convert, in_unit
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_same_device, check_values, known_finite
+from ragged.values.checks import check_same_device, check_values
 from ragged.values.precision import wide
+from ragged.values.readable import known_finite
 
 
 def in_place_of_predictions(priors: Tensor | None, targets: Targets) -> Predictions:

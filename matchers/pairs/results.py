@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from matchers.pairs.pairs import Pairs
-from ragged.values.checks import known_finite
+from ragged.values.readable import known_finite
 
 
 def count_invalid(cost: Tensor, pairs: Pairs) -> Tensor:
     """(N,): how many costs (R, P) of valid rows are not finite, by image."""
-    none = torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
     if known_finite(cost):
-        return none
+        return torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
     bad = ((~cost.isfinite()) & pairs.valid.unsqueeze(-1)).sum(-1)
-    return none.index_add_(0, pairs.sample, bad)
+    return pairs.over_targets(bad, "sum")

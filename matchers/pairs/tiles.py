@@ -15,7 +15,7 @@ from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
-from ragged.values.checks import values_are_readable
+from ragged.values.readable import values_are_readable
 
 _SIZE = 40
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ragged import RaggedBatch
 from ragged.batch.notebook import MAX_ENTRIES, Cell, count_of, first_positions, name_of, numbers, table
-from ragged.values.checks import has_values
+from ragged.values.readable import has_values
 
 
 def targets_as_html(boxes: RaggedBatch, labels: RaggedBatch, ignored: Tensor, unit: str) -> str:

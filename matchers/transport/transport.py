@@ -15,8 +15,8 @@ from torch import Tensor
 
 from matchers.by_cost.dense_matcher import usable_pairs
 from matchers.pairs.problem import Problem
-from ragged.values.checks import values_are_readable
 from ragged.values.precision import widest
+from ragged.values.readable import values_are_readable
 
 Potentials = tuple[Tensor, Tensor]
 """f (N, P) and g (N, K)."""

@@ -6,7 +6,7 @@ import itertools
 import textwrap
 
 from ragged.batch.core import BatchCore
-from ragged.values.checks import has_values
+from ragged.values.readable import has_values
 
 MAX_SAMPLES = 6
 

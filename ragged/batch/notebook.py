@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ragged.batch.core import BatchCore
-from ragged.values.checks import has_values
+from ragged.values.readable import has_values
 
 MAX_SAMPLES = 6
 MAX_ENTRIES = 8

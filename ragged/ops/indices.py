@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ragged.batch.layout import check_same_sizes
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
-from ragged.values.checks import STORED_INTEGER_DTYPES, check_values, known_within, sample_name
+from ragged.values.checks import STORED_INTEGER_DTYPES, check_values, sample_name
+from ragged.values.readable import known_within
 
 
 def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:

@@ -13,9 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from ragged.values.memory import is_transposed
+from ragged.values.readable import known_within, values_are_readable
 
 _GRAPHS_KNOW_VMAP = torch.__version__ >= "2.8"
 
@@ -27,43 +26,6 @@ NUMBERS = (int, float, np.integer, np.floating)
 LARGEST = torch.finfo(torch.float64).max
 # An overlap that is computed may exceed 1 by a few units in the last place of half precision.
 ROUNDING = 1e-2
-
-
-def has_values(tensor: Tensor) -> bool:
-    """Whether ``tensor`` stands for plain numbers: not traced, not fake, not on meta, not a ``vmap`` of many."""
-    return (
-        not torch.compiler.is_compiling()
-        and type(tensor) in (Tensor, Parameter)  # fake tensors are a subclass
-        and not tensor.is_meta
-        and not _stands_for_many(tensor)
-    )
-
-
-def _stands_for_many(tensor: Tensor) -> bool:
-    """Whether a ``vmap`` is at work, below any derivative that is being taken."""
-    functorch = torch._C._functorch
-    while functorch.is_gradtrackingtensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
-    return functorch.is_functorch_wrapped_tensor(tensor)
-
-
-def values_are_readable(tensor: Tensor) -> bool:
-    """Whether the host can read ``tensor`` without a synchronisation or a graph break."""
-    return tensor.device.type == "cpu" and has_values(tensor)
-
-
-def known_within(tensor: Tensor, low: float, high: float) -> bool:
-    """Whether all values can be read and lie in ``low … high``: a quick way past ``check_values`` in the usual case."""
-    if tensor.numel() == 0 or not values_are_readable(tensor):
-        return False
-    # torch would copy what is transposed.
-    smallest, largest = (tensor.mT if is_transposed(tensor) else tensor).aminmax()
-    return low <= smallest.item() and largest.item() <= high
-
-
-def known_finite(values: Tensor) -> bool:
-    """Whether the host can see at a glance that all values are finite: a sum is so only if all its terms are."""
-    return values_are_readable(values) and bool(values.sum().isfinite())
 
 
 def all_equal(shapes: Iterable[Sequence[int]]) -> bool:

@@ -14,9 +14,9 @@ from ragged.values.checks import (
     check_is_tensor,
     check_same_device,
     check_values,
-    known_within,
     sample_name,
 )
+from ragged.values.readable import known_within
 
 
 def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
