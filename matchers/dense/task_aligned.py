@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, largest
 from matchers.costs.classes import alignment
-from matchers.costs.terms import padded_costs
-from matchers.dense.as_operation import assigned, rule
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.rule import Rule
 from matchers.geometry.overlaps import ciou, iou
-from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from ragged.values.checks import (
     check_flag,
@@ -34,9 +34,8 @@ from ragged.values.checks import (
 _SMALLEST = 1e-9
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class TaskAligned:
+class TaskAligned(Rule):
     """Take the predictions that both classify and locate a target best (Feng et al., TOOD, 2021).
 
     The metric of a pair is ``p^alpha overlap^beta`` with the sigmoid probability p of the target's class. A target
@@ -74,9 +73,10 @@ class TaskAligned:
     quality: str = "normalized"
     min_center_margin: float = 0.01
     max_pairwise_bytes: int | None = None
+    of_points: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         choices = {
             "overlap": ("iou", "ciou"),
             "conflict": ("overlap", "metric"),
@@ -116,7 +116,6 @@ class TaskAligned:
             min_center_margin=0.0,
         )
 
-    @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
 
@@ -125,14 +124,14 @@ class TaskAligned:
             targets: Anything that ``Targets.of`` reads.
             priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem)
+        return self._assignment(predictions, targets, priors)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+    def most_per_target(self) -> int:
+        """``topk``."""
         return self.topk
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
+    def choose(self, problem: Problem) -> Choice:
+        """The predictions of largest metric of each target, and the quality that ``quality`` names."""
         points, rows = problem.need_points("TaskAligned"), Pairs.of(problem)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         # TOOD chooses among all predictions.
@@ -147,21 +146,16 @@ class TaskAligned:
         target, _ = best.result()
         quality = torch.zeros_like(target, dtype=torch.float32)
         candidates.write_quality(quality, target, self.quality)
-        region = in_ignored_region(problem, point_in_region(points[:, :2]))
-        return problem.assignment(
-            mark_ignored(target, region), quality=quality, num_invalid=candidates.num_invalid, per_target=self.topk
-        )
+        return target, quality, candidates.num_invalid
 
-    @torch.no_grad()
-    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
-        """``{"alignment": -metric}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``{"alignment": -metric}``."""
 
         def cost(pairs: Pairs) -> Tensor:
             overlap = self._overlap(pairs)
             return -alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
 
-        return padded_costs({"alignment": cost}, problem)
+        return {"alignment": cost}
 
     def _overlap(self, pairs: Pairs) -> Tensor:
         boxes, gt = pairs.predicted, pairs.gt
