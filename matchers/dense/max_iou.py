@@ -14,10 +14,11 @@ from matchers.assignments.selection import BestTarget, decoded, prefer_first, so
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
 from matchers.dense.rule import Rule
+from matchers.geometry.boxes import Coordinates
 from matchers.geometry.overlaps import iou
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
-from matchers.pairs.tiles import TiledBoxes, Tiles
+from matchers.pairs.tiles import Tiles, Tiling, overlapping
 from ragged.values.checks import check_flag, check_not_negative, check_share
 
 
@@ -93,23 +94,23 @@ class MaxIoU(Rule):
 
     def choose(self, problem: Problem) -> Choice:
         """The target of the largest IoU, by thresholds; then the best prior of each target."""
-        tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
-        best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
+        tiling = Tiling.of(problem.predicted if problem.priors is None else problem.prior_boxes)
+        best = BestTarget(problem.num_samples * tiling.per_image, tiling.size, problem.device, highest=True)
         forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        for pairs in Pairs.of(problem).blocks(larger=tiled.share):
-            tiles = Tiles.overlapping(pairs, tiled)
+        for pairs in Pairs.of(problem).blocks(larger=tiling.share):
+            tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
-            overlap = sortable(iou(tiles.boxes, tiles.gt).nan_to_num_(0), nonnegative=True)
+            overlap = sortable(iou(Coordinates(*tiles.parts.unbind()), tiles.gt).nan_to_num_(0), nonnegative=True)
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
             counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
-            best.see_rows(overlap, sample * tiled.per_image + tiles.tile, target, counts)
+            best.see_rows(overlap, sample * tiling.per_image + tiles.tile, target, counts)
             if self.match_low_quality:
                 self._take_best(forced, overlap, tiles)
-        target, overlap = (tiled.untiled(found) for found in best.result())
-        # A prior that met no target has an IoU of 0 with all of them, of which the first is the best.
+        target, overlap = (tiling.untiled(found) for found in best.result())
+        # A prior has an IoU of 0 with all targets that it did not meet, of which the first is the best.
         if problem.max_num_targets:
             first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
-            target, overlap = torch.where(target < 0, first, target), overlap.clamp(min=0)
+            target, overlap = torch.where(overlap > 0, target, first), overlap.clamp(min=0)
         index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
@@ -134,12 +135,12 @@ class MaxIoU(Rule):
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
         pairs = tiles.pairs
-        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.place)).unsqueeze(-1))
+        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.prediction)).unsqueeze(-1))
         takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
             takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
-            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.place, takes)
+            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.prediction, takes)
         else:
             forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
 

@@ -15,9 +15,10 @@ from matchers.dense.as_operation import Choice
 from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost, overlap_of
 from matchers.dense.rule import Rule
 from matchers.geometry.boxes import Coordinates
-from matchers.pairs.near import Extent, Nearby, can_be_narrowed, in_box, near_center
+from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.tiles import Extent
 from ragged.values.checks import check_not_negative, check_positive
 
 

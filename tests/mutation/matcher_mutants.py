@@ -144,7 +144,7 @@ MUTANTS = [
         "wrong broadcast",
         "overlaps written to image 0",
         MAX_IOU,
-        "sample * tiled.per_image + tiles.tile",
+        "sample * tiling.per_image + tiles.tile",
         "0 * sample + tiles.tile",
         "max iou",
         "order",
