@@ -16,7 +16,7 @@ from matchers.dense.as_operation import Choice
 from matchers.dense.rule import Rule
 from matchers.geometry.boxes import Coordinates
 from matchers.geometry.overlaps import iou
-from matchers.geometry.places import inside
+from matchers.geometry.places import inside, squared_center_distance
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import (
@@ -94,12 +94,12 @@ class ATSS(Rule):
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         for pairs in Pairs.of(problem).blocks():
-            index = self._nearest(pairs, sizes)
-            boxes = _priors_at(pairs, index)
+            prediction = self._nearest(pairs, sizes)
+            boxes = _priors_at(pairs, prediction)
             overlap = iou(boxes, pairs.gt)
             x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
             positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
-            best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
+            best.see_pairs(overlap, pairs.sample, pairs.target, prediction, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
         return target, overlap, None
 
@@ -110,9 +110,7 @@ class ATSS(Rule):
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
         """The candidates of each target, (R, K)."""
         prior, gt = pairs.priors, pairs.gt
-        across = (prior.x1 + prior.x2) / 2 - (gt.x1 + gt.x2) / 2
-        down = (prior.y1 + prior.y2) / 2 - (gt.y1 + gt.y2) / 2
-        distance = across.square_().add_(down.square_())
+        distance = squared_center_distance((prior.x1 + prior.x2) / 2, (prior.y1 + prior.y2) / 2, gt)
         found, first = [], 0
         for level in distance.split(list(sizes), -1):
             found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
@@ -132,10 +130,10 @@ def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> l
     return sizes
 
 
-def _priors_at(pairs: Pairs, index: Tensor) -> Coordinates:
+def _priors_at(pairs: Pairs, prediction: Tensor) -> Coordinates:
     boxes = pairs.problem.prior_boxes
     sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
-    return Coordinates(*boxes[:, sample, index].unbind())
+    return Coordinates(*boxes[:, sample, prediction].unbind())
 
 
 def _threshold(overlap: Tensor) -> Tensor:

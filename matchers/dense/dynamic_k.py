@@ -91,11 +91,11 @@ class DynamicK:
         assert allowed is not None
         cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~allowed, torch.inf)
         self._note_cheapest(pairs, cost, allowed)
-        value, index = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
+        value, prediction = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
         taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
-        slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index
+        slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + prediction
         slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
-        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(index)
+        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(prediction)
         self.takers.scatter_add_(0, slot, entry.flatten())
         # Of fewer candidates than it may take, the last one is nowhere.
         last = (number.long() - 1).clamp(max=value.shape[-1])

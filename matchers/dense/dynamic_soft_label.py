@@ -15,6 +15,7 @@ from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
 from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost, overlap_of
 from matchers.dense.rule import Rule
+from matchers.geometry.places import squared_center_distance
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
@@ -111,8 +112,6 @@ class DynamicSoftLabel(Rule):
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
         x, y, stride, _ = map(pairs.of_points, points.unbind(-1))
-        gt = pairs.gt
-        across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
-        distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)
+        distance = squared_center_distance(x, y, pairs.gt).sqrt_().div_(stride).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
         return distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()

@@ -111,12 +111,12 @@ class MaxIoU(Rule):
         if problem.max_num_targets:
             first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
             target, overlap = torch.where(overlap > 0, target, first), overlap.clamp(min=0)
-        index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
+        target_index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
-            index = torch.where(taker >= 0, taker, index)
+            target_index = torch.where(taker >= 0, taker, target_index)
             overlap = torch.where(taker >= 0, taken, overlap)
-        return index, overlap, _num_invalid(problem)
+        return target_index, overlap, _num_invalid(problem)
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
         """``{"iou": 1 - IoU}``."""
@@ -130,19 +130,19 @@ class MaxIoU(Rule):
 
     def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
         low, high = self._background_range
-        index = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
-        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
+        other = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
+        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, other)
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
         pairs = tiles.pairs
-        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.prediction)).unsqueeze(-1))
+        highest, prediction = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.prediction)).unsqueeze(-1))
         takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
             takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
             forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.prediction, takes)
         else:
-            forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
+            forced.see_pairs(highest, pairs.sample, pairs.target, prediction, takes)
 
 
 def _num_invalid(problem: Problem) -> Tensor | None:

@@ -174,13 +174,13 @@ class TaskAligned(Rule):
             highest = (overlap if pairs.place is None else overlap * inside).amax(-1)
         if self.only_inside:
             metric.masked_fill_(~inside, 0)
-        value, place = largest(metric, self.topk, nonnegative=True)
+        value, column = largest(metric, self.topk, nonnegative=True)
         counts = (value > 0) & pairs.valid.unsqueeze(-1)
         if not self.only_inside:
-            counts &= inside.gather(-1, place)
-        overlap = overlap.gather(-1, place)
-        index = place if pairs.place is None else pairs.place.gather(-1, place)
-        return _Candidates(pairs.row, pairs.sample, pairs.target, index, value, overlap, counts, highest, invalid)
+            counts &= inside.gather(-1, column)
+        overlap = overlap.gather(-1, column)
+        prediction = column if pairs.place is None else pairs.place.gather(-1, column)
+        return _Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
 
     def _with_highest_of_all(self, candidates: _Candidates, rows: Pairs) -> _Candidates:
         """Candidates that know the highest overlap of their targets with any prediction, not with those inside only."""
@@ -188,9 +188,10 @@ class TaskAligned(Rule):
         highest[candidates.row] = candidates.highest_overlap
         for pairs in rows.blocks():
             # No overlap is above the IoU, so that few pairs need another look.
-            row, place = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
-            place = place.unsqueeze(-1)
-            found = self._overlap(pairs.select(row, place=place, near=torch.ones_like(place, dtype=torch.bool)))
+            row, prediction = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
+            prediction = prediction.unsqueeze(-1)
+            every = torch.ones_like(prediction, dtype=torch.bool)
+            found = self._overlap(pairs.select(row, place=prediction, near=every))
             highest.scatter_reduce_(0, pairs.row[row], found.squeeze(-1), "amax")
         return replace(candidates, highest_overlap=highest[candidates.row])
 
@@ -200,8 +201,9 @@ class _Candidates:
     """The K predictions that each of R targets would take.
 
     Args:
-        row, sample, target: (R,), which target to be matched, image, and index in the image.
-        index, metric, overlap, counts: (R, K): which prediction, how well it fits, and whether it may be taken.
+        row, sample, target: (R,), which target to be matched, its image, and its index there.
+        prediction, metric, overlap, counts: (R, K): which prediction of the image, how well it fits, and whether it may
+            be taken.
         highest_overlap: (R,), among all predictions.
         num_invalid: (N,), of the images.
     """
@@ -209,7 +211,7 @@ class _Candidates:
     row: Tensor
     sample: Tensor
     target: Tensor
-    index: Tensor
+    prediction: Tensor
     metric: Tensor
     overlap: Tensor
     counts: Tensor
@@ -236,7 +238,7 @@ class _Candidates:
         return whole
 
     def _of_rows(self) -> dict[str, Tensor]:
-        names = ("row", "sample", "target", "index", "metric", "overlap", "counts", "highest_overlap")
+        names = ("row", "sample", "target", "prediction", "metric", "overlap", "counts", "highest_overlap")
         return {name: getattr(self, name) for name in names}
 
     def _empty(self, num_rows: int) -> _Candidates:
@@ -245,12 +247,12 @@ class _Candidates:
 
     def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
         value = self.metric if by_metric else self.overlap
-        best.see_pairs(value, self.sample, self.target, self.index, self.counts)
+        best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
 
     def write_quality(self, quality: Tensor, target: Tensor, kind: str) -> None:
         """Write the quality of the pairs that were made into (N, P)."""
         sample = self.sample.unsqueeze(-1)
-        won = self.counts & (target[sample, self.index] == self.target.unsqueeze(-1))
+        won = self.counts & (target[sample, self.prediction] == self.target.unsqueeze(-1))
         value = self.metric
         if kind != "metric" and value.shape[-1]:
             among = self.counts if kind == "normalized_over_all" else won
@@ -259,4 +261,4 @@ class _Candidates:
             if kind == "normalized_over_all":
                 overlap = self.highest_overlap.unsqueeze(-1)
             value = value / most.clamp(min=_SMALLEST) * overlap
-        quality.index_put_((sample, self.index), torch.where(won, value, 0).float(), accumulate=True)
+        quality.index_put_((sample, self.prediction), torch.where(won, value, 0).float(), accumulate=True)

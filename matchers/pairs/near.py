@@ -24,9 +24,8 @@ from ragged.values.checks import known_finite, values_are_readable
 # Numbers in a row are rounded up to a power of two from here on: so many widths of blocks there are at most.
 _NARROWEST = 256
 
-
 Found = tuple[Tensor, Tensor]
-"""Of K pairs, which of the targets and which point, (K,) each; ascending."""
+"""Of K pairs, which of the rows and which prediction of its image, (K,) each; ascending."""
 
 
 def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
@@ -69,9 +68,9 @@ class Nearby:
 
         def search(pairs: Pairs) -> Found:
             assert tiling is not None
-            row, place = _search(tiling, region, pairs)
-            kept = candidates[pairs.sample[row], place]
-            return row[kept], place[kept]
+            row, prediction = _search(tiling, region, pairs)
+            kept = candidates[pairs.sample[row], prediction]
+            return row[kept], prediction[kept]
 
         return cls(rows, lambda pairs: pairs.of_predictions(candidates), search if narrow else None)
 
@@ -86,8 +85,8 @@ class Nearby:
         shape = (problem.num_samples, problem.num_predictions)
         found = torch.zeros(shape, dtype=torch.uint8, device=problem.device)
         if self.search is not None:
-            for pairs, (row, place) in self._found():
-                found[pairs.sample[row], place] = 1
+            for pairs, (row, prediction) in self._found():
+                found[pairs.sample[row], prediction] = 1
             return found.view(torch.bool)
         for pairs in self.blocks():
             counts = pairs.counts(pairs.near)
@@ -124,7 +123,7 @@ class Nearby:
 
 def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:
     """Rows of about the same length together, so that little of a block is filler."""
-    row, place = found
+    row, prediction = found
     count = torch.bincount(row, minlength=len(rows))
     first = count.cumsum(0) - count
     exponent = torch.frexp(count.clamp(min=_NARROWEST // 2 + 1) - 0.5).exponent
@@ -135,9 +134,9 @@ def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:
             within = torch.arange(max(at_least, int(number.max())))
             index = torch.minimum(within, (number - 1).clamp(min=0)).add_(first[part].unsqueeze(-1))
             # A last row without a pair would begin behind the end.
-            index = index.clamp_(max=max(len(place) - 1, 0))
+            index = index.clamp_(max=max(len(prediction) - 1, 0))
             near = within < number
-            yield rows.select(part, place=place[index] if len(place) else index, near=near)
+            yield rows.select(part, place=prediction[index] if len(prediction) else index, near=near)
 
 
 def _search(tiling: Tiling, region: Region, targets: Pairs) -> Found:

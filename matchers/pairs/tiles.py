@@ -25,8 +25,9 @@ NOWHERE = (torch.inf, torch.inf, -torch.inf, -torch.inf, 0.0)
 
 
 class Extent(NamedTuple):
-    """Where points or boxes are, between lowest and highest x and y; and the largest stride of points. A point has
-    lowest and highest alike.
+    """Where points or boxes are, between lowest and highest x and y, and the largest stride of points.
+
+    Of one point, lowest and highest are alike. Of boxes, the stride means nothing.
     """
 
     x1: Tensor
@@ -114,10 +115,10 @@ class Tiling:
             return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt)
         hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
         row, tile = region(Extent(*hulls.unbind()), pairs.gt).nonzero(as_tuple=True)
-        place = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
+        of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
         gt = Coordinates(*pairs.corners.index_select(1, row).unbind())
         prediction = tile.unsqueeze(-1) * self.size + within
-        return Tiles(pairs, row, tile, prediction, self.parts.index_select(1, place), gt)
+        return Tiles(pairs, row, tile, prediction, self.parts.index_select(1, of_all), gt)
 
 
 @dataclass(frozen=True, eq=False)
