@@ -91,7 +91,7 @@ class DynamicK:
         assert allowed is not None
         cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~allowed, torch.inf)
         self._note_cheapest(pairs, cost, allowed)
-        value, prediction = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
+        value, prediction = smallest(cost, self.topk, index=pairs.prediction, nonnegative=True)
         taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
         slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + prediction
         slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
@@ -109,10 +109,10 @@ class DynamicK:
         return (highest.sum(-1, keepdim=True) + _ROUNDING).floor().clamp(min=1)
 
     def _note_cheapest(self, pairs: Pairs, cost: Tensor, allowed: Tensor) -> None:
-        if pairs.place is None:
-            self.cheapest.see_rows(cost, pairs.sample, pairs.target)
+        if pairs.prediction is None:
+            self.cheapest.see_rows(cost, pairs)
         else:
-            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.place, allowed)
+            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.prediction, allowed)
 
     def result(self) -> Choice:
         """Who got which prediction; the quality is the IoU of the predicted box."""

@@ -101,9 +101,12 @@ class MaxIoU(Rule):
             tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
             overlap = sortable(iou(Coordinates(*tiles.parts.unbind()), tiles.gt).nan_to_num_(0), nonnegative=True)
-            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
-            counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
-            best.see_rows(overlap, sample * tiling.per_image + tiles.tile, target, counts)
+            if tiling.hulls is None:
+                best.see_rows(overlap, pairs, None if pairs.packed else pairs.valid.unsqueeze(-1))
+            else:
+                tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile
+                counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
+                best.see_at(overlap, tile, pairs.target[tiles.row], counts)
             if self.match_low_quality:
                 self._take_best(forced, overlap, tiles)
         target, overlap = (tiling.untiled(found) for found in best.result())

@@ -165,7 +165,7 @@ class TaskAligned(Rule):
         assert inside is not None
         highest = overlap.new_zeros(len(pairs))
         if self.quality == "normalized_over_all" and overlap.shape[-1]:
-            highest = (overlap if pairs.place is None else overlap * inside).amax(-1)
+            highest = (overlap if pairs.prediction is None else overlap * inside).amax(-1)
         if self.only_inside:
             metric.masked_fill_(~inside, 0)
         value, column = largest(metric, self.topk, nonnegative=True)
@@ -173,7 +173,7 @@ class TaskAligned(Rule):
         if not self.only_inside:
             counts &= inside.gather(-1, column)
         overlap = overlap.gather(-1, column)
-        prediction = column if pairs.place is None else pairs.place.gather(-1, column)
+        prediction = column if pairs.prediction is None else pairs.prediction.gather(-1, column)
         return _Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
 
     def _with_highest_of_all(self, candidates: _Candidates, rows: Pairs) -> _Candidates:
@@ -185,7 +185,7 @@ class TaskAligned(Rule):
             row, prediction = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
             prediction = prediction.unsqueeze(-1)
             every = torch.ones_like(prediction, dtype=torch.bool)
-            found = self._overlap(pairs.select(row, place=prediction, near=every))
+            found = self._overlap(pairs.select(row, prediction=prediction, near=every))
             highest.scatter_reduce_(0, pairs.row[row], found.squeeze(-1), "amax")
         return replace(candidates, highest_overlap=highest[candidates.row])
 

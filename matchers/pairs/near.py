@@ -14,7 +14,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from matchers.assignments.selection import reduce_rows_
 from matchers.geometry import places
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
@@ -83,16 +82,18 @@ class Nearby:
         """(N, P), bool: predictions that are near any target of their image."""
         problem = self.rows.problem
         shape = (problem.num_samples, problem.num_predictions)
-        found = torch.zeros(shape, dtype=torch.uint8, device=problem.device)
         if self.search is not None:
+            found = torch.zeros(shape, dtype=torch.uint8, device=problem.device)
             for pairs, (row, prediction) in self._found():
                 found[pairs.sample[row], prediction] = 1
             return found.view(torch.bool)
+        near: Tensor | None = None
         for pairs in self.blocks():
             counts = pairs.counts(pairs.near)
             assert counts is not None
-            reduce_rows_(found, pairs.sample, counts.view(torch.uint8), "amax")
-        return found.view(torch.bool)
+            near = pairs.over_targets(counts.view(torch.uint8), "amax", into=near)
+        assert near is not None
+        return near.view(torch.bool)
 
     def blocks(self, *, at_least: int = 1) -> Iterator[Pairs]:
         """The targets in blocks, each with the predictions that are near one of them at least; one block or more.
@@ -136,7 +137,7 @@ def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:
             # A last row without a pair would begin behind the end.
             index = index.clamp_(max=max(len(prediction) - 1, 0))
             near = within < number
-            yield rows.select(part, place=prediction[index] if len(prediction) else index, near=near)
+            yield rows.select(part, prediction=prediction[index] if len(prediction) else index, near=near)
 
 
 def _search(tiling: Tiling, region: Region, targets: Pairs) -> Found:
