@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import EVERY_MATCHER, scene
 from effort import mostly_thorough
-from matcher_cases import MATCHERS, scene
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils import _pytree as pytree
@@ -28,7 +28,7 @@ def _forget_graphs() -> None:
 
 
 def call(matcher: Any, priors: Tensor, predictions: Any, targets: Any) -> Assignment:
-    if isinstance(matcher, MATCHERS["atss"][0].__class__):
+    if isinstance(matcher, EVERY_MATCHER["atss"][0].__class__):
         return matcher(predictions, targets, priors, level_sizes=(64, 16))
     return matcher(predictions, targets, priors)
 
@@ -41,7 +41,7 @@ def assert_same(found: Assignment, wanted: Assignment) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_one_operation_of_the_graph(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
     for counts in ((3, 0, 5), (7, 1, 2), (0, 0, 0), (1, 1, 1), (12, 2, 30)):
@@ -56,7 +56,7 @@ def test_one_operation_of_the_graph(name: str) -> None:
 @pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["max_iou"]))
 def test_traced_where_the_host_cannot_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(as_operation, "is_used", False)
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
     for counts in ((3, 0, 5), (7, 1, 2)):
@@ -75,7 +75,7 @@ class Derived(SimOTA):
 def test_a_rule_of_ones_own_is_traced() -> None:
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(Derived(), fullgraph=True, backend=counter)
-    _, priors = MATCHERS["simota"]
+    _, priors = EVERY_MATCHER["simota"]
     predictions, targets = scene(3, 1)
     found, wanted = compiled(predictions, targets, priors), SimOTA()(predictions, targets, priors)
     assert torch.equal(found.target_index, wanted.target_index)
@@ -109,12 +109,12 @@ def test_numbers_of_numpy_become_those_of_python(name: str, real: Any) -> None:
     assert "np." not in repr(matcher)
     predictions, targets = scene(3, 0, 5)
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend="eager")
-    arguments = (MATCHERS[name][1], predictions, targets)
+    arguments = (EVERY_MATCHER[name][1], predictions, targets)
     assert_same(compiled(*arguments), call(matcher, *arguments))
 
 
 def test_the_operation_is_sound() -> None:
-    matcher, priors = MATCHERS["simota"]
+    matcher, priors = EVERY_MATCHER["simota"]
     generator = torch.Generator().manual_seed(0)
     count = len(priors)
     gt = torch.rand(2, 3, 4, generator=generator).mul(60).sort(-1).values[..., [0, 1, 2, 3]]
