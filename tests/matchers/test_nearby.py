@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from cases import EVERY_MATCHER, scene
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from matcher_cases import MATCHERS, scene
 
 from matchers import DynamicSoftLabel, Hungarian, Predictions, SimOTA, Targets, TaskAligned, grid_points
 from matchers.dense import dynamic_soft_label, simota, task_aligned
@@ -130,9 +130,9 @@ def test_a_tile_with_a_point_in_a_region_passes(region: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 30_000])
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_the_result_does_not_depend_on_the_budget(name: str, budget: int) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     if is_dataclass(matcher):
         thrifty = replace(matcher, max_pairwise_bytes=budget)  # type: ignore[type-var]
     else:

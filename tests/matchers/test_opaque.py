@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import EVERY_MATCHER, scene
 from effort import mostly_thorough
-from matcher_cases import MATCHERS, scene
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils import _pytree as pytree
@@ -37,7 +37,7 @@ def _forget_graphs() -> None:
 
 
 def call(matcher: Any, priors: Tensor, predictions: Any, targets: Any) -> Assignment:
-    if isinstance(matcher, MATCHERS["atss"][0].__class__):
+    if isinstance(matcher, EVERY_MATCHER["atss"][0].__class__):
         return matcher(predictions, targets, priors, level_sizes=(64, 16))
     return matcher(predictions, targets, priors)
 
@@ -50,7 +50,7 @@ def assert_same(found: Assignment, wanted: Assignment) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_one_operation_of_the_graph(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
     for counts in ((3, 0, 5), (7, 1, 2), (0, 0, 0), (1, 1, 1), (12, 2, 30)):
@@ -65,7 +65,7 @@ def test_one_operation_of_the_graph(name: str) -> None:
 @pytest.mark.parametrize("name", mostly_thorough(RULES, usual=["max_iou"]))
 def test_traced_where_the_host_cannot_look(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(as_operation, "is_used", False)
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
     for counts in ((3, 0, 5), (7, 1, 2)):
@@ -81,7 +81,7 @@ def in_graph(matcher: Any, name: str = "simota") -> bool:
     counter = CompileCounterWithBackend("eager")
     torch._dynamo.reset()
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend=counter)
-    arguments = (MATCHERS[name][1], *scene(3, 0, 5))
+    arguments = (EVERY_MATCHER[name][1], *scene(3, 0, 5))
     assert_same(compiled(*arguments), call(matcher, *arguments))
     (graph,) = counter.graphs
     return any("assign_by_rule" in str(node.target) for node in graph.graph.nodes)
@@ -157,7 +157,7 @@ def test_of_two_classes_of_one_name_graphs_know_the_first() -> None:
 
 
 def test_a_rule_that_is_made_in_the_graph_is_traced() -> None:
-    _, priors = MATCHERS["simota"]
+    _, priors = EVERY_MATCHER["simota"]
     predictions, targets = scene(3, 1)
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(
@@ -171,7 +171,7 @@ def test_a_rule_that_is_made_in_the_graph_is_traced() -> None:
 
 def test_a_graph_that_is_given_other_rules_takes_these() -> None:
     compiled = torch.compile(call, fullgraph=True, backend="eager")
-    arguments = (MATCHERS["tood"][1], *scene(3, 0, 5))
+    arguments = (EVERY_MATCHER["tood"][1], *scene(3, 0, 5))
     results = set()
     for topk in (10, 3, 1, 3, 2):
         matcher = TaskAligned(topk=topk)
@@ -208,7 +208,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", ["simota", "max_iou"])
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_the_same_rule(kind: str, name: str) -> None:
-    rule = MATCHERS[name][0]
+    rule = EVERY_MATCHER[name][0]
     text = pickle.dumps(rule)
     copied = COPIES[kind](rule)
     assert copied == rule and hash(copied) == hash(rule) and repr(copied) == repr(rule)
@@ -245,7 +245,7 @@ def test_equal_rules_have_one_handle() -> None:
 def test_a_rule_that_the_process_has_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile(SimOTA(center_radius=1.5), fullgraph=True, backend="eager")
     predictions, targets = scene(3, 1)
-    arguments = (predictions, targets, MATCHERS["simota"][1])
+    arguments = (predictions, targets, EVERY_MATCHER["simota"][1])
     wanted = compiled(*arguments)
     monkeypatch.setattr(as_operation, "_RULES", {})
     missing = r"needs a rule that this process has not made yet; make matchers.dense.simota.SimOTA\(center_radius=1.5, "
@@ -260,15 +260,14 @@ import sys
 sys.path[:0] = [".", "tests"]
 import torch
 from torch._dynamo.utils import counters
-from matcher_cases import MATCHERS, scene
 from matchers import TaskAligned
 predictions, targets = scene(3, 0, 5)
 *others, matcher = [TaskAligned(topk=int(topk)) for topk in sys.argv[1:]]
 def index():
-    return matcher(predictions, targets, MATCHERS["tood"][1]).target_index
+    return matcher(predictions, targets, EVERY_MATCHER["tood"][1]).target_index
 found = torch.compile(index, fullgraph=True)()
 assert torch.equal(found, index())
-assert all(not torch.equal(found, other(predictions, targets, MATCHERS["tood"][1]).target_index) for other in others)
+assert all(not torch.equal(found, other(predictions, targets, EVERY_MATCHER["tood"][1]).target_index) for other in others)
 print(counters["inductor"]["fxgraph_cache_hit"])
 """
 
@@ -315,12 +314,12 @@ def test_numbers_of_numpy_become_those_of_python(name: str, real: Any) -> None:
     assert "np." not in repr(matcher)
     predictions, targets = scene(3, 0, 5)
     compiled = torch.compile(lambda *args: call(matcher, *args), fullgraph=True, backend="eager")
-    arguments = (MATCHERS[name][1], predictions, targets)
+    arguments = (EVERY_MATCHER[name][1], predictions, targets)
     assert_same(compiled(*arguments), call(matcher, *arguments))
 
 
 def test_the_operation_is_sound() -> None:
-    matcher, priors = MATCHERS["simota"]
+    matcher, priors = EVERY_MATCHER["simota"]
     generator = torch.Generator().manual_seed(0)
     count = len(priors)
     gt = torch.rand(2, 3, 4, generator=generator).mul(60).sort(-1).values[..., [0, 1, 2, 3]]
