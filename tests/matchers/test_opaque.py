@@ -260,6 +260,7 @@ import sys
 sys.path[:0] = [".", "tests"]
 import torch
 from torch._dynamo.utils import counters
+from cases import EVERY_MATCHER, scene
 from matchers import TaskAligned
 predictions, targets = scene(3, 0, 5)
 *others, matcher = [TaskAligned(topk=int(topk)) for topk in sys.argv[1:]]

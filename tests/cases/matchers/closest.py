@@ -60,7 +60,7 @@ BUGS = [
         "batch-global",
         "sentinel from the costs of other images",
         _CLOSEST,
-        "best = keys(candidates, place).amin(1)",
+        "best = keys(candidates, row).amin(1)",
         "best = keys(torch.where(candidates.isfinite(), candidates, cost.amax() - 5), place).amin(1)",
         "closest target",
         "independence",
