@@ -249,8 +249,10 @@ def test_a_rule_that_the_process_has_not_made(monkeypatch: pytest.MonkeyPatch) -
     wanted = compiled(*arguments)
     monkeypatch.setattr(as_operation, "_RULES", {})
     missing = r"needs a rule that this process has not made yet; make matchers.dense.simota.SimOTA\(center_radius=1.5, "
-    with pytest.raises(RuntimeError, match=missing):
+    # A graph that fails leaves gradients off, as torch has it: the context puts them on again.
+    with torch.enable_grad(), pytest.raises(RuntimeError, match=missing):
         compiled(*arguments)
+    assert torch.is_grad_enabled()
     SimOTA(center_radius=1.5)
     assert_same(compiled(*arguments), wanted)
 
