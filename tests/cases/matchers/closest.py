@@ -61,7 +61,7 @@ BUGS = [
         "sentinel from the costs of other images",
         _CLOSEST,
         "best = keys(candidates, row).amin(1)",
-        "best = keys(torch.where(candidates.isfinite(), candidates, cost.amax() - 5), place).amin(1)",
+        "best = keys(torch.where(candidates.isfinite(), candidates, cost.amax() - 5), row).amin(1)",
         "closest target",
         "independence",
     ),
