@@ -46,7 +46,7 @@ CALLS = {
 }
 # fmt: off
 BAD_INPUTS = [
-    ("unknown method", lambda: BalancedPOT(method="greedy"), ValueError, "method must be one of sinkhorn, .*; got 'greedy'"),
+    ("unknown method", lambda: BalancedPOT(method="greedy"), ValueError, "method must be one of 'sinkhorn', .*, got 'greedy'"),
     ("strength 0", lambda: UnbalancedPOT(reg_pred_target=0.0), ValueError, "reg_pred_target must be finite and above 0, got 0"),
 ]
 # fmt: on
