@@ -28,16 +28,7 @@ SIZES: tuple[str, ...] = ("large",)
 BATCHES = 50
 _MOST = 50
 BACKEND = "inductor"
-CASES = (
-    "DetrCriterion",
-    "DetrCriterion, 6 layers",
-    "DFINECriterion",
-    "YOLOXCriterion",
-    "RTMDetCriterion",
-    "YOLOv9Criterion",
-    "ATSSCriterion",
-    "SSDCriterion",
-)
+CASES = tuple(name for name, case in criteria.CASES.items() if case.compiled)
 
 
 def padded(scene: CriterionScene, layout: str) -> tuple[Any, Targets]:

@@ -35,7 +35,7 @@ class Case:
     """What is measured: ``run(scene)`` gives a function without arguments; ``scene(size)`` makes its input."""
 
     run: Callable[[Any], Run]
-    scene: Callable[[str], Any]
+    scene: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)

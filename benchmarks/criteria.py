@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks import criterion_scenes as scenes
 from benchmarks.contest import Case, Options, Run, contest, packages, table
 from benchmarks.criterion_scenes import CriterionScene
-from benchmarks.scenes import CANVAS, NUM_CLASSES, STRIDES
+from benchmarks.scenes import CANVAS, NUM_CLASSES, STRIDES, Size
 from losses import (
     ATSSCriterion,
     DetectionLoss,
@@ -65,28 +65,48 @@ def gradients_of(loss: Callable[[], Tensor], leaves: list[Tensor]) -> Run:
     return run
 
 
+Scene = Callable[[Size], CriterionScene]
+
+
 @dataclass(frozen=True)
 class CriterionCase(Case):
-    """A criterion, made once, and the layout of its ground truth."""
+    """A criterion, made once, and all that is measured of it: here alone is it listed.
 
+    Args:
+        make: Makes it for images of some side, in pixels.
+        criterion: Gives the one for images of ``CANVAS``.
+        layout: Of its ground truth.
+        compiled: Whether it is measured with ``torch.compile``.
+        grows: Its curves in ``benchmarks.growth``, or None.
+        grows_in: The input there, if it is another one.
+    """
+
+    make: Callable[[int], nn.Module]
     criterion: Callable[[], nn.Module]
     layout: str
+    compiled: bool = False
+    grows: str | None = None
+    grows_in: Scene | None = None
 
     def loss(self, output: Any, targets: Any) -> Tensor:
         """All terms together."""
         return as_tensor(self.criterion()(output, targets))
 
+    def at(self, canvas: int) -> CriterionCase:
+        """The same for images of another side."""
+        return criterion_case(self.make, self.scene, self.layout, canvas=canvas)
+
 
 def criterion_case(
-    make: Callable[[], nn.Module], scene: Callable[[str], CriterionScene], layout: str = "pixels"
+    make: Callable[[int], nn.Module], scene: Scene, layout: str = "pixels", *, canvas: int = CANVAS, **more: Any
 ) -> CriterionCase:
     """What is measured of a criterion: from lists of ground truth to gradients."""
-    criterion = cache(make)
+    criterion = cache(partial(make, canvas))
 
     def run(given: CriterionScene) -> Run:
         return gradients_of(lambda: as_tensor(criterion()(given.output, ground_truth(given, layout))), given.leaves)
 
-    return CriterionCase(run, scene, criterion, layout)
+    return CriterionCase(run, scene, make, criterion, layout, **more)
 
 
 def ground_truth(scene: CriterionScene, layout: str) -> Any:
@@ -126,7 +146,7 @@ def _default_boxes() -> Tensor:
 
 
 def _detection(matcher: Callable[..., nn.Module], *, own_cost: bool = False, **options: Any) -> CriterionCase:
-    def make() -> DetectionLoss:
+    def make(_: int) -> DetectionLoss:
         boxes = MultipleObjectiveLoss([L1Loss(), GIoULoss()], [5.0, 2.0])
         if own_cost:  # as DETR's: classes and boxes
             cost: dict[str, Any] = {"cls_match_module": NegativeProbLoss(), "loc_match_module": boxes}
@@ -141,35 +161,41 @@ def _both(**cost: Any) -> WeightedSum:
     return WeightedSum([Hungarian(**cost), BalancedSinkhorn(background_cost=0.8, **cost)], **cost)
 
 
-def _detr(layers: int) -> CriterionCase:
+def _detr(layers: int, **more: Any) -> CriterionCase:
+    scene = partial(scenes.set_outputs, layers=layers)
     return criterion_case(
-        lambda: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES), partial(scenes.set_outputs, layers=layers), "fractions"
+        lambda _: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES), scene, "fractions", compiled=True, **more
     )
 
 
-def _dfine(layers: int) -> CriterionCase:
-    return criterion_case(
-        lambda: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES),
-        partial(scenes.decoder_outputs, layers=layers),
-        "fractions",
-    )
+def _dfine(layers: int, **more: Any) -> CriterionCase:
+    scene = partial(scenes.decoder_outputs, layers=layers)
+    return criterion_case(lambda _: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES), scene, "fractions", **more)
 
 
 CASES = {
-    "DetrCriterion": _detr(1),
+    "DetrCriterion": _detr(1, grows="queries"),
     "DetrCriterion, 6 layers": _detr(6),
-    "DFINECriterion": _dfine(scenes.LAYERS),
+    "DFINECriterion": _dfine(scenes.LAYERS, compiled=True, grows="queries", grows_in=scenes.refined_outputs),
     "DFINECriterion, 1 layer": _dfine(1),
     "DFINECriterion, 6 layers": _dfine(6),
-    "YOLOXCriterion": criterion_case(lambda: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps),
-    "RTMDetCriterion": criterion_case(lambda: RTMDetCriterion(NUM_CLASSES), scenes.rtmdet_maps),
-    "YOLOv9Criterion": criterion_case(
-        lambda: YOLOv9Criterion(NUM_CLASSES, Vec2Box(image_size=(CANVAS, CANVAS), strides=STRIDES)),
-        scenes.yolov9_maps,
+    "YOLOXCriterion": criterion_case(
+        lambda _: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps, compiled=True, grows="grid points"
     ),
-    "ATSSCriterion": criterion_case(lambda: ATSSCriterion(NUM_CLASSES), scenes.atss_maps),
-    "SSDCriterion": criterion_case(lambda: SSDCriterion(NUM_CLASSES + 1, anchors=_ssd_anchors()), scenes.ssd_maps),
-    "SSDLoss": criterion_case(lambda: SSDLoss(_default_boxes()), scenes.default_box_outputs, "rows"),
+    "RTMDetCriterion": criterion_case(lambda _: RTMDetCriterion(NUM_CLASSES), scenes.rtmdet_maps, compiled=True),
+    "YOLOv9Criterion": criterion_case(
+        lambda canvas: YOLOv9Criterion(NUM_CLASSES, Vec2Box(image_size=(canvas, canvas), strides=STRIDES)),
+        scenes.yolov9_maps,
+        compiled=True,
+        grows="grid points",
+    ),
+    "ATSSCriterion": criterion_case(
+        lambda _: ATSSCriterion(NUM_CLASSES), scenes.atss_maps, compiled=True, grows="grid points"
+    ),
+    "SSDCriterion": criterion_case(
+        lambda _: SSDCriterion(NUM_CLASSES + 1, anchors=_ssd_anchors()), scenes.ssd_maps, compiled=True
+    ),
+    "SSDLoss": criterion_case(lambda _: SSDLoss(_default_boxes()), scenes.default_box_outputs, "rows"),
     "DetectionLoss, Hungarian": _detection(Hungarian, own_cost=True),
     "DetectionLoss, BalancedSinkhorn": _detection(BalancedSinkhorn, background_cost=0.8),
     "DetectionLoss, UnbalancedSinkhorn": _detection(UnbalancedSinkhorn, background_cost=0.8),

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from torch import nn
 
-from benchmarks import criterion_scenes as scenes
+from benchmarks import criteria
 from benchmarks.contest import Options, milliseconds
-from benchmarks.criteria import criterion_case
 from benchmarks.criterion_scenes import CriterionScene
-from benchmarks.scenes import NUM_CLASSES, STRIDES, Shape, Size
+from benchmarks.scenes import STRIDES, Shape
 from benchmarks.timing import Timing, compare
-from losses import ATSSCriterion, DetrCriterion, DFINECriterion, Vec2Box, YOLOv9Criterion, YOLOXCriterion
 
 PICTURE = "growth.svg"
 DESCRIPTION = """Milliseconds from lists of ground truth to gradients, forward and backward, as one number grows, and
@@ -68,31 +64,8 @@ def _points(canvas: int) -> int:
     return sum((canvas // stride) ** 2 for stride in STRIDES)
 
 
-def _yolov9(canvas: int) -> nn.Module:
-    return YOLOv9Criterion(NUM_CLASSES, Vec2Box(image_size=(canvas, canvas), strides=STRIDES))
-
-
-_DETR = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
-_FINE = _DETR | {"loss_fgl": 0.15, "loss_ddf": 1.5}
-Scene = Callable[[Size], CriterionScene]
-# The criterion for images of some side, its input, the layout of its ground truth, and the curves.
-CASES: dict[str, tuple[Callable[[int], nn.Module], Scene, str, Callable[[], dict[str, Curve]]]] = {
-    "YOLOXCriterion": (lambda _: YOLOXCriterion(NUM_CLASSES), scenes.yolox_maps, "pixels", dense_curves),
-    "YOLOv9Criterion": (_yolov9, scenes.yolov9_maps, "pixels", dense_curves),
-    "ATSSCriterion": (lambda _: ATSSCriterion(NUM_CLASSES), scenes.atss_maps, "pixels", dense_curves),
-    "DetrCriterion": (
-        lambda _: DetrCriterion(_DETR, 0.75, 2.0, NUM_CLASSES),
-        scenes.set_outputs,
-        "fractions",
-        set_curves,
-    ),
-    "DFINECriterion": (
-        lambda _: DFINECriterion(_FINE, 0.75, 2.0, NUM_CLASSES),
-        scenes.refined_outputs,
-        "fractions",
-        set_curves,
-    ),
-}
+CASES = {name: case for name, case in criteria.CASES.items() if case.grows}
+CURVES: dict[str | None, Callable[[], dict[str, Curve]]] = {"grid points": dense_curves, "queries": set_curves}
 
 
 @dataclass(frozen=True)
@@ -113,13 +86,11 @@ class Point:
 
 def measured(name: str) -> Iterator[Point]:
     """All points of the curves of one criterion."""
-    make, scene, layout, curves = CASES[name]
-    for over, curve in curves().items():
+    case = CASES[name]
+    scene = case.grows_in or case.scene
+    for over, curve in CURVES[case.grows]().items():
         made = {value: scene(shape) for value, shape in curve.shapes.items()}
-        runs = {
-            str(value): criterion_case(partial(make, given.truth.canvas), scene, layout).run(given)
-            for value, given in made.items()
-        }
+        runs = {str(value): case.at(given.truth.canvas).run(given) for value, given in made.items()}
         timings = compare(runs)
         for value, given in made.items():
             yield Point(name, over, value, _pairs(given), timings[str(value)])

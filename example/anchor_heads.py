@@ -64,3 +64,6 @@ def ssd(task: Task) -> Detector:
         decode=decode,
         centers=lambda maps: centers_of(priors),
     )
+
+
+DETECTORS = (atss, ssd)

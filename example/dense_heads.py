@@ -155,3 +155,6 @@ def ot(task: Task) -> Detector:
             reduction=reduction,
         ),
     )
+
+
+DETECTORS = (own, yolox, yolov9, rtmdet, ot)

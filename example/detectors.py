@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from example.anchor_heads import atss, ssd
+from example import anchor_heads, dense_heads, query_heads
 from example.data import Task
-from example.dense_heads import ot, own, rtmdet, yolov9, yolox
+from example.dense_heads import own
 from example.detector import Detector
-from example.query_heads import detr, dfine
 
 DETECTORS: dict[str, Callable[[Task], Detector]] = {
-    "own": own,
-    "detr": detr,
-    "dfine": dfine,
-    "yolox": yolox,
-    "yolov9": yolov9,
-    "rtmdet": rtmdet,
-    "atss": atss,
-    "ssd": ssd,
-    "ot": ot,
+    make.__name__: make for heads in (dense_heads, query_heads, anchor_heads) for make in heads.DETECTORS
 }
 
 

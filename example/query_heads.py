@@ -51,3 +51,6 @@ def _detector(task: Task, model: QueryModel, make_criterion: Any) -> Detector:
         return {key: value for key, value in outputs.items() if key != "chosen"}
 
     return Detector(model, make_criterion, inputs, decode, centers, learning_rate=2e-3)
+
+
+DETECTORS = (detr, dfine)

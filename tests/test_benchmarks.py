@@ -104,8 +104,7 @@ def test_limit_solves_what_the_criterion_solves() -> None:
 def test_growth_draws_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {count: Shape((count,) * 2, queries=20) for count in (2, 4)}
     curves = {"objects": growth.Curve(shapes), "images": growth.Curve({1: Shape((3,)), 2: Shape((3, 3))})}
-    make, scene, layout, _ = growth.CASES["DetrCriterion"]
-    monkeypatch.setitem(growth.CASES, "DetrCriterion", (make, scene, layout, lambda: curves))
+    monkeypatch.setitem(growth.CURVES, growth.CASES["DetrCriterion"].grows, lambda: curves)
     text = growth.section(few(tmp_path, "DetrCriterion"))
     found = [line[1:4] for line in cells(text, "DetrCriterion") if len(line) == 7]
     assert found == [["objects", "2", "80"], ["objects", "4", "160"], ["images", "1", "900"], ["images", "2", "1,800"]]
@@ -124,17 +123,14 @@ def test_exponent_of_a_straight_line() -> None:
 
 def test_references_agree_with_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(references, "SIZE", Shape((3, 0), canvas=64))
-    monkeypatch.setattr(criteria, "CASES", criteria.CASES | {"YOLOv9Criterion": small_yolov9()})
+    monkeypatch.setattr(
+        criteria, "CASES", criteria.CASES | {"YOLOv9Criterion": criteria.CASES["YOLOv9Criterion"].at(64)}
+    )
     found = list(references._contests(few(tmp_path, *references.MATCHERS, "YOLOXCriterion", "YOLOv9Criterion")))
     assert len(found) == len(references.MATCHERS) + 2
     for name, ours, theirs, apart in found:
         ours(), theirs()
         assert apart < 1e-4, name
-
-
-def small_yolov9() -> criteria.CriterionCase:
-    make, scene, layout, _ = growth.CASES["YOLOv9Criterion"]
-    return criteria.criterion_case(lambda: make(64), scene, layout)
 
 
 @thorough

@@ -1,7 +1,7 @@
-"""``PYTHONPATH=.:tests python -m cases`` writes the table of criteria and matchers into the README."""
+"""``PYTHONPATH=.:tests python -m cases`` writes into the README what the cases say."""
 
 from __future__ import annotations
 
-from cases.combinations import README, with_table
+from cases.readme import README, updated
 
-README.write_text(with_table(README.read_text()))
+README.write_text(updated(README.read_text()))

@@ -1,14 +1,12 @@
-"""Which matchers a criterion takes, and the table of them in the README, which ``python -m cases`` writes.
+"""Which matchers a criterion takes, and the table of them in the README.
 
 A criterion says kinds of matchers, or the names of single ones, and a matcher its kind; nobody lists the pairs.
 """
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 from cases import CRITERIA, MATCHERS
@@ -16,7 +14,6 @@ from cases.finding import Choice, joined
 
 CHOICES: dict[str, Choice] = joined(MATCHERS, "CHOICES")
 SOFT = "soft plan"
-README = Path(__file__).parents[2] / "README.md"
 
 
 def takes(criterion: ModuleType, matcher: str) -> bool:
@@ -49,13 +46,6 @@ def table() -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
-
-
-def with_table(readme: str) -> str:
-    """The text of the README with the table of today."""
-    return re.sub(
-        r"^\| \| `.*?^Soft plans: [^.]*\.", lambda _: table(), readme, count=1, flags=re.DOTALL | re.MULTILINE
-    )
 
 
 def _columns() -> list[list[str]]:

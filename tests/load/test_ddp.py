@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import EVERY_CRITERION
+from cases import CRITERIA, EVERY_CRITERION
+from cases.combinations import CHOICES
 from cases.common import cast
 from distributed_worker import launch
 from heads import Head
@@ -23,8 +24,17 @@ RANKS = 4
 SIZES = [3, 0, 2, 1, 6, 0, 1, 4]  # of all images; rank r has every fourth one, from the r-th on
 EMPTY, FRUITLESS = 1, 2
 # They match each target with a prediction, wherever it is.
-ONE_TO_ONE = ("detr", "dfine", "deim", "detection", "detection soft")
-WITH_DENOISING = ("detr", "dfine")
+ONE_TO_ONE = {
+    name
+    for module in CRITERIA
+    for name in module.CASES
+    if module.DEFAULT is None or CHOICES[module.DEFAULT].kind == "by cost"
+}
+WITH_DENOISING = [
+    name
+    for name, case in EVERY_CRITERION.items()
+    if isinstance(given := case.predictions([1]), Mapping) and any(key.startswith("dn_") for key in given)
+]
 
 Gradients = dict[str, Tensor]
 

@@ -26,7 +26,7 @@ from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Problem, Rule, 
 from matchers.dense import as_operation
 
 ROOT = Path(__file__).parent.parent.parent
-RULES = ("max_iou", "atss", "simota", "dynamic_soft_label", "tood", "yolov9")
+RULES = [name for name, (_, priors) in EVERY_MATCHER.items() if priors is not None]
 # For one target, and for any number; none is a size of its own, too.
 MOST_GRAPHS = 3
 

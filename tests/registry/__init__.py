@@ -1,28 +1,26 @@
-"""Every public name, and how it is proved: a table for each package, which one test walks through.
+"""Every public name, and how it is proved: tables in the modules ``of_…``, which one test walks through.
 
 ``python -c "from registry import counts; print(counts())"`` in this directory's parent says how much that is.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
 from cases import CRITERIA, MATCHERS
-from cases.finding import listed
+from cases.finding import joined, listed, modules_of
 from effort import is_thorough
 
 from ragged.testing import PROPERTIES
 from registry.entries import Elsewhere, Operation
-from registry.of_losses import OF_LOSSES
-from registry.of_matchers import OF_MATCHERS
-from registry.of_ragged import OF_RAGGED
 from registry.usual_graphs import USUAL_GRAPHS
 
+_FILES = [each for each in modules_of(sys.modules[__name__]) if each.__name__.startswith("registry.of_")]
 TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
-    "ragged": OF_RAGGED,
-    "matchers": OF_MATCHERS,
-    "losses": OF_LOSSES,
+    package: joined([file for file in _FILES if package == file.PACKAGE], "ENTRIES")
+    for package in ("ragged", "matchers", "losses")
 }
 
 # They decide, or sum over images: what they promise is checked in a form of their own, by files of ``cases``.

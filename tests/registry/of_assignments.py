@@ -81,7 +81,8 @@ def same_index(given: Assignment) -> Tensor:
     return given.target_index
 
 
-OF_ASSIGNMENTS = {
+PACKAGE = "matchers"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     "Assignment": of_assignment(
         lambda a: fields(
             Assignment.from_index(

@@ -68,7 +68,8 @@ DISTANCE, CENTER = losses.DistanceCoder(scale_by_stride=True), losses.CenterLogS
 DISTRIBUTION = losses.DistributionCoder(reg_max=BINS)
 ZEROS, ONES = (0.0,) * 4, (1.0,) * 4
 
-OF_CODERS: dict[str, Operation | Elsewhere] = {
+PACKAGE = "losses"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     "DeltaXYWHCoder": coder(DELTA.encode, boxes, lambda: boxes(1), loop=lambda p, b: loops.delta_encode(p, b)),
     "DeltaXYWHCoder.decode": coder(DELTA.decode, boxes, lambda: data(4), loop=lambda p, d: loops.delta_decode(p, d)),
     "SSDCoder": coder(

@@ -110,7 +110,8 @@ def head() -> tuple[Tensor, ...]:
 
 LEVELS = "tests/losses/test_levels.py"
 
-OF_LOSS_OBJECTS: dict[str, Operation | Elsewhere] = {
+PACKAGE = "losses"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     "Normalizer": Operation(
         lambda counts: Normalizer()(counts), lambda: (uniform(3) * 4,), reference=lambda count: count.clamp(min=1)
     ),

@@ -28,8 +28,6 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_coders import OF_CODERS
-from registry.of_loss_objects import OF_LOSS_OBJECTS
 
 
 def of_classes(loop: Callable[..., float], **options: Any) -> Callable[..., Tensor]:
@@ -224,10 +222,9 @@ OF_OTHERS = {
     ),
 }
 
-OF_LOSSES: dict[str, Operation | Elsewhere] = {
+PACKAGE = "losses"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     **of_every_loss(),
     **OF_MODULES,
     **OF_OTHERS,
-    **OF_CODERS,
-    **OF_LOSS_OBJECTS,
 }

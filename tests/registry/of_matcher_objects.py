@@ -15,6 +15,7 @@ from registry.entries import (
     CLASSES,
     PREDICTIONS,
     SYNCHRONISES,
+    Elsewhere,
     Operation,
     boxes,
     corners,
@@ -24,7 +25,7 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_assignments import OF_ASSIGNMENTS, fields
+from registry.of_assignments import fields
 
 
 def targets() -> Targets:
@@ -160,4 +161,5 @@ OF_PROBLEMS = {
     ),
 }
 
-OF_MATCHER_OBJECTS = {**OF_TARGETS, **OF_PREDICTIONS, **OF_PROBLEMS, **OF_ASSIGNMENTS}
+PACKAGE = "matchers"
+ENTRIES: dict[str, Operation | Elsewhere] = {**OF_TARGETS, **OF_PREDICTIONS, **OF_PROBLEMS}

@@ -32,8 +32,7 @@ from registry.entries import (
     wrapped,
 )
 from registry.of_assignments import assignment
-from registry.of_matcher_objects import OF_MATCHER_OBJECTS, targets
-from registry.of_readers import OF_READERS
+from registry.of_matcher_objects import targets
 
 PRIORS = "tests/matchers/test_priors.py"
 MADE_OF_SIZES = "makes numbers from sizes of images and maps, and takes no tensor of a sample"
@@ -237,11 +236,10 @@ def focal(x: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     return -alpha * (1 - p) ** gamma * p.log() + (1 - alpha) * p**gamma * (1 - p).log()
 
 
-OF_MATCHERS: dict[str, Operation | Elsewhere] = {
+PACKAGE = "matchers"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     **OF_BOXES,
     **OF_COSTS,
     **OF_ASSIGNING,
-    **OF_READERS,
-    **OF_MATCHER_OBJECTS,
     **NO_OPERATIONS,
 }

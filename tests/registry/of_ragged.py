@@ -22,7 +22,6 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_ragged_batch import OF_RAGGED_BATCH
 
 ROOM = 6
 
@@ -262,4 +261,5 @@ OF_COMBINING = {
     ),
 }
 
-OF_RAGGED: dict[str, Operation | Elsewhere] = {**OF_REDUCTIONS, **OF_INDEXING, **OF_COMBINING, **OF_RAGGED_BATCH}
+PACKAGE = "ragged"
+ENTRIES: dict[str, Operation | Elsewhere] = {**OF_REDUCTIONS, **OF_INDEXING, **OF_COMBINING}

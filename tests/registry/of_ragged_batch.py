@@ -242,4 +242,5 @@ NO_OPERATIONS = {
     "RaggedBatch.pin_memory": Elsewhere("tests/ragged/test_cuda.py", "needs a CUDA device"),
 }
 
-OF_RAGGED_BATCH: dict[str, Operation | Elsewhere] = {**MAKING, **SHAPES, **VALUES, **OPERATORS, **NO_OPERATIONS}
+PACKAGE = "ragged"
+ENTRIES: dict[str, Operation | Elsewhere] = {**MAKING, **SHAPES, **VALUES, **OPERATORS, **NO_OPERATIONS}

@@ -42,7 +42,8 @@ def reader(function: Callable[..., Any], **options: Any) -> Operation:
     )
 
 
-OF_READERS = {
+PACKAGE = "matchers"
+ENTRIES: dict[str, Operation | Elsewhere] = {
     "read_targets": reader(lambda own, names: matchers.read_targets(with_label(own, names), num_classes=CLASSES)),
     "targets_from_padded_tensor": reader(
         lambda own, names: matchers.targets_from_padded_tensor(with_label(own, names))
