@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import power, softplus
+from losses.functional.numerics import background_loss, power, softplus
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
 
@@ -46,7 +46,7 @@ def summed_over_classes(
         logits: ``(…, C)``.
         labels: ``(…)``; any number that is no class means that there is none.
         scores: ``(…)``, the target of the labelled class; 1 unless given.
-        own: Called with logits (…, 1), labels (…) and ``scores=`` (…), it gives the loss (…, 1).
+        own: Called with logits (…, 1), labels (…) and scores (…), it gives the loss (…, 1).
         exponent: Of the probability.
         scale: Of the others.
         detach_weights: Whether ``p^exponent`` is a constant for the gradient.
@@ -60,7 +60,7 @@ def summed_over_classes(
     targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype)
     sums = _TracedSums if torch.compiler.is_compiling() else _Sums
     others, logit = sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
-    labelled_loss = own(logit, torch.zeros_like(labels), scores=targets).squeeze(-1)
+    labelled_loss = own(logit, torch.zeros_like(labels), targets).squeeze(-1)
     return others * scale + labelled_loss.masked_fill(~labelled, 0)
 
 
@@ -108,8 +108,7 @@ def _sums(
 ) -> tuple[Tensor, Tensor]:
     """What ``_Sums`` computes, with a value for each class."""
     own = logits.gather(-1, index)
-    p = (logits.detach() if detach_weights else logits).sigmoid()
-    loss = power(p, exponent) * softplus(logits)
+    loss = background_loss(logits, exponent, detach=detach_weights)
     return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(labelled, 0)).sum(-1), own
 
 
