@@ -33,7 +33,7 @@ class DetectionTerms:
         cls_loss, loc_loss: Not reduced.
         background: The label of the background; -1 if that is no class.
         ratio: How many negatives are trained for each positive; None for all.
-        without_positives: How many, with a ratio, of an image without any positive.
+        negatives_without_positives: How many, with a ratio, of an image without any positive.
     """
 
     logits: Tensor
@@ -42,7 +42,7 @@ class DetectionTerms:
     loc_loss: BoxLoss
     background: int
     ratio: float | None = None
-    without_positives: float = 0.0
+    negatives_without_positives: float = 0.0
 
     def of_assignment(self, targets: Targets, assignment: Assignment) -> dict[str, Term]:
         """The terms of a hard assignment."""
@@ -120,7 +120,11 @@ class DetectionTerms:
         if self.ratio is None:
             return negative
         return hardest_negatives(
-            loss.detach(), positive, ratio=self.ratio, negative=negative, without_positives=self.without_positives
+            loss.detach(),
+            positive,
+            ratio=self.ratio,
+            negative=negative,
+            negatives_without_positives=self.negatives_without_positives,
         )
 
     def _num_classified(self, positive: Tensor, negative: Tensor, weights: Tensor | None) -> dict[str, Tensor]:

@@ -112,6 +112,13 @@ def check_share(value: float | None, name: str) -> None:
         raise ValueError(f"{name} must lie in [0, 1], or be None for no weights at all, got {value}")
 
 
+def check_fraction(value: float, name: str) -> None:
+    """Raise unless ``value`` is a number between 0 and 1, both excluded."""
+    check_number(value, name, low=None)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+
+
 def check_integer(labels: Tensor, name: str = "labels") -> None:
     """Raise ``TypeError`` unless ``labels`` has an integer dtype."""
     check_is_tensor(labels, name)

@@ -132,7 +132,7 @@ ROWS = [
     ("classes of floats", lambda: losses.RTMDetCriterion(5.0), TypeError, "num_classes must be an integer, got float"),
     ("classes without background", lambda: losses.SSDCriterion(1), ValueError, "num_classes counts the background, so that it must be 2 at least, got 1"),
     ("no strides", lambda: losses.YOLOXCriterion(CLASSES, strides=None), TypeError, "strides must be a list of integers or pairs of them, got NoneType"),
-    ("no coder", lambda: losses.RTMDetCriterion(CLASSES, coder=3), TypeError, "coder must be a coder, with encode and decode, got int"),
+    ("no coder", lambda: losses.RTMDetCriterion(CLASSES, bbox_coder=3), TypeError, "bbox_coder must be a coder, with encode and decode, got int"),
     ("a matcher's class", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, matcher=Hungarian), TypeError, "matcher must be a matcher, got the class Hungarian"),
     ("a reduced loss", lambda: losses.ATSSCriterion(CLASSES, loss_bbox=GIoULoss(reduction="mean")), ValueError, "loss_bbox must have reduction='none', got 'mean'"),
     ("a loss of text", lambda: losses.YOLOXCriterion(CLASSES, loss_cls="bce"), TypeError, "loss_cls must be a loss module or function, got str"),

@@ -64,7 +64,7 @@ _INIT: dict[str, tuple[str, dict[str, Any]]] = {
             "neg_to_pos_ratio": 3.0,
             "size_average": None,
             "reduce": None,
-            "negatives_of_empty": 1.0,
+            "negatives_without_positives": 1.0,
         },
     ),
     "RTMDetCriterion": (
