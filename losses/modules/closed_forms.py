@@ -46,7 +46,7 @@ def summed_over_classes(
         logits: ``(…, C)``.
         labels: ``(…)``; any number that is no class means that there is none.
         scores: ``(…)``, the target of the labelled class; 1 unless given.
-        own: Called with logits (…, 1), labels (…) and scores (…), it gives the loss (…, 1).
+        own: Called with logits (…, 1), labels (…) and ``scores=`` (…), it gives the loss (…, 1).
         exponent: Of the probability.
         scale: Of the others.
         detach_weights: Whether ``p^exponent`` is a constant for the gradient.
@@ -60,7 +60,7 @@ def summed_over_classes(
     targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype)
     sums = _TracedSums if torch.compiler.is_compiling() else _Sums
     others, logit = sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
-    labelled_loss = own(logit, torch.zeros_like(labels), targets).squeeze(-1)
+    labelled_loss = own(logit, torch.zeros_like(labels), scores=targets).squeeze(-1)
     return others * scale + labelled_loss.masked_fill(~labelled, 0)
 
 
