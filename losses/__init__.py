@@ -47,6 +47,7 @@ from losses.functional.sigmoid import (
 from losses.functional.softmax import cross_entropy, negative_probability, softmax_focal_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.heads.levels import DensePredictions, flatten_levels, image_size_of
+from losses.modules.base import LossModule
 from losses.modules.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
 from losses.modules.classes import BinaryCrossEntropy, FocalLoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
 from losses.modules.combined import MultipleObjectiveLoss
@@ -78,6 +79,7 @@ __all__ = [
     "HardMiningCrossEntropyLoss",
     "IoULoss",
     "L1Loss",
+    "LossModule",
     "MatchabilityAwareLoss",
     "MultipleObjectiveLoss",
     "NegativeProbLoss",

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from losses.functional.numerics import check_fraction
 from matchers.geometry.boxes import check_boxes, convert
 from ragged.values.checks import (
     check_all_positive,
@@ -45,7 +46,7 @@ class BoxCoder(Protocol):
     ...         return boxes
     ...     def decode(self, priors, deltas):
     ...         return deltas
-    >>> RTMDetCriterion(num_classes=3, strides=(8,), coder=Absolute()).coder.decode(None, torch.ones(4))
+    >>> RTMDetCriterion(num_classes=3, strides=(8,), bbox_coder=Absolute()).bbox_coder.decode(None, torch.ones(4))
     tensor([1., 1., 1., 1.])
     """
 
@@ -92,11 +93,8 @@ class DeltaXYWHCoder:
             for value in values:
                 check_number(value, name, low=None)
         check_all_positive(self.stds, "stds")
-        if self.wh_ratio_clip is None:
-            return
-        check_number(self.wh_ratio_clip, "wh_ratio_clip")
-        if not self.wh_ratio_clip < 1:
-            raise ValueError(f"wh_ratio_clip must lie between 0 and 1, got {self.wh_ratio_clip}")
+        if self.wh_ratio_clip is not None:
+            check_fraction(self.wh_ratio_clip, "wh_ratio_clip")
 
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to xyxy ``priors`` (…, 4)."""

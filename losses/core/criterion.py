@@ -119,7 +119,7 @@ class Criterion(WideModule):
         terms = self._terms(read, targets, assignment)
         return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
-    def matched_by(self, *args: Any, **kwargs: Any) -> Assignment:
+    def call_matcher(self, *args: Any, **kwargs: Any) -> Assignment:
         """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
 
@@ -163,11 +163,10 @@ class Criterion(WideModule):
         return Targets.of(targets)
 
     def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
-        """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did."""
-        return self.assigned(targets, assignment)
+        """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did.
 
-    def assigned(self, targets: Targets | AssignedTargets, assignment: Assignment | None) -> AssignedTargets:
-        """The targets of the predictions; boxes are xyxy, in pixels."""
+        Boxes are xyxy, in pixels, unless the criterion says otherwise.
+        """
         return look_up(targets, assignment, normalized=False, num_classes=self.num_classes)
 
     def num_layers(self, predictions: Any) -> int:

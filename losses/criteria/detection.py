@@ -74,7 +74,7 @@ class DetectionLoss(Criterion):
         reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), what each image has as the only one of its batch, or
             ``"none"`` for a RaggedBatch (B, P) that is not divided.
         normalizer: How counts are added up over the ranks, and what they are at least.
-        negatives_of_empty: With mining, how many negatives are trained of an image without positives.
+        negatives_without_positives: With mining, how many negatives are trained of an image without positives.
 
     Raises:
         TypeError, ValueError: A parameter is out of range, a module reduces its result, or mining has no ratio.
@@ -147,7 +147,7 @@ class DetectionLoss(Criterion):
         reduction: str = "mean",
         *,
         normalizer: Normalizer | None = None,
-        negatives_of_empty: float = 0.0,
+        negatives_without_positives: float = 0.0,
     ) -> None:
         reduction = _reduction(size_average, reduce, reduction)
         super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
@@ -159,8 +159,8 @@ class DetectionLoss(Criterion):
         check_flag(use_hard_negative_mining, "use_hard_negative_mining")
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
         self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
-        check_not_negative(negatives_of_empty, "negatives_of_empty")
-        self.negatives_of_empty = negatives_of_empty
+        check_not_negative(negatives_without_positives, "negatives_without_positives")
+        self.negatives_without_positives = negatives_without_positives
 
     def forward(
         self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None
@@ -246,7 +246,7 @@ class DetectionLoss(Criterion):
             self.loc_loss_module,
             self._background(given.logits.shape[-1], targets),
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
-            self.negatives_of_empty,
+            self.negatives_without_positives,
         )
         return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
 

@@ -13,9 +13,10 @@ from losses.core.assigned import AssignedTargets
 from losses.core.terms import Term
 from losses.functional.expected import expected_loss
 from losses.functional.mining import hardest_negatives
+from losses.modules.adapters import traits_of
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import box_values
-from losses.modules.of_mass import class_losses, class_weights, values_of_labels
+from losses.modules.classes import sum_of_classes
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.targets.targets import Targets
 from ragged.batch.layout import check_same_sizes
@@ -32,7 +33,7 @@ class DetectionTerms:
         cls_loss, loc_loss: Not reduced.
         background: The label of the background; -1 if that is no class.
         ratio: How many negatives are trained for each positive; None for all.
-        without_positives: How many, with a ratio, of an image without any positive.
+        negatives_without_positives: How many, with a ratio, of an image without any positive.
     """
 
     logits: Tensor
@@ -41,7 +42,7 @@ class DetectionTerms:
     loc_loss: BoxLoss
     background: int
     ratio: float | None = None
-    without_positives: float = 0.0
+    negatives_without_positives: float = 0.0
 
     def of_assignment(self, targets: Targets, assignment: Assignment) -> dict[str, Term]:
         """The terms of a hard assignment."""
@@ -52,7 +53,7 @@ class DetectionTerms:
         positive = assigned.counted(assigned.is_positive.to(values.dtype))
         negative = assignment.is_background
         trained = positive + self._mined(values, positive, negative).to(values.dtype)
-        weights = class_weights(self.cls_loss, self.logits)
+        weights = traits_of(self.cls_loss).class_weights(self.logits)
         counted = positive if weights is None else positive * weights[labels.clamp(min=0)]
         rows = assigned.positives
         boxes = box_values(self.loc_loss, rows.of_predictions(self.boxes), assigned.boxes)
@@ -76,7 +77,7 @@ class DetectionTerms:
             mass,
             has_parameters=_has_parameters(self.loc_loss),
         )
-        weights = class_weights(self.cls_loss, self.logits)
+        weights = traits_of(self.cls_loss).class_weights(self.logits)
         per_target = mass.sum(1)
         counted = per_target if weights is None else per_target * weights[labels]
         return {
@@ -90,7 +91,7 @@ class DetectionTerms:
         """Class losses (N, P) of labels (N, G) with mass (N, P, G), and of the background (N, P)."""
         logits, total = self.logits.flatten(0, -3), mass.sum(-1)
         num_classes = logits.shape[-1]
-        known = class_losses(self.cls_loss, logits)
+        known = traits_of(self.cls_loss).per_class(logits)
         if known is not None:
             by_class = _mass_of_classes(labels, mass, num_classes)
             taken = background
@@ -110,15 +111,20 @@ class DetectionTerms:
         return alone.masked_fill(taken == 0, 0) * taken + mixed
 
     def _of_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
-        values = values_of_labels(self.cls_loss, logits.flatten(0, -2), labels.flatten(), one_hot=self.background < 0)
-        return values.view(labels.shape)
+        rows = logits.flatten(0, -2)
+        values = traits_of(self.cls_loss).with_labels(rows, labels.flatten(), one_hot=self.background < 0)
+        return sum_of_classes(values, rows).view(labels.shape)
 
     def _mined(self, loss: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Which of the negatives are trained, ``(…, P)``, bool."""
         if self.ratio is None:
             return negative
         return hardest_negatives(
-            loss.detach(), positive, ratio=self.ratio, negative=negative, without_positives=self.without_positives
+            loss.detach(),
+            positive,
+            ratio=self.ratio,
+            negative=negative,
+            negatives_without_positives=self.negatives_without_positives,
         )
 
     def _num_classified(self, positive: Tensor, negative: Tensor, weights: Tensor | None) -> dict[str, Tensor]:

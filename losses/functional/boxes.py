@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.functional.numerics import check_floating
+from losses.functional.numerics import check_floating, check_fraction
 from matchers.geometry.overlaps import ciou, diou, giou, iou
-from ragged.values.checks import check_broadcast, check_not_negative, check_number, check_one_of, check_same_device
+from ragged.values.checks import check_broadcast, check_not_negative, check_one_of, check_same_device
 from ragged.values.precision import wide
 
 MODES = ("linear", "square", "log")
@@ -39,9 +39,7 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     (tensor([0.5000]), tensor([0.7500]), tensor([0.6931]))
     """
     check_one_of(mode, MODES, "mode")
-    check_number(eps, "eps", low=None)
-    if not 0 < eps < 1:
-        raise ValueError(f"eps must lie between 0 and 1, got {eps}")
+    check_fraction(eps, "eps")
     _check_boxes(pred, target)
     overlap = iou(pred, target)
     if mode == "log":

@@ -78,7 +78,9 @@ class HardMiningCrossEntropyLoss(nn.Module):
     def per_prediction(self, scores: Sequence[Tensor], labels: Tensor, weights: Tensor | None) -> Tensor:
         """(B, D); see ``mined_cross_entropy``."""
         ratio, least = self.neg_pos_ratio, self.negatives_without_positives
-        return mined_cross_entropy(scores, labels, weights, background=0, ratio=ratio, without_positives=least)
+        return mined_cross_entropy(
+            scores, labels, weights, background=0, ratio=ratio, negatives_without_positives=least
+        )
 
 
 def mined_cross_entropy(
@@ -88,7 +90,7 @@ def mined_cross_entropy(
     *,
     background: int,
     ratio: float,
-    without_positives: float,
+    negatives_without_positives: float,
 ) -> Tensor:
     """Cross entropy of the positives and of the hardest negatives, each once.
 
@@ -97,7 +99,7 @@ def mined_cross_entropy(
         labels: (B, P): a class from 0, not counting the background, or ``BACKGROUND``, or ``IGNORED``.
         weights: (B, P); 1 unless given.
         background: Its channel.
-        ratio, without_positives: See ``hard_negative_mining``.
+        ratio, negatives_without_positives: See ``hard_negative_mining``.
 
     Returns:
         (B, P), weighted, 0 for what is not trained.
@@ -108,7 +110,11 @@ def mined_cross_entropy(
     if weights is not None:
         mass, hardness = weights.masked_fill(~positive, 0), hardness * weights
     hard = hard_negative_mining(
-        hardness, mass, ratio=ratio, negative=labels == BACKGROUND, without_positives=without_positives
+        hardness,
+        mass,
+        ratio=ratio,
+        negative=labels == BACKGROUND,
+        negatives_without_positives=negatives_without_positives,
     )
     channels = torch.where(positive, labels + 1 if background == 0 else labels, background)
     values = _trained_loss(scores, channels, positive | hard)

@@ -24,7 +24,7 @@ def hard_negative_mining(
     *,
     ratio: float,
     negative: Tensor | None = None,
-    without_positives: float = 0.0,
+    negatives_without_positives: float = 0.0,
 ) -> Tensor:
     """The negatives with the highest loss, in proportion to the positives of their sample (Liu et al., SSD, 2016).
 
@@ -38,7 +38,8 @@ def hard_negative_mining(
         ratio: Negatives to a positive.
         negative: ``(…, P)``, whether a prediction may be taken, or its weight as a negative. If not given, all that are
             not positive; or, of weights, what they lack to 1.
-        without_positives: How many negatives are taken of a sample without any positive; by default none, as in SSD.
+        negatives_without_positives: How many negatives are taken of a sample without any positive; by default none, as
+            in SSD.
 
     Returns:
         ``(…, P)``, bool: which negatives to train. All of them, if they are fewer than the ratio allows.
@@ -50,12 +51,14 @@ def hard_negative_mining(
     >>> hard_negative_mining(torch.tensor([9.0, 1.0, 3.0, 2.0]), positive, ratio=2)
     tensor([False, False,  True,  True])
     """
-    _check(loss, positive, negative, ratio, without_positives)
-    return hardest_negatives(loss, positive, ratio=ratio, negative=negative, without_positives=without_positives)
+    _check(loss, positive, negative, ratio, negatives_without_positives)
+    return hardest_negatives(
+        loss, positive, ratio=ratio, negative=negative, negatives_without_positives=negatives_without_positives
+    )
 
 
 def hardest_negatives(
-    loss: Tensor, positive: Tensor, *, ratio: float, negative: Tensor | None, without_positives: float
+    loss: Tensor, positive: Tensor, *, ratio: float, negative: Tensor | None, negatives_without_positives: float
 ) -> Tensor:
     """``hard_negative_mining`` of what was checked before."""
     if negative is None:
@@ -64,7 +67,7 @@ def hardest_negatives(
     lowest = torch.finfo(torch.float32).min
     rank = loss.float().nan_to_num(nan=lowest, neginf=lowest).masked_fill(~may_be_taken, -torch.inf)
     count = wide(positive).sum(-1, keepdim=True)
-    budget = torch.where(count > 0, count * float(ratio), float(without_positives)) + _ROUNDING
+    budget = torch.where(count > 0, count * float(ratio), float(negatives_without_positives)) + _ROUNDING
     if negative.dtype == torch.bool:
         order = _hardest_first(rank, budget)
         taken = torch.arange(1, order.shape[-1] + 1, device=loss.device)
@@ -83,7 +86,9 @@ def _hardest_first(rank: Tensor, budget: Tensor) -> Tensor:
     return rank.argsort(dim=-1, descending=True, stable=True)
 
 
-def _check(loss: Tensor, positive: Tensor, negative: Tensor | None, ratio: float, without_positives: float) -> None:
+def _check(
+    loss: Tensor, positive: Tensor, negative: Tensor | None, ratio: float, negatives_without_positives: float
+) -> None:
     check_floating(loss, "loss")
     if loss.dim() == 0:
         raise ValueError("loss must have shape (…, P), got ()")
@@ -96,4 +101,4 @@ def _check(loss: Tensor, positive: Tensor, negative: Tensor | None, ratio: float
         if value.dtype != torch.bool:
             check_weights(value, name)
     check_not_negative(ratio, "ratio")
-    check_not_negative(without_positives, "without_positives")
+    check_not_negative(negatives_without_positives, "negatives_without_positives")

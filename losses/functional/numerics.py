@@ -36,6 +36,35 @@ def power(base: Tensor, exponent: float) -> Tensor:
     return base**exponent
 
 
+def power_of_p(logits: Tensor, exponent: float, *, detach: bool = False) -> Tensor:
+    """``p^exponent`` with ``p = sigmoid(x)``; a constant for the gradient with ``detach``."""
+    return power((logits.detach() if detach else logits).sigmoid(), exponent)
+
+
+def background_loss(logits: Tensor, exponent: float, *, scale: float = 1.0, detach: bool = False) -> Tensor:
+    """``scale p^exponent BCE(x, 0)``: the focal loss of classes that are not labelled.
+
+    That of labelled classes, ``scale (1 - p)^exponent BCE(x, 1)``, is the same of ``-logits``: of ``1 - p``, computed
+    from p, few digits are left where p is close to 1.
+
+    Args:
+        logits: ``(…)``, x.
+        exponent: 0 leaves the binary cross entropy.
+        scale: A factor.
+        detach: Whether the power is a constant for the gradient.
+
+    Returns:
+        ``(…)``, exact and with finite gradients for every x.
+
+    >>> background_loss(torch.tensor([-2.0, 0.0, 2.0]), 2.0)
+    tensor([0.0018, 0.1733, 1.6501])
+    """
+    loss = softplus(logits)
+    if exponent:
+        loss = power_of_p(logits, exponent, detach=detach) * loss
+    return loss if scale == 1 else loss * scale
+
+
 def check_floating(value: Tensor, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a floating tensor."""
     check_is_tensor(value, name)
@@ -80,6 +109,13 @@ def check_share(value: float | None, name: str) -> None:
     check_number(value, name, low=None)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], or be None for no weights at all, got {value}")
+
+
+def check_fraction(value: float, name: str) -> None:
+    """Raise unless ``value`` is a number between 0 and 1, both excluded."""
+    check_number(value, name, low=None)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
 
 
 def check_integer(labels: Tensor, name: str = "labels") -> None:

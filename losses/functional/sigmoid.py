@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from losses.functional.numerics import (
+    background_loss,
     check_form,
     check_integer,
     check_labels,
@@ -30,7 +31,7 @@ from losses.functional.numerics import (
     check_target_values,
     check_with,
     power,
-    softplus,
+    power_of_p,
 )
 from ragged.values.checks import check_flag, check_not_negative
 from ragged.values.precision import wide
@@ -171,7 +172,7 @@ def varifocal_loss(
     check_flag(detach_weights, "detach_weights")
 
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
-        weights = alpha * power(_probability(logits, detach_weights), gamma)
+        weights = alpha * power_of_p(logits, gamma, detach=detach_weights)
         weights = torch.where(targets > 0 if positive is None else positive, targets, weights)
         return weights * _binary_cross_entropy(logits, targets)
 
@@ -210,7 +211,7 @@ def matchability_aware_loss(
     check_flag(detach_weights, "detach_weights")
 
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
-        weights = power(_probability(logits, detach_weights), gamma)
+        weights = power_of_p(logits, gamma, detach=detach_weights)
         positive = targets > 0 if positive is None else positive
         return weights.masked_fill(positive, 1) * _binary_cross_entropy(logits, (targets**gamma).where(positive, 0))
 
@@ -246,8 +247,13 @@ def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 
     check_with(labels, logits, "labels")
     check_labels(labels, logits.shape[-1], None)
     own = wide(logits.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1))
+    return focal_difference(own, alpha=alpha, gamma=gamma)
+
+
+def focal_difference(logits: Tensor, *, alpha: float | None, gamma: float) -> Tensor:
+    """``sigmoid_focal_cost`` of the logits ``(…)`` of labelled classes, which were checked before."""
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-    return positive * _negative(-own, gamma) - negative * _negative(own, gamma)
+    return background_loss(-logits, gamma, scale=positive) - background_loss(logits, gamma, scale=negative)
 
 
 def _per_class(
@@ -271,19 +277,8 @@ def _per_class(
     index = targets.where(labelled, 0).long().unsqueeze(-1)
     own_targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype).unsqueeze(-1)
     own = loss(logits.gather(-1, index), own_targets, labelled.unsqueeze(-1))
-    others = _negative(logits, exponent, detach=detach)
-    return (others if scale == 1 else others * scale).scatter(-1, index, own)
-
-
-def _negative(logits: Tensor, exponent: float, *, detach: bool = False) -> Tensor:
-    """``p^exponent BCE(x, 0)``"""
-    loss = softplus(logits)
-    return power(_probability(logits, detach), exponent) * loss if exponent else loss
+    return background_loss(logits, exponent, scale=scale, detach=detach).scatter(-1, index, own)
 
 
 def _binary_cross_entropy(logits: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-
-
-def _probability(logits: Tensor, detach: bool) -> Tensor:
-    return (logits.detach() if detach else logits).sigmoid()

@@ -7,5 +7,6 @@ Criteria take any callable of one of two kinds, and sum up what it gives for a p
   background, and scores (…) of the labelled classes; it gives (…, C) or (…). ``sigmoid_focal_loss``,
   ``quality_focal_loss``, ``varifocal_loss`` and ``binary_cross_entropy`` are of this kind, and so are the modules here.
 
-Modules of torch work as well, with ``reduction="none"``.
+Modules of torch work as well, with ``reduction="none"``. What a loss may say of itself, so that it is computed faster,
+is in ``LossModule``.
 """

@@ -6,14 +6,23 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ragged.values.checks import check_not_negative
+from losses.modules.traits import LossTraits
+from ragged.values.checks import check_not_negative, check_one_of
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
 ClassLoss = Callable[..., Tensor]
 
 
-class LossModule(nn.Module):
-    """What the modules have in common.
+REDUCTIONS = ("none", "mean", "sum")
+
+
+class LossModule(LossTraits, nn.Module):
+    """A loss as a module; what all modules here have in common, and what one of your own is derived from.
+
+    Write ``forward``, give what it computes to ``reduced``, and criteria and matchers take it. It may say more of
+    itself, for speed: ``background``, the closed form for classes that are not labelled; ``per_class``, the losses of
+    all classes at once; ``pair_cost``, the costs of pairs; and ``class_weights``. What is not said is not known, and
+    computed the long way. A derived class with another ``forward`` or ``reduced`` has to say it again.
 
     Args:
         reduction: ``"none"``, ``"mean"`` or ``"sum"``. Criteria and matchers need ``"none"``.
@@ -21,6 +30,23 @@ class LossModule(nn.Module):
 
     Raises:
         ValueError: An unknown reduction, or a weight that is negative or not finite.
+
+    A focal loss whose labelled classes have a binary cross entropy. A dense criterion computes it block by block:
+
+    >>> from losses import BinaryCrossEntropy, RTMDetCriterion
+    >>> class FocalBackground(LossModule):
+    ...     def forward(self, logits, targets, *, scores=None):
+    ...         values = BinaryCrossEntropy()(logits, targets, scores=scores)
+    ...         labelled = targets.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    ...         return self.reduced(torch.where(labelled, values, logits.sigmoid() ** 2 * values))
+    ...
+    ...     def background(self):  # exponent, scale, whether the power is a constant for the gradient
+    ...         return 2.0, self.loss_weight, False
+    >>> maps = [torch.zeros(1, 3, 4, 4)], [torch.full((1, 4, 4, 4), 8.0)]
+    >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])
+    >>> criterion = RTMDetCriterion(3, loss_cls=FocalBackground(loss_weight=0.5), strides=(8,))
+    >>> criterion(maps, targets)["loss_cls"]
+    tensor(4.4188)
     """
 
     def __init__(self, *, reduction: str = "none", loss_weight: float = 1.0) -> None:
@@ -35,8 +61,7 @@ class LossModule(nn.Module):
 
     @reduction.setter
     def reduction(self, reduction: str) -> None:
-        if not isinstance(reduction, str) or reduction not in ("none", "mean", "sum"):
-            raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+        check_one_of(reduction, REDUCTIONS, "reduction")
         self._reduction = reduction
 
     def reduced(self, loss: Tensor) -> Tensor:
@@ -44,3 +69,8 @@ class LossModule(nn.Module):
         if self.loss_weight != 1:
             loss = loss * self.loss_weight
         return loss if self.reduction == "none" else loss.mean() if self.reduction == "mean" else loss.sum()
+
+    def with_labels(self, logits: Tensor, labels: Tensor, *, one_hot: bool) -> Tensor:
+        """With labels: modules here take -1 for no class."""
+        values: Tensor = self(logits, labels)
+        return values

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
+from losses.functional.numerics import check_fraction
 from losses.modules.base import BoxLoss, LossModule
-from ragged.values.checks import check_flag, check_number, check_one_of
+from ragged.values.checks import check_flag, check_one_of
 from ragged.values.precision import wide
 
 
@@ -22,9 +23,7 @@ class IoULoss(LossModule):
     ) -> None:
         super().__init__(reduction=reduction, loss_weight=loss_weight)
         check_one_of(mode, MODES, "mode")
-        check_number(eps, "eps")
-        if not eps < 1:
-            raise ValueError(f"eps must lie between 0 and 1, got {eps}")
+        check_fraction(eps, "eps")
         self.mode, self.eps = mode, eps
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

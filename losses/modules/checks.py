@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from torch import nn
-
+from losses.modules.adapters import traits_of
 from matchers.costs.checks import check_module
 from ragged.values.checks import check_is_callable
 
@@ -23,17 +21,9 @@ def check_loss(loss: Any, name: str) -> None:
 def check_class_loss(loss: Any, name: str) -> None:
     """Raise unless ``loss`` is one, and can be called as criteria with a sigmoid for each class do."""
     check_loss(loss, name)
-    if not isinstance(loss, nn.BCEWithLogitsLoss) and not _takes_scores(loss):
-        kind = type(loss).__name__ if isinstance(loss, nn.Module) else getattr(loss, "__name__", repr(loss))
+    if not traits_of(loss).takes_scores():
+        kind = getattr(loss, "__name__", type(loss).__name__)
         raise TypeError(
             f"{name} is called as {name}(logits, labels, scores=scores), with a sigmoid for each class, but "
             f"{kind} takes no scores; see losses.modules, or use DetectionLoss for a softmax"
         )
-
-
-def _takes_scores(loss: Any) -> bool:
-    try:
-        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
-    except (TypeError, ValueError):  # a builtin: nothing is known of it
-        return True
-    return any(each.name == "scores" or each.kind is each.VAR_KEYWORD for each in parameters)

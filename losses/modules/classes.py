@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.functional.numerics import check_form, check_share, check_target_values
 from losses.functional.sigmoid import (
@@ -13,8 +12,11 @@ from losses.functional.sigmoid import (
     sigmoid_focal_loss,
     varifocal_loss,
 )
+from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss, LossModule
 from losses.modules.closed_forms import can_sum_classes, summed_over_classes
+from losses.modules.of_mass import ClassLosses, of_elements
+from losses.modules.traits import Background
 from ragged.values.checks import check_flag, check_not_negative
 from ragged.values.precision import wide
 
@@ -29,6 +31,14 @@ class BinaryCrossEntropy(LossModule):
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Logits (…, C) to losses (…, C)."""
         return self.reduced(binary_cross_entropy(logits, targets, scores=scores))
+
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(scale=self.loss_weight)
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        return of_elements(self, logits)
 
 
 class QualityFocalLoss(LossModule):
@@ -46,6 +56,14 @@ class QualityFocalLoss(LossModule):
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Logits (…, C) to losses (…, C)."""
         return self.reduced(quality_focal_loss(logits, targets, scores=scores, beta=self.beta))
+
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(self.beta, self.loss_weight)
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        return of_elements(self, logits)
 
 
 class FocalLoss(LossModule):
@@ -66,6 +84,14 @@ class FocalLoss(LossModule):
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Logits (…, C) to losses (…, C)."""
         return self.reduced(sigmoid_focal_loss(logits, targets, scores=scores, alpha=self.alpha, gamma=self.gamma))
+
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(self.gamma, self.loss_weight * (1.0 if self.alpha is None else 1 - self.alpha))
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        return of_elements(self, logits)
 
 
 class VarifocalLoss(LossModule):
@@ -97,6 +123,10 @@ class VarifocalLoss(LossModule):
         )
         return self.reduced(loss)
 
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(self.gamma, self.loss_weight * self.alpha, self.detach_weights)
+
 
 class MatchabilityAwareLoss(LossModule):
     """``matchability_aware_loss`` of logits with labels and scores, or with dense targets.
@@ -120,6 +150,10 @@ class MatchabilityAwareLoss(LossModule):
         )
         return self.reduced(loss)
 
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(self.gamma, self.loss_weight, self.detach_weights)
+
 
 def class_values(
     loss: ClassLoss,
@@ -140,23 +174,20 @@ def class_values(
     Raises:
         ValueError: There is a mask, and the loss does not give a value for each class; or it gives something else.
     """
-    background = _of_background(loss)
+    traits = traits_of(loss)
+    background = traits.background()
     if background is not None and class_mask is None and can_sum_classes(labels):
         check_form(logits, labels, scores)
         exponent, scale, detach = background
         return summed_over_classes(
-            logits, labels, scores, own=loss, exponent=exponent, scale=scale, detach_weights=detach
+            logits, labels, scores, own=traits.with_scores, exponent=exponent, scale=scale, detach_weights=detach
         )
     check_form(logits, labels, scores)
     check_target_values(labels, scores, logits.shape[-1])
     logits = wide(logits)
     if class_mask is not None:  # what does not count may be anything, NaN too
         logits = logits.masked_fill(class_mask == 0, 0)
-    if isinstance(loss, nn.BCEWithLogitsLoss):
-        values = loss(logits, soft_one_hot(labels, scores, logits))
-    else:
-        values = loss(logits, labels, scores=scores)
-    return sum_of_classes(values, logits, class_mask)
+    return sum_of_classes(traits.with_scores(logits, labels, scores), logits, class_mask)
 
 
 def sum_of_classes(values: Tensor, logits: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -175,30 +206,3 @@ def sum_of_classes(values: Tensor, logits: Tensor, class_mask: Tensor | None = N
             raise ValueError("a mask of classes needs a class loss (…, C) with a value for each class, got (…)")
         return values
     return (values if class_mask is None else values * class_mask).sum(-1)
-
-
-def _of_background(loss: ClassLoss) -> tuple[float, float, bool] | None:
-    """Exponent and scale of a loss that is ``scale p^exponent BCE(x, 0)`` for a class that is not labelled.
-
-    The third says whether the power is a constant for the gradient.
-    """
-    # Of these very types: what is derived from them may compute something else.
-    if type(loss) is BinaryCrossEntropy:
-        return 0.0, loss.loss_weight, False
-    if type(loss) is QualityFocalLoss:
-        return loss.beta, loss.loss_weight, False
-    if type(loss) is FocalLoss:
-        return loss.gamma, loss.loss_weight * (1.0 if loss.alpha is None else 1 - loss.alpha), False
-    if type(loss) is VarifocalLoss:
-        return loss.gamma, loss.loss_weight * loss.alpha, loss.detach_weights
-    if type(loss) is MatchabilityAwareLoss:
-        return loss.gamma, loss.loss_weight, loss.detach_weights
-    return None
-
-
-def soft_one_hot(labels: Tensor, scores: Tensor | None, logits: Tensor) -> Tensor:
-    """Targets (…, C): the score, or 1, at the label, 0 elsewhere."""
-    valid = (labels >= 0) & (labels < logits.shape[-1])
-    values = valid.to(logits.dtype) if scores is None else scores.to(logits.dtype).masked_fill(~valid, 0)
-    index = labels.masked_fill(~valid, 0).unsqueeze(-1)
-    return torch.zeros_like(logits).scatter(-1, index, values.unsqueeze(-1))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import power, softplus
+from losses.functional.numerics import background_loss, power, softplus
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
 
@@ -108,8 +108,7 @@ def _sums(
 ) -> tuple[Tensor, Tensor]:
     """What ``_Sums`` computes, with a value for each class."""
     own = logits.gather(-1, index)
-    p = (logits.detach() if detach_weights else logits).sigmoid()
-    loss = power(p, exponent) * softplus(logits)
+    loss = background_loss(logits, exponent, detach=detach_weights)
     return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(labelled, 0)).sum(-1), own
 
 

@@ -7,11 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from losses.modules.adapters import traits_of
+from losses.modules.classes import sum_of_classes
+from losses.modules.of_mass import ClassLosses
+from losses.modules.traits import LossTraits
 from ragged.values.checks import check_is_sequence, check_not_negative
 from ragged.values.precision import WideModule, wide
 
 
-class MultipleObjectiveLoss(WideModule):
+class MultipleObjectiveLoss(LossTraits, WideModule):
     """Weighted sum of several loss modules of one kind, such as L1 and GIoU.
 
     Each gets the same arguments; results (…, 4) or (…, C) are summed over their last dimension where others have one
@@ -58,7 +62,43 @@ class MultipleObjectiveLoss(WideModule):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The weighted sum; arguments as for each of the losses, which see float32 at least."""
         args = tuple(wide(each) if isinstance(each, Tensor) and each.is_floating_point() else each for each in args)
-        values = [loss(*args, **kwargs) for loss in self.losses.values()]
+        return self._added([loss(*args, **kwargs) for loss in self.losses.values()])
+
+    def per_class(self, logits: Tensor) -> ClassLosses | None:
+        """The weighted sum, if it is known of each loss."""
+        total: ClassLosses | None = None
+        for loss, weight in zip(self._traits(), self.weights.values(), strict=True):
+            own = loss.per_class(logits)
+            if own is None:
+                return None
+            total = own.scaled(weight) if total is None else total + own.scaled(weight)
+        return total
+
+    def class_weights(self, logits: Tensor) -> Tensor | None:
+        """Those of its only loss; a ``ValueError`` if one of several has some."""
+        found = [loss.class_weights(logits) for loss in self._traits()]
+        if len(found) > 1 and any(weights is not None for weights in found):
+            raise ValueError("of several class losses none may have class weights: they would count predictions apart")
+        return found[0]
+
+    def takes_scores(self) -> bool:
+        """Whether each loss does."""
+        return all(loss.takes_scores() for loss in self._traits())
+
+    def with_scores(self, logits: Tensor, labels: Tensor, scores: Tensor | None) -> Tensor:
+        """Each loss in its own way."""
+        scores = None if scores is None else wide(scores)
+        return self._added([loss.with_scores(logits, labels, scores) for loss in self._traits()])
+
+    def with_labels(self, logits: Tensor, labels: Tensor, *, one_hot: bool) -> Tensor:
+        """Each loss in its own way."""
+        values = [loss.with_labels(logits, labels, one_hot=one_hot) for loss in self._traits()]
+        return self._added([sum_of_classes(each, logits) for each in values])
+
+    def _traits(self) -> list[LossTraits]:
+        return [traits_of(loss) for loss in self.losses.values()]
+
+    def _added(self, values: list[Tensor]) -> Tensor:
         fewest = min(value.dim() for value in values)
         values = [value.sum(-1) if value.dim() > fewest else value for value in values]
         total: Any = 0

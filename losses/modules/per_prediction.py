@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from losses.functional.numerics import (
+    background_loss,
     check_floating,
     check_integer,
     check_shape,
     check_share,
     check_with,
-    power,
-    softplus,
 )
-from losses.functional.sigmoid import sigmoid_focal_cost, sigmoid_focal_loss
+from losses.functional.sigmoid import focal_difference, sigmoid_focal_cost, sigmoid_focal_loss
 from losses.functional.softmax import negative_probability
 from losses.modules.base import LossModule
 from losses.modules.of_mass import ClassLosses
@@ -71,15 +70,9 @@ class _Focal(LossModule):
         check_not_negative(gamma, "gamma")
         self.alpha, self.gamma = alpha, gamma
 
-    def _positive(self, logits: Tensor) -> Tensor:
-        """``alpha (1 - p)^gamma (-log p)``."""
-        loss = power((-logits).sigmoid(), self.gamma) * softplus(-logits)
-        return loss if self.alpha is None else loss * self.alpha
-
-    def _negative(self, logits: Tensor) -> Tensor:
-        """``(1 - alpha) p^gamma (-log(1 - p))``."""
-        loss = power(logits.sigmoid(), self.gamma) * softplus(logits)
-        return loss if self.alpha is None else loss * (1 - self.alpha)
+    def _scales(self) -> tuple[float, float]:
+        """Of the positive and of the negative part."""
+        return (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
 
     def _cost_of_label(self, pairs: Pairs) -> Tensor:
         """What calling predictions by their pairs' labels changes in the loss, (R, P)."""
@@ -125,15 +118,18 @@ class SigmoidFocalLoss(_Focal):
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
-        logits = wide(logits)
-        return ClassLosses(self._positive(logits), self._negative(logits)).scaled(self.loss_weight)
+        logits, (positive, negative) = wide(logits), self._scales()
+        own = background_loss(-logits, self.gamma, scale=positive)
+        others = background_loss(logits, self.gamma, scale=negative)
+        return ClassLosses(own, others).scaled(self.loss_weight)
 
     @torch.no_grad()
     def pair_cost(self, pairs: Pairs) -> Tensor:
         """Costs (R, P) of pairs of targets and predictions."""
         problem, name = pairs.problem, f"focal loss {self.alpha} {self.gamma}"
         if name not in problem.computed:  # for all blocks of pairs
-            problem.computed[name] = self._negative(wide(problem.need_logits("SigmoidFocalLoss"))).sum(-1)
+            logits = wide(problem.need_logits("SigmoidFocalLoss"))
+            problem.computed[name] = background_loss(logits, self.gamma, scale=self._scales()[1]).sum(-1)
         return self._cost_of_label(pairs).add_(pairs.of_sample(problem.computed[name])).mul_(self.loss_weight)
 
 
@@ -183,7 +179,7 @@ class SigmoidFocalCost(_Focal):
         return self._cost_of_label(pairs).mul_(self.loss_weight)
 
     def _own(self, logits: Tensor) -> Tensor:
-        return self._positive(logits) - self._negative(logits)
+        return focal_difference(logits, alpha=self.alpha, gamma=self.gamma)
 
 
 def is_dense(logits: Tensor, targets: Tensor) -> bool:

@@ -48,7 +48,7 @@ def assigned() -> AssignedTargets:
     case = EVERY_CRITERION["yolox"]
     given, own = case.predictions(SIZES), case.targets(SIZES)
     criterion = case.make()
-    return criterion.assigned(own, criterion.assign(given, own))
+    return criterion.look_up(given, own, criterion.assign(given, own))
 
 
 def denoising_positives() -> Positives:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from losses import FocalLoss, MultipleObjectiveLoss
-from losses.modules.of_mass import ClassLosses, class_losses, class_weights, values_of_labels
+from losses.modules.adapters import traits_of
+from losses.modules.classes import sum_of_classes
+from losses.modules.of_mass import ClassLosses
 from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from ragged.testing import assert_no_host_sync
 
@@ -82,7 +84,7 @@ def test_gradients_of_both_forms_agree(name: str) -> None:
 def test_all_classes_at_once(name: str) -> None:
     module, _ = CASES[name]
     logits, _ = make(2)
-    known = class_losses(module, logits)
+    known = traits_of(module).per_class(logits)
     assert known is not None
     for label in range(-1, C):
         expected = module(logits, torch.full((len(logits),), label))
@@ -155,10 +157,12 @@ def test_any_leading_dimensions(name: str, shape: tuple[int, ...]) -> None:
 )
 def test_known_losses_of_others(loss: Any) -> None:
     logits = make()[0].float()
-    known = class_losses(loss, logits)
+    traits = traits_of(loss)
+    known = traits.per_class(logits)
     assert known is not None
     for label in range(C):
-        close(known.of_label(label), values_of_labels(loss, logits, torch.full((len(logits),), label)))
+        values = traits.with_labels(logits, torch.full((len(logits),), label), one_hot=False)
+        close(known.of_label(label), sum_of_classes(values, logits))
 
 
 @pytest.mark.parametrize(
@@ -170,17 +174,17 @@ def test_known_losses_of_others(loss: Any) -> None:
     ],
 )
 def test_losses_that_are_not_known(loss: Any) -> None:
-    assert class_losses(loss, make()[0]) is None
+    assert traits_of(loss).per_class(make()[0]) is None
 
 
 def test_class_weights() -> None:
     logits, weights = torch.zeros(1, C), torch.tensor([0.5, 1.0, 2.0, 3.0])
-    assert class_weights(nn.CrossEntropyLoss(), logits) is None
-    assert class_weights(nn.BCEWithLogitsLoss(torch.ones(C)), logits) is None
-    assert class_weights(MultipleObjectiveLoss([nn.CrossEntropyLoss(weights)]), logits) is weights
-    found = class_weights(nn.CrossEntropyLoss(weights, ignore_index=1), logits)
+    assert traits_of(nn.CrossEntropyLoss()).class_weights(logits) is None
+    assert traits_of(nn.BCEWithLogitsLoss(torch.ones(C))).class_weights(logits) is None
+    assert traits_of(MultipleObjectiveLoss([nn.CrossEntropyLoss(weights)])).class_weights(logits) is weights
+    found = traits_of(nn.CrossEntropyLoss(weights, ignore_index=1)).class_weights(logits)
     assert found is not None and found.tolist() == [0.5, 0.0, 2.0, 3.0]
-    found = class_weights(nn.CrossEntropyLoss(ignore_index=1), logits)
+    found = traits_of(nn.CrossEntropyLoss(ignore_index=1)).class_weights(logits)
     assert found is not None and found.tolist() == [1.0, 0.0, 1.0, 1.0]
 
 

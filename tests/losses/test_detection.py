@@ -193,7 +193,7 @@ def test_every_class_loss(kind: str, matcher: str, ratio: float | None) -> None:
     module = make().double()
     boxes = MultipleObjectiveLoss([nn.L1Loss(reduction="none"), GIOU], [0.05, 2.0])
     criterion = DetectionLoss(
-        module, boxes, MATCHERS[matcher](), position, ratio is not None, ratio, negatives_of_empty=2.0
+        module, boxes, MATCHERS[matcher](), position, ratio is not None, ratio, negatives_without_positives=2.0
     )
     inputs = make_inputs([3, 0, 1], torch.float64)
     targets = make_targets([3, 0, 1], position, torch.float64, special=True)
@@ -206,7 +206,7 @@ def test_every_class_loss(kind: str, matcher: str, ratio: float | None) -> None:
         background={"first": 0, "last": CLASSES - 1, "none": None}[position],
         class_weights=weights,
         ratio=ratio,
-        of_empty=2.0,
+        negatives_without_positives=2.0,
     )
 
 
@@ -359,7 +359,11 @@ def test_empty_images_train_negatives_only_if_asked(matcher: str) -> None:
     options: dict[str, Any] = {"use_hard_negative_mining": True, "neg_to_pos_ratio": 3.0, "reduction": "none"}
     for count in (0, 5):
         criterion = DetectionLoss(
-            nn.CrossEntropyLoss(reduction="none"), GIOU, MATCHERS[matcher](), negatives_of_empty=count, **options
+            nn.CrossEntropyLoss(reduction="none"),
+            GIOU,
+            MATCHERS[matcher](),
+            negatives_without_positives=count,
+            **options,
         )
         assert criterion(inputs, targets).tensor.count_nonzero(-1).tolist() == [count, count]
 
@@ -399,7 +403,7 @@ def test_old_arguments_of_reduction(old: tuple[Any, Any], expected_reduction: st
         ({"bg_class_position": "middle"}, ValueError, "'first', 'last', 'none', got 'middle'"),
         ({"use_hard_negative_mining": True}, ValueError, "needs a neg_to_pos_ratio"),
         ({"neg_to_pos_ratio": -1.0}, ValueError, "neg_to_pos_ratio must not be negative, got -1"),
-        ({"negatives_of_empty": -1.0}, ValueError, "negatives_of_empty"),
+        ({"negatives_without_positives": -1.0}, ValueError, "negatives_without_positives"),
         ({"reduction": "median"}, ValueError, "got 'median'"),
     ],
 )

@@ -352,7 +352,7 @@ def test_counts_have_the_same_names_without_denoising_queries(name: str) -> None
 class OwnMatches(DFINECriterion):
     """Boxes are compared with the matches of their own layer, as those of DETR."""
 
-    matched = DetrCriterion.matched
+    matched_layers = DetrCriterion.matched_layers
 
 
 def test_layers_whose_boxes_have_other_matches() -> None:

@@ -81,8 +81,8 @@ def test_modules_that_are_handed_in_see_float32(dtype: torch.dtype) -> None:
     classes, boxes = SeenClasses(binary_cross_entropy), Seen(giou_loss)
     dense: dict[str, Any] = {"loss_cls": classes, "loss_bbox": boxes, "strides": (8,)}
     coders = [SeenCoder() for _ in range(3)]
-    RTMDetCriterion(3, coder=coders[0], **dense)(maps[:2], TRUTH)
-    YOLOXCriterion(3, coder=coders[1], loss_obj=classes, loss_l1=boxes, use_l1=True, **dense)(maps, TRUTH)
+    RTMDetCriterion(3, bbox_coder=coders[0], **dense)(maps[:2], TRUTH)
+    YOLOXCriterion(3, bbox_coder=coders[1], loss_obj=classes, loss_l1=boxes, use_l1=True, **dense)(maps, TRUTH)
     ATSSCriterion(3, bbox_coder=coders[2], loss_centerness=classes, reg_decoded_bbox=False, **dense)(maps, TRUTH)
     distributions = Seen(distribution_focal_loss)
     levels = [(torch.zeros(1, 3, 4, 4, dtype=dtype), torch.zeros(1, 16, 4, 4, 4, dtype=dtype))]

@@ -15,7 +15,8 @@ from losses import MultipleObjectiveLoss
 from losses.modules.base import LossModule
 from losses.modules.boxes import box_values
 from losses.modules.checks import check_loss
-from losses.modules.classes import class_values, soft_one_hot
+from losses.modules.classes import class_values
+from losses.modules.traits import soft_one_hot
 
 close = torch.testing.assert_close
 
@@ -81,7 +82,7 @@ def test_weight_and_reduction(reduction: str) -> None:
 
 
 def test_parameters_out_of_range() -> None:
-    with pytest.raises(ValueError, match="reduction must be 'none', 'mean' or 'sum', got 'average'"):
+    with pytest.raises(ValueError, match="reduction must be one of 'none', 'mean', 'sum', got 'average'"):
         losses.L1Loss(reduction="average")
     for weight in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="loss_weight"):

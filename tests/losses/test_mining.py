@@ -47,7 +47,7 @@ def test_masks(
 ) -> None:
     loss, positive, negative = scene(seed, shape, steps=steps, share=share)
     given_negative = negative if some_ignored else None
-    options = {"ratio": ratio, "without_positives": without}
+    options = {"ratio": ratio, "negatives_without_positives": without}
     chosen = hard_negative_mining(loss, positive, negative=given_negative, **options)
     assert chosen.dtype == torch.bool
     assert torch.equal(chosen, expected(loss, positive, given_negative, **options))
@@ -59,8 +59,8 @@ def test_weights(seed: int, steps: int | None, ratio: float, given_negatives: bo
     weights = torch.rand((2, 3, 12), generator=generator(seed + 3)).double()
     first, second = positive * weights[0], (~positive & negative) * weights[1]
     third = second if given_negatives else None
-    chosen = hard_negative_mining(loss, first, negative=third, ratio=ratio, without_positives=2)
-    assert torch.equal(chosen, expected(loss, first, third, ratio=ratio, without_positives=2))
+    chosen = hard_negative_mining(loss, first, negative=third, ratio=ratio, negatives_without_positives=2)
+    assert torch.equal(chosen, expected(loss, first, third, ratio=ratio, negatives_without_positives=2))
     whole = hard_negative_mining(loss, positive.float(), negative=negative.float(), ratio=ratio)
     assert torch.equal(whole, hard_negative_mining(loss, positive, negative=negative, ratio=ratio))
 
@@ -71,7 +71,8 @@ def test_the_count_includes_the_last() -> None:
     assert hard_negative_mining(loss, positive, ratio=9).tolist() == [False, True, True, True, True]
     none = torch.zeros(5, dtype=torch.bool)
     assert not hard_negative_mining(loss, none, ratio=3).any()
-    assert hard_negative_mining(loss, none, ratio=3, without_positives=2).tolist() == [False, True, True, False, False]
+    found = hard_negative_mining(loss, none, ratio=3, negatives_without_positives=2)
+    assert found.tolist() == [False, True, True, False, False]
 
 
 def test_a_negative_that_just_fits_is_not_lost_to_rounding() -> None:
@@ -96,7 +97,9 @@ def test_ties_go_to_the_lowest_index() -> None:
 def test_nan_is_the_last_resort() -> None:
     loss = torch.tensor([torch.nan, 1.0, torch.inf, -torch.inf, torch.nan])
     positive = torch.zeros(5, dtype=torch.bool)
-    order = [hard_negative_mining(loss, positive, ratio=1, without_positives=k).tolist() for k in (1, 2, 3, 4, 5)]
+    order = [
+        hard_negative_mining(loss, positive, ratio=1, negatives_without_positives=k).tolist() for k in (1, 2, 3, 4, 5)
+    ]
     assert [sum(row) for row in order] == [1, 2, 3, 4, 5]
     assert order[0][2] and order[1][1]
     broken = torch.tensor([True, False, False, False, False])
@@ -137,8 +140,8 @@ def test_bad_input() -> None:
         hard_negative_mining(loss, positive, negative=positive.long(), ratio=3)
     with pytest.raises(ValueError, match="ratio must not be negative, got -1"):
         hard_negative_mining(loss, positive, ratio=-1)
-    with pytest.raises(ValueError, match="without_positives must not be negative"):
-        hard_negative_mining(loss, positive, ratio=1, without_positives=-1)
+    with pytest.raises(ValueError, match="negatives_without_positives must not be negative"):
+        hard_negative_mining(loss, positive, ratio=1, negatives_without_positives=-1)
     with pytest.raises(TypeError, match="loss must have a floating dtype"):
         hard_negative_mining(positive, positive, ratio=1)
     with pytest.raises(ValueError, match=r"loss must have shape \(…, P\), got \(\)"):

@@ -145,7 +145,7 @@ def test_losses_and_coder_can_be_given() -> None:
     for name, value in expected.items():
         torch.testing.assert_close(doubled[name], value * 2)
     strides = [each / stride for each, stride in zip(predictions[1], STRIDES, strict=True)]
-    scaled = make(coder=DistanceCoder(scale_by_stride=True))((predictions[0], strides), targets)
+    scaled = make(bbox_coder=DistanceCoder(scale_by_stride=True))((predictions[0], strides), targets)
     for name, value in expected.items():
         torch.testing.assert_close(scaled[name], value, rtol=1e-5, atol=1e-6)
 

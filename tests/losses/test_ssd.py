@@ -108,7 +108,7 @@ def test_weights_and_ignored_targets(name: str, change: Any) -> None:
 def test_options_of_ssd(ratio: float, beta: float, least: float) -> None:
     maps, targets = scene("ssd")
     criterion = make(neg_pos_ratio=ratio, smoothl1_beta=beta, negatives_without_positives=least)
-    images = by_image(criterion, maps, targets, ratio=ratio, beta=beta, without_positives=least)
+    images = by_image(criterion, maps, targets, ratio=ratio, beta=beta, negatives_without_positives=least)
     assert (images[1].classes > 0) == (least > 0)
     assert_same(criterion(maps, targets), expected_terms(images), leaves_of(maps))
 
@@ -117,7 +117,7 @@ def test_options_of_ssd(ratio: float, beta: float, least: float) -> None:
 def test_options_of_ssd_loss(alpha: float, ratio: float, least: float) -> None:
     predictions, targets = scene("ssd loss")
     criterion = make_flat(alpha=alpha, neg_pos_ratio=ratio, negatives_without_positives=least, iou_thresh=0.3)
-    images = by_image(criterion, predictions, targets, ratio=ratio, without_positives=least)
+    images = by_image(criterion, predictions, targets, ratio=ratio, negatives_without_positives=least)
     wanted = torch.stack([of_image(each, alpha) for each in images]).mean()
     assert_same({"loss": criterion(predictions, targets)[0]}, {"loss": wanted}, leaves_of(predictions))
 
@@ -235,7 +235,7 @@ def test_the_hardest_negatives_are_those_of_the_highest_weighted_loss(background
     labels, weights = torch.full((1, 13), -1), torch.ones(1, 13, dtype=torch.float64)
     labels[0, 0], weights[0, 1:5] = 0, 0.1
     found = hard_mining.mined_cross_entropy(
-        [scores.mT], labels, weights, background=background, ratio=3, without_positives=0
+        [scores.mT], labels, weights, background=background, ratio=3, negatives_without_positives=0
     )
     entropy = -weights * scores[0, 0].log_softmax(-1)[:, background]
     assert found[0].nonzero().flatten().tolist() == [0, 5, 6, 7]
@@ -276,7 +276,7 @@ def test_default_boxes_as_an_object() -> None:
     predictions, targets = scene("ssd loss")
     criterion = SSDLoss(Boxes(scale_xy=0.2, scale_wh=0.5))
     assert "dboxes" in dict(criterion.named_buffers()) and not list(criterion.parameters())
-    expected = make_flat(coder=SSDCoder(scale_xy=0.2, scale_wh=0.5))(predictions, targets)
+    expected = make_flat(bbox_coder=SSDCoder(scale_xy=0.2, scale_wh=0.5))(predictions, targets)
     close(criterion(predictions, targets), expected)
     assert make_flat()(predictions, targets)[0] != expected[0]
 

@@ -157,9 +157,9 @@ def test_auxiliary_branch_in_two_steps() -> None:
     close(criterion.loss(main, targets, assignment, aux), expected)
     read = criterion.read(main, aux)
     close(criterion.loss(read, targets, assignment), expected)
-    counts = criterion.counts(main, targets, assignment, aux)["sum_of_qualities"]
+    counts = criterion.counts(main, targets, assignment, aux)["sum_of_quality"]
     close(counts, assignment.quality.sum((1, 2)))
-    twice = criterion.loss(read, targets, assignment, global_count={"sum_of_qualities": counts * 2})
+    twice = criterion.loss(read, targets, assignment, global_count={"sum_of_quality": counts * 2})
     close(twice, {name: value / 2 for name, value in expected.items()})
 
 

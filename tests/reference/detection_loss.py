@@ -35,12 +35,12 @@ def detection_loss(
     background: int | None,
     class_weights: Sequence[float] | None = None,
     ratio: float | None = None,
-    of_empty: float = 0.0,
+    negatives_without_positives: float = 0.0,
 ) -> dict[str, Tensor]:
     """The loss of the batch with each reduction, ``"sample"`` as a list in a tensor."""
     sums, by_image = [], []
     for image in images:
-        sums.append(_sums(image, cls_loss, loc_loss, background, class_weights, ratio, of_empty))
+        sums.append(_sums(image, cls_loss, loc_loss, background, class_weights, ratio, negatives_without_positives))
         by_image.append(_mean(sums[-1:]))
     total = sum(cls + loc for cls, loc, *_ in sums)
     assert isinstance(total, Tensor)
@@ -61,7 +61,7 @@ def _sums(
     background: int | None,
     class_weights: Sequence[float] | None,
     ratio: float | None,
-    of_empty: float,
+    negatives_without_positives: float,
 ) -> tuple[Tensor, Tensor, float, float]:
     cls, loc, classified, positive = image.logits.sum() * 0, image.boxes.sum() * 0, 0.0, 0.0
     weight_of = (lambda label: 1.0) if class_weights is None else (lambda label: class_weights[label])
@@ -80,7 +80,9 @@ def _sums(
     chosen = [True] * len(negatives)
     if ratio is not None:
         rank = [loss * share for loss, share in zip(negatives, image.background, strict=True)]
-        chosen = mined(rank, matched, image.background, ratio=ratio, without_positives=of_empty)
+        chosen = mined(
+            rank, matched, image.background, ratio=ratio, negatives_without_positives=negatives_without_positives
+        )
     for logits, share, is_chosen in zip(image.logits, image.background, chosen, strict=True):
         if share > 0 and is_chosen:
             cls = cls + share * cls_loss(logits, background)

@@ -72,12 +72,12 @@ def negative_probability(row: Row, label: int) -> float:
 
 
 def mined(
-    losses: Row, positive: Row, negative: Row | None = None, *, ratio: float, without_positives: float = 0.0
+    losses: Row, positive: Row, negative: Row | None = None, *, ratio: float, negatives_without_positives: float = 0.0
 ) -> list[bool]:
     """Masks are rows of 0 and 1."""
     negative = [1 - p for p in positive] if negative is None else negative
     total = sum(positive)
-    allowed = (ratio * total if total > 0 else without_positives) + 1e-4
+    allowed = (ratio * total if total > 0 else negatives_without_positives) + 1e-4
     spent, chosen = 0.0, [False] * len(losses)
     hardest_first = sorted(range(len(losses)), key=lambda p: (math.isnan(losses[p]), -losses[p], p))
     for p in hardest_first:

@@ -48,7 +48,7 @@ def ssd_image(
     weights: Sequence[float] | None = None,
     ratio: float = 3.0,
     beta: float = 1.0,
-    without_positives: float = 0.0,
+    negatives_without_positives: float = 0.0,
     scales: tuple[float, float] = (0.1, 0.2),
 ) -> ImageLoss:
     """Logits (P, C + 1) and deltas (P, 4); anchors and target boxes are cxcywh; ``index`` -1 is background."""
@@ -68,7 +68,7 @@ def ssd_image(
         wanted = encoded(boxes[target].to(deltas.dtype), anchors[p].to(deltas.dtype), scales)
         result.boxes = result.boxes + weight * smooth_l1(deltas[p], wanted, beta)
         result.positives += weight
-    budget = ratio * result.positives if result.positives > 0 else without_positives
+    budget = ratio * result.positives if result.positives > 0 else negatives_without_positives
     for number, (_, _, loss) in enumerate(sorted(negatives, key=lambda each: each[:2]), start=1):
         if number <= budget + 1e-4:
             result.classes = result.classes + loss

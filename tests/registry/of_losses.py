@@ -160,7 +160,8 @@ def mined_of(loss: Tensor, positive: Tensor) -> Tensor:
     return torch.tensor(loops.mined(loss.tolist(), positive.long().tolist(), ratio=2.0), dtype=torch.bool)
 
 
-OF_MODULES = {
+OF_MODULES: dict[str, Operation | Elsewhere] = {
+    "LossModule": Elsewhere("tests/losses/test_loss_traits.py", "is an abstract class"),
     "IoULoss": of_boxes(losses.IoULoss(), losses.iou_loss),
     "GIoULoss": of_boxes(losses.GIoULoss(), losses.giou_loss),
     "DIoULoss": of_boxes(losses.DIoULoss(), losses.diou_loss),

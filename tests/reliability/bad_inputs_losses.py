@@ -52,7 +52,7 @@ ROWS = [
     ("alpha of text", lambda: losses.sigmoid_focal_cost(LOGITS, LABELS, alpha="auto"), TypeError, "alpha must be a number, got str"),
     ("negative gamma", lambda: losses.FocalLoss(gamma=-1.0), ValueError, "gamma must not be negative, got -1.0"),
     ("gamma of NaN", lambda: losses.VarifocalLoss(gamma=float("nan")), ValueError, "gamma must be finite, got nan"),
-    ("unknown reduction", lambda: losses.FocalLoss(reduction="avg"), ValueError, "reduction must be 'none', 'mean' or 'sum', got 'avg'"),
+    ("unknown reduction", lambda: losses.FocalLoss(reduction="avg"), ValueError, "reduction must be one of 'none', 'mean', 'sum', got 'avg'"),
     ("negative weight", lambda: losses.GIoULoss(loss_weight=-2.0), ValueError, "loss_weight must not be negative, got -2.0"),
     ("misspelt option", lambda: losses.QualityFocalLoss(gamma=2.0), TypeError, "gamma"),
     ("cost without targets", lambda: losses.NegativeProbLoss()(LOGITS, None), TypeError, "targets must be a torch.Tensor, got NoneType"),

@@ -118,11 +118,11 @@ ROWS = [
     ("strides of text", lambda: losses.RTMDetCriterion(3, strides=["8"]), TypeError, "each of strides must be an integer or a pair .height, width., got '8'"),
     ("a reduction set later", lambda: with_reduction(yolox(), "avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'"),
     ("a reduction of SSDLoss set later", lambda: with_reduction(losses.SSDLoss(torch.full((2, 4), 0.5)), "avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'"),
-    ("a reduction of a loss set later", lambda: with_reduction(GIoULoss(), "avg"), ValueError, "reduction must be 'none', 'mean' or 'sum', got 'avg'"),
+    ("a reduction of a loss set later", lambda: with_reduction(GIoULoss(), "avg"), ValueError, "reduction must be one of 'none', 'mean', 'sum', got 'avg'"),
     ("a reduction of DetectionLoss set later", lambda: with_reduction(DetectionLoss(nn.CrossEntropyLoss(reduction="none"), GIoULoss(), Hungarian()), "avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'"),
     # --- predictions of another head
     ("five classes for three", lambda: yolox()(DensePredictions(torch.zeros(1, 16, 5), torch.zeros(1, 16, 4), grid_points((32, 32), [8]), torch.zeros(1, 16)), TRUTH), ValueError, r"class scores must have the shape of num_classes = 3, \(1, 16, 3\), got \(1, 16, 5\)"),
-    ("what YOLOv9 read for other classes", lambda: losses.YOLOv9Criterion(2, criterion_of(EVERY_CRITERION["yolov9"]).vec2box, reg_max=criterion_of(EVERY_CRITERION["yolov9"]).coder.reg_max).read(criterion_of(EVERY_CRITERION["yolov9"]).read(call_predictions("yolov9"))), ValueError, "class logits must have the shape of num_classes = 2"),
+    ("what YOLOv9 read for other classes", lambda: losses.YOLOv9Criterion(2, criterion_of(EVERY_CRITERION["yolov9"]).vec2box, reg_max=criterion_of(EVERY_CRITERION["yolov9"]).bbox_coder.reg_max).read(criterion_of(EVERY_CRITERION["yolov9"]).read(call_predictions("yolov9"))), ValueError, "class logits must have the shape of num_classes = 2"),
     ("what SSD read for other classes", lambda: losses.SSDCriterion(9, anchors=criterion_of(EVERY_CRITERION["ssd"]).anchors).read(criterion_of(EVERY_CRITERION["ssd"]).read(call_predictions("ssd"))), ValueError, "class scores must have 9 classes, the background included"),
     ("what DETR read for other classes", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, num_classes=9).read(criterion_of(EVERY_CRITERION["detr"]).read(call_predictions("detr"))), ValueError, "pred_logits must have the shape of num_classes = 9"),
     # --- structure that could be data

@@ -215,7 +215,7 @@ CALLS: dict[str, Callable[[], Call]] = {
         torch.tensor([[True, False, False, False]] * 2),
         ratio=2.0,
         negative=torch.ones(2, 4, dtype=torch.bool),
-        without_positives=1.0,
+        negatives_without_positives=1.0,
     ),
     "image_size_of": lambda: call(losses.image_size_of, maps(), (4, 8)),
     "integral": lambda: call(losses.integral, BINS, torch.arange(8.0)),

@@ -20,6 +20,7 @@ NOT_CALLED = {
     "Criterion",
     "DecodedLevels",
     "DecoderLayers",
+    "LossModule",
     "Pairs",
     "Rule",
 }

@@ -182,10 +182,10 @@ class ATSSCriterion(Criterion):
         """Match anchors level by level. Without ``DensePredictions.level_sizes`` there is one level."""
         if isinstance(self.matcher, ATSS):
             found = Predictions(predictions.logits)  # for its shape
-            return self.matched_by(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
+            return self.call_matcher(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
         boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
         found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, predictions.priors)
+        return self.call_matcher(found, targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

@@ -45,7 +45,7 @@ class RTMDetCriterion(Criterion):
         loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
         strides: Of the levels, in pixels.
         matcher: ``DynamicSoftLabel()`` unless given. What is called q here is the quality that it gives.
-        coder: ``DistanceCoder()`` unless given.
+        bbox_coder: ``DistanceCoder()`` unless given.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
@@ -69,7 +69,7 @@ class RTMDetCriterion(Criterion):
         *,
         strides: Sequence[Stride] = (8, 16, 32),
         matcher: Callable[..., Assignment] | None = None,
-        coder: BoxCoder | None = None,
+        bbox_coder: BoxCoder | None = None,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
@@ -81,8 +81,8 @@ class RTMDetCriterion(Criterion):
         check_loss(self.loss_bbox, "loss_bbox")
         stride_pairs(strides)
         self.strides = tuple(strides)
-        self.coder = DistanceCoder() if coder is None else coder
-        check_coder(self.coder, "coder")
+        self.bbox_coder = DistanceCoder() if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that they are predicted from."""
@@ -95,14 +95,16 @@ class RTMDetCriterion(Criterion):
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match predicted classes and boxes, at the points that boxes are predicted from."""
-        boxes = self.coder.decode(predictions.priors, wide(predictions.deltas))
+        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
         found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, predictions.priors)
+        return self.call_matcher(found, targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
         rows = assigned.positives
-        boxes = self.coder.decode(rows.of_priors(predictions.priors), wide(rows.of_predictions(predictions.deltas)))
+        boxes = self.bbox_coder.decode(
+            rows.of_priors(predictions.priors), wide(rows.of_predictions(predictions.deltas))
+        )
         quality = assigned.quality_of_rows().detach().to(boxes.dtype)
         overlaps = box_values(self.loss_bbox, boxes, assigned.boxes) * quality
         mask = predictions.class_mask

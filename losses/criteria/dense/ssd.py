@@ -156,7 +156,7 @@ class SSDCriterion(Criterion):
             assigned.weights,
             background=self.num_classes,
             ratio=self.neg_pos_ratio,
-            without_positives=self.negatives_without_positives,
+            negatives_without_positives=self.negatives_without_positives,
         )
         boxes = positive_box_loss(predictions, assigned, self.bbox_coder, self.loss_bbox, decoded=self.reg_decoded_bbox)
         return {"loss_cls": Term(entropy, count), "loss_bbox": Term(boxes, count, rows)}

@@ -16,13 +16,13 @@ from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, Terms
 from losses.functional.boxes import smooth_l1_loss
 from losses.functional.hard_mining import HardMiningCrossEntropyLoss, check_class_maps
-from losses.functional.numerics import check_floating, check_shape, check_share
+from losses.functional.numerics import check_floating, check_shape
 from losses.heads.default_boxes import SSDPredictions, assign_priors, positive_box_loss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_is_callable, check_not_negative, check_number
+from ragged.values.checks import check_is_callable, check_not_negative, check_share
 
 _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
@@ -46,7 +46,7 @@ class SSDLoss(Criterion):
         alpha: Weight of the classes, 0 to 2.
         iou_thresh: See above.
         neg_pos_ratio: Negatives to a positive.
-        coder: ``SSDCoder`` with the scales of ``dboxes``, or 0.1 and 0.2, unless given.
+        bbox_coder: ``SSDCoder`` with the scales of ``dboxes``, or 0.1 and 0.2, unless given.
         matcher: ``MaxIoU`` with ``iou_thresh`` unless given. Another one is called with the decoded predictions too.
         negatives_without_positives: How many negatives are trained of an image without a positive.
         reduction: ``"mean"`` as above; ``"sample"``: (B,); ``"none"``: a RaggedBatch (B, D), weighted but not divided;
@@ -77,13 +77,12 @@ class SSDLoss(Criterion):
         iou_thresh: float = 0.5,
         neg_pos_ratio: float = 3.0,
         *,
-        coder: BoxCoder | None = None,
+        bbox_coder: BoxCoder | None = None,
         matcher: Callable[..., Assignment] | None = None,
         negatives_without_positives: float = 0.0,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        check_number(iou_thresh, "iou_thresh", low=None)
         check_share(iou_thresh, "iou_thresh")
         matcher = _max_iou(iou_thresh) if matcher is None else matcher
         super().__init__(None, matcher=matcher, reduction=reduction, normalizer=normalizer)
@@ -97,12 +96,12 @@ class SSDLoss(Criterion):
         check_shape(boxes, (len(boxes), 4), "dboxes", "default boxes")
         self.register_buffer("dboxes", boxes.detach(), persistent=False)
         scales = {name: getattr(dboxes, name) for name in ("scale_xy", "scale_wh") if hasattr(dboxes, name)}
-        self.coder = SSDCoder(**scales) if coder is None else coder
+        self.bbox_coder = SSDCoder(**scales) if bbox_coder is None else bbox_coder
         self.con_loss = HardMiningCrossEntropyLoss(
             neg_pos_ratio, negatives_without_positives=negatives_without_positives
         )
         self.alpha, self.iou_thresh = alpha, iou_thresh
-        check_coder(self.coder, "coder")
+        check_coder(self.bbox_coder, "bbox_coder")
 
     @property
     def component_names(self) -> list[str]:
@@ -124,7 +123,7 @@ class SSDLoss(Criterion):
 
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match default boxes."""
-        return assign_priors(self.matcher, predictions, targets, self.coder, background=0, **_LAYOUT)
+        return assign_priors(self.matcher, predictions, targets, self.bbox_coder, background=0, **_LAYOUT)
 
     def read(self, predictions: Any) -> SSDPredictions:
         """The predictions with their default boxes. Nothing is copied."""
@@ -160,7 +159,7 @@ class SSDLoss(Criterion):
         """``L_box`` and ``L_cls``, as two parts of one loss."""
         rows, positives = assigned.positives, assigned.num_positives()
         entropy = self.con_loss.per_prediction(predictions.scores, assigned.labels, assigned.weights)
-        boxes = positive_box_loss(predictions, assigned, self.coder, smooth_l1_loss, decoded=False)
+        boxes = positive_box_loss(predictions, assigned, self.bbox_coder, smooth_l1_loss, decoded=False)
         count, divisor = {"num_images": torch.ones_like(positives)}, positives.clamp(min=self.normalizer.minimum)
         return {
             "loss": [

@@ -94,7 +94,7 @@ class YOLOv9Criterion(Criterion):
         super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         if not isinstance(vec2box, Vec2Box):
             raise TypeError(f"vec2box must be a Vec2Box, got {type(vec2box).__name__}")
-        self.vec2box, self.coder = vec2box, DistributionCoder(reg_max=reg_max)
+        self.vec2box, self.bbox_coder = vec2box, DistributionCoder(reg_max=reg_max)
         self.loss_cls = BinaryCrossEntropy() if loss_cls is None else loss_cls
         self.loss_dfl = distribution_focal_loss if loss_dfl is None else loss_dfl
         self.loss_iou = CIoULoss(detach_trade_off=False) if loss_iou is None else loss_iou
@@ -123,9 +123,9 @@ class YOLOv9Criterion(Criterion):
         if isinstance(main_preds, YOLOv9Predictions):
             if aux_preds is not None:
                 raise ValueError("predictions that were read have their auxiliary branch, but aux_preds are given too")
-            main_preds.check_sizes(num_classes=self.num_classes, reg_max=self.coder.reg_max)
+            main_preds.check_sizes(num_classes=self.num_classes, reg_max=self.bbox_coder.reg_max)
             return main_preds
-        shape = {"num_classes": self.num_classes, "reg_max": self.coder.reg_max}
+        shape = {"num_classes": self.num_classes, "reg_max": self.bbox_coder.reg_max}
         main = YOLOv9Predictions.of(main_preds, self.vec2box, **shape, name="main_preds")
         if aux_preds is None:
             return main
@@ -156,7 +156,7 @@ class YOLOv9Criterion(Criterion):
     def match(self, predictions: YOLOv9Predictions, targets: Targets) -> Assignment:
         """Match all branches at once."""
         found = Predictions(predictions.logits, predictions.decoded(), box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, predictions.points)
+        return self.call_matcher(found, targets, predictions.points)
 
     def num_layers(self, predictions: YOLOv9Predictions) -> int:
         """1 with an auxiliary branch, else 0."""
@@ -166,15 +166,15 @@ class YOLOv9Criterion(Criterion):
         """See the class."""
         rows, dtype = assigned.positives, wide(predictions.logits).dtype
         quality = assigned.quality.to(dtype)
-        count = {"sum_of_qualities": assigned.counted(quality).sum(-1)}
+        count = {"sum_of_quality": assigned.counted(quality).sum(-1)}
         points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
         sides = by_side(wide(rows.of_predictions(predictions.distribution)))
         if predictions.boxes is None:
-            boxes = self.coder.decode(points, sides)
+            boxes = self.bbox_coder.decode(points, sides)
         else:
             boxes = wide(rows.of_predictions(predictions.boxes))
         overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
-        distances = self.loss_dfl(sides, self.coder.encode(points, assigned.boxes)).mean(-1)
+        distances = self.loss_dfl(sides, self.bbox_coder.encode(points, assigned.boxes)).mean(-1)
         classes = class_values(self.loss_cls, predictions.logits, assigned.labels, quality)
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),

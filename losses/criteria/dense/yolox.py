@@ -50,7 +50,7 @@ class YOLOXCriterion(Criterion):
         use_l1: Whether there is ``loss_l1``.
         strides: Of the levels, in pixels.
         matcher: ``SimOTA()`` unless given.
-        coder: ``CenterLogSizeCoder()`` unless given.
+        bbox_coder: ``CenterLogSizeCoder()`` unless given.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
@@ -77,7 +77,7 @@ class YOLOXCriterion(Criterion):
         *,
         strides: Sequence[Stride] = (8, 16, 32),
         matcher: Callable[..., Assignment] | None = None,
-        coder: BoxCoder | None = None,
+        bbox_coder: BoxCoder | None = None,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
@@ -94,8 +94,8 @@ class YOLOXCriterion(Criterion):
         stride_pairs(strides)
         check_flag(use_l1, "use_l1")
         self.use_l1, self.strides = bool(use_l1), tuple(strides)
-        self.coder = CenterLogSizeCoder() if coder is None else coder
-        check_coder(self.coder, "coder")
+        self.bbox_coder = CenterLogSizeCoder() if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with the points that boxes are decoded from."""
@@ -109,16 +109,16 @@ class YOLOXCriterion(Criterion):
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match by the points in the middle of the cells, half a stride from those that boxes are decoded from."""
-        boxes = self.coder.decode(predictions.priors, wide(predictions.deltas))
+        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
         points = torch.cat([predictions.priors[:, :2] + predictions.priors[:, 2:] / 2, predictions.priors[:, 2:]], -1)
         found = Predictions(predictions.logits, boxes, predictions.confidence, box_format="xyxy", normalized=False)
-        return self.matched_by(found, targets, points)
+        return self.call_matcher(found, targets, points)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         deltas, priors = wide(rows.of_predictions(predictions.deltas)), rows.of_priors(predictions.priors)
-        boxes = box_values(self.loss_bbox, self.coder.decode(priors, deltas), assigned.boxes)
+        boxes = box_values(self.loss_bbox, self.bbox_coder.decode(priors, deltas), assigned.boxes)
         scores = class_values(
             self.loss_cls,
             rows.of_predictions(predictions.logits),
@@ -134,7 +134,7 @@ class YOLOXCriterion(Criterion):
             "loss_obj": Term(assigned.counted(objectness), count),
         }
         if self.use_l1:
-            values = box_values(self.loss_l1, deltas, self.coder.encode(priors, assigned.boxes))
+            values = box_values(self.loss_l1, deltas, self.bbox_coder.encode(priors, assigned.boxes))
             terms["loss_l1"] = Term(assigned.counted_rows(values), count, rows)
         return terms
 
@@ -147,7 +147,7 @@ class YOLOXLoss(nn.Module):
         bbox_loss_weight, class_loss_weight, objectness_loss_weight, l1_loss_weight: Of the terms.
         use_l1: Whether there is ``loss_l1``.
         strides: Of the levels, in pixels.
-        matcher, coder, reduction, normalizer: See ``YOLOXCriterion``.
+        matcher, bbox_coder, reduction, normalizer: See ``YOLOXCriterion``.
 
     >>> loss = YOLOXLoss(3, strides=[8])
     >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
@@ -166,7 +166,7 @@ class YOLOXLoss(nn.Module):
         strides: Sequence[Stride] = (8, 16, 32),
         *,
         matcher: Callable[..., Assignment] | None = None,
-        coder: BoxCoder | None = None,
+        bbox_coder: BoxCoder | None = None,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
@@ -180,7 +180,7 @@ class YOLOXLoss(nn.Module):
             use_l1=use_l1,
             strides=strides,
             matcher=matcher,
-            coder=coder,
+            bbox_coder=bbox_coder,
             reduction=reduction,
             normalizer=normalizer,
         )

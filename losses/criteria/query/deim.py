@@ -26,10 +26,10 @@ class DEIMCriterion(DFINECriterion):
 
     TERMS = (*DFINECriterion.TERMS, "loss_mal")
 
-    def class_terms(self, matched: MatchedLayers) -> LayerTerms:
+    def class_terms(self, group: MatchedLayers) -> LayerTerms:
         """The varifocal and the matchability-aware loss, as far as they have a weight."""
-        terms = super().class_terms(matched)
+        terms = super().class_terms(group)
         if "loss_mal" in self.weight_dict:
             loss = MatchabilityAwareLoss(gamma=self.gamma)
-            terms["loss_mal", matched.layers.suffixes] = matched.class_term(loss)
+            terms["loss_mal", group.layers.suffixes] = group.class_term(loss)
         return terms

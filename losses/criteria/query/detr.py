@@ -119,7 +119,7 @@ class DetrCriterion(Criterion):
                 found.append(of_all_layers(_of_denoising(predictions.dn_meta, targets, group), len(group.suffixes)))
             else:
                 layers = Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True)
-                found.append(self.matched_by(layers, targets))
+                found.append(self.call_matcher(layers, targets))
         return LayerAssignments(tuple(found), tuple(group.suffixes for group in predictions.groups))
 
     def look_up(self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | None) -> list[MatchedLayers]:
@@ -131,7 +131,7 @@ class DetrCriterion(Criterion):
                 f"targets must be those of images, with the assignments of layers, got {type(targets).__name__}"
             )
         targets.check_labels(self.num_classes)
-        return self.matched(predictions, targets, _of_groups(predictions, assignment))
+        return self.matched_layers(predictions, targets, _of_groups(predictions, assignment))
 
     def num_layers(self, predictions: DecoderOutputs) -> int:
         """1: all tensors begin with the layers of a group."""
@@ -156,7 +156,9 @@ class DetrCriterion(Criterion):
                 terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
         return terms
 
-    def matched(self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]) -> list[MatchedLayers]:
+    def matched_layers(
+        self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]
+    ) -> list[MatchedLayers]:
         """The groups of layers with their targets, of the assignments (L, B, Q) of each group."""
         groups = []
         for group, assignment in zip(read.groups, assignments, strict=True):
@@ -174,27 +176,27 @@ class DetrCriterion(Criterion):
         groups = 0 if read.dn_meta is None else read.dn_meta["dn_num_group"]
         return {"num_boxes_dn": count * groups}
 
-    def group_terms(self, matched: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
+    def group_terms(self, group: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """The terms of a group of layers that have a weight; ``decoder`` is the group of the last layer."""
-        return {**self.class_terms(matched), **self.box_terms(matched)}
+        return {**self.class_terms(group), **self.box_terms(group)}
 
-    def class_terms(self, matched: MatchedLayers) -> LayerTerms:
+    def class_terms(self, group: MatchedLayers) -> LayerTerms:
         """The varifocal loss."""
         terms: LayerTerms = {}
         if "loss_vfl" in self.weight_dict:
-            terms["loss_vfl", matched.layers.suffixes] = matched.class_term(self.loss_vfl)
+            terms["loss_vfl", group.layers.suffixes] = group.class_term(self.loss_vfl)
         return terms
 
-    def box_terms(self, matched: MatchedLayers) -> LayerTerms:
+    def box_terms(self, group: MatchedLayers) -> LayerTerms:
         """L1 and GIoU of the matched boxes."""
-        boxes, suffixes = matched.boxes, matched.layers.suffixes
-        pred = wide(boxes.positives.of_predictions(matched.layers.boxes))
+        boxes, suffixes = group.boxes, group.layers.suffixes
+        pred = wide(boxes.positives.of_predictions(group.layers.boxes))
         terms: LayerTerms = {}
         if "loss_bbox" in self.weight_dict:
-            terms["loss_bbox", suffixes] = matched.box_term(l1_loss(pred, boxes.boxes).sum(-1))
+            terms["loss_bbox", suffixes] = group.box_term(l1_loss(pred, boxes.boxes).sum(-1))
         if "loss_giou" in self.weight_dict:
             corners = convert(pred, "cxcywh", "xyxy"), convert(boxes.boxes, "cxcywh", "xyxy")
-            terms["loss_giou", suffixes] = matched.box_term(giou_loss(*corners))
+            terms["loss_giou", suffixes] = group.box_term(giou_loss(*corners))
         return terms
 
     @staticmethod

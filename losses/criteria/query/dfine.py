@@ -22,7 +22,7 @@ from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import union_of_matches
 from matchers.assignments.parts import BACKGROUND
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_number, check_positive
+from ragged.values.checks import check_number, check_one_of, check_positive
 from ragged.values.precision import wide
 
 
@@ -89,9 +89,11 @@ class DFINECriterion(DetrCriterion):
         check_number(temperature, "temperature")
         self.reg_max, self.temperature = reg_max, temperature
 
-    def matched(self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]) -> list[MatchedLayers]:
+    def matched_layers(
+        self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]
+    ) -> list[MatchedLayers]:
         """The groups of layers, with the union of matches for the boxes of those that have the queries of the last."""
-        groups = super().matched(read, targets, assignments)
+        groups = super().matched_layers(read, targets, assignments)
         queries = groups[0].layers.logits.shape[-2]
         alike = [not each.layers.denoising and each.layers.logits.shape[-2] == queries for each in groups]
         union = union_of_matches(_layers_of([each for each, own in zip(assignments, alike, strict=True) if own]))
@@ -104,26 +106,26 @@ class DFINECriterion(DetrCriterion):
             found.append(group)
         return found
 
-    def group_terms(self, matched: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
+    def group_terms(self, group: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """DETR's terms, and those of distributions."""
-        terms = super().group_terms(matched, decoder, read)
-        extras, suffixes = matched.layers.extras, matched.layers.suffixes
+        terms = super().group_terms(group, decoder, read)
+        extras, suffixes = group.layers.extras, group.layers.suffixes
         refining = [index for index, extra in enumerate(extras) if "pred_corners" in extra]
         learning = [index for index in refining if "teacher_corners" in extras[index]]
         for index in refining:
-            self._check_corners(extras[index], matched.layers, suffixes[index])
+            self._check_corners(extras[index], group.layers, suffixes[index])
         if refining and "loss_fgl" in self.weight_dict:
-            terms["loss_fgl", tuple(suffixes[index] for index in refining)] = self._fgl(matched, refining, read)
+            terms["loss_fgl", tuple(suffixes[index] for index in refining)] = self._fgl(group, refining, read)
         if learning and "loss_ddf" in self.weight_dict:
-            terms["loss_ddf", tuple(suffixes[index] for index in learning)] = self._ddf(matched, learning, decoder)
+            terms["loss_ddf", tuple(suffixes[index] for index in learning)] = self._ddf(group, learning, decoder)
         return terms
 
-    def _fgl(self, matched: MatchedLayers, refining: list[int], read: DecoderOutputs) -> list[Term]:
-        boxes, first = _same_matches(matched, len(refining)), _same_matches(matched, 1).positives
+    def _fgl(self, group: MatchedLayers, refining: list[int], read: DecoderOutputs) -> list[Term]:
+        boxes, first = _same_matches(group, len(refining)), _same_matches(group, 1).positives
         missing = [key for key in ("up", "reg_scale") if key not in read.constants]
         if missing:
             raise KeyError(f"outputs with pred_corners must have {missing[0]!r} as well, for loss_fgl")
-        extras = [matched.layers.extras[index] for index in refining]
+        extras = [group.layers.extras[index] for index in refining]
         corners = torch.cat([first.of_predictions(extra["pred_corners"].unsqueeze(0)) for extra in extras])
         points = torch.cat([first.of_predictions(extra["ref_points"].unsqueeze(0)) for extra in extras])
         bins = bbox2distance(
@@ -138,25 +140,25 @@ class DFINECriterion(DetrCriterion):
             bins.left,
             weight_left=bins.weight_left,
             weight_right=bins.weight_right,
-            quality=_overlaps(matched, refining).unsqueeze(-1),
+            quality=_overlaps(group, refining).unsqueeze(-1),
         )
-        return [Term(boxes.counted_rows(values.sum(-1)), matched.box_counts, boxes.positives)]
+        return [Term(boxes.counted_rows(values.sum(-1)), group.box_counts, boxes.positives)]
 
-    def _ddf(self, matched: MatchedLayers, learning: list[int], decoder: MatchedLayers) -> list[Term]:
-        boxes = _same_matches(matched, len(learning))
+    def _ddf(self, group: MatchedLayers, learning: list[int], decoder: MatchedLayers) -> list[Term]:
+        boxes = _same_matches(group, len(learning))
         bins = (4, self.reg_max + 1)
         values, sure = [], []
         for index in learning:
-            extra = matched.layers.extras[index]
+            extra = group.layers.extras[index]
             student, teacher = (extra[key].unflatten(-1, bins) for key in ("pred_corners", "teacher_corners"))
             values.append(decoupled_distillation_loss(student, teacher, temperature=self.temperature).mean(-1))
             sure.append(wide(extra["teacher_logits"].detach()).amax(-1).sigmoid())
         loss, positive = torch.stack(values), boxes.is_positive
         # Weighted apart: one selection of weights for both is what inductor fuses into wrong values.
-        of_matched = loss * boxes.positives.per_prediction(_overlaps(matched, learning))
+        of_matched = loss * boxes.positives.per_prediction(_overlaps(group, learning))
         of_others = loss * torch.stack(sure)
-        kind = "dn" if matched.layers.denoising else "queries"
-        own, mixed = _numbers(_same_matches(matched, 1), kind), _numbers(_same_matches(decoder, 1), "queries")
+        kind = "dn" if group.layers.denoising else "queries"
+        own, mixed = _numbers(_same_matches(group, 1), kind), _numbers(_same_matches(decoder, 1), "queries")
         counts = {**own, **mixed}
         return [
             Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=_share_of_matched),
@@ -202,8 +204,7 @@ class DFINECriterion(DetrCriterion):
         >>> DFINECriterion.fgl_loss(torch.zeros(1, 4), torch.tensor([1.0]), half, half)
         tensor(1.3863)
         """
-        if reduction not in ("sum", "mean", "none"):
-            raise ValueError(f"reduction must be 'sum', 'mean' or 'none', got {reduction!r}")
+        check_one_of(reduction, ("sum", "mean", "none"), "reduction")
         values = fine_grained_localization_loss(
             preds,
             targets,
@@ -223,21 +224,22 @@ def _layers_of(assignments: Sequence[Assignment]) -> Assignment | list[Assignmen
     return [layer for each in assignments for layer in each.unstack()]
 
 
-def _overlaps(matched: MatchedLayers, layers: list[int]) -> Tensor:
+def _overlaps(group: MatchedLayers, layers: list[int]) -> Tensor:
     """IoU (R,) of the matched boxes of some layers, one after the other. A constant."""
-    first, boxes = _same_matches(matched, 1), matched.layers.boxes.detach()
+    first, boxes = _same_matches(group, 1), group.layers.boxes.detach()
     pred = [first.positives.of_predictions(boxes[index : index + 1]) for index in layers]
     return overlap(torch.cat(pred), torch.cat([first.boxes] * len(layers)))
 
 
-def _same_matches(matched: MatchedLayers, count: int) -> AssignedTargets:
+def _same_matches(group: MatchedLayers, count: int) -> AssignedTargets:
     """The box targets of ``count`` layers, all of which have the same matches."""
-    if not matched.same_boxes:
+    if not group.same_boxes:
         raise ValueError(
-            "loss_fgl and loss_ddf are of boxes that have the same matches in all layers, as DFINECriterion.matched "
-            "gives them; those given here may differ: let it call super().matched, or set same_boxes if they do not"
+            "loss_fgl and loss_ddf are of boxes that have the same matches in all layers, as "
+            "DFINECriterion.matched_layers gives them; those given here may differ: let it call "
+            "super().matched_layers, or set same_boxes if they do not"
         )
-    boxes, layers = matched.boxes, len(matched.layers.suffixes)
+    boxes, layers = group.boxes, len(group.layers.suffixes)
     rows = len(boxes.positives) // layers * count
     own = boxes.positives
     positives = Positives(

@@ -112,7 +112,7 @@ CALLS = {
         neg_to_pos_ratio=3.0,
         size_average=None,
         reduce=None,
-        negatives_of_empty=1.0,
+        negatives_without_positives=1.0,
     )
 }
 # fmt: off

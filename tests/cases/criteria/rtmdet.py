@@ -55,7 +55,7 @@ CALLS = {
 # fmt: off
 BAD_INPUTS = [
     ("classes of floats", lambda: RTMDetCriterion(5.0), TypeError, "num_classes must be an integer, got float"),
-    ("no coder", lambda: RTMDetCriterion(CLASSES, coder=3), TypeError, "coder must be a coder, with encode and decode, got int"),
+    ("no coder", lambda: RTMDetCriterion(CLASSES, bbox_coder=3), TypeError, "bbox_coder must be a coder, with encode and decode, got int"),
     ("loss with a wrong assignment", lambda: criterion_of(CASE).loss(*given(CASE), assignment()), ValueError, r"batch shape \(3,\) of the assignment must end with \(2,\)"),
 ]
 # fmt: on

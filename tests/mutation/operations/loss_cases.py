@@ -105,7 +105,7 @@ def weighted_mining(code: Callable[[str], Any]) -> Callable[..., Any]:
     def op(logits: Tensor, labels: Tensor, weights: Tensor) -> Any:
         levels = [logits.unsqueeze(1)]
         mined = code(HARD).mined_cross_entropy
-        return mined(levels, labels, weights, background=0, ratio=1, without_positives=0).sum(-1)
+        return mined(levels, labels, weights, background=0, ratio=1, negatives_without_positives=0).sum(-1)
 
     return op
 
