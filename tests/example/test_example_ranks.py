@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from distributed_worker import launch
 from effort import thorough
 from torch import Tensor
 
@@ -51,11 +50,6 @@ def on_rank(rank: int, num_ranks: int) -> dict[str, Any]:
         after = [parameter.detach() for parameter in detector.model.parameters()]
         found[name] = {"terms": terms(name, rank, num_ranks), "losses": losses, "before": before, "after": after}
     return found
-
-
-@pytest.fixture(scope="module")
-def by_rank() -> list[dict[str, Any]]:
-    return launch("test_example_ranks:on_rank", RANKS)
 
 
 @pytest.mark.parametrize("name", CRITERIA)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from cases import EVERY_CRITERION
 from cases.common import cast
-from distributed_worker import launch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -49,11 +48,6 @@ def on_rank(rank: int, num_ranks: int) -> dict[str, Collectives]:
         torch.distributed.broadcast(torch.zeros(2, dtype=torch.int64), 0)
     found["two of our own"] = listening.heard
     return found
-
-
-@pytest.fixture(scope="module")
-def by_rank() -> list[dict[str, Collectives]]:
-    return launch("test_collectives:on_rank", RANKS)
 
 
 @pytest.mark.parametrize("name", EVERY_CRITERION)

@@ -11,7 +11,6 @@ import torch
 from cases import CRITERIA, EVERY_CRITERION
 from cases.combinations import CHOICES
 from cases.common import cast
-from distributed_worker import launch
 from heads import Head
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -105,11 +104,6 @@ class PartialHead(Head):
     def forward(self, predictions: Any) -> Any:
         result = super().forward(predictions)
         return result if self.denoises else without_denoising(result)
-
-
-@pytest.fixture(scope="module")
-def by_rank() -> list[dict[str, Gradients]]:
-    return launch("test_ddp:on_rank", RANKS)
 
 
 @pytest.mark.parametrize("name", EVERY_CRITERION)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from cases import EVERY_CRITERION
 from cases.common import cast
-from distributed_worker import launch
 from torch import Tensor
 
 from losses import Normalizer, total
@@ -37,11 +36,6 @@ def of_images(name: str, sizes: list[int], images: list[int], normalizer: Normal
 def on_rank(rank: int, num_ranks: int) -> dict[tuple[str, str], Result]:
     own = list(range(rank, len(SCENES["usual"]), num_ranks))
     return {(name, scene): of_images(name, sizes, own) for name in EVERY_CRITERION for scene, sizes in SCENES.items()}
-
-
-@pytest.fixture(scope="module")
-def by_rank() -> list[Any]:
-    return launch("test_criterion_distributed:on_rank", RANKS)
 
 
 @pytest.mark.parametrize("scene", SCENES)

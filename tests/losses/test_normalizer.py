@@ -154,7 +154,7 @@ EXACT: dict[str, float] = {"rtol": 1e-10, "atol": 1e-12}
 @thorough
 def test_in_two_processes() -> None:
     """A single test, since starting the processes is what takes its time."""
-    by_rank = launch("test_normalizer:scenarios", RANKS)
+    by_rank = launch({"test_normalizer:scenarios": RANKS})["test_normalizer:scenarios"]
     for loss, scene, kind in CASES:
         expected = whole_batch(loss, SCENES[scene], NORMALIZERS[kind])
         assert any(each.abs().max() > 0 for each in expected[1:]) == any(SCENES[scene])
