@@ -186,7 +186,7 @@ class _Tiles:
     def search(self, region: Region, targets: Pairs) -> Found:
         """The pairs in the region."""
         row, tile = region(self.hulls, targets.gt).nonzero(as_tuple=True)
-        boxes = Coordinates(*targets.corners.index_select(1, row).unbind())
+        boxes = Coordinates(*targets.need_corners().index_select(1, row).unbind())
         passes = region(Extent(*(each[tile] for each in self.points)), boxes)
         which, within = passes.nonzero(as_tuple=True)
         place = tile[which] * _TILE + within

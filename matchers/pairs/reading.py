@@ -36,6 +36,7 @@ def merged_predictions(predictions: Predictions) -> Predictions:
         logits=merged(predictions.logits),
         boxes=merged(predictions.boxes),
         objectness=merged(predictions.objectness),
+        fields={name: value.detach().flatten(0, count - 1) for name, value in predictions.fields.items()},
     )
 
 

@@ -107,7 +107,7 @@ class Tiles:
         meets = (gt.x1 < x2) & (gt.x2 > x1) & (gt.y1 < y2) & (gt.y2 > y1)
         row, tile = meets.nonzero(as_tuple=True)
         boxes = tiled.boxes.index_select(1, sample[row] * tiled.per_image + tile)
-        corners = pairs.corners.index_select(1, row)
+        corners = pairs.need_corners().index_select(1, row)
         place = tile.unsqueeze(-1) * tiled.size + within
         return cls(pairs, row, tile, place, Coordinates(*boxes.unbind()), Coordinates(*corners.unbind()))
 
