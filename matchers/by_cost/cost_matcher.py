@@ -55,9 +55,10 @@ class CostMatcher(WideModule):
 
     def _checked_terms(self) -> dict[str, PairCost]:
         cost, modules = self.cost, (self.cls_match_module, self.loc_match_module)
-        if modules != (None, None) and cost is not None:
+        has_modules = any(module is not None for module in modules)
+        if has_modules and cost is not None:
             raise ValueError("give either cost or loss modules, not both")
-        if modules != (None, None) or (self.is_anchor_based and cost is None):
+        if has_modules or (self.is_anchor_based and cost is None):
             return module_costs(*modules, is_anchor_based=self.is_anchor_based)
         if cost is None:
             self.normalized = True if self.normalized is None else self.normalized
