@@ -14,7 +14,14 @@ from torch.utils import _pytree as pytree
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.geometry.boxes import coordinates
 from matchers.pairs.predictions import Predictions
-from matchers.pairs.reading import in_place_of_predictions, merged_boxes, merged_predictions, merged_priors
+from matchers.pairs.reading import (
+    if_any,
+    in_place_of_predictions,
+    merged_boxes,
+    merged_predictions,
+    merged_priors,
+    needed,
+)
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_positive, check_same_device, check_values
@@ -103,8 +110,8 @@ class Problem:
             predictions=merged_predictions(predictions),
             boxes=merged_boxes(predictions, targets, normalized),
             priors=merged_priors(priors, predictions),
-            gt_boxes=_if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
-            labels=_if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
+            gt_boxes=if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
+            labels=if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
             matchable=merged(targets.matchable),
             ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),
@@ -146,13 +153,13 @@ class Problem:
 
     def need_targets(self, name: str, who: str) -> Tensor:
         """What targets have of this name, ``"boxes"``, ``"labels"`` or a field, (N, G, …); or a ``ValueError``."""
-        return _needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
+        return needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
 
     def need_predictions(self, name: str, who: str) -> Tensor:
         """What predictions have of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
         own = self.predictions
         known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
-        return _needed(known, name, who, "predictions")
+        return needed(known, name, who, "predictions")
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
@@ -230,8 +237,8 @@ class Problem:
             predictions=pytree.tree_map(of, self.predictions),
             boxes=None if self.boxes is None else of(self.boxes),
             priors=of(self.priors) if self.priors is not None and self.priors.dim() == 3 else self.priors,
-            gt_boxes=_if_any(self.gt_boxes, lambda own: of(own[:, :most])),
-            labels=_if_any(self.labels, lambda own: of(own[:, :most])),
+            gt_boxes=if_any(self.gt_boxes, lambda own: of(own[:, :most])),
+            labels=if_any(self.labels, lambda own: of(own[:, :most])),
             fields={name: of(value[:, :most]) for name, value in self.fields.items()},
             matchable=of(self.matchable[:, :most]),
             ignored=None if self.ignored is None else of(self.ignored[:, :most]),
@@ -292,18 +299,6 @@ class Problem:
     def unmerged(self, tensor: Tensor) -> Tensor:
         """A tensor (N, …) with the batch dimensions of the predictions again."""
         return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
-
-
-def _needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:
-    found = known.get(name)
-    if found is None:
-        have = ", ".join(key for key, value in known.items() if value is not None)
-        raise ValueError(f"{who} needs {name!r} of the {of}, which have {have}")
-    return found
-
-
-def _if_any(value: Any, make: Callable[[Any], Tensor]) -> Any:
-    return None if value is None else make(value)
 
 
 def check_budget(max_pairwise_bytes: int | None) -> None:

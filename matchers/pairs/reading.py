@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,3 +76,17 @@ def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | N
     if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
         raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
     return priors.detach().expand(*shape, 4).flatten(0, -3)
+
+
+def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:
+    """What is known by this name; or a ``ValueError`` that says who needs it, and what there is."""
+    found = known.get(name)
+    if found is None:
+        have = ", ".join(key for key, value in known.items() if value is not None)
+        raise ValueError(f"{who} needs {name!r} of the {of}, which have {have}")
+    return found
+
+
+def if_any(value: Any, make: Callable[[Any], Tensor]) -> Any:
+    """What is made of a value, None of None."""
+    return None if value is None else make(value)

@@ -57,8 +57,7 @@ class Targets:
         ValueError: Shapes, sizes or devices do not fit; a label is negative; a weight is negative or not finite; a box
             is not finite, has a negative side, or lies far from [0, 1] though normalised. The message names the sample.
 
-    Boxes may leave the image, as those of crops and mosaics do. For matchers and criteria targets are constants, also
-    where a field requires a gradient.
+    Boxes may leave the image, as those of crops and mosaics do. Matchers and criteria take targets as constants.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
