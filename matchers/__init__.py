@@ -23,6 +23,7 @@ from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
 from matchers.dense.max_iou import MaxIoU
+from matchers.dense.rule import Rule
 from matchers.dense.simota import SimOTA
 from matchers.dense.task_aligned import TaskAligned
 from matchers.geometry.boxes import (
@@ -72,6 +73,7 @@ __all__ = [
     "Plan",
     "Predictions",
     "Problem",
+    "Rule",
     "SimOTA",
     "SoftMin",
     "Targets",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from criterion_types import cast
+from cases.common import cast
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 

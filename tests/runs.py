@@ -6,22 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from criterion_types import cast
-from matcher_cases import MATCHERS
+from cases.common import cast
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from losses import total
 from losses.testing import CriterionCase, is_of_images, leaves_of
-from matchers import BalancedPOT, Hungarian, SoftMin, Targets, UnbalancedPOT, WeightedSum
+from matchers import Targets
 from ragged import RaggedBatch
-
-# Those of ``MATCHERS``, with a sum of matchers and the solvers of another package.
-ALL_MATCHERS: dict[str, tuple[Any, Any]] = MATCHERS | {
-    "weighted": (WeightedSum([Hungarian(), SoftMin()], same_cost=False), None),
-    "balanced pot": (BalancedPOT(num_iter=30), None),
-    "unbalanced pot": (UnbalancedPOT(num_iter=30), None),
-}
 
 
 def run_criterion(case: CriterionCase, criterion: nn.Module, predictions: Any, targets: Targets) -> list[Tensor]:

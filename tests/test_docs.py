@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import matplotlib
 import pytest
-from criterion_cases import EVERY_CRITERION
+from cases import EVERY_CRITERION
 
 from docs import check_site
 from docs.pictures.__main__ import FOLDER, PICTURES, draw_all

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from matcher_cases import MATCHERS, scene
+from cases import EVERY_CRITERION, EVERY_MATCHER, ON_THE_HOST, scene
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,9 +51,9 @@ def test_criteria_make_no_float64(name: str, without_float64: NoFloat64) -> None
     assert any(gradient is not None for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", [name for name in EVERY_MATCHER if name not in ON_THE_HOST])
 def test_matchers_make_no_float64(name: str, without_float64: NoFloat64) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     arguments = to_meta((*scene(3, 0, 5), *([] if priors is None else [priors])))
     with without_float64:
         result = matcher(*arguments)

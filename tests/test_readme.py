@@ -49,16 +49,6 @@ def test_tests_that_prove_the_guarantees_exist() -> None:
     assert names | folders <= found
 
 
-def test_matchers_of_the_table_can_be_used() -> None:
-    """A column of a criterion that has a mark holds matchers that it can be given."""
-    table = README.partition("| | `Hungarian`")[2].partition("\n\n")[0]
-    rows = [line for line in table.splitlines() if line.startswith("| `")]
-    assert len(rows) == 8
-    marks = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
-    assert marks["`SSDLoss`"] == ["●", "", "", "◉", ""]
-    assert all(sum("◉" in cell for cell in cells) == 1 for name, cells in marks.items() if "DetectionLoss" not in name)
-
-
 def test_commands_install_the_pinned_versions() -> None:
     commands = _blocks("bash")
     assert len(commands) == 2

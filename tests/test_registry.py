@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from criterion_cases import EVERY_CRITERION
-from registry import CRITERIA, MATCHERS, TABLES, USUAL_GRAPHS, names_of, operations, skipped_by_default
+from registry import TABLES, USUAL_GRAPHS, names_of, operations, skipped_by_default
 from registry.entries import Elsewhere
-from runs import ALL_MATCHERS
 
 from ragged import RaggedBatch
 from ragged.testing import PROPERTIES
@@ -76,14 +74,6 @@ def test_operation_without_any_entry(name: str) -> None:
     nothing = trimmed(emptied(entry.arguments(), first_only=False))
     PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
     evaluate(entry.function, nothing, shared=entry.shared, batch_shape=batch_shape_of(nothing))
-
-
-def test_every_matcher_and_criterion_is_checked() -> None:
-    matchers = {type(matcher).__name__ for matcher, _ in ALL_MATCHERS.values()}
-    assert matchers | {"Min"} == MATCHERS  # Min makes one of two others
-    criteria = {type(case.make()).__name__ for case in EVERY_CRITERION.values()}
-    # One is abstract, the other another way to call YOLOXCriterion.
-    assert criteria >= CRITERIA - {"Criterion", "YOLOXLoss"}
 
 
 def test_graphs_of_every_run_are_of_entries() -> None:

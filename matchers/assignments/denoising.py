@@ -188,8 +188,8 @@ def _from_positive_queries(positive: RaggedBatch, num_targets: Tensor, num_group
         summary="dn_positive_idx: the number of positive queries is not that of targets times groups",
     )
     query = check_range(positive, num_queries, what="dn_positive_idx").masked_fill(~positive.mask, num_queries)
-    place = torch.arange(query.shape[-1], device=query.device)
-    target = place % num_targets.clamp(min=1).unsqueeze(-1)
+    slot = torch.arange(query.shape[-1], device=query.device)
+    target = slot % num_targets.clamp(min=1).unsqueeze(-1)
     # One slot more, for the filler.
     index = query.new_full((*query.shape[:-1], num_queries + 1), BACKGROUND).scatter(-1, query, target)
     uses = torch.zeros_like(index).scatter_add(-1, query, torch.ones_like(query))[..., :-1]

@@ -26,13 +26,13 @@ def explain_assignment(assignment: AssignmentParts, sample: tuple[int, ...], cos
     lines = [_line(assignment, sample)]
     places, quality = index[sample].tolist(), assignment.quality[sample].tolist()
     for target in range(int(assignment.num_targets[sample])):
-        own = [place for place, found in enumerate(places) if found == target]
+        own = [prediction for prediction, found in enumerate(places) if found == target]
         lines.append(f"  target {target}: " + ("none" if not own else ""))
         lines[-1] += "; ".join(
-            f"prediction {place} (quality {quality[place]:.3g}"
-            + "".join(f", {name} {term[(*sample, target, place)]:.4g}" for name, term in costs.items())
+            f"prediction {prediction} (quality {quality[prediction]:.3g}"
+            + "".join(f", {name} {term[(*sample, target, prediction)]:.4g}" for name, term in costs.items())
             + ")"
-            for place in own
+            for prediction in own
         )
     return "\n".join(lines)
 
@@ -46,7 +46,8 @@ def explain_plan(plan: PlanParts, sample: tuple[int, ...], smallest_weight: floa
     lines = [f"{sample_name(sample)}: {count} targets, background {plan.background[sample].sum():.4g}"]
     for target, column in enumerate(weights.unbind(-1)):
         order = column.argsort(descending=True, stable=True).tolist()
-        parts = [f"prediction {place} ({column[place]:.3g})" for place in order if column[place] >= smallest_weight]
+        heavy = [prediction for prediction in order if column[prediction] >= smallest_weight]
+        parts = [f"prediction {prediction} ({column[prediction]:.3g})" for prediction in heavy]
         lines.append(f"  target {target}: total {column.sum():.4g}; " + (", ".join(parts) or "none"))
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ indices are merged into one integer key, the value in the upper half, so that no
 from __future__ import annotations
 
 import warnings
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -108,6 +109,19 @@ def reduce_rows_(into: Tensor, index: Tensor, rows: Tensor, reduce: str) -> None
         into.index_reduce_(0, index, rows, reduce)
 
 
+class Rows(Protocol):
+    """Rows of targets, as ``Pairs`` are."""
+
+    @property
+    def target(self) -> Tensor:
+        """(R,), the index of each target in its image."""
+        ...
+
+    def over_targets(self, values: Tensor, reduce: str, *, none: int, into: Tensor | None) -> Tensor:
+        """Values (R, P) reduced over the targets of each image, (N, P)."""
+        ...
+
+
 class BestTarget:
     """For each prediction, the best of the targets seen so far; the first of them on ties.
 
@@ -119,43 +133,64 @@ class BestTarget:
     """
 
     def __init__(self, num_samples: int, num_predictions: int, device: torch.device, *, highest: bool) -> None:
-        self.num_samples, self.num_predictions, self.highest = num_samples, num_predictions, highest
+        self.num_samples, self.num_predictions, self.highest, self.device = (
+            num_samples,
+            num_predictions,
+            highest,
+            device,
+        )
         self.none = -1 if highest else torch.iinfo(torch.int64).max
         self.reduce = "amax" if highest else "amin"
-        # One slot more, for pairs that do not count.
-        self.key = torch.full((num_samples * num_predictions + 1,), self.none, device=device)
+        self._found: Tensor | None = None  # (N * P,), or one slot more for pairs that do not count
 
-    def see_rows(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
-        """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), where ``counts`` (R, P) is true.
+    def see_rows(self, value: Tensor, rows: Rows, counts: Tensor | None = None) -> None:
+        """Take in values (R, P) of rows, where ``counts`` (R, P) is true; they may be ``sortable`` already."""
+        into = None if self._found is None else self.key
+        found = rows.over_targets(self._keys_of(value, rows.target, counts), self.reduce, none=self.none, into=into)
+        if into is None:
+            self._found = found.flatten()
 
-        Values may be ``sortable`` already.
-        """
-        sorting = value if value.dtype == torch.int64 else sortable(value, nonnegative=True)
-        key = self._key(sorting, target)
-        if counts is not None:
-            key.masked_fill_(~counts, self.none)
-        reduce_rows_(self.key[:-1].view(self.num_samples, self.num_predictions), sample, key, self.reduce)
+    def see_at(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
+        """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), in any order; as ``see_rows``."""
+        reduce_rows_(self.key, sample, self._keys_of(value, target, counts), self.reduce)
 
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
-        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, self.key.numel() - 1)
-        key = self._key(sortable(value, nonnegative=True), target)
-        self.key.scatter_reduce_(0, slot.flatten(), key.flatten(), self.reduce)
+        table = self._table()
+        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, table.numel() - 1)
+        table.scatter_reduce_(0, slot.flatten(), self._keys_of(value, target, None).flatten(), self.reduce)
 
     def forget(self, samples: Tensor) -> None:
         """Drop what was seen of some images, given by a mask (N,)."""
-        self.key[:-1].view(self.num_samples, self.num_predictions)[samples] = self.none
+        self.key[samples] = self.none
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
-        key = self.key[:-1].view(self.num_samples, self.num_predictions)
+        key = self.key
         none = key == self.none
         value, index = decoded(key) if self.highest else (value_of(key), index_of(key))
         return index.masked_fill(none, -1), value.masked_fill(none, -torch.inf if self.highest else torch.inf)
 
-    def _key(self, sorting: Tensor, target: Tensor) -> Tensor:
+    @property
+    def key(self) -> Tensor:
+        """Value and target as one number, (N, P); a view."""
+        found = self._table() if self._found is None else self._found
+        return found[: self.num_samples * self.num_predictions].view(self.num_samples, self.num_predictions)
+
+    def _table(self) -> Tensor:
+        """(N * P + 1,)"""
+        slots = self.num_samples * self.num_predictions + 1
+        if self._found is None:
+            self._found = torch.full((slots,), self.none, device=self.device)
+        elif self._found.numel() < slots:
+            self._found = torch.cat([self._found, self._found.new_full((1,), self.none)])
+        return self._found
+
+    def _keys_of(self, value: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
+        sorting = value if value.dtype == torch.int64 else sortable(value, nonnegative=True)
         target = target.unsqueeze(-1)
-        return prefer_first(sorting, target) if self.highest else sorting | target
+        key = prefer_first(sorting, target) if self.highest else sorting | target
+        return key if counts is None else key.masked_fill_(~counts, self.none)
 
 
 with warnings.catch_warnings():

@@ -53,11 +53,11 @@ class ClosestPrediction(DenseMatcher):
         """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
         usable, num_invalid = usable_pairs(problem, cost)
         allowed = usable if self.threshold is None else usable & (cost <= self.threshold)
-        place = torch.arange(cost.shape[2], device=cost.device)
+        prediction = torch.arange(cost.shape[2], device=cost.device)
         chosen = allowed
         if cost.shape[2]:
-            best = keys(cost.masked_fill(~allowed, torch.inf), place).amin(-1, keepdim=True)
-            chosen = allowed & (place == index_of(best))
+            best = keys(cost.masked_fill(~allowed, torch.inf), prediction).amin(-1, keepdim=True)
+            chosen = allowed & (prediction == index_of(best))
         alone = ~chosen.any(1)
         background = alone if self.background else alone & problem.is_empty
         return make_plan(self, problem, chosen.to(cost.dtype), background.to(cost.dtype), num_invalid)
@@ -88,12 +88,12 @@ class ClosestTarget(DenseMatcher):
     def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
         """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
         usable, num_invalid = usable_pairs(problem, cost)
-        place = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)
+        row = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)
         limit = self.background_cost if self.background else torch.inf
         # One more row, that of no target. Not by pad, which refuses no predictions in torch 2.9 and older.
         nothing = cost.new_full((len(cost), 1, cost.shape[2]), torch.inf)
         candidates = torch.cat([cost.masked_fill(~usable, torch.inf), nothing], 1)
-        best = keys(candidates, place).amin(1)
+        best = keys(candidates, row).amin(1)
         value = value_of(best)
         target = torch.where((value <= limit) & value.isfinite(), index_of(best), BACKGROUND)
         target = mark_ignored(target, self.ignored_region(problem))

@@ -78,15 +78,15 @@ def matched(matcher: Any, problem: Problem) -> Any:
 def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
     """The total cost (n, most, P) of all pairs of a group; rows of what is not to be matched mean nothing."""
     images, most = group
-    is_part, place = len(images) < problem.num_samples, images
+    is_part, position = len(images) < problem.num_samples, images
     if is_part:
-        place = images.new_full((problem.num_samples,), -1)
-        place[images] = torch.arange(len(images), device=problem.device)
+        position = images.new_full((problem.num_samples,), -1)
+        position[images] = torch.arange(len(images), device=problem.device)
     # Of the whole problem: a cost may look up by image what it knows itself.
-    pairs = Pairs.of(problem, problem.matchable & (place >= 0).unsqueeze(-1) if is_part else None)
+    pairs = Pairs.of(problem, problem.matchable & (position >= 0).unsqueeze(-1) if is_part else None)
     cost = wide(matcher.total_cost(pairs).detach())
     if is_part or len(pairs) < len(images) * most:
-        slots = place[pairs.sample] * most + pairs.target
+        slots = position[pairs.sample] * most + pairs.target
         cost = cost.new_zeros(len(images) * most, problem.num_predictions).index_copy_(0, slots, cost)
     return cost.reshape(len(images), most, problem.num_predictions)
 

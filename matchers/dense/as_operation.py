@@ -2,79 +2,78 @@
 
 There the host can look at values, and leaves out most pairs: that is several times faster than a graph of static
 shapes, however well it is compiled. On other devices rules are traced like anything else.
+
+The operation gets the handle of a rule, which is made of its class and its parameters. Equal rules have one handle, in
+every process: a graph that was compiled elsewhere finds the rule that it was compiled for, or none.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from matchers.assignments.assignment import Assignment
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
 
 is_used = True
 """Whether graphs on CPU have rules as operations."""
 
-_RULES: dict[str, type[Rule]] = {}
+Choice = tuple[Tensor, Tensor, Tensor | None]
+"""Target index (N, P), int64; quality (N, P); and number of invalid costs (N,), int64, or None for 0."""
 
 
-class Rule(Protocol):
-    """A frozen dataclass of numbers, words, and tuples of them, that says how predictions are assigned."""
+class Decides(Protocol):
+    """What the operation needs of a rule."""
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None) -> Assignment:
-        """The assignment, of what a call was given."""
+    max_pairwise_bytes: Any
+
+    def decide(self, problem: Problem, level_sizes: Sequence[int] | None) -> Choice:
+        """Which target each prediction gets."""
         ...
 
-    def _per_target(self, level_sizes: Sequence[int] | None) -> int | None:
-        """How many predictions a target has at most; None if that is not known."""
-        ...
+
+_RULES: dict[str, Decides] = {}
 
 
-_R = TypeVar("_R", bound=type[Rule])
+def handle_of(rule: Decides) -> str | None:
+    """The handle of a rule, under which graphs find it from now on. None if graphs have to trace the rule.
+
+    They do so where class and parameters do not say all: the class is no dataclass, or has the name of another one that
+    is known; a parameter is not a number, a word, None, or a tuple or list of them; there is more than parameters.
+    """
+    cls, content = type(rule), vars(rule)
+    if "__dataclass_fields__" not in vars(cls):
+        return None
+    names = [each.name for each in fields(rule)]  # type: ignore[arg-type]
+    if content.keys() != set(names) or not all(map(_says_all, content.values())):
+        return None
+    parameters = ", ".join(f"{name}={content[name]!r}" for name in names)
+    handle = f"{cls.__module__}.{cls.__qualname__}({parameters})"
+    return handle if type(_RULES.setdefault(handle, rule)) is cls else None
 
 
-def rule(cls: _R) -> _R:
-    """Let a class be known to graphs, by its name; numbers of numpy that it is given become those of Python."""
-    check: Any = cls.__post_init__  # type: ignore[attr-defined]
-
-    @wraps(check)
-    def post_init(self: Any) -> None:
-        for name in names:
-            value = getattr(self, name)
-            plain = _plain(value)
-            if plain is not value:
-                object.__setattr__(self, name, plain)
-        check(self)
-
-    names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
-    cls.__post_init__ = post_init  # type: ignore[attr-defined]
-    _RULES[cls.__name__] = cls
-    return cls
+def _says_all(value: Any) -> bool:
+    """Whether equal texts of such a value mean equal values, in every process."""
+    if type(value) in (tuple, list):
+        return all(map(_says_all, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
-def _plain(value: Any) -> Any:
-    """The parameter of a rule as its words and numbers of Python."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+def can_be_used(problem: Problem) -> bool:
+    """Whether a graph on CPU is being traced, of which a rule with a handle is an operation; it knows of no fields."""
+    if problem.gt_boxes is None or problem.labels is None or problem.fields or problem.predictions.fields:
+        return False
+    return is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
 
 
-def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-    """What the rule assigns; in a graph on CPU, by one operation."""
-    in_graph = is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
-    # A class derived from a rule is not known, and is traced.
-    if not in_graph or _RULES.get(type(matcher).__name__) is not type(matcher):
-        return matcher._assign(problem, level_sizes)
-    index, quality, num_invalid = assign_by_rule(
-        type(matcher).__name__ + str([getattr(matcher, name) for name in matcher.__dataclass_fields__]),  # type: ignore[attr-defined]
+def decide(handle: str, problem: Problem, level_sizes: Sequence[int] | None) -> Choice:
+    """What the rule of this handle says, by one operation."""
+    return assign_by_rule(
+        handle,
         problem.predictions.logits,
         problem.predictions.objectness,
         problem.boxes,
@@ -87,14 +86,11 @@ def assigned(matcher: Rule, problem: Problem, level_sizes: Sequence[int] | None 
         problem.num_predictions,
         None if level_sizes is None else list(level_sizes),
     )
-    return problem.assignment(
-        index, quality=quality, num_invalid=num_invalid, per_target=matcher._per_target(level_sizes)
-    )
 
 
 @torch.library.custom_op("ragged_batch::assign_by_rule", mutates_args=())
 def assign_by_rule(
-    spec: str,
+    handle: str,
     logits: Tensor | None,
     objectness: Tensor | None,
     boxes: Tensor | None,
@@ -107,15 +103,22 @@ def assign_by_rule(
     num_predictions: int,
     level_sizes: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The operation itself: the fields of a problem, and a rule as its name and the list of its parameters.
+    """The operation itself: the handle of a rule, and the fields of a problem.
 
     Returns:
         Target index (N, P), quality (N, P), and number of invalid costs (N,), of an ``Assignment``.
+
+    Raises:
+        RuntimeError: No rule of this process has this handle.
     """
-    if boxes is None:  # for the shape
-        boxes = gt_boxes.new_zeros(len(gt_boxes), num_predictions, 4)
+    rule = _RULES.get(handle)
+    if rule is None:
+        raise RuntimeError(
+            f"a compiled graph needs a rule that this process has not made yet; make {handle} before you run the graph"
+        )
+    shape = gt_boxes.new_zeros(len(gt_boxes), num_predictions, 4) if boxes is None else boxes
     problem = Problem(
-        predictions=Predictions(logits, boxes, objectness),
+        predictions=Predictions(logits, shape, objectness),
         boxes=boxes,
         priors=priors,
         gt_boxes=gt_boxes,
@@ -124,18 +127,16 @@ def assign_by_rule(
         ignored=ignored,
         num_targets=num_targets,
         batch_shape=tuple(gt_boxes.shape[:1]),
+        max_pairwise_bytes=rule.max_pairwise_bytes,
     )
-    name, _, values = spec.partition("[")
-    cls: Any = _RULES[name]
-    parameters = zip((each.name for each in fields(cls)), ast.literal_eval(f"[{values}"), strict=True)
-    matcher: Rule = cls(**dict(parameters))
-    found = matcher._assign(problem, level_sizes)
-    return found.target_index.clone(), found.quality.clone(), found.num_invalid.clone()
+    target_index, quality, num_invalid = rule.decide(problem, level_sizes)
+    num_invalid = torch.zeros_like(num_targets) if num_invalid is None else num_invalid.clone()
+    return target_index.clone(), quality.to(torch.float32, copy=True), num_invalid
 
 
 @assign_by_rule.register_fake
 def _(
-    spec: str,
+    handle: str,
     logits: Tensor | None,
     objectness: Tensor | None,
     boxes: Tensor | None,

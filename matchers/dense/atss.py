@@ -11,14 +11,14 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, smallest
-from matchers.costs.terms import padded_costs
-from matchers.dense.as_operation import assigned, rule
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.rule import Rule
 from matchers.geometry.boxes import Coordinates
 from matchers.geometry.overlaps import iou
-from matchers.geometry.places import inside
-from matchers.pairs.ignored import in_ignored_region, mark_ignored, prior_box_in_region
+from matchers.geometry.places import inside, squared_center_distance
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import (
     check_count,
     check_is_sequence,
@@ -28,9 +28,8 @@ from ragged.values.checks import (
 )
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class ATSS:
+class ATSS(Rule):
     """Choose the IoU threshold of each target from the priors around it (Zhang et al., ATSS, 2020).
 
     Candidates of a target are the ``topk`` priors of each level whose centres are nearest to its own. The threshold is
@@ -58,13 +57,12 @@ class ATSS:
     ignore_iof: float = 0.5
     max_pairwise_bytes: int | None = None
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         check_positive(self.topk, "topk")
         check_number(self.min_center_margin, "min_center_margin", low=None)
         check_not_negative(self.ignore_iof, "ignore_iof")
 
-    @torch.no_grad()
     def __call__(
         self,
         predictions: AnyPredictions | None,
@@ -84,42 +82,35 @@ class ATSS:
         Returns:
             An ``Assignment`` whose quality is the IoU of prior and target.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem, level_sizes)
+        return self._assignment(predictions, targets, priors, level_sizes)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+    def most_per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+        """``topk`` of each level."""
         return self.topk * len(level_sizes or [0])
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
+    def choose(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Choice:
+        """Candidates above the threshold of their target, and the IoU."""
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         for pairs in Pairs.of(problem).blocks():
-            index = self._nearest(pairs, sizes)
-            boxes = _priors_at(pairs, index)
+            prediction = self._nearest(pairs, sizes)
+            boxes = _priors_at(pairs, prediction)
             overlap = iou(boxes, pairs.gt)
             x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
             positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
-            best.see_pairs(overlap, pairs.sample, pairs.target, index, positive & pairs.valid.unsqueeze(-1))
+            best.see_pairs(overlap, pairs.sample, pairs.target, prediction, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
-        region = in_ignored_region(problem, prior_box_in_region(self.ignore_iof))
-        return problem.assignment(mark_ignored(target, region), quality=overlap, per_target=self._per_target(sizes))
+        return target, overlap, None
 
-    @torch.no_grad()
-    def costs(
-        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
-        return padded_costs({"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}, problem)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``{"iou": 1 - IoU}``."""
+        return {"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}
 
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
         """The candidates of each target, (R, K)."""
         prior, gt = pairs.priors, pairs.gt
-        across = (prior.x1 + prior.x2) / 2 - (gt.x1 + gt.x2) / 2
-        down = (prior.y1 + prior.y2) / 2 - (gt.y1 + gt.y2) / 2
-        distance = across.square_().add_(down.square_())
+        distance = squared_center_distance((prior.x1 + prior.x2) / 2, (prior.y1 + prior.y2) / 2, gt)
         found, first = [], 0
         for level in distance.split(list(sizes), -1):
             found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
@@ -139,10 +130,10 @@ def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> l
     return sizes
 
 
-def _priors_at(pairs: Pairs, index: Tensor) -> Coordinates:
+def _priors_at(pairs: Pairs, prediction: Tensor) -> Coordinates:
     boxes = pairs.problem.prior_boxes
     sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
-    return Coordinates(*boxes[:, sample, index].unbind())
+    return Coordinates(*boxes[:, sample, prediction].unbind())
 
 
 def _threshold(overlap: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, smallest
+from matchers.dense.as_operation import Choice
 from matchers.geometry.overlaps import iou
-from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs.near import Nearby
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
@@ -64,7 +63,7 @@ class DynamicK:
             for pairs in targets.blocks():
                 self._see(pairs, cost_of)
             return
-        number = torch.cat([self._number(pairs, _overlap(pairs)) for pairs in targets.rows.blocks()])
+        number = torch.cat([self._number(pairs, overlap_of(pairs)) for pairs in targets.rows.blocks()])
         settled = torch.zeros(len(number), dtype=torch.bool)
         for pairs in targets.blocks():
             settled[pairs.row] = self._see(pairs, cost_of, number[pairs.row]) < bound
@@ -82,7 +81,7 @@ class DynamicK:
 
     def _see(self, pairs: Pairs, cost_of: CostOfPairs, number: Tensor | None = None) -> Tensor:
         """Take in a block of R targets, and return the cost (R,) of the last prediction that each of them takes."""
-        overlap = _overlap(pairs)
+        overlap = overlap_of(pairs)
         cost = cost_of(pairs, overlap)
         self.num_invalid += count_invalid(cost, pairs)
         if number is None:
@@ -92,11 +91,11 @@ class DynamicK:
         assert allowed is not None
         cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~allowed, torch.inf)
         self._note_cheapest(pairs, cost, allowed)
-        value, index = smallest(cost, self.topk, index=pairs.place, nonnegative=True)
+        value, prediction = smallest(cost, self.topk, index=pairs.prediction, nonnegative=True)
         taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
-        slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + index
+        slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + prediction
         slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
-        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(index)
+        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(prediction)
         self.takers.scatter_add_(0, slot, entry.flatten())
         # Of fewer candidates than it may take, the last one is nowhere.
         last = (number.long() - 1).clamp(max=value.shape[-1])
@@ -110,23 +109,17 @@ class DynamicK:
         return (highest.sum(-1, keepdim=True) + _ROUNDING).floor().clamp(min=1)
 
     def _note_cheapest(self, pairs: Pairs, cost: Tensor, allowed: Tensor) -> None:
-        if pairs.place is None:
-            self.cheapest.see_rows(cost, pairs.sample, pairs.target)
+        if pairs.prediction is None:
+            self.cheapest.see_rows(cost, pairs)
         else:
-            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.place, allowed)
+            self.cheapest.see_pairs(cost, pairs.sample, pairs.target, pairs.prediction, allowed)
 
-    def assignment(self, points: Tensor) -> Assignment:
-        """The result, whose quality is the IoU of the predicted box; ``points`` (P, ≥ 2) may lie in ignored regions."""
+    def result(self) -> Choice:
+        """Who got which prediction; the quality is the IoU of the predicted box."""
         takers = self.takers[:-1].view(self.problem.num_samples, self.problem.num_predictions)
         only = torch.where(takers >= _ONE_TAKER, takers % _ONE_TAKER, -1)
         target = torch.where(takers >= 2 * _ONE_TAKER, self.cheapest.result()[0], only)
-        region = in_ignored_region(self.problem, point_in_region(points[:, :2]))
-        return self.problem.assignment(
-            mark_ignored(target, region),
-            quality=self._overlap(target),
-            num_invalid=self.num_invalid,
-            per_target=self.topk,
-        )
+        return target, self._overlap(target), self.num_invalid
 
     def _overlap(self, target: Tensor) -> Tensor:
         boxes = self.problem.gt_boxes
@@ -136,7 +129,8 @@ class DynamicK:
         return iou(self.problem.need_boxes("this matcher"), boxes.gather(1, index)).nan_to_num(0)
 
 
-def _overlap(pairs: Pairs) -> Tensor:
+def overlap_of(pairs: Pairs) -> Tensor:
+    """IoUs (R, P) of targets and predicted boxes."""
     return iou(pairs.predicted, pairs.gt)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.costs.classes import softlabel_background, softlabel_cost
-from matchers.costs.terms import PairCost, padded_costs
-from matchers.dense.as_operation import assigned, rule
-from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost
-from matchers.geometry.overlaps import iou
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost, overlap_of
+from matchers.dense.rule import Rule
+from matchers.geometry.places import squared_center_distance
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_not_negative, check_number, check_positive
 
 _FARTHEST = 30.0
@@ -27,9 +26,8 @@ _FARTHEST = 30.0
 _NEAR = 3
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class DynamicSoftLabel:
+class DynamicSoftLabel(Rule):
     """Let each target take its cheapest predictions, with the IoU as soft label (Lyu et al., RTMDet, 2022).
 
     The candidates of an image are the predictions whose point lies inside any of its targets. The cost is the binary
@@ -55,14 +53,14 @@ class DynamicSoftLabel:
     soft_center_radius: float = 3.0
     iou_weight: float = 3.0
     max_pairwise_bytes: int | None = None
+    of_points: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         check_positive(self.topk, "topk")
         check_number(self.soft_center_radius, "soft_center_radius", low=None)
         check_not_negative(self.iou_weight, "iou_weight")
 
-    @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
 
@@ -74,14 +72,14 @@ class DynamicSoftLabel:
         Returns:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem)
+        return self._assignment(predictions, targets, priors)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+    def most_per_target(self) -> int:
+        """``topk``."""
         return self.topk
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
+    def choose(self, problem: Problem) -> Choice:
+        """The cheapest predictions of each target, and the IoU."""
         points, rows = problem.need_points("DynamicSoftLabel"), Pairs.of(problem)
         logits = problem.need_logits("DynamicSoftLabel")
         narrow = can_be_narrowed(rows, points, problem.need_boxes("DynamicSoftLabel"), logits)
@@ -98,27 +96,22 @@ class DynamicSoftLabel:
         near = Nearby.of_candidates(rows, points, candidates, partial(near_center, radius=radius), narrow=narrow)
         wanted = DynamicK(problem, self.topk, candidates)
         wanted.take(near, cost, bound=0.99 * 10**_NEAR)
-        return wanted.assignment(points)
+        return wanted.result()
 
-    @torch.no_grad()
-    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
-        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``"class"``, ``"iou"``, and ``"centre"``."""
         points = problem.need_points("DynamicSoftLabel")
         others = softlabel_background(problem.need_logits("DynamicSoftLabel"))
-        terms: dict[str, PairCost] = {
+        return {
             "class": lambda pairs: softlabel_cost(
-                pairs.logits_of_labels(), iou(pairs.predicted, pairs.gt), pairs.of_predictions(others)
+                pairs.logits_of_labels(), overlap_of(pairs), pairs.of_predictions(others)
             ),
-            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
+            "iou": lambda pairs: overlap_cost(overlap_of(pairs), self.iou_weight),
             "centre": lambda pairs: self._centre_cost(pairs, points),
         }
-        return padded_costs(terms, problem)
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
         x, y, stride, _ = map(pairs.of_points, points.unbind(-1))
-        gt = pairs.gt
-        across, down = x - (gt.x1 + gt.x2) / 2, y - (gt.y1 + gt.y2) / 2
-        distance = across.square_().add_(down.square_()).sqrt_().div_(stride).sub_(self.soft_center_radius)
+        distance = squared_center_distance(x, y, pairs.gt).sqrt_().div_(stride).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
         return distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()

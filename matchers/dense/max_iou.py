@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,19 +11,19 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.assignments.selection import BestTarget, decoded, prefer_first, sortable
-from matchers.costs.terms import padded_costs
-from matchers.dense.as_operation import assigned, rule
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.rule import Rule
+from matchers.geometry.boxes import Coordinates
 from matchers.geometry.overlaps import iou
-from matchers.pairs.ignored import in_ignored_region, mark_ignored, predicted_box_in_region, prior_box_in_region
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
-from matchers.pairs.tiles import TiledBoxes, Tiles
+from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.tiles import Tiles, Tiling, overlapping
 from ragged.values.checks import check_flag, check_not_negative, check_share
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class MaxIoU:
+class MaxIoU(Rule):
     """Give each prior the target that it overlaps most, if it does so enough (Ren et al., Faster R-CNN, 2015).
 
     A prior is positive if its largest IoU is at least ``pos_iou_thr``, background if it is below ``neg_iou_thr``, and
@@ -60,9 +59,10 @@ class MaxIoU:
     gt_max_assign_all: bool = False
     ignore_iof: float = 0.5
     max_pairwise_bytes: int | None = None
+    normalized: ClassVar[bool | None] = None
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
             raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range
@@ -78,7 +78,6 @@ class MaxIoU:
                 f"got neg_iou_thr={self.neg_iou_thr}, pos_iou_thr={self.pos_iou_thr}"
             )
 
-    @torch.no_grad()
     def __call__(self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
 
@@ -91,48 +90,41 @@ class MaxIoU:
         Returns:
             An ``Assignment`` whose quality is the IoU.
         """
-        problem = Problem.of(predictions, targets, priors, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem)
+        return self._assignment(predictions, targets, priors)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> None:
-        return None
-
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
-        tiled = TiledBoxes.of(problem.predicted if problem.priors is None else problem.prior_boxes)
-        best = BestTarget(problem.num_samples * tiled.per_image, tiled.size, problem.device, highest=True)
+    def choose(self, problem: Problem) -> Choice:
+        """The target of the largest IoU, by thresholds; then the best prior of each target."""
+        tiling = Tiling.of(problem.predicted if problem.priors is None else problem.prior_boxes)
+        best = BestTarget(problem.num_samples * tiling.per_image, tiling.size, problem.device, highest=True)
         forced = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        for pairs in Pairs.of(problem).blocks(larger=tiled.share):
-            tiles = Tiles.overlapping(pairs, tiled)
+        for pairs in Pairs.of(problem).blocks(larger=tiling.share):
+            tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
-            overlap = sortable(iou(tiles.boxes, tiles.gt).nan_to_num_(0), nonnegative=True)
-            sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
-            counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
-            best.see_rows(overlap, sample * tiled.per_image + tiles.tile, target, counts)
+            overlap = sortable(iou(Coordinates(*tiles.parts.unbind()), tiles.gt).nan_to_num_(0), nonnegative=True)
+            if tiling.hulls is None:
+                best.see_rows(overlap, pairs, None if pairs.packed else pairs.valid.unsqueeze(-1))
+            else:
+                tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile
+                counts = None if pairs.packed else pairs.valid[tiles.row].unsqueeze(-1)
+                best.see_at(overlap, tile, pairs.target[tiles.row], counts)
             if self.match_low_quality:
                 self._take_best(forced, overlap, tiles)
-        target, overlap = (tiled.untiled(found) for found in best.result())
-        # A prior that met no target has an IoU of 0 with all of them, of which the first is the best.
+        target, overlap = (tiling.untiled(found) for found in best.result())
+        # A prior has an IoU of 0 with all targets that it did not meet, of which the first is the best.
         if problem.max_num_targets:
             first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
-            target, overlap = torch.where(target < 0, first, target), overlap.clamp(min=0)
-        index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
+            target, overlap = torch.where(overlap > 0, target, first), overlap.clamp(min=0)
+        target_index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
-            index = torch.where(taker >= 0, taker, index)
+            target_index = torch.where(taker >= 0, taker, target_index)
             overlap = torch.where(taker >= 0, taken, overlap)
-        test = prior_box_in_region if problem.priors is not None else predicted_box_in_region
-        index = mark_ignored(index, in_ignored_region(problem, test(self.ignore_iof)))
-        return problem.assignment(index, quality=overlap, num_invalid=_num_invalid(problem))
+        return target_index, overlap, _num_invalid(problem)
 
-    @torch.no_grad()
-    def costs(
-        self, predictions: AnyPredictions | None, targets: Any, priors: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """``{"iou": 1 - IoU}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``{"iou": 1 - IoU}``."""
         which = "predicted" if problem.priors is None else "priors"
-        return padded_costs({"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}, problem)
+        return {"iou": lambda pairs: 1 - iou(getattr(pairs, which), pairs.gt)}
 
     @property
     def _background_range(self) -> tuple[float, float]:
@@ -141,19 +133,19 @@ class MaxIoU:
 
     def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
         low, high = self._background_range
-        index = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
-        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, index)
+        other = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
+        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, other)
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
         pairs = tiles.pairs
-        highest, prior = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.place)).unsqueeze(-1))
+        highest, prediction = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.prediction)).unsqueeze(-1))
         takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
             takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
-            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.place, takes)
+            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.prediction, takes)
         else:
-            forced.see_pairs(highest, pairs.sample, pairs.target, prior, takes)
+            forced.see_pairs(highest, pairs.sample, pairs.target, prediction, takes)
 
 
 def _num_invalid(problem: Problem) -> Tensor | None:

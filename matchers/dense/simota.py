@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.costs.classes import binary_background, binary_cost, log_joint_score
-from matchers.costs.terms import PairCost, padded_costs
-from matchers.dense.as_operation import assigned, rule
-from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost, overlap_of
+from matchers.dense.rule import Rule
 from matchers.geometry.boxes import Coordinates
-from matchers.geometry.overlaps import iou
-from matchers.pairs.near import Extent, Nearby, can_be_narrowed, in_box, near_center
+from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.tiles import Extent
 from ragged.values.checks import check_not_negative, check_positive
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class SimOTA:
+class SimOTA(Rule):
     """Let each target take its cheapest predictions, as many as its overlaps suggest (Ge et al., YOLOX, 2021).
 
     A prediction is a candidate of a target if its point lies in the target's box or near its centre. The cost is binary
@@ -54,16 +53,16 @@ class SimOTA:
     iou_weight: float = 3.0
     cls_weight: float = 1.0
     max_pairwise_bytes: int | None = None
+    of_points: ClassVar[bool] = True
 
     _OUTSIDE = 1e5
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         check_positive(self.candidate_topk, "candidate_topk")
         for name in ("center_radius", "iou_weight", "cls_weight"):
             check_not_negative(getattr(self, name), name)
 
-    @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
 
@@ -77,14 +76,14 @@ class SimOTA:
         Returns:
             An ``Assignment`` whose quality is the IoU of the predicted box.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem)
+        return self._assignment(predictions, targets, priors)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+    def most_per_target(self) -> int:
+        """``candidate_topk``."""
         return self.candidate_topk
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
+    def choose(self, problem: Problem) -> Choice:
+        """The cheapest predictions of each target, and the IoU."""
         points = problem.need_points("SimOTA")
         rows, where = Pairs.of(problem), Extent.of(points)
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
@@ -98,7 +97,7 @@ class SimOTA:
 
         wanted = DynamicK(problem, self.candidate_topk, near.of_any_target())
         wanted.take(near, cost)
-        return wanted.assignment(points)
+        return wanted.result()
 
     def _is_candidate(self, where: Extent, gt: Coordinates) -> Tensor:
         return in_box(where, gt) | near_center(where, gt, radius=self.center_radius)
@@ -108,10 +107,8 @@ class SimOTA:
         where = Extent(*map(pairs.of_points, where))
         return ~(in_box(where, pairs.gt) & near_center(where, pairs.gt, radius=self.center_radius))
 
-    @torch.no_grad()
-    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
-        """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``"class"``, ``"iou"``, and ``"outside"``."""
         where = Extent.of(problem.need_points("SimOTA"))
         others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
 
@@ -119,12 +116,11 @@ class SimOTA:
             cost = self._OUTSIDE * self._is_outside(pairs, where)
             return cost.masked_fill(~self._is_candidate(where, pairs.gt), torch.inf)
 
-        terms: dict[str, PairCost] = {
+        return {
             "class": lambda pairs: self._class_cost(pairs, others),
-            "iou": lambda pairs: overlap_cost(iou(pairs.predicted, pairs.gt), self.iou_weight),
+            "iou": lambda pairs: overlap_cost(overlap_of(pairs), self.iou_weight),
             "outside": outside,
         }
-        return padded_costs(terms, problem)
 
     def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
         objectness = pairs.problem.predictions.objectness

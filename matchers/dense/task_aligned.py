@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget, largest
 from matchers.costs.classes import alignment
-from matchers.costs.terms import padded_costs
-from matchers.dense.as_operation import assigned, rule
+from matchers.costs.terms import PairCost
+from matchers.dense.as_operation import Choice
+from matchers.dense.rule import Rule
 from matchers.geometry.overlaps import ciou, iou
-from matchers.pairs.ignored import in_ignored_region, mark_ignored, point_in_region
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from ragged.values.checks import check_flag, check_not_negative, check_number, check_one_of, check_positive
 from ragged.values.readable import known_finite
@@ -28,9 +28,8 @@ from ragged.values.readable import known_finite
 _SMALLEST = 1e-9
 
 
-@rule
 @dataclass(frozen=True, kw_only=True)
-class TaskAligned:
+class TaskAligned(Rule):
     """Take the predictions that both classify and locate a target best (Feng et al., TOOD, 2021).
 
     The metric of a pair is ``p^alpha overlap^beta`` with the sigmoid probability p of the target's class. A target
@@ -68,9 +67,10 @@ class TaskAligned:
     quality: str = "normalized"
     min_center_margin: float = 0.01
     max_pairwise_bytes: int | None = None
+    of_points: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_budget(self.max_pairwise_bytes)
+    def check(self) -> None:
+        """Raise unless all parameters are right."""
         choices = {
             "overlap": ("iou", "ciou"),
             "conflict": ("overlap", "metric"),
@@ -110,7 +110,6 @@ class TaskAligned:
             min_center_margin=0.0,
         )
 
-    @torch.no_grad()
     def __call__(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
 
@@ -119,14 +118,14 @@ class TaskAligned:
             targets: Anything that ``Targets.of`` reads.
             priors: Grid points (P, 4), as ``grid_points`` gives them: x, y and strides in pixels.
         """
-        problem = Problem.of(predictions, targets, priors, normalized=False, max_pairwise_bytes=self.max_pairwise_bytes)
-        return assigned(self, problem)
+        return self._assignment(predictions, targets, priors)
 
-    def _per_target(self, level_sizes: Sequence[int] | None = None) -> int:
+    def most_per_target(self) -> int:
+        """``topk``."""
         return self.topk
 
-    def _assign(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Assignment:
-        """Assign, of what a call was given."""
+    def choose(self, problem: Problem) -> Choice:
+        """The predictions of largest metric of each target, and the quality that ``quality`` names."""
         points, rows = problem.need_points("TaskAligned"), Pairs.of(problem)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
         # TOOD chooses among all predictions.
@@ -141,21 +140,16 @@ class TaskAligned:
         target, _ = best.result()
         quality = torch.zeros_like(target, dtype=torch.float32)
         candidates.write_quality(quality, target, self.quality)
-        region = in_ignored_region(problem, point_in_region(points[:, :2]))
-        return problem.assignment(
-            mark_ignored(target, region), quality=quality, num_invalid=candidates.num_invalid, per_target=self.topk
-        )
+        return target, quality, candidates.num_invalid
 
-    @torch.no_grad()
-    def costs(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> dict[str, Tensor]:
-        """``{"alignment": -metric}``, ``(*batch, G, P)``, for ``Assignment.explain`` and plots."""
-        problem = Problem.of(predictions, targets, priors, normalized=False)
+    def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
+        """``{"alignment": -metric}``."""
 
         def cost(pairs: Pairs) -> Tensor:
             overlap = self._overlap(pairs)
             return -alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
 
-        return padded_costs({"alignment": cost}, problem)
+        return {"alignment": cost}
 
     def _overlap(self, pairs: Pairs) -> Tensor:
         boxes, gt = pairs.predicted, pairs.gt
@@ -171,16 +165,16 @@ class TaskAligned:
         assert inside is not None
         highest = overlap.new_zeros(len(pairs))
         if self.quality == "normalized_over_all" and overlap.shape[-1]:
-            highest = (overlap if pairs.place is None else overlap * inside).amax(-1)
+            highest = (overlap if pairs.prediction is None else overlap * inside).amax(-1)
         if self.only_inside:
             metric.masked_fill_(~inside, 0)
-        value, place = largest(metric, self.topk, nonnegative=True)
+        value, column = largest(metric, self.topk, nonnegative=True)
         counts = (value > 0) & pairs.valid.unsqueeze(-1)
         if not self.only_inside:
-            counts &= inside.gather(-1, place)
-        overlap = overlap.gather(-1, place)
-        index = place if pairs.place is None else pairs.place.gather(-1, place)
-        return _Candidates(pairs.row, pairs.sample, pairs.target, index, value, overlap, counts, highest, invalid)
+            counts &= inside.gather(-1, column)
+        overlap = overlap.gather(-1, column)
+        prediction = column if pairs.prediction is None else pairs.prediction.gather(-1, column)
+        return _Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
 
     def _with_highest_of_all(self, candidates: _Candidates, rows: Pairs) -> _Candidates:
         """Candidates that know the highest overlap of their targets with any prediction, not with those inside only."""
@@ -188,9 +182,10 @@ class TaskAligned:
         highest[candidates.row] = candidates.highest_overlap
         for pairs in rows.blocks():
             # No overlap is above the IoU, so that few pairs need another look.
-            row, place = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
-            place = place.unsqueeze(-1)
-            found = self._overlap(pairs.select(row, place=place, near=torch.ones_like(place, dtype=torch.bool)))
+            row, prediction = (iou(pairs.predicted, pairs.gt) > highest[pairs.row].unsqueeze(-1)).nonzero(as_tuple=True)
+            prediction = prediction.unsqueeze(-1)
+            every = torch.ones_like(prediction, dtype=torch.bool)
+            found = self._overlap(pairs.select(row, prediction=prediction, near=every))
             highest.scatter_reduce_(0, pairs.row[row], found.squeeze(-1), "amax")
         return replace(candidates, highest_overlap=highest[candidates.row])
 
@@ -200,8 +195,9 @@ class _Candidates:
     """The K predictions that each of R targets would take.
 
     Args:
-        row, sample, target: (R,), which target to be matched, image, and index in the image.
-        index, metric, overlap, counts: (R, K): which prediction, how well it fits, and whether it may be taken.
+        row, sample, target: (R,), which target to be matched, its image, and its index there.
+        prediction, metric, overlap, counts: (R, K): which prediction of the image, how well it fits, and whether it may
+            be taken.
         highest_overlap: (R,), among all predictions.
         num_invalid: (N,), of the images.
     """
@@ -209,7 +205,7 @@ class _Candidates:
     row: Tensor
     sample: Tensor
     target: Tensor
-    index: Tensor
+    prediction: Tensor
     metric: Tensor
     overlap: Tensor
     counts: Tensor
@@ -236,7 +232,7 @@ class _Candidates:
         return whole
 
     def _of_rows(self) -> dict[str, Tensor]:
-        names = ("row", "sample", "target", "index", "metric", "overlap", "counts", "highest_overlap")
+        names = ("row", "sample", "target", "prediction", "metric", "overlap", "counts", "highest_overlap")
         return {name: getattr(self, name) for name in names}
 
     def _empty(self, num_rows: int) -> _Candidates:
@@ -245,12 +241,12 @@ class _Candidates:
 
     def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
         value = self.metric if by_metric else self.overlap
-        best.see_pairs(value, self.sample, self.target, self.index, self.counts)
+        best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
 
     def write_quality(self, quality: Tensor, target: Tensor, kind: str) -> None:
         """Write the quality of the pairs that were made into (N, P)."""
         sample = self.sample.unsqueeze(-1)
-        won = self.counts & (target[sample, self.index] == self.target.unsqueeze(-1))
+        won = self.counts & (target[sample, self.prediction] == self.target.unsqueeze(-1))
         value = self.metric
         if kind != "metric" and value.shape[-1]:
             among = self.counts if kind == "normalized_over_all" else won
@@ -259,4 +255,4 @@ class _Candidates:
             if kind == "normalized_over_all":
                 overlap = self.highest_overlap.unsqueeze(-1)
             value = value / most.clamp(min=_SMALLEST) * overlap
-        quality.index_put_((sample, self.index), torch.where(won, value, 0).float(), accumulate=True)
+        quality.index_put_((sample, self.prediction), torch.where(won, value, 0).float(), accumulate=True)

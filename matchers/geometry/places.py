@@ -30,6 +30,12 @@ def near_center(
     return torch.maximum(across, down) < radius
 
 
+def squared_center_distance(x: Tensor, y: Tensor, boxes: Coordinates) -> Tensor:
+    """Squares of the distances of points from the centres of boxes; everything broadcasts."""
+    across, down = x - (boxes.x1 + boxes.x2) / 2, y - (boxes.y1 + boxes.y2) / 2
+    return across.square_().add_(down.square_())
+
+
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
     """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
     left, right = first.x1 - second.x1, first.x2 - second.x2

@@ -41,7 +41,7 @@ class Pairs:
         row: (R,), which of all targets to be matched.
         packed: Whether there are no rows of filler.
         images: The first image and how many there are, if not packed: each of them has as many rows, in order.
-        place: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
+        prediction: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
         near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.pairs.near``.
         computed: What was computed on the way.
 
@@ -62,7 +62,7 @@ class Pairs:
     row: Tensor
     packed: bool
     images: tuple[int, int] = (0, 0)
-    place: Tensor | None = None
+    prediction: Tensor | None = None
     near: Tensor | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
 
@@ -122,14 +122,14 @@ class Pairs:
     def predicted_field(self, name: str) -> Tensor:
         """What the predictions have of a field, for each row, (R, P, …)."""
         values = self.problem.need_predictions(name, "this cost")
-        return values.index_select(0, self.sample) if self.place is None else values.flatten(0, 1)[self.slots]
+        return values.index_select(0, self.sample) if self.prediction is None else values.flatten(0, 1)[self.slots]
 
     @property
     def predicted(self) -> Coordinates:
         """Coordinates of the predicted boxes, (R, P) each."""
         if "predicted" not in self.computed:  # several cost terms ask for them
             boxes = self.problem.predicted
-            if self.place is None:
+            if self.prediction is None:
                 self.computed["predicted"] = boxes.index_select(1, self.sample)
             else:
                 self.computed["predicted"] = boxes.flatten(1)[:, self.slots]
@@ -144,10 +144,10 @@ class Pairs:
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
         logits, labels = self.problem.need_logits("this matcher"), self.need_labels()
-        if self.place is None:
+        if self.prediction is None:
             logits = wide(logits.transpose(1, 2)[self.sample, labels])
         else:
-            logits = wide(logits[self.sample.unsqueeze(-1), self.place, labels.unsqueeze(-1)])
+            logits = wide(logits[self.sample.unsqueeze(-1), self.prediction, labels.unsqueeze(-1)])
         return logits if known_finite(logits) else logits.add_(logits - logits)
 
     def log_probabilities_of_labels(self) -> Tensor:
@@ -163,29 +163,30 @@ class Pairs:
 
     @property
     def slots(self) -> Tensor:
-        """(R, P), the place of each prediction among those of all images."""
+        """(R, P), the index of each prediction among those of all images."""
         first = self.sample.unsqueeze(-1) * self.problem.num_predictions
-        within = torch.arange(self.problem.num_predictions, device=first.device) if self.place is None else self.place
-        return first + within
+        if self.prediction is not None:
+            return first + self.prediction
+        return first + torch.arange(self.problem.num_predictions, device=first.device)
 
     def of_predictions(self, values: Tensor) -> Tensor:
         """Values (N, P) of the predictions, for each row (R, P)."""
-        return values.index_select(0, self.sample) if self.place is None else values.flatten()[self.slots]
+        return values.index_select(0, self.sample) if self.prediction is None else values.flatten()[self.slots]
 
     def of_points(self, values: Tensor) -> Tensor:
         """Values (P,) of points that all images share, (P,) or (R, W)."""
-        return values if self.place is None else values[self.place]
+        return values if self.prediction is None else values[self.prediction]
 
     def of_sample(self, values: Tensor) -> Tensor:
         """Values (N, …) of the images, for each row (R, …)."""
         return values.index_select(0, self.sample)
 
-    def select(self, rows: Tensor, *, place: Tensor, near: Tensor) -> Pairs:
+    def select(self, rows: Tensor, *, prediction: Tensor, near: Tensor) -> Pairs:
         """Some rows, with some predictions."""
         columns = {name: getattr(self, name)[rows] for name in ("sample", "target", "valid", "row")}
         corners = None if self.corners is None else self.corners[:, rows]
         labels = None if self.labels is None else self.labels[rows]
-        return replace(self, corners=corners, labels=labels, place=place, near=near, computed={}, **columns)
+        return replace(self, corners=corners, labels=labels, prediction=prediction, near=near, computed={}, **columns)
 
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
@@ -193,7 +194,7 @@ class Pairs:
         start = torch.searchsorted(self.sample, samples)
         return start, torch.searchsorted(self.sample, samples, right=True) - start
 
-    def over_targets(self, values: Tensor, reduce: str, *, into: Tensor | None = None) -> Tensor:
+    def over_targets(self, values: Tensor, reduce: str, *, none: int = 0, into: Tensor | None = None) -> Tensor:
         """Values (R, …) reduced over the targets of each image, (N, …).
 
         Rows of an image follow each other: where there are as many of each, nothing is scattered.
@@ -201,27 +202,25 @@ class Pairs:
         Args:
             values: A number for each row, or several; those of rows of filler change nothing.
             reduce: ``"amin"``, ``"amax"`` or ``"sum"``.
-            into: What was found of other rows, overwritten; for ``"amin"`` the largest number by default, else 0.
+            none: What is found where there is no target.
+            into: What was found of other rows; it is overwritten and given back.
         """
+        shape = (self.problem.num_samples, *values.shape[1:])
         if self.packed:
-            into = self._nothing(values, reduce) if into is None else into
+            into = values.new_full(shape, none) if into is None else into
             reduce_rows_(into, self.sample, values, reduce)
             return into
         first, count = self.images
         width = len(self) // max(count, 1)
         if not width:
-            return self._nothing(values, reduce) if into is None else into
+            return values.new_full(shape, none) if into is None else into
         found: Tensor = getattr(values.unflatten(0, (count, width)), reduce)(1)
         if into is None and count == self.problem.num_samples:
             return found
-        into = self._nothing(values, reduce) if into is None else into
+        into = values.new_full(shape, none) if into is None else into
         own = into[first : first + count]
         own.copy_(_JOINED[reduce](own, found))
         return into
-
-    def _nothing(self, values: Tensor, reduce: str) -> Tensor:
-        fill = torch.iinfo(values.dtype).max if reduce == "amin" else 0
-        return values.new_full((self.problem.num_samples, *values.shape[1:]), fill)
 
     def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
         """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""

@@ -15,6 +15,7 @@ from matchers.assignments.assignment import Assignment, Plan
 from matchers.geometry.boxes import coordinates
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.reading import (
+    checked_points,
     if_any,
     in_place_of_predictions,
     merged_boxes,
@@ -29,8 +30,7 @@ from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
 # On a CPU, what is computed of a block should fit the cache.
-_USUAL_BYTES = 1 << 24
-_USUAL_BYTES_ON_DEVICE = 1 << 30
+_USUAL_BYTES, _USUAL_BYTES_ON_DEVICE = 1 << 24, 1 << 30
 # About sixteen float32 matrices are alive at once.
 _BYTES_PER_PAIR = 64
 
@@ -182,14 +182,7 @@ class Problem:
     def need_points(self, who: str) -> Tensor:
         """Priors that are grid points, (P, 4): x, y and strides."""
         points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
-        if points.dim() != 2:
-            raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
-        check_values(
-            (points[:, 2:] > 0).all(-1),
-            lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
-            summary="grid points must have strides above 0",
-        )
-        return points
+        return checked_points(points, who)
 
     @property
     def predicted(self) -> Tensor:

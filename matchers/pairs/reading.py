@@ -90,3 +90,15 @@ def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Ten
 def if_any(value: Any, make: Callable[[Any], Tensor]) -> Any:
     """What is made of a value, None of None."""
     return None if value is None else make(value)
+
+
+def checked_points(points: Tensor, who: str) -> Tensor:
+    """Grid points (P, 4) with strides above 0; or a ``ValueError`` that says who needs them."""
+    if points.dim() != 2:
+        raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+    check_values(
+        (points[:, 2:] > 0).all(-1),
+        lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
+        summary="grid points must have strides above 0",
+    )
+    return points

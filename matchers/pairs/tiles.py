@@ -1,115 +1,145 @@
-"""Pairs whose boxes may overlap, and no others.
+"""Pairs of a target with the points or boxes near it, and few others.
 
-For rules that only look at overlapping boxes. Predictions are cut into tiles, runs of neighbours in their order, which
-for grids are neighbours in the image. A target is compared with the tiles whose hull it meets. That depends on values:
-where the host cannot read them at no cost, there is one tile, of all predictions, and every target is compared with it.
+Points and boxes are cut into tiles, runs of neighbours in their order, which for grids are neighbours in the image. A
+target is compared with the hulls of the tiles first, then with what is in the tiles that it meets. That depends on
+values: where the host cannot read them at no cost, there is one tile, which every target meets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
 from ragged.values.readable import values_are_readable
 
-_SIZE = 40
+SIZE = 16
+"""Points or boxes in a tile."""
+NOWHERE = (torch.inf, torch.inf, -torch.inf, -torch.inf, 0.0)
+"""What fills up the last tile: nothing is near it."""
+
+
+class Extent(NamedTuple):
+    """Where points or boxes are, between lowest and highest x and y, and the largest stride of points.
+
+    Of one point, lowest and highest are alike. Of boxes, the stride means nothing.
+    """
+
+    x1: Tensor
+    y1: Tensor
+    x2: Tensor
+    y2: Tensor
+    stride: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor) -> Extent:
+        """Of grid points (P, 4): x, y and strides."""
+        x, y, stride_x, stride_y = points.unbind(-1)
+        return cls(x, y, x, y, torch.maximum(stride_x, stride_y))
+
+
+Region = Callable[[Extent, Coordinates], Tensor]
+"""Whether points or boxes lie near targets; and, of a hull, a test that is true if any of those in it may."""
+
+
+def overlapping(where: Extent, gt: Coordinates) -> Tensor:
+    """Whether boxes may overlap targets."""
+    return (gt.x1 < where.x2) & (gt.x2 > where.x1) & (gt.y1 < where.y2) & (gt.y2 > where.y1)
 
 
 @dataclass(frozen=True, eq=False)
-class TiledBoxes:
-    """Boxes of n images (1 if all have the same), in M tiles of T boxes each, and the hulls of the tiles.
+class Tiling:
+    """P points or boxes of n images (1 if all have the same), in M tiles of T each, and the hulls of the tiles.
 
     Args:
-        boxes: Coordinates, stacked, (5, n * M, T); empty boxes fill up the last tile.
-        hulls: Lowest x1 and y1, highest x2 and y2 of each tile, (4, n, M); None if there is one tile.
-        count: P, without what fills up.
+        parts: As the fields of ``Extent`` or ``Coordinates``, (5, n * M, T); ``NOWHERE`` fills up the last tile.
+        hulls: As the fields of ``Extent``, (5, n, M); None if there is one tile.
+        count: P.
     """
 
-    boxes: Tensor
+    parts: Tensor
     hulls: Tensor | None
     count: int
 
     @classmethod
-    def of(cls, boxes: Tensor) -> TiledBoxes:
-        """Cut boxes, given as stacked coordinates (5, n, P), into tiles."""
-        count = boxes.shape[2]
-        if not values_are_readable(boxes) or count <= _SIZE:
-            return cls(boxes, None, count)
-        missing = -count % _SIZE
-        # What is unusable may lie anywhere, what fills up lies nowhere.
-        low = F.pad(boxes[:2].nan_to_num(-torch.inf), (0, missing), value=torch.inf)
-        high = F.pad(boxes[2:4].nan_to_num(torch.inf), (0, missing), value=-torch.inf)
-        shape = (2, boxes.shape[1], -1, _SIZE)
-        hulls = torch.cat([low.view(shape).amin(-1), high.view(shape).amax(-1)])
-        return cls(F.pad(boxes, (0, missing)).view(5, -1, _SIZE), hulls, count)
+    def of(cls, parts: Tensor) -> Tiling:
+        """Cut points or boxes, given as stacked fields (5, n, P), into tiles."""
+        count = parts.shape[2]
+        if not values_are_readable(parts) or count <= SIZE:
+            return cls(parts, None, count)
+        missing = -count % SIZE
+        if missing:
+            filler = parts.new_tensor(NOWHERE).view(5, 1, 1).expand(-1, parts.shape[1], missing)
+            parts = torch.cat([parts, filler], -1)
+        tiles = parts.view(5, parts.shape[1], -1, SIZE)
+        # What is NaN lies nowhere.
+        lowest = tiles[:2].nan_to_num(torch.inf, posinf=torch.inf, neginf=-torch.inf).amin(-1)
+        highest = tiles[2:].nan_to_num(-torch.inf, posinf=torch.inf, neginf=-torch.inf).amax(-1)
+        return cls(parts.view(5, -1, SIZE), torch.cat([lowest, highest]), count)
 
     @property
     def size(self) -> int:
         """T."""
-        return self.boxes.shape[2]
+        return self.parts.shape[2]
 
     @property
     def per_image(self) -> int:
         """M."""
         return 1 if self.hulls is None else self.hulls.shape[2]
 
-    def untiled(self, table: Tensor) -> Tensor:
-        """A table (N * M, T) of all images as (N, P)."""
-        return table.view(table.shape[0] // self.per_image, self.per_image * self.size)[:, : self.count]
-
     @property
     def is_shared(self) -> bool:
-        """Whether all images have the same boxes."""
-        return self.boxes.shape[1] == self.per_image
+        """Whether all images have the same points or boxes."""
+        return self.parts.shape[1] == self.per_image
 
     @property
     def share(self) -> int:
         """About how many times fewer pairs there are to compute; to make blocks of pairs larger by."""
         return 1 if self.hulls is None else 4
 
+    def untiled(self, table: Tensor) -> Tensor:
+        """A table (N * M, T) of all images as (N, P)."""
+        return table.view(table.shape[0] // self.per_image, self.per_image * self.size)[:, : self.count]
+
+    def met_by(self, pairs: Pairs, region: Region) -> Tiles:
+        """The tiles whose hulls are in the region of targets."""
+        within = torch.arange(self.size, device=pairs.sample.device).unsqueeze(0)
+        if self.hulls is None:
+            row = torch.arange(len(pairs), device=pairs.sample.device)
+            parts = self.parts if self.is_shared else self.parts.index_select(1, pairs.sample)
+            return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt)
+        hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
+        row, tile = region(Extent(*hulls.unbind()), pairs.gt).nonzero(as_tuple=True)
+        of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
+        gt = Coordinates(*pairs.need_corners().index_select(1, row).unbind())
+        prediction = tile.unsqueeze(-1) * self.size + within
+        return Tiles(pairs, row, tile, prediction, self.parts.index_select(1, of_all), gt)
+
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """K tiles, each with a target that may overlap some of its T boxes.
+    """K tiles, each with a target that may be near some of its T points or boxes.
 
     Args:
         pairs: The R targets.
-        row: (K,), which of the targets.
+        row: (K,), which of the targets; ascending.
         tile: (K,), which tile of the image.
-        place: (K, T) or (1, T), which prediction; P and more for what fills up.
-        boxes: Coordinates of the boxes, (K, T) or (1, T) each.
+        prediction: (K, T) or (1, T), index in the image; P and more for what fills up.
+        parts: Fields of the points or boxes, stacked, (5, K, T) or (5, 1, T).
         gt: Coordinates of the targets, (K, 1) each.
     """
 
     pairs: Pairs
     row: Tensor
     tile: Tensor
-    place: Tensor
-    boxes: Coordinates
+    prediction: Tensor
+    parts: Tensor
     gt: Coordinates
-
-    @classmethod
-    def overlapping(cls, pairs: Pairs, tiled: TiledBoxes) -> Tiles:
-        """The tiles that the targets of ``pairs`` meet."""
-        within = torch.arange(tiled.size, device=pairs.sample.device).unsqueeze(0)
-        sample = torch.zeros_like(pairs.sample) if tiled.is_shared else pairs.sample
-        if tiled.hulls is None:
-            row = torch.arange(len(pairs), device=sample.device)
-            boxes = tiled.boxes if tiled.is_shared else tiled.boxes.index_select(1, sample)
-            return cls(pairs, row, torch.zeros_like(row), within, Coordinates(*boxes.unbind()), pairs.gt)
-        x1, y1, x2, y2 = tiled.hulls.index_select(1, sample)
-        gt = pairs.gt
-        meets = (gt.x1 < x2) & (gt.x2 > x1) & (gt.y1 < y2) & (gt.y2 > y1)
-        row, tile = meets.nonzero(as_tuple=True)
-        boxes = tiled.boxes.index_select(1, sample[row] * tiled.per_image + tile)
-        corners = pairs.need_corners().index_select(1, row)
-        place = tile.unsqueeze(-1) * tiled.size + within
-        return cls(pairs, row, tile, place, Coordinates(*boxes.unbind()), Coordinates(*corners.unbind()))
 
     def highest_of_rows(self, values: Tensor) -> Tensor:
         """The highest of non-negative values (K, T), or of such integers, for each target, (R,); 0 without any."""

@@ -59,7 +59,7 @@ def plot_match(
         sample: Index of the image; one for each batch dimension of the result if it has several.
         image: ``(H, W)``, ``(H, W, 3)`` or ``(3, H, W)``, tensor or array; values outside [0, 1] are stretched to it.
             Boxes are scaled to its size if they are fractions, or if the targets know their canvas size.
-        priors: ``(P, 4)`` or ``(*batch, P, 4)`` in the unit of the targets: drawn in place of the predicted boxes.
+        priors: ``(P, 4)`` or ``(*batch, P, 4)`` in the unit of the targets: drawn in prediction of the predicted boxes.
         prior_format: ``"xyxy"``, ``"cxcywh"``, ``"xywh"``, or ``"points"`` for rows that begin with x and y, as those
             of ``grid_points`` do.
         class_names: Names of the labels.
@@ -107,8 +107,8 @@ def plot_match(
     handles = _draw_predictions(ax, scene, text) | _draw_targets(ax, scene, text, class_names)
     _frame(ax, scene, unit, picture is not None)
     if legend and handles:
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        ax.legend(handles.values(), handles, ncols=3, frameon=False, fontsize=8, **place)
+        where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        ax.legend(handles.values(), handles, ncols=3, frameon=False, fontsize=8, **where)
     return ax
 
 
@@ -164,7 +164,8 @@ def _scene(
             f"got {len(shapes)} predictions and {count} targets"
         )
     kept = (strengths >= smallest_weight) & (strengths > 0) & shapes.isfinite().all(-1, keepdim=True)
-    pairs = [(target, place, float(strengths[place, target])) for place, target in kept.nonzero().tolist()]
+    found = kept.nonzero().tolist()
+    pairs = [(target, prediction, float(strengths[prediction, target])) for prediction, target in found]
     if isinstance(result, Assignment):
         ignored = result.is_ignored[at].cpu()
     else:
@@ -228,8 +229,8 @@ def _draw_targets(ax: Axes, scene: _Scene, text: bool, class_names: Sequence[str
             label = scene.labels[target]
             name = _name(label, class_names)
             box = {"boxstyle": "square,pad=0.15", "fc": color, "ec": "none", "alpha": 0.85}
-            place: dict[str, Any] = {"ha": "left", "va": "bottom", "clip_on": True, "zorder": 6, "bbox": box}
-            ax.text(x1, y1, f"{target}: {name}", color="white", fontsize=7.5, **place)
+            where: dict[str, Any] = {"ha": "left", "va": "bottom", "clip_on": True, "zorder": 6, "bbox": box}
+            ax.text(x1, y1, f"{target}: {name}", color="white", fontsize=7.5, **where)
     return {kind: handles[kind] for kind in styles if kind in handles}
 
 
@@ -250,17 +251,17 @@ def _draw_predictions(ax: Axes, scene: _Scene, text: bool) -> dict[str, Any]:
     handles: dict[str, Any] = {}
     centers = scene.shapes.unflatten(1, (-1, 2)).mean(1)
     middle = scene.boxes.unflatten(1, (2, 2)).mean(1)
-    for target, place, strength in scene.pairs:
+    for target, prediction, strength in scene.pairs:
         style: dict[str, Any] = {"color": _COLORS[target % len(_COLORS)], "alpha": 0.25 + 0.7 * strength}
-        (x, y), (gt_x, gt_y) = centers[place].tolist(), middle[target].tolist()
+        (x, y), (gt_x, gt_y) = centers[prediction].tolist(), middle[target].tolist()
         ax.plot([gt_x, x], [gt_y, y], lw=0.4 + strength, marker="o", ms=3.5, markevery=[1], zorder=4, **style)
         if scene.shapes.shape[1] == 4:
-            x1, y1, x2, y2 = scene.shapes[place].tolist()
+            x1, y1, x2, y2 = scene.shapes[prediction].tolist()
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1, zorder=2, **style))
         if text and len(scene.pairs) <= _MOST_INDICES:
             note: dict[str, Any] = {"textcoords": "offset points", "va": "top", "fontsize": 7, "zorder": 5}
             halo = [withStroke(linewidth=2, foreground="white")]
-            ax.annotate(str(place), (x, y), (3, -3), annotation_clip=True, path_effects=halo, **note)
+            ax.annotate(str(prediction), (x, y), (3, -3), annotation_clip=True, path_effects=halo, **note)
         handles["matched prediction"] = Line2D([], [], color=_GREY, lw=1, marker="o", ms=3.5)
     ignored = centers[scene.ignored_predictions & scene.shapes.isfinite().all(-1)]
     if len(ignored):
@@ -276,7 +277,7 @@ def _frame(ax: Axes, scene: _Scene, unit: _Unit, has_picture: bool) -> None:
         height, width = (1.0, 1.0) if unit.shown is None else unit.shown.tolist()
         low, high = [0.0, 0.0], [width, height]
     else:
-        matched = scene.shapes[sorted({place for _, place, _ in scene.pairs})]
+        matched = scene.shapes[sorted({prediction for _, prediction, _ in scene.pairs})]
         corners = torch.cat([scene.boxes.reshape(-1, 2), matched.reshape(-1, 2), torch.zeros(1, 2)])
         low, high = corners.amin(0).tolist(), (corners.amax(0) * 1.05).clamp(min=1).tolist()
     ax.set_xlim(low[0], high[0])

@@ -48,8 +48,8 @@ class Targets:
             that lies in one and has no target is neither positive nor negative.
         box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``.
         normalized: Whether boxes are fractions of the image, not pixels.
-        canvas_size: ``(*batch, 2)`` or ``(2,)``, or a pair of numbers: height and width of the images in pixels.
-            Needed only to go between pixels and fractions.
+        canvas_size: ``(*batch, 2)`` or ``(2,)``, or a pair of numbers: height and width of the images in pixels. Only
+            needed to go between pixels and fractions.
         fields: Ragged batches ``(*batch, G, …)`` by name, of any dtype and trailing shape.
 
     Raises:
@@ -65,7 +65,7 @@ class Targets:
     tensor([1, 0])
     """
 
-    # Who asks for boxes or labels has them: hints leave out None, which check_has catches.
+    # Hints leave out None: who asks for boxes or labels has them.
     boxes: RaggedBatch = None  # type: ignore[assignment]
     labels: RaggedBatch = None  # type: ignore[assignment]
     weights: RaggedBatch | None = None
@@ -239,7 +239,6 @@ class Targets:
         return pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
 
     def __getitem__(self, item: Any) -> NoReturn:
-        # It is also what ``for`` tries.
         raise TypeError("Targets hold a batch and have no items; to_dicts() gives a list with a dict for each image")
 
     @classmethod

@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the cases are, if this is not run by pytest
 
-from criterion_cases import EVERY_CRITERION
-from criterion_types import cast
+from cases import EVERY_CRITERION
+from cases.common import cast
 from heads import Head
 from torch import Tensor, nn
 

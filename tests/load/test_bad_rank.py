@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
+from cases import EVERY_CRITERION
 from torch import Tensor
 from torch.utils import _pytree as pytree
 

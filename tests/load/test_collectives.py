@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import cast
+from cases import EVERY_CRITERION
+from cases.common import cast
 from distributed_worker import launch
 from torch import Tensor
 from torch.utils import _pytree as pytree

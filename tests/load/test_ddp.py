@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import cast
+from cases import EVERY_CRITERION
+from cases.common import cast
 from distributed_worker import launch
 from heads import Head
 from torch import Tensor

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from matcher_cases import scene
+from cases import EVERY_CRITERION, EVERY_MATCHER, ON_THE_HOST, RAISES_ON_CUDA, scene
 from registry import operations
-from runs import ALL_MATCHERS, assert_same_bits, run_criterion, run_matcher, run_operation
+from runs import assert_same_bits, run_criterion, run_matcher, run_operation
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,8 +29,8 @@ SIZES = [3, 0, 1, 6]
 # They give numbers, which are the same or not.
 NUMBERS = ("RaggedBatch.largest_sample_size", "RaggedBatch.total_num_entries")
 OPERATIONS = {name: entry for name, entry in operations() if name not in NUMBERS}
-# On CUDA torch has no deterministic sum of floats up to each place, which hard negatives of a soft plan need as well.
-RAISES_ON_CUDA = ("cumsum_over_targets", "detection soft")
+# On CUDA torch has no deterministic sum of floats up to each place.
+RAISING = RAISES_ON_CUDA | {"cumsum_over_targets"}
 
 each_device = pytest.mark.parametrize(
     "device",
@@ -63,7 +62,7 @@ def moved(values: Any, device: str) -> Any:
 
 
 def raises_on(device: str, name: str) -> bool:
-    return device != "cpu" and name.partition("[")[0] in RAISES_ON_CUDA
+    return device != "cpu" and name.partition("[")[0] in RAISING
 
 
 def check(run: Callable[[], list[Tensor]], *, raises: bool = False) -> None:
@@ -87,9 +86,9 @@ def test_criteria(name: str, reduction: str, device: str) -> None:
 
 
 @each_device
-@pytest.mark.parametrize("name", ALL_MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_matchers(name: str, device: str) -> None:
-    matcher, priors = ALL_MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = moved(scene(5, 0, 30, 1), device)
     check(lambda: run_matcher(matcher, moved(priors, device), predictions, targets))
 
@@ -172,9 +171,9 @@ def test_what_criteria_do_on_a_device(name: str) -> None:
     check_on_device(lambda: run_criterion(case, criterion, predictions, targets), name)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL_MATCHERS if "pot" not in name])
+@pytest.mark.parametrize("name", [name for name in EVERY_MATCHER if name not in ON_THE_HOST])
 def test_what_matchers_do_on_a_device(name: str) -> None:
-    matcher, priors = ALL_MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = moved(scene(5, 0, 30, 1), "meta")
     check_on_device(lambda: run_matcher(matcher, moved(priors, "meta"), predictions, targets), name)
 

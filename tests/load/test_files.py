@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import cast
-from matcher_cases import ANCHORS, MATCHERS, scene
+from cases import EVERY_CRITERION, EVERY_MATCHER, scene
+from cases.common import cast
+from cases.criteria.yolov9 import VEC2BOX
+from cases.scenes import ANCHORS
 from runs import assert_same_bits, run_criterion
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from yolov9_case import VEC2BOX
 
 import losses
 import matchers
@@ -65,7 +65,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "Assignment": lambda: Hungarian()(*scene(3, 0, 2)),
     "Assignment by anchors": lambda: MaxIoU()(None, scene(3, 0, 2)[1], ANCHORS),
     "Plan": lambda: SoftMin()(*scene(3, 0, 2)),
-    "Plan with residual": lambda: MATCHERS["unbalanced"][0](*scene(3, 0, 2)),
+    "Plan with residual": lambda: EVERY_MATCHER["unbalanced"][0](*scene(3, 0, 2)),
     "Positives": denoising_positives,
     "AssignedTargets": assigned,
     "DensePredictions": lambda: read("yolox"),

@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from matcher_cases import scene
-from runs import ALL_MATCHERS, assert_same_bits, run_criterion, run_matcher
+from cases import EVERY_CRITERION, EVERY_MATCHER, scene
+from runs import assert_same_bits, run_criterion, run_matcher
 from torch import Tensor
 
 SCENES = ([3, 0, 1, 6], [0, 2], [7], [1, 1, 5])
@@ -55,7 +54,7 @@ def criterion_jobs(name: str, threads: int) -> list[Job]:
 
 
 def matcher_jobs(name: str, threads: int) -> list[Job]:
-    matcher, priors = ALL_MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     inputs = [scene(*sizes, seed=seed) for seed, sizes in enumerate(SCENES)]
     return [lambda own=own: run_matcher(matcher, priors, *own) for own in inputs[:threads]]
 
@@ -84,12 +83,12 @@ def test_criteria_with_and_without_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 4])
-@pytest.mark.parametrize("name", ALL_MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_matchers(name: str, threads: int) -> None:
     check(matcher_jobs(name, threads))
 
 
-@pytest.mark.parametrize("name", ALL_MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_matchers_with_and_without_gradients(name: str) -> None:
     first, second = matcher_jobs(name, 2)
     check([without_gradient(first), second])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
+from cases import EVERY_CRITERION
 from torch import Tensor
 
 from losses import AssignedTargets, Positives

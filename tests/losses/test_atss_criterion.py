@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import atss_case
 import pytest
 import torch
-from criterion_types import CLASSES
-from reference.atss_loss import DenseImage, atss_loss, centerness
+from cases.common import CLASSES, STRIDES
+from cases.criteria import atss
+from cases.dense_images import dense_images
+from reference.atss_loss import atss_loss, centerness
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, L1Loss, Normalizer, total
@@ -33,11 +34,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no background": ({"bg_loss_weight": 0.0, "use_qfl": True}, {"background": 0.0, "use_qfl": True}),
     "no centerness": ({"use_centerness": False}, {"with_centerness": False}),
 }
-CASE = atss_case.CASES["atss"]
-
-
-def make(**options: Any) -> ATSSCriterion:
-    return ATSSCriterion(CLASSES, strides=atss_case.STRIDES, anchor_scale=atss_case.SCALE, **options)
+CASE, make = atss.CASES["atss"], atss.make
 
 
 def make_targets(sizes: Sequence[int], dtype: torch.dtype, *, rich: bool) -> Targets:
@@ -62,23 +59,6 @@ def dense(predictions: Any, dtype: torch.dtype, *, centerness: bool = True) -> D
 
 def leaves(read: DensePredictions) -> list[Tensor]:
     return [each for each in (read.logits, read.deltas, read.confidence) if each is not None]
-
-
-def images_of(read: DensePredictions, targets: Targets, index: Tensor) -> list[DenseImage]:
-    samples = targets.to_dicts()
-    return [
-        DenseImage(
-            logits=read.logits[i].double(),
-            deltas=read.deltas[i].double(),
-            priors=read.priors.double(),
-            assigned=index[i].tolist(),
-            gt=sample["boxes"].double(),
-            labels=sample["labels"].tolist(),
-            weights=sample["weights"].tolist() if "weights" in sample else [1.0] * len(sample["labels"]),
-            centerness=None if read.confidence is None else read.confidence[i].double(),
-        )
-        for i, sample in enumerate(samples)
-    ]
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], inputs: list[Tensor]) -> None:
@@ -108,7 +88,7 @@ def test_values_and_gradients(name: str, sizes: list[int], rich: bool) -> None:
         assignment = criterion.assign(read, targets)
         assert assignment.is_positive.any() == (sum(sizes) > 0)
         assert assignment.is_ignored.any() == rich
-        expected = atss_loss(images_of(read, targets, assignment.target_index), **plain)
+        expected = atss_loss(dense_images(read, targets, assignment), **plain)
         assert_same(criterion(read, targets), expected, leaves(read))
 
 
@@ -119,7 +99,7 @@ def test_classes_that_an_image_was_not_annotated_for(use_qfl: bool) -> None:
     mask = torch.rand(3, CLASSES, generator=torch.Generator().manual_seed(0)) > 0.5
     criterion = make(use_qfl=use_qfl)
     assignment = criterion.assign(read, targets)
-    images = images_of(read, targets, assignment.target_index)
+    images = dense_images(read, targets, assignment)
     expected = atss_loss(images, use_qfl=use_qfl, valid_classes=mask.double().tolist())
     for form in (mask, mask.float(), mask.unsqueeze(1), mask.unsqueeze(1).expand(read.logits.shape)):
         assert_same(criterion(read, targets, valid_label_mask=form), expected, leaves(read))
@@ -193,7 +173,7 @@ def test_default_anchors_are_squares_of_eight_strides_at_the_corners_of_cells() 
 
 
 def test_several_anchors_in_a_cell() -> None:
-    given = anchors((int(CANVAS), int(CANVAS)), atss_case.STRIDES, scales=(2.0, 3.0), offset=0.0)
+    given = anchors((int(CANVAS), int(CANVAS)), STRIDES, scales=(2.0, 3.0), offset=0.0)
     criterion = make(anchors=given)
     generator = torch.Generator().manual_seed(0)
     maps = [[torch.randn(2, 2 * k, side, side, generator=generator) for side in (8, 4)] for k in (CLASSES, 4, 1)]
@@ -205,7 +185,7 @@ def test_several_anchors_in_a_cell() -> None:
     assert read.confidence is not None
     assert torch.equal(read.confidence[1, 2 * (8 + 2) + 1], maps[2][0][1, 1, 1, 2])
     targets = CASE.targets([3, 1])
-    images = images_of(read, targets, criterion.assign(maps, targets).target_index)
+    images = dense_images(read, targets, criterion.assign(maps, targets))
     for name, value in atss_loss(images).items():
         torch.testing.assert_close(criterion(maps, targets)[name].double(), value, rtol=1e-5, atol=1e-6)
 

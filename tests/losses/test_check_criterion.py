@@ -161,7 +161,7 @@ def test_a_sum_that_is_not_of_the_sample() -> None:
 
 
 def test_two_steps_that_are_not_the_call() -> None:
-    from yolox_case import CASES
+    from cases.criteria.yolox import CASES
 
     case = CASES["yolox"]
     broken = CriterionCase(lambda **options: Mutates(5, strides=(8, 16), **options), case.predict)

@@ -6,14 +6,12 @@ import pickle
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
+from cases import EVERY_CRITERION, VARIANTS
 from effort import mostly_thorough, thorough
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from losses.testing import CRITERION_PROPERTIES, applicable
 
-# A variant has nearly the graph of another criterion.
-VARIANTS = {"detr", "deim", "atss qfl", "yolov9 with auxiliary branch", "detection"}
 PROMISES = [(name, prop) for name in EVERY_CRITERION for prop in CRITERION_PROPERTIES]
 USUAL = [(name, prop) for name, prop in PROMISES if prop != "compilation" or name not in VARIANTS]
 

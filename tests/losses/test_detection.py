@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import reference.detection_loss as reference
 import torch
-from detection_case import CASES, detection_predictions
+from cases.criteria.detection import CASES, images_of
+from cases.criteria.detection import predictions as detection_predictions
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -148,27 +149,6 @@ def make_targets(
 def make_inputs(sizes: list[int], dtype: torch.dtype, seed: int = 0) -> dict[str, Tensor]:
     values = detection_predictions(CASE.boxes(sizes, seed), seed, classes=CLASSES)
     return {name: value.to(dtype).requires_grad_() for name, value in values.items()}
-
-
-def images_of(inputs: dict[str, Tensor], targets: Targets, match: Assignment | Plan) -> list[reference.MatchedImage]:
-    plan = match.plan() if isinstance(match, Assignment) else match
-    images = []
-    for image, size in enumerate(targets.num_targets.tolist()):
-        ignored = targets.ignore.tensor[image, :size] if targets.ignore is not None else torch.zeros(size).bool()
-        weights = torch.ones(size) if targets.weights is None else targets.weights.tensor[image, :size]
-        shares = plan.weights.tensor[image, :, :size].masked_fill(ignored, 0)
-        images.append(
-            reference.MatchedImage(
-                inputs["pred_logits"][image],
-                inputs["pred_boxes"][image],
-                targets.boxes.tensor[image, :size],
-                targets.labels.tensor[image, :size].tolist(),
-                weights.tolist(),
-                shares.double().tolist(),
-                plan.background[image].double().tolist(),
-            )
-        )
-    return images
 
 
 def assert_as_the_reference(

@@ -8,19 +8,28 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, cast
-from detr_case import CASES, FINE_WEIGHTS, GROUPS, QUERIES, REG_MAX, WEIGHTS, outputs
-from reference import detr_loss as reference
-from reference.denoising import union
+from cases import EVERY_CRITERION as CASES
+from cases.common import CLASSES, cast
+from cases.decoder import (
+    ALPHA,
+    FINE_WEIGHTS,
+    QUERIES,
+    REG_MAX,
+    WEIGHTS,
+    every_layer,
+    expected,
+    outputs,
+    term_of,
+)
 from torch import Tensor
 
 import losses
 from losses import DEIMCriterion, DetrCriterion, DFINECriterion, total
 from losses.testing import leaves_of
-from matchers import Assignment, Hungarian, Targets
+from matchers import Hungarian, Targets
 from ragged import RaggedBatch
 
-ALPHA, GAMMA = 0.75, 2.0
+GAMMA = 2.0
 SCENES = {
     "usual": [3, 1, 4],
     "one empty image": [2, 0],
@@ -44,74 +53,6 @@ def scene(sizes: list[int], *, extra: str = "", fine: bool = True, denoising: bo
     if "ignored" in extra:
         targets = replace(targets, ignore=RaggedBatch(drawn < 0.4, sample_sizes=targets.num_targets))
     return predictions, targets
-
-
-def every_layer(predictions: Any) -> dict[str, Any]:
-    """The layers by suffix, each a dict of its own tensors."""
-    layers = {"": predictions}
-    for key, suffix in (("aux", "_aux"), ("enc_aux", "_enc"), ("dn", "_dn"), ("dn_aux", "_dn")):
-        layers |= {f"{suffix}_{k}": each for k, each in enumerate(predictions.get(f"{key}_outputs", []))}
-    for key, suffix in (("pre_outputs", "_pre"), ("dn_pre_outputs", "_dn_pre")):
-        layers |= {suffix: predictions[key]} if key in predictions else {}
-    return layers
-
-
-def index_of(assignment: Assignment) -> list[list[int]]:
-    return assignment.target_index.tolist()
-
-
-def expected(
-    predictions: Any, targets: Targets, assignments: Any, *, fine: bool, weights: dict[str, float], gamma: float = GAMMA
-) -> dict[str, Tensor]:
-    """The terms, from the definition."""
-    images = targets.to_dicts()
-    layers = every_layer(predictions)
-    own = {suffix: index_of(assignments[suffix]) for suffix in layers}
-    others = [matches for suffix, matches in own.items() if "_dn" not in suffix]
-    shared = [union([layer[image] for layer in others]) for image in range(len(images))] if fine else None
-    kept = [
-        sum(
-            float(w)
-            for w, off in zip(image.get("weights", [1.0] * len(image["labels"])), flags, strict=True)
-            if not off
-        )
-        for image in images
-        for flags in [image.get("ignore", torch.zeros(len(image["labels"]))).tolist()]
-    ]
-    num_boxes = sum(kept)
-    found: dict[str, Tensor] = {}
-    for suffix, layer in layers.items():
-        denoising = "_dn" in suffix
-        boxes = own[suffix] if shared is None or denoising else shared
-        by_classes = max(num_boxes * (GROUPS if denoising else 1), 1)
-        in_union = sum(float(match[-1]) for match in reference.matched(layer, images, boxes))
-        by_boxes = max(in_union, 1) if shared is not None and not denoising else by_classes
-        vfl = reference.class_sum(
-            layer, images, own[suffix], lambda x, score: reference.varifocal(x, score, ALPHA, gamma)
-        )
-        mal = reference.class_sum(
-            layer, images, own[suffix], lambda x, score: reference.matchability(x, score, ALPHA, gamma)
-        )
-        l1, giou = reference.box_sums(layer, images, boxes)
-        found |= {f"loss_vfl{suffix}": vfl / by_classes, f"loss_mal{suffix}": mal / by_classes}
-        found |= {f"loss_bbox{suffix}": l1 / by_boxes, f"loss_giou{suffix}": giou / by_boxes}
-        if fine and "pred_corners" in layer:
-            fgl = reference.fgl_sum(layer, images, boxes, reg_max=REG_MAX, up=0.5, reg_scale=4.0)
-            found[f"loss_fgl{suffix}"] = fgl / by_boxes
-        if fine and "teacher_corners" in layer:
-            numbers = None
-            if denoising:
-                n = sum(float(match[-1]) for match in reference.matched(layers[""], images, shared))
-                numbers = (n, float(sum(index == -1 for image in shared for index in image)))
-            found[f"loss_ddf{suffix}"] = reference.ddf(
-                layer, images, boxes, reg_max=REG_MAX, temperature=5.0, numbers=numbers
-            )
-    return {key: value * weights[term_of(key)] for key, value in found.items() if term_of(key) in weights}
-
-
-def term_of(key: str) -> str:
-    """The name of a term without the suffix of its layer."""
-    return "_".join(key.split("_")[:2])
 
 
 def gradients(values: dict[str, Any], predictions: Any) -> list[Tensor]:

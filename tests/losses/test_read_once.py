@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import CLASSES
+from cases import EVERY_CRITERION
+from cases.common import CLASSES
 
 from losses import ATSSCriterion, Criterion, DensePredictions, RTMDetCriterion, SSDCriterion, YOLOXCriterion
 from matchers import Targets

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import rtmdet_case
 import torch
-from criterion_types import CLASSES
-from reference.atss_loss import DenseImage
+from cases.common import CLASSES, STRIDES
+from cases.criteria import rtmdet
+from cases.dense_images import dense_images
 from reference.rtmdet_loss import rtmdet_loss
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, DistanceCoder, GIoULoss, QualityFocalLoss, total
 from losses.criteria.dense.rtmdet import RTMDetCriterion
-from matchers import Assignment, Predictions, SimOTA, Targets, iou
+from matchers import Predictions, SimOTA, Targets, iou
 from ragged import RaggedBatch
 
 SIZES = [[3, 0, 1], [0], [0, 0], [1], [0, 4]]
-CASE = rtmdet_case.CASES["rtmdet"]
+CASE = rtmdet.CASE
 
 
 def make(**options: Any) -> RTMDetCriterion:
-    return RTMDetCriterion(CLASSES, strides=rtmdet_case.STRIDES, **options)
+    return RTMDetCriterion(CLASSES, strides=STRIDES, **options)
 
 
 def make_targets(sizes: Sequence[int], dtype: torch.dtype, *, rich: bool) -> Targets:
@@ -43,22 +43,6 @@ def dense(sizes: Sequence[int], dtype: torch.dtype) -> DensePredictions:
     read = make().read(CASE.predictions(sizes))
     leaf = lambda each: each.detach().to(dtype).clone().requires_grad_()  # noqa: E731
     return DensePredictions(leaf(read.logits), leaf(read.deltas), read.priors.to(dtype))
-
-
-def images_of(read: DensePredictions, targets: Targets, assignment: Assignment) -> list[DenseImage]:
-    return [
-        DenseImage(
-            logits=read.logits[i].double(),
-            deltas=read.deltas[i].double(),
-            priors=read.priors.double(),
-            assigned=assignment.target_index[i].tolist(),
-            gt=sample["boxes"].double(),
-            labels=sample["labels"].tolist(),
-            weights=sample["weights"].tolist() if "weights" in sample else [1.0] * len(sample["labels"]),
-            quality=assignment.quality[i].tolist(),
-        )
-        for i, sample in enumerate(targets.to_dicts())
-    ]
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], inputs: list[Tensor]) -> None:
@@ -81,7 +65,7 @@ def test_values_and_gradients(sizes: list[int], rich: bool) -> None:
         assert assignment.is_positive.any() == (sum(sizes) > 0)
         assert assignment.is_ignored.any() == rich
         assert_same(
-            criterion(read, targets), rtmdet_loss(images_of(read, targets, assignment)), [read.logits, read.deltas]
+            criterion(read, targets), rtmdet_loss(dense_images(read, targets, assignment)), [read.logits, read.deltas]
         )
 
 
@@ -160,7 +144,7 @@ def test_losses_and_coder_can_be_given() -> None:
     )
     for name, value in expected.items():
         torch.testing.assert_close(doubled[name], value * 2)
-    strides = [each / stride for each, stride in zip(predictions[1], rtmdet_case.STRIDES, strict=True)]
+    strides = [each / stride for each, stride in zip(predictions[1], STRIDES, strict=True)]
     scaled = make(coder=DistanceCoder(scale_by_stride=True))((predictions[0], strides), targets)
     for name, value in expected.items():
         torch.testing.assert_close(scaled[name], value, rtol=1e-5, atol=1e-6)

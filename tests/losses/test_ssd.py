@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, STRIDES, cast
-from reference.ssd_loss import ImageLoss, ssd_image
-from ssd_case import CASES, CODER, default_boxes, level_anchors
+from cases.common import CLASSES, STRIDES, cast
+from cases.criteria import ssd, ssd_flat
+from cases.criteria.ssd import CODER, PER_CELL, flat_scores, level_anchors, make
+from cases.criteria.ssd import terms_of as expected_terms
+from cases.criteria.ssd_flat import default_boxes, of_image
+from cases.criteria.ssd_flat import make as make_flat
+from reference.ssd_loss import ImageLoss
 from torch import Tensor
 
 from losses import AssignedTargets, DensePredictions, GIoULoss, Normalizer, SSDCoder, flatten_levels, total
@@ -25,16 +29,8 @@ from ragged import RaggedBatch
 
 SIZES = [3, 0, 1, 6]
 SCENES = [SIZES, [0], [0, 0], [1], [0, 2], [150, 1]]
-PER_CELL = [2, 1]
+CASES = ssd.CASES | ssd_flat.CASES
 close = torch.testing.assert_close
-
-
-def make(**options: Any) -> SSDCriterion:
-    return SSDCriterion(CLASSES + 1, **({"anchors": torch.cat(level_anchors())} | options))
-
-
-def make_flat(**options: Any) -> SSDLoss:
-    return SSDLoss(default_boxes(), **options)
 
 
 def scene(name: str, sizes: list[int] = SIZES, dtype: torch.dtype = torch.float64) -> tuple[Any, Targets]:
@@ -53,47 +49,9 @@ def with_ignored(targets: Targets) -> Targets:
     return replace(targets, ignore=targets.labels.create_with_sample_sizes_like_self(flags))
 
 
-def flat_scores(maps: Any) -> Tensor:
-    return flatten_levels(maps, channels=CLASSES + 1, name="class scores", num_per_cell=PER_CELL)
-
-
 def by_image(criterion: Any, predictions: Any, targets: Targets, **options: Any) -> list[ImageLoss]:
-    index = criterion.assign(predictions, targets).target_index
-    if isinstance(criterion, SSDLoss):
-        logits, deltas, priors = predictions[1].mT, predictions[0].mT, default_boxes()
-        boxes = targets.boxes_as("cxcywh", normalized=True)
-    else:
-        logits = flat_scores(predictions[0])
-        deltas = flatten_levels(predictions[1], channels=4, name="boxes", num_per_cell=PER_CELL)
-        priors = convert(torch.cat(level_anchors()), "xyxy", "cxcywh")
-        boxes = targets.boxes_as("cxcywh", normalized=False)
-    weights = [None] * len(logits) if targets.weights is None else targets.weights.tensor.tolist()
-    return [
-        ssd_image(
-            logits[b],
-            deltas[b],
-            priors,
-            index[b].tolist(),
-            boxes[b],
-            targets.labels.tensor[b].tolist(),
-            weights=weights[b],
-            background_first=isinstance(criterion, SSDLoss),
-            **options,
-        )
-        for b in range(len(logits))
-    ]
-
-
-def expected_terms(images: list[ImageLoss]) -> dict[str, Tensor]:
-    divisor = max(sum(each.positives for each in images), 1.0)
-    return {
-        "loss_cls": torch.stack([each.classes for each in images]).sum() / divisor,
-        "loss_bbox": torch.stack([each.boxes for each in images]).sum() / divisor,
-    }
-
-
-def of_image(image: ImageLoss, alpha: float) -> Tensor:
-    return ((2 - alpha) * image.boxes + alpha * image.classes) / max(image.positives, 1.0)
+    own = ssd_flat if isinstance(criterion, SSDLoss) else ssd
+    return own.by_image(criterion, predictions, targets, **options)
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], leaves: list[Tensor]) -> None:

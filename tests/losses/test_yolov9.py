@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_types import CLASSES, STRIDES, cast
-from reference.yolov9_loss import mean_of_bins, yolov9
+from cases.common import CLASSES, STRIDES, cast
+from cases.criteria.yolov9 import CASES, REG_MAX, VEC2BOX, of_branch
+from reference.yolov9_loss import mean_of_bins
 from torch import Tensor, nn
-from yolov9_case import CASES, REG_MAX, VEC2BOX
 
 from losses.coders.distribution import DecodedLevels, Vec2Box
 from losses.core import positives
@@ -24,7 +24,6 @@ from losses.modules.classes import BinaryCrossEntropy, FocalLoss
 from losses.testing import leaves_of
 from matchers import Targets
 from matchers.dense.task_aligned import TaskAligned
-from ragged import RaggedBatch
 
 CASE = CASES["yolov9"]
 SIZES = [3, 0, 1, 6]
@@ -34,16 +33,6 @@ close = torch.testing.assert_close
 
 def make(**options: Any) -> YOLOv9Criterion:
     return YOLOv9Criterion(CLASSES, VEC2BOX, **({"reg_max": REG_MAX} | options))
-
-
-def of_images(batch: RaggedBatch | None) -> list[Tensor] | None:
-    return None if batch is None else [t[:n] for t, n in zip(batch.tensor, batch.sample_sizes.tolist(), strict=True)]
-
-
-def reference(levels: Any, targets: Targets, index: Tensor, quality: Tensor, **options: Any) -> dict[str, Tensor]:
-    boxes, labels, weights = of_images(targets.boxes), of_images(targets.labels), of_images(targets.weights)
-    assert boxes is not None and labels is not None
-    return yolov9(levels, boxes, labels, index, quality, strides=STRIDES, weights=weights, **options)
 
 
 def with_flags(targets: Targets, *, weights: bool, ignore: bool) -> Targets:
@@ -74,7 +63,7 @@ def test_values_and_gradients(sizes: list[int], dtype: torch.dtype) -> None:
     criterion = make()
     assignment = criterion.assign(levels, targets)
     assert (assignment.target_index >= 0).any() == (sum(sizes) > 0)
-    expected = reference(levels, targets, assignment.target_index, assignment.quality.to(dtype))
+    expected = of_branch(levels, targets, assignment.target_index, assignment.quality.to(dtype))
     assert_same(criterion(levels, targets), expected, leaves_of(levels), dtype)
 
 
@@ -92,7 +81,7 @@ def test_weights_and_ignored_targets(
     criterion = make(loss_cls=loss_cls)
     assignment = criterion.assign(levels, targets)
     assert (assignment.target_index == -2).any() == ignore
-    expected = reference(levels, targets, assignment.target_index, assignment.quality.double())
+    expected = of_branch(levels, targets, assignment.target_index, assignment.quality.double())
     assert_same(criterion(levels, targets), expected, leaves_of(levels), torch.float64)
 
 
@@ -111,7 +100,7 @@ def test_given_distances() -> None:
     levels, targets = given_distances(CASE.predictions(SIZES), torch.float64), CASE.targets(SIZES).to(torch.float64)
     criterion = make()
     assignment = criterion.assign(levels, targets)
-    expected = reference(levels, targets, assignment.target_index, assignment.quality.double())
+    expected = of_branch(levels, targets, assignment.target_index, assignment.quality.double())
     assert_same(criterion(levels, targets), expected, leaves_of(levels), torch.float64)
 
 
@@ -128,7 +117,7 @@ def test_rates() -> None:
     criterion = make(cls_rate=2.0, dfl_rate=0.0, iou_rate=3.0)
     assignment = criterion.assign(levels, targets)
     quality = assignment.quality.double()
-    expected = reference(levels, targets, assignment.target_index, quality, rates=(2.0, 0.0, 3.0))
+    expected = of_branch(levels, targets, assignment.target_index, quality, rates=(2.0, 0.0, 3.0))
     assert_same(criterion(levels, targets), expected, leaves_of(levels), torch.float64)
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import CLASSES, STRIDES, cast
-from reference.yolox_loss import yolox
+from cases.common import CLASSES, STRIDES, cast, of_images
+from cases.criteria.yolox import CASE, reference
 from torch import Tensor, nn
 
 from losses import (
@@ -29,9 +28,7 @@ from losses.core import positives
 from losses.testing import leaves_of
 from matchers import SimOTA, Targets, grid_points
 from matchers.testing import CANVAS
-from ragged import RaggedBatch
 
-CASE = EVERY_CRITERION["yolox"]
 SIZES = [3, 0, 1, 6]
 KEYS = {"loss_cls", "loss_bbox", "loss_obj", "loss_l1"}
 close = torch.testing.assert_close
@@ -39,24 +36,6 @@ close = torch.testing.assert_close
 
 def make(**options: Any) -> YOLOXCriterion:
     return YOLOXCriterion(CLASSES, **({"strides": STRIDES, "use_l1": True} | options))
-
-
-def of_images(batch: RaggedBatch) -> list[Tensor]:
-    return [tensor[:size] for tensor, size in zip(batch.tensor, batch.sample_sizes.tolist(), strict=True)]
-
-
-def reference(criterion: YOLOXCriterion, maps: Any, targets: Targets) -> dict[str, Tensor]:
-    assignment = criterion.assign(maps, targets)
-    weights = None if targets.weights is None else of_images(targets.weights)
-    return yolox(
-        maps,
-        of_images(targets.boxes),
-        of_images(targets.labels),
-        assignment.target_index,
-        assignment.quality,
-        strides=STRIDES,
-        weights=weights,
-    )
 
 
 def assert_same(found: Any, expected: Any, leaves: list[Tensor], dtype: torch.dtype = torch.float64) -> None:

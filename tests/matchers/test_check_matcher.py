@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from cases import EVERY_MATCHER, ON_THE_HOST
 from effort import examples, mostly_thorough
 from hypothesis import given
-from runs import ALL_MATCHERS
 from torch import Tensor
 
 from matchers import Assignment, ClosestPrediction, Predictions, SimOTA, Targets, grid_points, iou, pairwise
@@ -18,15 +18,13 @@ from matchers.testing import LAYOUTS, MATCHER_PROPERTIES, check_matcher, scenes,
 from ragged.testing import PropertyViolation
 
 TRACED = ("compilation",)
-# Solvers of another package, which compute with arrays of numpy.
-ON_THE_HOST = ("balanced pot", "unbalanced pot")
 # All others are compiled as a part of a criterion, or for themselves in their own tests.
-COMPILED = mostly_thorough([name for name in ALL_MATCHERS if name not in ON_THE_HOST], usual=["tood"])
+COMPILED = mostly_thorough([name for name in EVERY_MATCHER if name not in ON_THE_HOST], usual=["tood"])
 
 
-@pytest.mark.parametrize("name", mostly_thorough(ALL_MATCHERS, usual=set(ALL_MATCHERS) - set(ON_THE_HOST)))
+@pytest.mark.parametrize("name", mostly_thorough(EVERY_MATCHER, usual=set(EVERY_MATCHER) - ON_THE_HOST))
 def test_every_matcher_keeps_its_promises(name: str) -> None:
-    matcher, priors = ALL_MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     without = (*TRACED, "synchronisation") if name in ON_THE_HOST else TRACED
     assert check_matcher(matcher, priors, num_classes=3, without=without) == tuple(
         prop for prop in MATCHER_PROPERTIES if prop not in without
@@ -35,7 +33,7 @@ def test_every_matcher_keeps_its_promises(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_every_matcher_compiles(name: str) -> None:
-    matcher, priors = ALL_MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     others = [prop for prop in MATCHER_PROPERTIES if prop not in TRACED]
     assert check_matcher(matcher, priors, num_classes=3, without=others) == TRACED
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from matcher_cases import ANCHORS, CANVAS, MATCHERS, POINTS, scene
+from cases import EVERY_MATCHER, MATCHERS, scene
+from cases.finding import joined
+from cases.scenes import ANCHORS, CANVAS, POINTS
 from torch.utils import _pytree as pytree
 
 from matchers import (
@@ -26,12 +28,12 @@ from matchers import (
 )
 from matchers.solver.linear_assignment import triton_kernel
 
-COSTS = {"simota": {"class", "iou", "outside"}, "dynamic_soft_label": {"class", "iou", "centre"}}
+COSTS = joined(MATCHERS, "COSTS")
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_costs_explain_the_result(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(3, 0, 5)
     costs = matcher.costs(predictions, targets, priors)
     assert set(costs) == COSTS.get(name, set(costs)) != set()
@@ -50,10 +52,10 @@ def test_costs_explain_the_result(name: str) -> None:
     assert f"prediction {place} (quality {result.quality[2, place]:.3g}, {term} {values[2, target, place]:.4g}" in text
 
 
-@pytest.mark.parametrize("name", ["simota", "dynamic_soft_label"])
+@pytest.mark.parametrize("name", COSTS)
 def test_the_cheapest_candidate_is_taken(name: str) -> None:
     """The sum of the terms is what decides: a single target takes its cheapest predictions."""
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(1, 1, 1, seed=3)
     total = torch.stack(list(matcher.costs(predictions, targets, priors).values())).sum(0)[:, 0]
     result = matcher(predictions, targets, priors)
@@ -68,9 +70,9 @@ def test_the_cheapest_candidate_is_taken(name: str) -> None:
         assert sorted(candidates.argsort(stable=True)[: len(taken)].tolist()) == taken
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_a_crowd_among_small_images(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(5000, 1, 0)
     result = matcher(predictions, targets, priors)
     alone = matcher({key: value[1:2] for key, value in predictions.items()}, scene_of(targets, 1), priors)
@@ -98,9 +100,9 @@ def test_priors_far_from_all_targets(count: int) -> None:
     assert MaxIoU(neg_iou_thr=(0.1, 0.4))(None, nothing, priors).is_background.all()
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_autocast_changes_nothing(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(9, 0, 30)
     expected = matcher(predictions, targets, priors)
     with torch.autocast("cpu", torch.bfloat16):
@@ -109,9 +111,9 @@ def test_autocast_changes_nothing(name: str) -> None:
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_results_move(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(2, 0)
     assert Predictions.of(predictions).to("meta").device.type == "meta"
     moved = matcher(predictions, targets, priors).to("meta")
@@ -169,9 +171,9 @@ def test_a_sum_of_any_matchers() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_the_same_on_cuda_without_a_synchronisation(name: str) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     predictions, targets = scene(3, 0, 12)
     expected = matcher(predictions, targets, priors)
     on_device = {key: value.cuda() for key, value in predictions.items()}

@@ -59,6 +59,15 @@ def test_predicted_boxes_take_the_place_of_priors(scene: Any, name: str) -> None
     reference.compare(result, images, reference.max_iou, unclear=0.1, **OPTIONS[name])
 
 
+def test_a_prior_without_overlap_has_the_first_target_of_all() -> None:
+    """Not the first of those whose tiles it is in."""
+    corner = torch.cartesian_prod(torch.arange(0.0, 256, 8), torch.arange(0.0, 256, 8)).flip(-1)
+    priors = torch.cat([corner, corner + 8], -1)
+    result = MaxIoU(pos_iou_thr=0, neg_iou_thr=0)(None, target([200, 200, 240, 240], [10, 10, 50, 50]), priors)
+    found, quality = result.target_index[0], result.quality[0]
+    assert set(found[quality > 0].tolist()) == {0, 1} and (found[quality == 0] == 0).all()
+
+
 @pytest.mark.parametrize("count", [1, 3, 84])
 @pytest.mark.parametrize("sizes", [[0], [1], [0, 0], [60], [5, 0, 60]])
 def test_sizes(count: int, sizes: list[int]) -> None:

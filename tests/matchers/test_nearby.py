@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from cases import EVERY_MATCHER, scene
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from matcher_cases import MATCHERS, scene
 
 from matchers import DynamicSoftLabel, Hungarian, Predictions, SimOTA, Targets, TaskAligned, grid_points
 from matchers.dense import dynamic_soft_label, simota, task_aligned
 from matchers.dense.dynamic_k import DynamicK
 from matchers.geometry.boxes import coordinates
 from matchers.pairs import near
+from matchers.pairs.tiles import SIZE, Extent, Tiling
 
 CANVAS = 160
 POINTS = grid_points((CANVAS, CANVAS), [8, 16, 32])
@@ -119,16 +120,19 @@ def test_a_tile_with_a_point_in_a_region_passes(region: Any, seed: int) -> None:
     points = torch.rand(50, 4, generator=generator) * 10 + 0.1
     boxes = coordinates(torch.rand(8, 1, 4, generator=generator).mul(10).sort(-1).values)
     options = {"radius": 0.3} if region is near.near_center else {"margin": 0.5}
-    tiles = near._Tiles.of(points)
-    passes = region(near.Extent.of(points), boxes, **options)
+    where = Extent.of(points)
+    tiling = Tiling.of(torch.stack(where).unsqueeze(1))
+    assert tiling.hulls is not None
+    hulls = Extent(*tiling.hulls.unbind())
+    passes = region(where, boxes, **options)
     row, place = passes.nonzero(as_tuple=True)
-    assert region(tiles.hulls, boxes, **options)[row, place // near._TILE].all()
+    assert region(hulls, boxes, **options)[row, place // SIZE].all()
 
 
 @pytest.mark.parametrize("budget", [1, 30_000])
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", EVERY_MATCHER)
 def test_the_result_does_not_depend_on_the_budget(name: str, budget: int) -> None:
-    matcher, priors = MATCHERS[name]
+    matcher, priors = EVERY_MATCHER[name]
     if is_dataclass(matcher):
         thrifty = replace(matcher, max_pairwise_bytes=budget)  # type: ignore[type-var]
     else:

@@ -86,8 +86,8 @@ def test_best_target(seed: int, sizes: list[int], count: int, blocks: int, highe
     order = torch.randperm(len(sample), generator=generator)
     by_rows, by_pairs, everything = (BestTarget(len(sizes), count, value.device, highest=highest) for _ in range(3))
     for part in order.tensor_split(blocks):
-        by_rows.see_rows(value[part], sample[part], target[part], counts[part])
-        everything.see_rows(value[part], sample[part], target[part])
+        by_rows.see_at(value[part], sample[part], target[part], counts[part])
+        everything.see_at(value[part], sample[part], target[part])
         index = torch.arange(count).expand(len(part), count)
         by_pairs.see_pairs(value[part], sample[part], target[part], index, counts[part])
     sign, worst = (-1, -math.inf) if highest else (1, math.inf)
@@ -107,7 +107,7 @@ def test_best_target(seed: int, sizes: list[int], count: int, blocks: int, highe
 @pytest.mark.parametrize("highest", [False, True])
 def test_best_target_without_predictions(highest: bool) -> None:
     table = BestTarget(2, 0, torch.device("cpu"), highest=highest)
-    table.see_rows(torch.zeros(3, 0), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]))
+    table.see_at(torch.zeros(3, 0), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]))
     assert table.result()[0].shape == (2, 0)
 
 
@@ -116,7 +116,7 @@ def test_best_target_without_predictions(highest: bool) -> None:
 def test_best_target_of_none(highest: bool, num_samples: int) -> None:
     table = BestTarget(num_samples, 3, torch.device("cpu"), highest=highest)
     none = torch.zeros(0, dtype=torch.int64)
-    table.see_rows(torch.zeros(0, 3), none, none)
+    table.see_at(torch.zeros(0, 3), none, none)
     found, value = table.result()
     assert found.tolist() == [[-1] * 3] * num_samples
     assert value.tolist() == [[-math.inf if highest else math.inf] * 3] * num_samples
@@ -124,7 +124,7 @@ def test_best_target_of_none(highest: bool, num_samples: int) -> None:
 
 def best_of(value: Tensor, sample: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     table = BestTarget(2, 5, value.device, highest=True)
-    table.see_rows(value, sample, target, value > 0.2)
+    table.see_at(value, sample, target, value > 0.2)
     index = torch.arange(5, device=value.device).expand(len(value), 5)
     table.see_pairs(value, sample, target, index, value > 0.5)
     return table.result()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from pathlib import Path
 
-from tests.mutation.run import main
-
-sys.exit(main())
+# The helpers of the tests import each other by their names in that directory.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.exit(importlib.import_module("tests.mutation.run").main())

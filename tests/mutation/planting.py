@@ -39,6 +39,33 @@ class Case:
     shared: Callable[[], Arguments] = tuple
     without: frozenset[str] = frozenset()
 
+    def find(self, code: Callable[[str], Any], properties: Sequence[str]) -> dict[str, str]:
+        """The first of ``properties`` that the operation of this code lacks, with the first line of the report.
+
+        Empty if there is none. ``code`` is what ``planted`` gives, or ``original``.
+        """
+        operation = self.operation(code)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            given, shared = self.arguments(), self.shared()
+        for name in properties:
+            if name in self.without or (name == REFERENCE and self.reference is None):
+                continue
+            for arguments in given:
+                try:
+                    self._check(name, operation, arguments, shared)
+                except PropertyViolation as violation:
+                    return {name: str(violation).splitlines()[0]}
+        return {}
+
+    def _check(self, name: str, operation: Callable[..., Any], arguments: Arguments, shared: Arguments) -> None:
+        if name == REFERENCE:
+            assert self.reference is not None
+            gradients = "gradients" not in self.without
+            assert_matches_per_sample(operation, self.reference, *arguments, shared=shared, gradients=gradients)
+        else:
+            check_op(operation, *arguments, shared=shared, without=set(PROPERTIES) - {name})
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -124,24 +151,3 @@ def _in_place_of(copies: dict[str, ModuleType]) -> Iterator[None]:
         yield
     finally:
         sys.modules.update(kept)
-
-
-def find(case: Case, operation: Callable[..., Any], properties: Sequence[str]) -> dict[str, str]:
-    """The first of ``properties`` that the operation lacks, with the first line of the report; empty if there is none."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        given, shared = case.arguments(), case.shared()
-    for name in properties:
-        if name in case.without or (name == REFERENCE and case.reference is None):
-            continue
-        for arguments in given:
-            try:
-                if name == REFERENCE:
-                    assert case.reference is not None
-                    gradients = "gradients" not in case.without
-                    assert_matches_per_sample(operation, case.reference, *arguments, shared=shared, gradients=gradients)
-                else:
-                    check_op(operation, *arguments, shared=shared, without=set(PROPERTIES) - {name})
-            except PropertyViolation as violation:
-                return {name: str(violation).splitlines()[0]}
-    return {}

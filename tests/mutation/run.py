@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
-from ragged.testing import PROPERTIES
-from tests.mutation import loss_cases, loss_mutants, matcher_cases, matcher_mutants, ragged_cases, ragged_mutants
-from tests.mutation.planting import REFERENCE, Case, Mutant, find, original, planted
+from dataclasses import replace
 
-CASES: dict[str, Case] = {**ragged_cases.CASES, **matcher_cases.CASES, **loss_cases.CASES}
-MUTANTS: list[Mutant] = [*ragged_mutants.MUTANTS, *matcher_mutants.MUTANTS, *loss_mutants.MUTANTS]
+from cases import CRITERIA, MATCHERS
+from cases.finding import joined, listed, modules_of
+
+from ragged.testing import PROPERTIES
+from tests.mutation import operations
+from tests.mutation.criteria import OfCriterion
+from tests.mutation.planting import REFERENCE, Case, Mutant, original, planted
+
+_OPERATIONS = modules_of(operations)
+
+
+def _of_criteria() -> tuple[dict[str, OfCriterion], list[Mutant]]:
+    """Criteria that have a bug which is planted into no operation of theirs, and all bugs."""
+    cases: dict[str, OfCriterion] = {}
+    mutants = []
+    for module in CRITERIA:
+        for mutant in module.BUGS:
+            if mutant.case in module.CASES:
+                name = f"{mutant.case} criterion"
+                cases[name] = OfCriterion(module.CASES[mutant.case], module.reference)
+                mutant = replace(mutant, case=name)
+            mutants.append(mutant)
+    return cases, mutants
+
+
+_CRITERIA, _BUGS = _of_criteria()
+CASES: dict[str, Case | OfCriterion] = {
+    **joined(_OPERATIONS, "CASES"),
+    **joined(MATCHERS, "OPERATIONS"),
+    **joined(CRITERIA, "OPERATIONS"),
+    **_CRITERIA,
+}
+MUTANTS: list[Mutant] = [*listed(_OPERATIONS, "MUTANTS"), *listed(MATCHERS, "BUGS"), *_BUGS]
 # Compilation takes seconds: only where no other property sees the bug.
 QUICK = (*(name for name in PROPERTIES if name != "compilation"), REFERENCE)
 ALL = (*QUICK, "compilation")
 
 
 def properties_of(case: str) -> tuple[str, ...]:
-    """What the unchanged operation of a case is checked for: all that its mutants are looked for with."""
-    compiled = any(mutant.case == case and mutant.caught_by == "compilation" for mutant in MUTANTS)
-    return ALL if compiled else QUICK
+    """What the unchanged operation of a case is checked for: all that its mutants are looked for with.
+
+    A criterion has a test for each of its properties already, so that here it has those alone that find its bugs.
+    """
+    needed = {mutant.caught_by for mutant in MUTANTS if mutant.case == case}
+    if isinstance(CASES[case], OfCriterion):
+        return tuple(sorted(needed))
+    return ALL if "compilation" in needed else QUICK
 
 
 def find_in_original(name: str) -> dict[str, str]:
     """What the properties say of the operation without a bug: nothing."""
-    case = CASES[name]
-    return find(case, case.operation(original), properties_of(name))
+    return CASES[name].find(original, properties_of(name))
 
 
 def find_mutant(mutant: Mutant) -> dict[str, str]:
     """The first property that a mutant lacks."""
-    case = CASES[mutant.case]
     code = planted(mutant.place, mutant.old, mutant.new, mutant.carriers)
-    return find(case, case.operation(code), properties_of(mutant.case))
+    return CASES[mutant.case].find(code, properties_of(mutant.case))
 
 
 def main() -> int:

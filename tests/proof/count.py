@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from criterion_cases import EVERY_CRITERION
+from cases import EVERY_CRITERION, EVERY_MATCHER
 from registry import counts
 from reliability import fuzz
 from reliability.test_bad_inputs import ROWS
-from runs import ALL_MATCHERS
 
 from losses.testing import CRITERION_PROPERTIES
 from matchers.testing import MATCHER_PROPERTIES
@@ -66,7 +65,7 @@ def main() -> int:
         print(problem)
     print(f"public names and members with an entry   {names['public names']}")
     print(f"operations checked by the kit            {names['operations']}, {checks:,} properties in all")
-    print(f"matchers checked by check_matcher        {len(ALL_MATCHERS)}, {len(MATCHER_PROPERTIES)} properties each")
+    print(f"matchers checked by check_matcher        {len(EVERY_MATCHER)}, {len(MATCHER_PROPERTIES)} properties each")
     print(
         f"criteria checked by check_criterion      {len(EVERY_CRITERION)}, {len(CRITERION_PROPERTIES)} properties each"
     )

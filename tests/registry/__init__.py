@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from cases import CRITERIA, MATCHERS
+from cases.finding import listed
 from effort import is_thorough
 
 from ragged.testing import PROPERTIES
@@ -23,39 +25,12 @@ TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
     "losses": OF_LOSSES,
 }
 
-# They decide, or sum over images: what they promise is checked in a form of their own.
-MATCHERS = {
-    "ATSS",
-    "BalancedPOT",
-    "BalancedSinkhorn",
-    "ClosestPrediction",
-    "ClosestTarget",
-    "DynamicSoftLabel",
-    "Hungarian",
-    "MaxIoU",
-    "Min",
-    "SimOTA",
-    "SoftMin",
-    "TaskAligned",
-    "UnbalancedPOT",
-    "UnbalancedSinkhorn",
-    "WeightedSum",
+# They decide, or sum over images: what they promise is checked in a form of their own, by files of ``cases``.
+PROVED_BY_CASES: dict[str, set[str]] = {
+    "ragged": set(),
+    "matchers": set(listed(MATCHERS, "PROVES")),
+    "losses": set(listed(CRITERIA, "PROVES")),
 }
-CRITERIA = {
-    "ATSSCriterion",
-    "Criterion",
-    "DEIMCriterion",
-    "DFINECriterion",
-    "DetectionLoss",
-    "DetrCriterion",
-    "RTMDetCriterion",
-    "SSDCriterion",
-    "SSDLoss",
-    "YOLOXCriterion",
-    "YOLOXLoss",
-    "YOLOv9Criterion",
-}
-_OTHERS = {"ragged": set(), "matchers": MATCHERS, "losses": CRITERIA}
 
 
 def operations() -> Iterator[tuple[str, Operation]]:
@@ -68,7 +43,7 @@ def operations() -> Iterator[tuple[str, Operation]]:
 
 def names_of(package: str) -> set[str]:
     """Public names, and members of them, that have an entry."""
-    return {name.partition("[")[0] for name in TABLES[package]} | _OTHERS[package]
+    return {name.partition("[")[0] for name in TABLES[package]} | PROVED_BY_CASES[package]
 
 
 def skipped_by_default(name: str) -> set[str]:

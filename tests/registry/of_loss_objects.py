@@ -161,6 +161,7 @@ OF_LOSS_OBJECTS: dict[str, Operation | Elsewhere] = {
     "flatten_levels": Operation(
         flat_levels, lambda: ([uniform(3, 6, 2, 4), uniform(3, 6, 1, 2, seed=1)],), reference=flat_sample
     ),
+    "Criterion": Elsewhere("tests/losses/test_read_once.py", "is abstract: what it promises, all criteria do"),
     "DensePredictions": Elsewhere(LEVELS, "is a container, and checks what it holds"),
     "image_size_of": Elsewhere(LEVELS, "makes numbers from sizes of maps"),
     "DecoderLayers": Operation(layer_of_its_own, head, reference=lambda logits, boxes: (logits, boxes)),

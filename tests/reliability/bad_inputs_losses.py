@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 import torch
-from criterion_cases import EVERY_CRITERION
-from criterion_types import CLASSES
-from reliability.calls_losses import BINS, BOXES, IN_BINS, LABELS, LOGITS, POINTS, SCORES, levels, maps
-from reliability.calls_losses_criteria import given
-from reliability.calls_matchers import assignment, boxes, labels, targets
-from torch import nn
+from cases import CRITERIA, EVERY_CRITERION
+from cases.common import call, criterion_of, given, with_label
+from cases.finding import listed
+from reliability.arguments import boxes, labels, targets
+from reliability.calls_losses import (
+    BINS,
+    BOXES,
+    IN_BINS,
+    LABELS,
+    LOGITS,
+    POINTS,
+    SCORES,
+    levels,
+    maps,
+    of_public_class,
+)
 
 import losses
-from losses import AssignedTargets, DetectionLoss, GIoULoss, Normalizer, Positives, Vec2Box
-from matchers import Assignment, Hungarian, Targets
+from losses import AssignedTargets, GIoULoss, Normalizer, Positives, Vec2Box
+from matchers import Assignment
 
 META = LABELS.to("meta")
-
-
-@cache
-def criterion(name: str) -> Any:
-    return EVERY_CRITERION[name].make()
-
-
-def outputs(name: str = "detr", **changes: Any) -> dict[str, Any]:
-    """The output of a decoder with other entries; those that are None are left out."""
-    return {key: value for key, value in (given(name)[0] | changes).items() if value is not None}
-
-
-def with_label(name: str, label: int) -> Targets:
-    own = given(name)[1]
-    return Targets(own.boxes, own.labels * 0 + label, box_format=own.box_format, normalized=own.normalized)
-
-
-def call(name: str, predictions: Any = None, of: Any = None) -> Any:
-    """A criterion with wrong predictions, or wrong targets."""
-    return criterion(name)(given(name)[0] if predictions is None else predictions, given(name)[1] if of is None else of)
-
-
-def reduced(name: str, **options: Any) -> Any:
-    return EVERY_CRITERION[name].make(**options)
 
 
 # fmt: off
@@ -121,43 +104,12 @@ ROWS = [
     ("total of nothing", lambda: losses.total({}), ValueError, "no loss term to add up"),
     ("total of a list", lambda: losses.total([torch.ones(())]), TypeError, "losses must be a dict of terms, .*got list"),
     ("detached numbers", lambda: losses.detached({"a": 1.0}), TypeError, "the loss term 'a' must be a tensor or a RaggedBatch, got float"),
-    # --- criteria
-    *[(f"unknown reduction of {name}", lambda name=name: reduced(name, reduction="avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'") for name in ("detr", "dfine", "yolox", "yolov9", "rtmdet", "atss", "ssd", "ssd loss")],
-    *[(f"normalizer of {name}", lambda name=name: reduced(name, normalizer=3), TypeError, "normalizer must be a Normalizer, got int") for name in ("detr", "yolox", "ssd loss", "detection")],
-    *[(f"label of no class, {name}", lambda name=name: call(name, of=with_label(name, 99)), ValueError, "label 99 at position 0 of sample 0 is out of range") for name in EVERY_CRITERION if name != "detection"],
-    *[(f"predictions of None, {name}", lambda name=name: criterion(name)(None, given(name)[1]), TypeError, "got NoneType") for name in EVERY_CRITERION if "branch" not in name],
-    *[(f"targets of None, {name}", lambda name=name: criterion(name)(given(name)[0], None), TypeError, "targets must be Targets, .*got NoneType") for name in EVERY_CRITERION],
-    *[(f"fewer images, {name}", lambda name=name: call(name, of=EVERY_CRITERION[name].targets([2], 0)), ValueError, r"batch|images|\(1,\)") for name in EVERY_CRITERION],
-    ("classes of 0", lambda: losses.YOLOXCriterion(0), ValueError, "num_classes must be at least 1, got 0"),
-    ("classes of floats", lambda: losses.RTMDetCriterion(5.0), TypeError, "num_classes must be an integer, got float"),
-    ("classes without background", lambda: losses.SSDCriterion(1), ValueError, "num_classes counts the background, so that it must be 2 at least, got 1"),
-    ("no strides", lambda: losses.YOLOXCriterion(CLASSES, strides=None), TypeError, "strides must be a list of integers or pairs of them, got NoneType"),
-    ("no coder", lambda: losses.RTMDetCriterion(CLASSES, coder=3), TypeError, "coder must be a coder, with encode and decode, got int"),
-    ("a matcher's class", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, matcher=Hungarian), TypeError, "matcher must be a matcher, got the class Hungarian"),
-    ("a reduced loss", lambda: losses.ATSSCriterion(CLASSES, loss_bbox=GIoULoss(reduction="mean")), ValueError, "loss_bbox must have reduction='none', got 'mean'"),
-    ("a loss of text", lambda: losses.YOLOXCriterion(CLASSES, loss_cls="bce"), TypeError, "loss_cls must be a loss module or function, got str"),
-    ("misspelt term", lambda: losses.DetrCriterion({"loss_box": 1.0}), KeyError, "weight_dict has a weight for 'loss_box', but the terms are"),
-    ("weight of text", lambda: losses.DFINECriterion({"loss_bbox": "5"}), TypeError, "the weight of loss_bbox must be a number, got str"),
-    ("weights of a list", lambda: losses.DetrCriterion(["loss_bbox"]), TypeError, "weight_dict must be a dict of weights by term, got list"),
-    ("unknown place of the background", lambda: DetectionLoss(nn.CrossEntropyLoss(reduction="none"), GIoULoss(), Hungarian(), "middle"), ValueError, "bg_class_position must be one of .*got 'middle'"),
-    ("background for a label", lambda: call("detection", of=with_label("detection", CLASSES)), ValueError, "label 5|background"),
-    ("no vec2box", lambda: losses.YOLOv9Criterion(CLASSES, None), TypeError, "vec2box must be a Vec2Box, got NoneType"),
-    ("negative rate", lambda: losses.YOLOv9Criterion(CLASSES, Vec2Box(image_size=(16, 16)), cls_rate=-1), ValueError, "cls_rate must not be negative, got -1"),
-    ("maps too few", lambda: call("yolox", tuple(each[:1] for each in given("yolox")[0])), ValueError, r"must have a map for each of the strides \(8, 16\), got 1"),
-    ("maps without objectness", lambda: call("yolox", given("yolox")[0][:2]), TypeError, "predictions must be .*; got 2 entries"),
-    ("anchors missing", lambda: losses.SSDCriterion(CLASSES + 1)(*given("ssd")), ValueError, "SSDCriterion needs anchors"),
-    ("no logits", lambda: call("detr", outputs(pred_logits=None)), KeyError, "outputs must have 'pred_logits', got"),
-    ("logits of other classes", lambda: call("detr", outputs(pred_logits=torch.zeros(2, 12, 9))), ValueError, r"pred_logits of outputs must have shape \(B, Q, 5\), got \(2, 12, 9\)"),
-    ("boxes of other queries", lambda: call("detr", outputs(pred_boxes=torch.zeros(2, 11, 4))), ValueError, r"pred_boxes of outputs must have shape \(2, 12, 4\), .*got \(2, 11, 4\)"),
-    ("layers of a dict", lambda: call("detr", outputs(aux_outputs={})), TypeError, r"outputs\['aux_outputs'\] must be a list of dicts, one for each layer, got dict"),
-    ("denoising without its numbers", lambda: call("detr", outputs(dn_meta=None)), KeyError, "outputs of denoising queries need 'dn_meta'"),
-    ("points of text", lambda: call("dfine", outputs("dfine", ref_points="text")), TypeError, "ref_points of outputs must be a torch.Tensor, got str"),
-    ("points too few", lambda: call("dfine", outputs("dfine", ref_points=torch.zeros(2, 3, 4))), ValueError, r"ref_points of outputs must have shape \(2, 12, 4\), got \(2, 3, 4\)"),
-    ("bins without their scale", lambda: call("dfine", outputs("dfine", up=None)), KeyError, "outputs with pred_corners must have 'up' as well"),
-    ("loss without assignment", lambda: criterion("yolox").loss(*given("yolox")), ValueError, "loss needs the assignment of these targets"),
-    ("loss with a wrong assignment", lambda: criterion("rtmdet").loss(*given("rtmdet"), assignment()), ValueError, r"batch shape \(3,\) of the assignment must end with \(2,\)"),
-    ("loss with assignments in a list", lambda: criterion("detr").loss(*given("detr"), [assignment()]), TypeError, "assignments must be a dict, as assign gives it, got list"),
-    ("count of text", lambda: criterion("yolox")(*given("yolox"), global_count="many"), TypeError, "global_count must be a number, got str"),
-    ("negative count", lambda: criterion("yolox")(*given("yolox"), global_count=-3), ValueError, "global_count must not be negative, got -3"),
-    ("count of another name", lambda: criterion("yolox")(*given("yolox"), global_count={"boxes": 3}), KeyError, "global_count has no 'num_positives'"),
+    # --- criteria: their own, and what each of them must say
+    *listed(CRITERIA, "BAD_INPUTS"),
+    *[(f"unknown reduction of {name}", lambda case=case: case.make(reduction="avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'") for name, case in EVERY_CRITERION.items()],
+    *[(f"normalizer of {name}", lambda case=case: case.make(normalizer=3), TypeError, "normalizer must be a Normalizer, got int") for name, case in EVERY_CRITERION.items()],
+    *[(f"label of no class, {name}", lambda case=case: call(case, of=with_label(case, 99)), ValueError, "label 99 at position 0 of sample 0 is out of range") for name, case in EVERY_CRITERION.items()],
+    *[(f"predictions of None, {name}", lambda case=case: criterion_of(case)(None, given(case)[1]), TypeError, "got NoneType") for name, case in EVERY_CRITERION.items() if of_public_class(name)],
+    *[(f"targets of None, {name}", lambda case=case: criterion_of(case)(given(case)[0], None), TypeError, "targets must be Targets, .*got NoneType") for name, case in EVERY_CRITERION.items()],
+    *[(f"fewer images, {name}", lambda case=case: call(case, of=case.targets([2], 0)), ValueError, r"batch|images|\(1,\)") for name, case in EVERY_CRITERION.items()],
 ]

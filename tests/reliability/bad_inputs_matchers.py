@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from reliability.calls_matchers import (
+from cases import MATCHERS
+from cases.finding import listed
+from reliability.arguments import (
     COUNT,
-    POINTS,
-    PRIORS,
     assignment,
     boxes,
     columns,
@@ -27,10 +27,9 @@ from reliability.calls_matchers import (
     table,
     targets,
 )
-from torch import nn
 
 import matchers
-from matchers import Assignment, Hungarian, MaxIoU, Predictions, Targets
+from matchers import Assignment, Predictions, Targets
 from ragged import RaggedBatch
 
 OBJECTS = np.array([None, "a"], dtype=object)
@@ -137,33 +136,9 @@ ROWS = [
     ("negative ratio", lambda: matchers.anchors((16, 16), [4], ratios=[-1.0]), ValueError, "ratios must be positive, got -1.0"),
     ("sizes too few", lambda: matchers.ssd_default_boxes([(4, 4)], (16, 16), sizes=[4.0]), ValueError, "sizes must have 2 entries, one more than there are levels, got 1"),
     # --- matchers and their results
-    ("matcher without targets", lambda: Hungarian()(predictions(), None), TypeError, "targets must be Targets, .*got NoneType"),
-    ("matcher of tensors", lambda: Hungarian()(logits(), targets()), TypeError, "predictions must be Predictions, a dict or a list of dicts, got Tensor"),
-    ("matcher on two devices", lambda: Hungarian()(predictions(), targets().to("meta")), ValueError, "targets must be on the device of predictions"),
-    ("matcher of fewer images", lambda: Hungarian()({"pred_boxes": boxes(2, 5), "pred_logits": logits()[:2, :5]}, targets()), ValueError, r"batch shape \(2,\) of predictions must end with the batch shape \(3,\) of targets"),
-    ("matcher without logits", lambda: Hungarian()({"pred_boxes": boxes(3, 5)}, targets()), ValueError, "needs class logits, got predictions without them"),
-    ("labels without logits", lambda: Hungarian()({"pred_logits": logits()[..., :2], "pred_boxes": boxes(3, COUNT)}, targets()), ValueError, "label 2 at position 1 of sample 0 is out of range for 2 classes"),
-    ("priors of no use", lambda: Hungarian(loc_match_module=nn.L1Loss(reduction="none"))(predictions(), targets(), PRIORS), ValueError, "for priors set is_anchor_based=True"),
-    ("no priors", lambda: matchers.ATSS()(predictions(), targets()), ValueError, "ATSS needs priors"),
-    ("points for priors", lambda: MaxIoU()(predictions(), targets(), torch.cat([POINTS[:, :2] + 99, POINTS[:, 2:]], 1)), ValueError, "priors must be xyxy boxes, .*are these grid points"),
-    ("other number of priors", lambda: MaxIoU()(predictions(), targets(), PRIORS[:3]), ValueError, r"priors must have shape \(16, 4\) .*got \(3, 4\)"),
-    ("levels that do not add up", lambda: matchers.ATSS()(predictions(), targets(), PRIORS, level_sizes=[3, 4]), ValueError, r"level_sizes \[3, 4\] add up to 7, but there are 16 priors"),
-    ("boxes for points", lambda: matchers.SimOTA()(predictions(), targets(), torch.cat([POINTS[:, :2], POINTS[:, 2:] * 0], 1)), ValueError, "strides above 0"),
-    ("thresholds out of order", lambda: MaxIoU(neg_iou_thr=0.9), ValueError, "thresholds must be in order, .*got neg_iou_thr=0.9, pos_iou_thr=0.5"),
-    ("topk of 0", lambda: matchers.ATSS(topk=0), ValueError, "topk must be at least 1, got 0"),
-    ("number of candidates of floats", lambda: matchers.SimOTA(candidate_topk=2.5), TypeError, "candidate_topk must be an integer, got float"),
-    ("unknown conflict", lambda: matchers.TaskAligned(conflict="best"), ValueError, "conflict must be 'overlap' or 'metric', got 'best'"),
-    ("unknown side", lambda: matchers.SoftMin(source="both"), ValueError, "source must be 'target' or 'prediction', got 'both'"),
-    ("regularisation 0", lambda: matchers.SoftMin(reg=0.0), ValueError, "reg must be finite and above 0"),
-    ("no iterations", lambda: matchers.BalancedSinkhorn(num_iter=-1), ValueError, "num_iter must"),
-    ("cost of text", lambda: Hungarian(cost="l1"), TypeError, "cost must be a function of pairs"),
-    ("cost of a reduced module", lambda: Hungarian(loc_match_module=nn.L1Loss()), ValueError, "the box cost module must have reduction='none', got 'mean'"),
-    ("cost of no module", lambda: Hungarian(cls_match_module=3), TypeError, "the class cost module must be a module or a function, got int"),
+    *listed(MATCHERS, "BAD_INPUTS"),
     ("negative weight of a cost", lambda: matchers.detr_costs(l1_weight=-1.0), ValueError, "l1_weight must not be negative, got -1.0"),
     ("unknown class cost", lambda: matchers.detr_costs(classes="focus"), ValueError, "classes must be 'focal' or 'softmax', got 'focus'"),
-    ("sum of nothing", lambda: matchers.WeightedSum([]), ValueError, "at least one matcher, got none"),
-    ("sum with negative weights", lambda: matchers.WeightedSum([Hungarian()], weights=[-1.0]), ValueError, "weights must not be negative"),
-    ("two weights for one", lambda: matchers.WeightedSum([Hungarian()], weights=[1.0, 1.0]), ValueError, "one number for each of 1 matchers, got 2"),
     ("index of floats", lambda: Assignment.from_index(INDEX.float(), num_targets=TWO), TypeError, "target_index must be an int64 tensor, got torch.float32"),
     ("index of no target", lambda: Assignment.from_index(INDEX + 1, num_targets=TWO), ValueError, "got 2 for prediction 0 of sample 0, which has 2 targets"),
     ("number of targets as a list", lambda: Assignment.from_index(INDEX, num_targets=[2, 0]), TypeError, "num_targets must be a torch.Tensor, got list"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from reliability.bad_inputs_losses import criterion, outputs
-from reliability.calls_matchers import images
+from cases import EVERY_CRITERION
+from cases.common import criterion_of, given
+from reliability.arguments import images
 from torch import nn
 
 import losses
@@ -121,9 +122,9 @@ ROWS = [
     ("a reduction of DetectionLoss set later", lambda: with_reduction(DetectionLoss(nn.CrossEntropyLoss(reduction="none"), GIoULoss(), Hungarian()), "avg"), ValueError, "reduction must be one of 'mean', 'sum', 'sample', 'none', got 'avg'"),
     # --- predictions of another head
     ("five classes for three", lambda: yolox()(DensePredictions(torch.zeros(1, 16, 5), torch.zeros(1, 16, 4), grid_points((32, 32), [8]), torch.zeros(1, 16)), TRUTH), ValueError, r"class scores must have the shape of num_classes = 3, \(1, 16, 3\), got \(1, 16, 5\)"),
-    ("what YOLOv9 read for other classes", lambda: losses.YOLOv9Criterion(2, criterion("yolov9").vec2box, reg_max=criterion("yolov9").coder.reg_max).read(criterion("yolov9").read(call_predictions("yolov9"))), ValueError, "class logits must have the shape of num_classes = 2"),
-    ("what SSD read for other classes", lambda: losses.SSDCriterion(9, anchors=criterion("ssd").anchors).read(criterion("ssd").read(call_predictions("ssd"))), ValueError, "class scores must have 9 classes, the background included"),
-    ("what DETR read for other classes", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, num_classes=9).read(criterion("detr").read(outputs())), ValueError, "pred_logits must have the shape of num_classes = 9"),
+    ("what YOLOv9 read for other classes", lambda: losses.YOLOv9Criterion(2, criterion_of(EVERY_CRITERION["yolov9"]).vec2box, reg_max=criterion_of(EVERY_CRITERION["yolov9"]).coder.reg_max).read(criterion_of(EVERY_CRITERION["yolov9"]).read(call_predictions("yolov9"))), ValueError, "class logits must have the shape of num_classes = 2"),
+    ("what SSD read for other classes", lambda: losses.SSDCriterion(9, anchors=criterion_of(EVERY_CRITERION["ssd"]).anchors).read(criterion_of(EVERY_CRITERION["ssd"]).read(call_predictions("ssd"))), ValueError, "class scores must have 9 classes, the background included"),
+    ("what DETR read for other classes", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, num_classes=9).read(criterion_of(EVERY_CRITERION["detr"]).read(call_predictions("detr"))), ValueError, "pred_logits must have the shape of num_classes = 9"),
     # --- structure that could be data
     ("a list of numbers", lambda: collate([[1, 2], [3, 4]]), TypeError, r"sample is a list of numbers, \[1, 2\]: is it data of 2 entries"),
     ("lists of numbers in a dict", lambda: collate([{"labels": []}, {"labels": [3]}]), TypeError, r"sample\['labels'\] is a list of numbers"),
@@ -134,6 +135,4 @@ ROWS = [
 
 
 def call_predictions(name: str) -> Any:
-    from reliability.calls_losses_criteria import given
-
-    return given(name)[0]
+    return given(EVERY_CRITERION[name])[0]

@@ -1,4 +1,4 @@
-"""A valid call of everything public in ``losses``."""
+"""A valid call of everything public in ``losses``; criteria have theirs in ``cases.criteria``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from criterion_cases import EVERY_CRITERION
+from cases import CRITERIA, EVERY_CRITERION
+from cases.common import given
+from cases.finding import joined
+from reliability.arguments import assignment, boxes, labels, targets
 from reliability.call import Call, call, made, method
-from reliability.calls_losses_criteria import CRITERIA
-from reliability.calls_matchers import assignment, boxes, labels, targets
 from torch import Tensor
 
 import losses
@@ -78,9 +79,30 @@ def _coder(name: str) -> dict[str, Callable[[], Call]]:
     }
 
 
-@cache
 def decoder_outputs() -> Any:
-    return EVERY_CRITERION["detr"].predictions([2, 0], 0)
+    return given(EVERY_CRITERION["detr"])[0]
+
+
+def _steps(case: str) -> dict[str, Callable[[], Call]]:
+    """The whole of a criterion that is made already, and its steps."""
+    own = EVERY_CRITERION[case]
+    kept = own.make()
+
+    @cache
+    def assignment() -> Any:
+        return kept.assign(*given(own))
+
+    return {
+        f"{case}": lambda: call(kept, *given(own)),
+        f"{case}.assign": lambda: call(kept.assign, *given(own)),
+        f"{case}.loss": lambda: call(kept.loss, *given(own), assignment()),
+        f"{case}.counts": lambda: call(kept.counts, *given(own), assignment()),
+    }
+
+
+def of_public_class(case: str) -> bool:
+    """Whether a case is of a class that is not made for the tests."""
+    return type(EVERY_CRITERION[case].make()).__name__ in losses.__all__
 
 
 @cache
@@ -101,7 +123,8 @@ def _multiple(losses_of: Any, weights: Any) -> dict[str, Any]:
 
 
 CALLS: dict[str, Callable[[], Call]] = {
-    **CRITERIA,
+    **joined(CRITERIA, "CALLS"),
+    **{name: make for case in EVERY_CRITERION if of_public_class(case) for name, make in _steps(case).items()},
     **{
         name: lambda name=name: call(getattr(losses, name), LOGITS, LABELS, scores=SCORES, **_PER_CLASS[name])
         for name in _PER_CLASS

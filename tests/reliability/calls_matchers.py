@@ -1,122 +1,51 @@
-"""A valid call of everything public in ``matchers``."""
+"""A valid call of everything public in ``matchers`` but the matchers, which have theirs in ``cases.matchers``."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from reliability.call import Call, call, made, method
-from torch import Tensor, nn
+from cases import MATCHERS
+from cases.finding import joined
+from reliability.arguments import (
+    COUNT,
+    PRIORS,
+    SIZES,
+    assignment,
+    boxes,
+    columns,
+    flags,
+    flat,
+    gt,
+    images,
+    labels,
+    logits,
+    matcher,
+    meta,
+    of_targets,
+    overlap,
+    padded,
+    pair_sizes,
+    plan,
+    predictions,
+    table,
+    targets,
+)
+from reliability.call import Call, call
+from torch import nn
 
 import matchers
-from matchers import Assignment, Hungarian, Plan, Predictions, Problem, SoftMin, Targets
-from ragged import RaggedBatch
+from matchers import Assignment, Hungarian, Predictions, Problem, Targets
 
-SIZES = [2, 0, 1]
-POINTS = matchers.grid_points((16, 16), [4])
-PRIORS = torch.cat([POINTS[:, :2] - 4, POINTS[:, :2] + 4], 1)
-COUNT = len(POINTS)
-
-
-def boxes(*shape: int) -> Tensor:
-    corner = torch.linspace(0, 7, shape[0] * (shape[1] if len(shape) > 1 else 1)).reshape(*shape, 1)
-    return torch.cat([corner, corner + 1, corner + 5, corner + 8], -1)
-
-
-def gt() -> RaggedBatch:
-    return RaggedBatch(boxes(3, 2), sample_sizes=SIZES)
-
-
-def labels() -> RaggedBatch:
-    return RaggedBatch(torch.tensor([[1, 2], [0, 0], [0, 0]]), sample_sizes=SIZES)
-
-
-def flags() -> RaggedBatch:
-    return RaggedBatch(torch.tensor([[True, False], [False, False], [False, False]]), sample_sizes=SIZES)
-
-
-def of_targets(**options: Any) -> dict[str, Any]:
-    return {"boxes": gt(), "labels": labels(), **options}
-
-
-def targets() -> Targets:
-    return Targets(gt(), labels(), canvas_size=torch.tensor([16.0, 16.0]))
-
-
-def logits() -> Tensor:
-    return torch.linspace(-2, 2, 3 * COUNT * 4).reshape(3, COUNT, 4)
-
-
-def predictions() -> dict[str, Tensor]:
-    return {"pred_logits": logits(), "pred_boxes": boxes(3, COUNT)}
-
-
-def images() -> list[dict[str, Tensor]]:
-    return [{"boxes": boxes(size) if size else torch.zeros(0, 4), "labels": torch.arange(size)} for size in SIZES]
-
-
-def columns() -> tuple[list[Tensor], list[Tensor]]:
-    return [image["boxes"] for image in images()], [image["labels"] for image in images()]
-
-
-def padded() -> dict[str, Tensor]:
-    return {"boxes": boxes(3, 2), "labels": labels().tensor, "mask": labels().mask, "weights": torch.ones(3, 2)}
-
-
-def assignment() -> Assignment:
-    return Assignment.from_index(torch.tensor([[1, -1, 0], [-1, -1, -1], [-2, 0, -1]]), num_targets=torch.tensor(SIZES))
-
-
-def plan() -> Plan:
-    return assignment().plan()
-
-
-def pair_sizes() -> tuple[RaggedBatch, RaggedBatch]:
-    return assignment().pairs()
-
-
-def meta() -> dict[str, Any]:
-    return {
-        "dn_num_group": 1,
-        "dn_num_split": [4, 5],
-        "dn_positive_idx": [torch.tensor([0, 1]), torch.tensor([], dtype=torch.int64), torch.tensor([0])],
-    }
-
-
-def flat() -> Tensor:
-    return torch.tensor([[0, 1, 0.5, 0.5, 0.2, 0.2], [2, 2, 0.5, 0.5, 0.4, 0.2]])
-
-
-def table() -> Tensor:
-    return torch.tensor([[[2.0, 0, 0, 4, 4], [-1, 0, 0, 0, 0]]])
-
-
-def matcher(kind: Any, priors: Tensor | None = None, **init: Any) -> Callable[[], Call]:
-    return lambda: made(kind, init, predictions(), targets(), priors)
-
-
-def overlap() -> Tensor:
-    return matchers.pairwise(matchers.iou, gt().tensor, boxes(3, COUNT))
-
-
-SIDE = {"cost": matchers.detr_costs()}
 _CONVERSIONS = [f"{one}_to_{two}" for one, two in itertools.permutations(("xyxy", "cxcywh", "xywh"), 2)]
 CALLS: dict[str, Callable[[], Call]] = {
+    **joined(MATCHERS, "CALLS"),
     **{name: lambda name=name: call(getattr(matchers, name), boxes(3)) for name in _CONVERSIONS},
     **{
         name: lambda name=name: call(getattr(matchers, name), boxes(3), boxes(3))
         for name in ("iou", "iof", "giou", "diou", "ciou")
     },
-    "ATSS": lambda: made(
-        matchers.ATSS,
-        {"topk": 3, "min_center_margin": 0.01, "ignore_iof": 0.5},
-        predictions(),
-        targets(),
-        PRIORS,
-        level_sizes=[COUNT],
-    ),
     "Assignment.from_index": lambda: call(
         Assignment.from_index,
         torch.tensor([[1, -1], [-1, -2]]),
@@ -132,39 +61,6 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Assignment.unstack": lambda: call(assignment().unstack),
     "Assignment.explain": lambda: call(assignment().explain, 0, costs={"class": torch.ones(3, 2, 3)}),
     "Assignment.describe": lambda: call(assignment().describe),
-    "BalancedSinkhorn": matcher(matchers.BalancedSinkhorn, num_iter=5, tolerance=1e-3, background_cost=1.0, **SIDE),
-    "UnbalancedSinkhorn": matcher(
-        matchers.UnbalancedSinkhorn, reg_pred=1.0, reg_target=1.0, num_iter=5, tolerance=1e-3, **SIDE
-    ),
-    "BalancedPOT": matcher(matchers.BalancedPOT, num_iter=5, method="sinkhorn_log", tolerance=1e-3, **SIDE),
-    "UnbalancedPOT": matcher(
-        matchers.UnbalancedPOT, num_iter=5, method="sinkhorn", reg_pred_target=1.0, tolerance=1e-3, **SIDE
-    ),
-    "ClosestPrediction": matcher(matchers.ClosestPrediction, threshold=2.0, **SIDE),
-    "ClosestTarget": matcher(matchers.ClosestTarget, background=True, background_cost=1.0, **SIDE),
-    "DynamicSoftLabel": matcher(matchers.DynamicSoftLabel, POINTS, topk=3, soft_center_radius=3.0, iou_weight=3.0),
-    "Hungarian": matcher(matchers.Hungarian, background_cost=3.0, **SIDE),
-    "Hungarian(modules)": matcher(
-        matchers.Hungarian,
-        PRIORS,
-        cls_match_module=nn.CrossEntropyLoss(reduction="none"),
-        loc_match_module=nn.L1Loss(reduction="none"),
-        is_anchor_based=True,
-        normalized=True,
-    ),
-    "MaxIoU": matcher(
-        matchers.MaxIoU,
-        PRIORS,
-        pos_iou_thr=0.5,
-        neg_iou_thr=0.4,
-        min_pos_iou=0.1,
-        match_low_quality=True,
-        gt_max_assign_all=True,
-        ignore_iof=0.5,
-    ),
-    "MaxIoU(range)": matcher(matchers.MaxIoU, PRIORS, neg_iou_thr=(0.1, 0.4)),
-    "MaxIoU.costs": lambda: method(matchers.MaxIoU, {}, "costs", predictions(), targets(), PRIORS),
-    "Min": matcher(matchers.Min, source="prediction", **SIDE),
     "Plan.assignment": lambda: call(plan().assignment, threshold=0.5),
     "Plan.explain": lambda: call(plan().explain, 0, smallest_weight=0.1),
     "Predictions": lambda: call(
@@ -173,8 +69,6 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Predictions.of": lambda: call(Predictions.of, predictions()),
     "Predictions.of(list)": lambda: call(Predictions.of, [{"pred_logits": logits()[0], "pred_boxes": boxes(COUNT)}]),
     "Problem.of": lambda: call(Problem.of, predictions(), targets(), PRIORS, normalized=True),
-    "SimOTA": matcher(matchers.SimOTA, POINTS, center_radius=2.5, candidate_topk=3, iou_weight=3.0, cls_weight=1.0),
-    "SoftMin": matcher(matchers.SoftMin, source="target", reg=1.0, background_weight=True, **SIDE),
     "Targets": lambda: call(
         Targets,
         **of_targets(
@@ -190,24 +84,6 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Targets.check_labels": lambda: call(targets().check_labels, 4),
     "Targets.with_max_num_targets": lambda: call(targets().with_max_num_targets, 5),
     "Targets.to_dicts": lambda: call(targets().to_dicts),
-    "TaskAligned": matcher(
-        matchers.TaskAligned,
-        POINTS,
-        topk=3,
-        alpha=1.0,
-        beta=6.0,
-        overlap="iou",
-        only_inside=True,
-        conflict="overlap",
-        quality="normalized",
-        min_center_margin=0.01,
-    ),
-    "WeightedSum": lambda: made(
-        matchers.WeightedSum,
-        {"matching_modules": [SoftMin(), Hungarian()], "weights": [1.0, 2.0], "normalize": True, "same_cost": True},
-        predictions(),
-        targets(),
-    ),
     "alignment": lambda: call(matchers.alignment, torch.zeros(3), torch.ones(3) / 2, alpha=1.0, beta=6.0),
     "alignment_metric": lambda: call(matchers.alignment_metric, logits(), labels(), overlap(), alpha=1.0, beta=6.0),
     "anchors": lambda: call(

@@ -11,7 +11,7 @@ import losses
 import matchers
 import ragged
 
-# Not called by themselves: numbers, a protocol, an abstract class, and containers that the toolkit fills itself.
+# Not called by themselves: numbers, a protocol, abstract classes, and containers that the toolkit fills itself.
 NOT_CALLED = {
     "BACKGROUND",
     "IGNORED",
@@ -21,6 +21,7 @@ NOT_CALLED = {
     "DecodedLevels",
     "DecoderLayers",
     "Pairs",
+    "Rule",
 }
 NAMES = sorted(fuzz.CALLS)
 

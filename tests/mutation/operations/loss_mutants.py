@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from tests.mutation.loss_cases import (
-    CRITERION,
-    DETECTION,
-    DETECTION_TERMS,
+from tests.mutation.operations.loss_cases import (
     EXPECTED,
     HARD,
     MASS,
     MINING,
     NORMALIZER,
-    NUM_TARGETS,
     OF_TARGETS,
     PER_SAMPLE,
     SOFTMAX,
     SUMS,
-    TERMS,
 )
 from tests.mutation.planting import Mutant
 
 MUTANTS = [
-    Mutant(
-        "batch-global",
-        "each image divided by the count of all",
-        TERMS,
-        'if reduction == "mean" else counts',
-        "",
-        "detection loss",
-        "independence",
-        (DETECTION_TERMS, CRITERION, DETECTION),
-    ),
-    Mutant(
-        "batch-global",
-        "mass of all images in the divisor",
-        DETECTION_TERMS,
-        "self._num_classified(counted.sum(-1).view(shape[:-1]), plan",
-        "self._num_classified(counted.sum().expand(shape[:-1]), plan",
-        "detection loss",
-        "independence",
-        (DETECTION,),
-    ),
     Mutant(
         "batch-global",
         "positives of all images",
@@ -49,16 +24,6 @@ MUTANTS = [
         "count = wide(positive).sum()",
         "mining",
         "independence",
-    ),
-    Mutant(
-        "filler read",
-        "mass of padding",
-        DETECTION_TERMS,
-        "plan.weights.tensor.detach().flatten(0, -3).masked_fill(without.unsqueeze(1), 0)",
-        "plan.weights.tensor.detach().flatten(0, -3)",
-        "detection loss",
-        "filler",
-        (DETECTION,),
     ),
     Mutant(
         "off by one",
@@ -139,15 +104,6 @@ MUTANTS = [
         "labels + 1 if background == 0 else labels, background)",
         "labels, background)",
         "hard mining",
-        "reference",
-    ),
-    Mutant(
-        "mask dropped",
-        "ignored targets in the divisor",
-        NUM_TARGETS,
-        ".masked_fill(~targets.matchable, 0)",
-        "",
-        "number of targets",
         "reference",
     ),
     Mutant(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tests.mutation.operations.ragged_cases import INDEXING, MASKS, REDUCTIONS, ROWS
 from tests.mutation.planting import Mutant
-from tests.mutation.ragged_cases import INDEXING, MASKS, REDUCTIONS, ROWS
 
 _MEAN = "return torch.where(count > 0, total / count.clamp(min=1), empty).to(dtype)"
 _SUM = "return _filled(data, 0).sum(data.non_uniform_dim)"

@@ -10,53 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers import Assignment, Targets, grid_points
+from matchers import Assignment
 from matchers.geometry.boxes import coordinates
-from matchers.testing import make_scene
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-DYNAMIC_K, TRANSPORT, DENSE, MAX_IOU = (
-    "matchers.dense.dynamic_k",
-    "matchers.transport.transport",
-    "matchers.by_cost.dense_matcher",
-    "matchers.dense.max_iou",
-)
-CLOSEST, HUNGARIAN, BOXES, ALIGNED = (
-    "matchers.by_cost.closest",
-    "matchers.by_cost.hungarian",
-    "matchers.geometry.overlaps",
-    "matchers.dense.task_aligned",
-)
+BOXES = "matchers.geometry.overlaps"
 GATHER, PER_TARGET = (
     "matchers.assignments.forms:gathered",
     "matchers.assignments.assignment:Assignment.predictions_per_target",
 )
-STACK, ATSS = "matchers.assignments.assignment:Assignment.stack", "matchers.dense.atss"
-POINTS = grid_points((64, 64), [16])
-ANCHORS = torch.cat([POINTS[:, :2] - 16, POINTS[:, :2] + 16], 1)
-SIZES = [4, 1, 0, 3]
-
-
-def matcher(module: str, name: str, *, with_priors: bool = False, **options: Any) -> Callable[[Any], Any]:
-    """A case's operation: logits, boxes, targets and perhaps priors to an assignment or a plan."""
-
-    def operation(code: Callable[[str], Any]) -> Callable[..., Any]:
-        match = getattr(code(module), name)(**options)
-
-        def op(logits: Tensor, boxes: Tensor, targets: Targets, *priors: Tensor) -> Any:
-            return match({"pred_logits": logits, "pred_boxes": boxes}, targets, *priors)
-
-        return op
-
-    return operation
-
-
-def scene(**options: Any) -> list[tuple[Tensor, Tensor, Targets]]:
-    """Two batches of images."""
-    found = [make_scene(SIZES, len(POINTS), seed=seed, slack=1, **options) for seed in (1, 2)]
-    found = [each.in_format(predictions="xyxy", targets="xyxy") for each in found]
-    return [(each.predictions.logits, each.predictions.boxes, each.targets) for each in found]
+STACK = "matchers.assignments.assignment:Assignment.stack"
 
 
 def assignment_of(values: RaggedBatch) -> Assignment:
@@ -116,16 +80,6 @@ def index_with_many() -> list[tuple[Tensor, RaggedBatch]]:
     return [(index, RaggedBatch(torch.randn(4, 3), sample_sizes=[3, 0, 1, 2]))]
 
 
-def pairs_of_levels(code: Callable[[str], Any]) -> Callable[..., Any]:
-    """Each level has the same anchors, so that a target takes as many of each."""
-
-    def op(targets: Targets, priors: Tensor) -> Any:
-        found = code(ATSS).ATSS(topk=1)(None, targets, priors.repeat(4, 1), level_sizes=[len(priors)] * 4)
-        return number_of_pairs(found)
-
-    return op
-
-
 def boxes() -> list[tuple[RaggedBatch, RaggedBatch]]:
     corner = torch.rand(4, 5, 2)
     first = RaggedBatch(torch.cat([corner, corner + torch.rand(4, 5, 2) + 0.1], -1), sample_sizes=[4, 0, 1, 3])
@@ -157,27 +111,7 @@ def shares(whole: str) -> Callable[[Tensor, Tensor], Tensor]:
     return share
 
 
-def points() -> tuple[Tensor]:
-    return (POINTS,)
-
-
-def anchors() -> tuple[Tensor]:
-    return (ANCHORS,)
-
-
 CASES = {
-    "sinkhorn": Case(matcher("matchers.transport.sinkhorn", "BalancedSinkhorn"), scene),
-    "softmin": Case(matcher("matchers.by_cost.softmin", "SoftMin"), scene),
-    "closest target": Case(matcher(CLOSEST, "ClosestTarget"), scene),
-    "closest prediction": Case(matcher(CLOSEST, "ClosestPrediction"), scene),
-    "hungarian": Case(
-        matcher(HUNGARIAN, "Hungarian"), lambda: scene(ignored=0.4), without=frozenset({"synchronisation"})
-    ),
-    "simota": Case(matcher("matchers.dense.simota", "SimOTA"), scene, shared=points),
-    "max iou": Case(matcher(MAX_IOU, "MaxIoU", pos_iou_thr=0.15, neg_iou_thr=0.15), scene, shared=anchors),
-    "atss": Case(matcher(ATSS, "ATSS", topk=6), scene, shared=anchors),
-    "atss, pairs": Case(pairs_of_levels, lambda: [(each[-1],) for each in scene()], shared=anchors),
-    "task aligned": Case(matcher(ALIGNED, "TaskAligned"), scene, shared=points),
     # An assignment of targets that are not there any more is an error.
     "gather": Case(gathers, gathered, without=frozenset({"gradients"})),
     "counts": Case(counts, counted, counts_of_sample),

@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses import GIoULoss, binary_cross_entropy, l1_loss
+from losses import binary_cross_entropy, l1_loss
 from losses.core.positives import Positives
-from matchers import Assignment, Plan, Targets
-from matchers.testing import make_scene
+from matchers import Assignment
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-TERMS, DETECTION, DETECTION_TERMS = "losses.core.terms", "losses.criteria.detection", "losses.criteria.detection_terms"
-CRITERION = "losses.core.criterion"
 MINING, SUMS, SOFTMAX, EXPECTED = (
     "losses.functional.mining",
     "losses.modules.closed_forms",
@@ -25,40 +22,8 @@ MINING, SUMS, SOFTMAX, EXPECTED = (
     "losses.functional.expected",
 )
 HARD, NORMALIZER, MASS = "losses.functional.hard_mining", "losses.core.normalizer", "losses.modules.of_mass:_weighted"
-NUM_TARGETS = "losses.criteria.query.detr:num_targets"
 PER_SAMPLE, OF_TARGETS = "losses.core.positives:Positives.per_sample", "losses.core.positives:Positives.of_targets"
 SIZES = [3, 0, 1, 2]
-
-
-# --- the detection loss ---------------------------------------------------------------------------------------------
-
-
-def detection_loss(code: Callable[[str], Any]) -> Callable[..., Any]:
-    """Of given plans: logits, boxes, targets, weights and background to a value for each image."""
-    loss = code(DETECTION).DetectionLoss(
-        torch.nn.CrossEntropyLoss(reduction="none"),
-        GIoULoss(reduction="none"),
-        lambda *_: None,
-        bg_class_position="last",
-        reduction="sample",
-    )
-
-    def op(logits: Tensor, boxes: Tensor, targets: Targets, weights: RaggedBatch, background: Tensor) -> Any:
-        plan = Plan(weights, background, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
-        return loss.loss({"pred_logits": logits, "pred_boxes": boxes}, targets, plan)
-
-    return op
-
-
-def images() -> list[tuple[Any, ...]]:
-    scene = make_scene(SIZES, 6, seed=3, slack=1)
-    weights = torch.rand(4, 6, scene.targets.max_num_targets) + 0.1
-    mass = scene.targets.labels.create_with_sample_sizes_like_self(weights, 2)
-    logits = torch.randn(4, 6, 6)  # one class more than there are labels
-    return [(logits, scene.predictions.boxes, scene.targets, mass, torch.rand(4, 6))]
-
-
-# --- parts of it ----------------------------------------------------------------------------------------------------
 
 
 def mined(code: Callable[[str], Any]) -> Callable[..., Any]:
@@ -156,20 +121,6 @@ def weighted_mining_of_sample(logits: Tensor, labels: Tensor, weights: Tensor) -
     return values[labels >= 0].sum() + negative.sum()
 
 
-def number_of_targets(code: Callable[[str], Any]) -> Callable[..., Any]:
-    def op(weights: RaggedBatch, ignore: RaggedBatch) -> Any:
-        labels = weights.create_with_sample_sizes_like_self(torch.zeros_like(weights.tensor, dtype=torch.int64))
-        boxes = labels.create_with_sample_sizes_like_self(weights.tensor.new_zeros(*weights.shape, 4))
-        return code(NUM_TARGETS)(Targets(boxes, labels, weights=weights, ignore=ignore))
-
-    return op
-
-
-def weights_and_flags() -> list[tuple[RaggedBatch, RaggedBatch]]:
-    weights = RaggedBatch(torch.rand(4, 4) + 0.5, sample_sizes=SIZES)
-    return [(weights, weights.create_with_sample_sizes_like_self(torch.arange(16).view(4, 4) % 2 == 0))]
-
-
 def normalized(code: Callable[[str], Any]) -> Callable[..., Any]:
     def op(data: RaggedBatch) -> Any:
         divisor = code(NORMALIZER).Normalizer()(data.sample_sizes)
@@ -218,20 +169,12 @@ TARGET_INDEX = torch.tensor([[2, -1, 0, 2, -2], [-1, -1, -1, -2, -1], [-1, 0, -1
 NO_GRADIENT = frozenset({"gradients"})
 
 CASES = {
-    # What targets and plans hold is a constant: it has no gradient to be checked.
-    "detection loss": Case(detection_loss, images, without=NO_GRADIENT),
     "mining": Case(mined, losses_and_positives, mined_in_sample),
     "sums over classes": Case(summed, logits_and_labels),
     "cross entropy": Case(cross_entropy, ragged_logits, cross_entropy_of_sample),
     "expected loss": Case(expected, plans, without=NO_GRADIENT),
     "hard mining": Case(hard_mining, maps, hard_mining_of_sample),
     "weighted hard mining": Case(weighted_mining, weighted_maps, weighted_mining_of_sample, without=NO_GRADIENT),
-    "number of targets": Case(
-        number_of_targets,
-        weights_and_flags,
-        lambda weights, ignore: weights[~ignore].sum(),
-        without=NO_GRADIENT,
-    ),
     "normalizer": Case(
         normalized,
         lambda: [(RaggedBatch(torch.randn(4, 4), sample_sizes=SIZES),)],

@@ -1,0 +1,62 @@
+"""Bugs in operations of ``matchers``."""
+
+from __future__ import annotations
+
+from tests.mutation.operations.matcher_cases import (
+    BOXES,
+    GATHER,
+    PER_TARGET,
+    STACK,
+)
+from tests.mutation.planting import Mutant
+
+MUTANTS = [
+    Mutant(
+        "too little room",
+        "pairs of the layer that has fewest",
+        STACK,
+        "max(each.max_pairs for each in assignments)",
+        "min(each.max_pairs for each in assignments)",
+        "stacked pairs",
+        "padding",
+    ),
+    Mutant(
+        "mask dropped",
+        "background gets a target's value",
+        GATHER,
+        ".masked_fill(target_index.view(aligned) < 0, fill)",
+        "",
+        "gather",
+        "filler",
+    ),
+    Mutant(
+        "index not masked",
+        "background counts for target 0",
+        PER_TARGET,
+        "torch.where(self.is_positive, self.target_index, self.max_num_targets)",
+        "self.target_index.clamp(min=0)",
+        "counts",
+        "reference",
+    ),
+    Mutant(
+        "wrong gradient", "trade-off always detached", BOXES, "if detach_trade_off:", "if True:", "ciou", "gradients"
+    ),
+    Mutant(
+        "argument order",
+        "area of the second box",
+        BOXES,
+        "return _ratio(_intersection(a, b), a.area)",
+        "return _ratio(_intersection(a, b), b.area)",
+        "iof",
+        "reference",
+    ),
+    Mutant(
+        "value",
+        "two gaps make an overlap",
+        BOXES,
+        "_shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)",
+        "_shared(a.x1, a.x2, b.x1, b.x2) * _shared(a.y1, a.y2, b.y1, b.y2)",
+        "iou",
+        "reference",
+    ),
+]
