@@ -7,6 +7,7 @@ from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.by_cost.hungarian import Hungarian
 from matchers.by_cost.softmin import SoftMin
 from matchers.by_cost.weighted import WeightedSum
+from matchers.costs.batched import batched_cost
 from matchers.costs.boxes import giou_cost, iou_cost, l1_cost, points_in_boxes, points_near_centers
 from matchers.costs.classes import (
     alignment,
@@ -84,6 +85,7 @@ __all__ = [
     "alignment_metric",
     "anchors",
     "area",
+    "batched_cost",
     "batched_linear_sum_assignment",
     "binary_class_cost",
     "ciou",

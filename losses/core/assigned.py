@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,12 +26,15 @@ class AssignedTargets:
     """The label of each of P predictions, and the boxes of those that have one.
 
     Args:
-        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2).
+        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2). Of targets without labels, all
+            are of class 0.
         quality: ``(*batch, P)``, float32: what the matcher says of each positive prediction; 0 elsewhere.
         positives: The R predictions that have a class.
-        boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's.
+        boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's. None if targets have
+            no boxes.
         weights: ``(*batch, P)``, how much each prediction counts, or None if that is 1 for all. A target of weight 2
             counts as two of the same kind: in the sum of the losses, and in what it is divided by.
+        fields: Of the target of each positive, (R, …) by name, for losses of your own.
 
     >>> targets = Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([7])}])
     >>> assignment = Assignment.from_index(torch.tensor([[-1, 0]]), num_targets=torch.tensor([1]))
@@ -44,14 +48,16 @@ class AssignedTargets:
     positives: Positives
     boxes: Tensor
     weights: Tensor | None = None
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_integer(self.labels)
         if not isinstance(self.positives, Positives):
             raise TypeError(f"positives must be Positives, got {type(self.positives).__name__}")
         check_shape(self.quality, self.labels.shape, "quality", "the labels")
-        check_shape(self.boxes, (len(self.positives), 4), "boxes", "the positives, with 4 coordinates")
-        object.__setattr__(self, "boxes", self.boxes.detach())
+        if self.boxes is not None:
+            check_shape(self.boxes, (len(self.positives), 4), "boxes", "the positives, with 4 coordinates")
+            object.__setattr__(self, "boxes", self.boxes.detach())
         if self.weights is not None:
             check_shape(self.weights, self.labels.shape, "weights", "the labels")
             check_weights(self.weights, "weights")
@@ -91,10 +97,16 @@ class AssignedTargets:
         positives = Positives.of(assignment)
         own = len(targets.batch_shape)
         # Ground truth is constant, also if it requires a gradient.
-        gt_boxes = targets.boxes_as(box_format, normalized=normalized).detach()
+        boxes: Any = None
+        if targets.boxes is not None:
+            gt_boxes = targets.boxes_as(box_format, normalized=normalized).detach()
+            boxes = positives.of_targets(gt_boxes, batch_dims=own)
         index = assignment.target_index
         # Counted from 1, so that 0 is left for predictions without a label.
-        labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
+        if targets.labels is None:
+            labels = (index >= 0).long()
+        else:
+            labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
         weights = None
         if targets.weights is not None:
             gt_weights = targets.weights.detach().with_padded_set_to(0).tensor
@@ -104,8 +116,12 @@ class AssignedTargets:
             labels=torch.where(labels > 0, labels - 1, index.clamp(max=BACKGROUND)),
             quality=assignment.quality,
             positives=positives,
-            boxes=positives.of_targets(gt_boxes, batch_dims=own),
+            boxes=boxes,
             weights=weights,
+            fields={
+                name: positives.of_targets(batch.detach().tensor, batch_dims=own)
+                for name, batch in targets.fields.items()
+            },
         )
 
     @classmethod
@@ -256,10 +272,10 @@ def _check_same_targets(targets: Targets, assignment: Assignment) -> None:
         raise ValueError(
             f"the assignment is of {assignment.max_num_targets} targets at most, there are {targets.max_num_targets}"
         )
-    labels = targets.labels
+    reference = targets.reference
     if len(own) < len(batch):
-        labels = labels.broadcast_batch_dims_to_shape(batch)
-    check_same_sizes(assignment.predictions_per_target(), labels, what="the assignment and the targets")
+        reference = reference.broadcast_batch_dims_to_shape(batch)
+    check_same_sizes(assignment.predictions_per_target(), reference, what="the assignment and the targets")
 
 
 register_dataclass(AssignedTargets)

@@ -160,8 +160,8 @@ def _class_cost(module: nn.Module) -> PairCost:
 def _cross_entropy_cost(module: nn.CrossEntropyLoss, pairs: Pairs) -> Tensor:
     cost = -pairs.log_probabilities_of_labels()
     if module.weight is not None:
-        cost *= module.weight[pairs.labels].unsqueeze(-1)
-    return cost.masked_fill_((pairs.labels == module.ignore_index).unsqueeze(-1), 0)
+        cost *= module.weight[pairs.need_labels()].unsqueeze(-1)
+    return cost.masked_fill_((pairs.need_labels() == module.ignore_index).unsqueeze(-1), 0)
 
 
 def _cost_of_rows(module: nn.Module, pairs: Pairs) -> Tensor:
@@ -175,7 +175,7 @@ def _cost_of_rows(module: nn.Module, pairs: Pairs) -> Tensor:
 
     size = max(1, _BLOCK_BYTES // (4 * max(count * classes, 1)))
     return torch.cat(
-        [block(*part) for part in zip(pairs.labels.split(size), pairs.sample.split(size), strict=True)]
+        [block(*part) for part in zip(pairs.need_labels().split(size), pairs.sample.split(size), strict=True)]
         or [logits.new_zeros(0, count)]
     )
 

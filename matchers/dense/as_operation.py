@@ -64,7 +64,9 @@ def _says_all(value: Any) -> bool:
 
 
 def can_be_used(problem: Problem) -> bool:
-    """Whether a graph on CPU is being traced, of which a rule with a handle is an operation."""
+    """Whether a graph on CPU is being traced, of which a rule with a handle is an operation; it knows of no fields."""
+    if problem.gt_boxes is None or problem.labels is None or problem.fields or problem.predictions.fields:
+        return False
     return is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
 
 

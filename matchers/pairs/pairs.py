@@ -33,8 +33,8 @@ class Pairs:
 
     Args:
         problem: Where the targets are from.
-        corners: Coordinates of the targets, stacked, (5, R, 1).
-        labels: (R,).
+        corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
+        labels: (R,); None if targets have none.
         sample: (R,), the image of each target; ascending.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
@@ -54,8 +54,8 @@ class Pairs:
     """
 
     problem: Problem
-    corners: Tensor
-    labels: Tensor
+    corners: Tensor | None
+    labels: Tensor | None
     sample: Tensor
     target: Tensor
     valid: Tensor
@@ -81,11 +81,11 @@ class Pairs:
         packed = not padded and values_are_readable(which)
         if packed:
             slots, valid = slots[valid], valid[valid]
-        width = max(problem.max_num_targets, 1)
+        width, boxes = max(problem.max_num_targets, 1), problem.gt_boxes
         return cls(
             problem=problem,
-            corners=torch.stack(coordinates(problem.gt_boxes.reshape(-1, 1, 4)[slots])),
-            labels=problem.labels.reshape(-1)[slots],
+            corners=None if boxes is None else torch.stack(coordinates(boxes.reshape(-1, 1, 4)[slots])),
+            labels=None if problem.labels is None else problem.labels.reshape(-1)[slots],
             sample=slots // width,
             target=slots % width,
             valid=valid,
@@ -95,12 +95,34 @@ class Pairs:
         )
 
     def __len__(self) -> int:
-        return self.labels.shape[0]
+        return self.sample.shape[0]
 
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        return Coordinates(*self.corners.unbind())
+        return Coordinates(*self.need_corners().unbind())
+
+    def need_corners(self) -> Tensor:
+        """Coordinates of the targets, stacked, (5, R, 1); or a ``ValueError``."""
+        self.problem.need_targets("boxes", "this matcher")
+        assert self.corners is not None
+        return self.corners
+
+    def need_labels(self) -> Tensor:
+        """Labels (R,); or a ``ValueError``."""
+        self.problem.need_targets("labels", "this matcher")
+        assert self.labels is not None
+        return self.labels
+
+    def gt_field(self, name: str) -> Tensor:
+        """What the targets have of a field, (R, …)."""
+        values = self.problem.need_targets(name, "this cost")
+        return values[self.sample, self.target] if values.shape[1] else values.new_zeros(0, *values.shape[2:])
+
+    def predicted_field(self, name: str) -> Tensor:
+        """What the predictions have of a field, for each row, (R, P, …)."""
+        values = self.problem.need_predictions(name, "this cost")
+        return values.index_select(0, self.sample) if self.prediction is None else values.flatten(0, 1)[self.slots]
 
     @property
     def predicted(self) -> Coordinates:
@@ -121,11 +143,11 @@ class Pairs:
 
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
-        logits = self.problem.need_logits("this matcher")
+        logits, labels = self.problem.need_logits("this matcher"), self.need_labels()
         if self.prediction is None:
-            logits = wide(logits.transpose(1, 2)[self.sample, self.labels])
+            logits = wide(logits.transpose(1, 2)[self.sample, labels])
         else:
-            logits = wide(logits[self.sample.unsqueeze(-1), self.prediction, self.labels.unsqueeze(-1)])
+            logits = wide(logits[self.sample.unsqueeze(-1), self.prediction, labels.unsqueeze(-1)])
         return logits if known_finite(logits) else logits.add_(logits - logits)
 
     def log_probabilities_of_labels(self) -> Tensor:
@@ -161,8 +183,10 @@ class Pairs:
 
     def select(self, rows: Tensor, *, prediction: Tensor, near: Tensor) -> Pairs:
         """Some rows, with some predictions."""
-        columns = {name: getattr(self, name)[rows] for name in ("labels", "sample", "target", "valid", "row")}
-        return replace(self, corners=self.corners[:, rows], prediction=prediction, near=near, computed={}, **columns)
+        columns = {name: getattr(self, name)[rows] for name in ("sample", "target", "valid", "row")}
+        corners = None if self.corners is None else self.corners[:, rows]
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, corners=corners, labels=labels, prediction=prediction, near=near, computed={}, **columns)
 
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
@@ -209,8 +233,8 @@ class Pairs:
             part = slice(start, stop)
             yield Pairs(
                 problem=self.problem,
-                corners=self.corners[:, part],
-                labels=self.labels[part],
+                corners=None if self.corners is None else self.corners[:, part],
+                labels=None if self.labels is None else self.labels[part],
                 sample=self.sample[part],
                 target=self.target[part],
                 valid=self.valid[part],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,9 +12,11 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format
 from matchers.targets import known_keys
+from matchers.targets.values import checked_names
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import all_equal, check_flag, check_is_tensor
 
+_TAKEN = frozenset(("logits", "boxes", "objectness", "fields"))
 KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
 
 
@@ -30,10 +32,11 @@ class Predictions:
         objectness: ``(*batch, P)``, logits; a last dimension of 1 is dropped.
         box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``. None means the format of the targets.
         normalized: Whether boxes are fractions of the image. None means as the targets are.
+        fields: What else is predicted, tensors ``(*batch, P, …)`` by name, of any dtype: for costs of your own.
 
     Raises:
-        TypeError: A field is no floating tensor.
-        ValueError: Shapes do not fit each other, or there is neither a logit nor a box.
+        TypeError: Something is no tensor, or logits, boxes or objectness are not floating.
+        ValueError: Shapes do not fit each other, or there is nothing.
 
     >>> Predictions(torch.randn(2, 100, 80), torch.rand(2, 100, 4), box_format="cxcywh").num_predictions
     100
@@ -44,6 +47,7 @@ class Predictions:
     objectness: Tensor | None = None
     box_format: str | None = None
     normalized: bool | None = None
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.box_format is not None:
@@ -59,32 +63,49 @@ class Predictions:
             check_is_tensor(value, name)
             if not value.is_floating_point():
                 raise TypeError(f"{name} must be a floating tensor, got {value.dtype}")
-        if self.logits is None and self.boxes is None:
+        if not isinstance(self.fields, Mapping):
+            raise TypeError(f"fields must be a dict of tensors, got {type(self.fields).__name__}")
+        object.__setattr__(self, "fields", dict(self.fields))
+        for name, value in self.fields.items():
+            if not isinstance(name, str) or name in _TAKEN:
+                raise ValueError(f"a field cannot be named {name!r}: give another name, not one of {sorted(_TAKEN)}")
+            check_is_tensor(value, f"the field {name!r}")
+            if value.dim() < 2:
+                raise ValueError(f"the field {name!r} must have shape (*batch, P, …), got {tuple(value.shape)}")
+        if self.logits is None and self.boxes is None and not self.fields:
             raise ValueError("predictions need logits or boxes, got neither")
         self._check_shapes()
 
     def _check_shapes(self) -> None:
         if self.objectness is not None and tuple(self.objectness.shape) == (*self._leading, 1):
             object.__setattr__(self, "objectness", self.objectness.squeeze(-1))
-        devices = {value.device for value in (self.logits, self.boxes, self.objectness) if value is not None}
+        known = (self.logits, self.boxes, self.objectness, *self.fields.values())
+        devices = {value.device for value in known if value is not None}
         if len(devices) > 1:
             raise ValueError(f"predictions must be on one device, got {', '.join(sorted(map(str, devices)))}")
         shapes = {"logits (*batch, P, C)": self.logits, "boxes (*batch, P, 4)": self.boxes}
         leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
         if self.objectness is not None:
             leading["objectness (*batch, P)"] = tuple(self.objectness.shape)
-        if not all_equal(leading.values()) or not self._leading:
+        if leading and (not all_equal(leading.values()) or not self._leading):
             listed = ", ".join(f"{shape} of {name}" for name, shape in leading.items())
             raise ValueError(f"predictions must agree in (*batch, P), got {listed}")
+        for name, value in self.fields.items():
+            if tuple(value.shape[: len(self._leading)]) != self._leading:
+                raise ValueError(
+                    f"the field {name!r} must begin with (*batch, P) = {self._leading}, got {tuple(value.shape)}"
+                )
 
     @property
     def _reference(self) -> Tensor:
-        reference = self.boxes if self.boxes is not None else self.logits
-        assert reference is not None
-        return reference
+        known = (self.boxes, self.logits, *self.fields.values())
+        return next(value for value in known if value is not None)
 
     @property
     def _leading(self) -> tuple[int, ...]:
+        # Fields alone do not say how many batch dimensions there are: one, then.
+        if self.boxes is None and self.logits is None:
+            return tuple(self._reference.shape[:2])
         return tuple(self._reference.shape[:-1])
 
     @property
@@ -107,13 +128,16 @@ class Predictions:
         return pytree.tree_map(lambda tensor: tensor.to(*args, **kwargs), self)
 
     @classmethod
-    def of(cls, source: Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Predictions:
+    def of(
+        cls, source: Predictions | Mapping[str, Any] | Sequence[Mapping[str, Any]], *, fields: Sequence[str] = ()
+    ) -> Predictions:
         """Read predictions in any of the usual forms.
 
         Args:
             source: A ``Predictions``; a dict with ``"pred_logits"``, ``"pred_boxes"`` and, if there is one,
                 ``"pred_objectness"``; or a list of such dicts, one per image. States of a model, such as
                 ``"last_hidden_state"``, are left alone.
+            fields: Other keys to keep, such as ``("keypoints",)``: each ``(*batch, P, …)``.
 
         Raises:
             KeyError: A dict has a key that nobody reads, such as ``"logits"`` or ``"aux_outputs"``.
@@ -122,32 +146,44 @@ class Predictions:
         >>> Predictions.of({"pred_logits": torch.randn(2, 5, 3), "pred_boxes": torch.rand(2, 5, 4)}).batch_shape
         (2,)
         """
+        own = checked_names(fields)
         if isinstance(source, Predictions):
+            if own:
+                raise TypeError("predictions that are read already have their fields: leave fields= out")
             return source
+        keys = (*KEYS, *own)
         if isinstance(source, Mapping):
-            known_keys.PREDICTIONS.check(source, "the dict of predictions")
-            fields = {field: source[key] for key, field in KEYS.items() if source.get(key) is not None}
-            if not fields:
+            known_keys.PREDICTIONS.and_read(*own).check(source, "the dict of predictions")
+            missing = [name for name in own if source.get(name) is None]
+            if missing:
+                raise ValueError(f"predictions have no {missing[0]!r}, which fields names, but {list(source)}")
+            parts = {name: source[key] for key, name in KEYS.items() if source.get(key) is not None}
+            if not parts and not own:
                 raise ValueError(f"predictions need one of the keys {list(KEYS)}, got {list(source)}")
-            return cls(**fields)
+            return cls(**parts, fields={name: source[name] for name in own})
         if isinstance(source, Sequence) and source and all(isinstance(item, Mapping) for item in source):
-            keys = [key for key in KEYS if key in source[0]]
-            for index, item in enumerate(source):
-                known_keys.PREDICTIONS.check(item, f"the predictions of sample {index}")
-                for key in keys:
-                    if key not in item:
-                        raise ValueError(f"the predictions of sample {index} have no {key!r}")
-                    check_is_tensor(item[key], f"{key!r} of sample {index}")
-                    if item[key].shape != source[0][key].shape:
-                        raise ValueError(
-                            f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
-                            f"that of sample 0 {tuple(source[0][key].shape)}"
-                        )
-                strange = [key for key in KEYS if key in item and key not in keys]
-                if strange:
-                    raise ValueError(f"the predictions of sample {index} have {strange[0]!r}, those of sample 0 do not")
-            return cls.of({key: torch.stack([item[key] for item in source]) for key in keys})
+            return cls.of(_stacked(source, keys, own), fields=own)
         raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")
+
+
+def _stacked(items: Sequence[Mapping[str, Any]], keys: Sequence[str], fields: Sequence[str]) -> dict[str, Tensor]:
+    """The predictions of images, with the first dimension B."""
+    present = [key for key in keys if key in items[0]]
+    for index, item in enumerate(items):
+        known_keys.PREDICTIONS.and_read(*fields).check(item, f"the predictions of sample {index}")
+        for key in present:
+            if key not in item:
+                raise ValueError(f"the predictions of sample {index} have no {key!r}")
+            check_is_tensor(item[key], f"{key!r} of sample {index}")
+            if item[key].shape != items[0][key].shape:
+                raise ValueError(
+                    f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
+                    f"that of sample 0 {tuple(items[0][key].shape)}"
+                )
+        strange = [key for key in keys if key in item and key not in present]
+        if strange:
+            raise ValueError(f"the predictions of sample {index} have {strange[0]!r}, those of sample 0 do not")
+    return {key: torch.stack([item[key] for item in items]) for key in present}
 
 
 register_dataclass(Predictions, constants=("box_format", "normalized"))

@@ -14,7 +14,15 @@ from torch.utils import _pytree as pytree
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.geometry.boxes import coordinates
 from matchers.pairs.predictions import Predictions
-from matchers.pairs.reading import in_place_of_predictions, merged_boxes, merged_predictions, merged_priors
+from matchers.pairs.reading import (
+    checked_points,
+    if_any,
+    in_place_of_predictions,
+    merged_boxes,
+    merged_predictions,
+    merged_priors,
+    needed,
+)
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_positive, check_same_device, check_values
@@ -22,8 +30,7 @@ from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
 # On a CPU, what is computed of a block should fit the cache.
-_USUAL_BYTES = 1 << 24
-_USUAL_BYTES_ON_DEVICE = 1 << 30
+_USUAL_BYTES, _USUAL_BYTES_ON_DEVICE = 1 << 24, 1 << 30
 # About sixteen float32 matrices are alive at once.
 _BYTES_PER_PAIR = 64
 
@@ -38,13 +45,14 @@ class Problem:
         predictions: As given, batch dimensions merged into N.
         boxes: Predicted boxes (N, P, 4), or None.
         priors: Priors (P, 4) or (N, P, 4), or None.
-        gt_boxes: (N, G, 4); filler is 0.
-        labels: (N, G); filler is 0.
+        gt_boxes: (N, G, 4); filler is 0. None if targets have no boxes.
+        labels: (N, G); filler is 0. None if targets have no labels.
         matchable: (N, G), true for targets that are neither filler nor ignored.
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
+        fields: Those of the targets, (N, G, …) by name; filler is 0.
         computed: What was computed on the way, for all blocks of pairs.
     """
 
@@ -58,6 +66,7 @@ class Problem:
     num_targets: Tensor
     batch_shape: tuple[int, ...]
     max_pairwise_bytes: int | None = None
+    fields: dict[str, Tensor] = field(default_factory=dict)
     computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -90,7 +99,7 @@ class Problem:
             raise ValueError(
                 f"the batch shape {batch_shape} of predictions must end with the batch shape {own} of targets"
             )
-        if predictions.logits is not None:
+        if predictions.logits is not None and targets.labels is not None:
             targets.check_labels(predictions.logits.shape[-1])
 
         def merged(tensor: Tensor) -> Tensor:
@@ -101,19 +110,20 @@ class Problem:
             predictions=merged_predictions(predictions),
             boxes=merged_boxes(predictions, targets, normalized),
             priors=merged_priors(priors, predictions),
-            gt_boxes=merged(targets.boxes_as("xyxy", normalized=normalized).detach()),
-            labels=merged(targets.labels.tensor.masked_fill(~targets.matchable, 0)),
+            gt_boxes=if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
+            labels=if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
             matchable=merged(targets.matchable),
             ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),
             batch_shape=batch_shape,
             max_pairwise_bytes=max_pairwise_bytes,
+            fields={name: merged(each.detach().with_padded_set_to(0).tensor) for name, each in targets.fields.items()},
         )
 
     @property
     def num_samples(self) -> int:
         """N."""
-        return self.gt_boxes.shape[0]
+        return self.matchable.shape[0]
 
     @property
     def num_predictions(self) -> int:
@@ -123,12 +133,12 @@ class Problem:
     @property
     def max_num_targets(self) -> int:
         """G."""
-        return self.gt_boxes.shape[1]
+        return self.matchable.shape[1]
 
     @property
     def device(self) -> torch.device:
         """Where everything is."""
-        return self.gt_boxes.device
+        return self.matchable.device
 
     @property
     def pairs_at_once(self) -> int:
@@ -140,6 +150,16 @@ class Problem:
     def is_empty(self) -> Tensor:
         """(N, 1), true for images without a target to be matched."""
         return ~self.matchable.any(-1, keepdim=True)
+
+    def need_targets(self, name: str, who: str) -> Tensor:
+        """What targets have of this name, ``"boxes"``, ``"labels"`` or a field, (N, G, …); or a ``ValueError``."""
+        return needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
+
+    def need_predictions(self, name: str, who: str) -> Tensor:
+        """What predictions have of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
+        own = self.predictions
+        known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
+        return needed(known, name, who, "predictions")
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
@@ -162,14 +182,7 @@ class Problem:
     def need_points(self, who: str) -> Tensor:
         """Priors that are grid points, (P, 4): x, y and strides."""
         points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
-        if points.dim() != 2:
-            raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
-        check_values(
-            (points[:, 2:] > 0).all(-1),
-            lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
-            summary="grid points must have strides above 0",
-        )
-        return points
+        return checked_points(points, who)
 
     @property
     def predicted(self) -> Tensor:
@@ -217,8 +230,9 @@ class Problem:
             predictions=pytree.tree_map(of, self.predictions),
             boxes=None if self.boxes is None else of(self.boxes),
             priors=of(self.priors) if self.priors is not None and self.priors.dim() == 3 else self.priors,
-            gt_boxes=of(self.gt_boxes[:, :most]),
-            labels=of(self.labels[:, :most]),
+            gt_boxes=if_any(self.gt_boxes, lambda own: of(own[:, :most])),
+            labels=if_any(self.labels, lambda own: of(own[:, :most])),
+            fields={name: of(value[:, :most]) for name, value in self.fields.items()},
             matchable=of(self.matchable[:, :most]),
             ignored=None if self.ignored is None else of(self.ignored[:, :most]),
             num_targets=of(self.num_targets),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +38,7 @@ def merged_predictions(predictions: Predictions) -> Predictions:
         logits=merged(predictions.logits),
         boxes=merged(predictions.boxes),
         objectness=merged(predictions.objectness),
+        fields={name: value.detach().flatten(0, count - 1) for name, value in predictions.fields.items()},
     )
 
 
@@ -73,3 +76,29 @@ def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | N
     if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
         raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
     return priors.detach().expand(*shape, 4).flatten(0, -3)
+
+
+def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:
+    """What is known by this name; or a ``ValueError`` that says who needs it, and what there is."""
+    found = known.get(name)
+    if found is None:
+        have = ", ".join(key for key, value in known.items() if value is not None)
+        raise ValueError(f"{who} needs {name!r} of the {of}, which have {have}")
+    return found
+
+
+def if_any(value: Any, make: Callable[[Any], Tensor]) -> Any:
+    """What is made of a value, None of None."""
+    return None if value is None else make(value)
+
+
+def checked_points(points: Tensor, who: str) -> Tensor:
+    """Grid points (P, 4) with strides above 0; or a ``ValueError`` that says who needs them."""
+    if points.dim() != 2:
+        raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+    check_values(
+        (points[:, 2:] > 0).all(-1),
+        lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
+        summary="grid points must have strides above 0",
+    )
+    return points

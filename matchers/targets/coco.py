@@ -13,6 +13,7 @@ from matchers.targets import known_keys
 from matchers.targets.layouts import reads
 from matchers.targets.lists import targets_from_lists
 from matchers.targets.targets import Targets
+from matchers.targets.values import as_tensor, checked_names
 from ragged.values.checks import check_is_sequence, check_whole, is_sequence
 
 
@@ -24,9 +25,13 @@ def _has_annotations(source: Any) -> bool:
     return all(isinstance(item, Sequence) and all(isinstance(each, Mapping) for each in item) for item in source)
 
 
-@reads(_has_annotations, "label_of", "canvas_size")
+@reads(_has_annotations, "label_of", "canvas_size", "fields")
 def targets_from_coco(
-    images: Sequence[Any], *, label_of: Mapping[int, int] | None = None, canvas_size: Any = None
+    images: Sequence[Any],
+    *,
+    label_of: Mapping[int, int] | None = None,
+    canvas_size: Any = None,
+    fields: Sequence[str] = (),
 ) -> Targets:
     """Read annotations as a COCO file has them: ``"bbox"``, xywh in pixels, ``"category_id"`` and ``"iscrowd"``.
 
@@ -37,9 +42,11 @@ def targets_from_coco(
         label_of: The label, from 0, of each category id. Without it ids are labels; those of COCO itself are 1 to 90,
             with gaps.
         canvas_size: As in ``Targets``.
+        fields: Other keys of annotations to keep, such as ``("keypoints", "area")``: each a number, or a list of as
+            many numbers in all of them.
 
     Raises:
-        KeyError: There is a key that nobody reads, such as ``"keypoints"``.
+        KeyError: There is a key that nobody reads, such as ``"caption"``, or ``"keypoints"`` if it is no field.
         TypeError: Something is no list or dict, or a box is no list of numbers.
         ValueError: An annotation lacks a box or a category, or its category has no label. The message names the sample.
 
@@ -53,16 +60,27 @@ def targets_from_coco(
         raise ValueError("targets need at least one image, got an empty list")
     if label_of is not None and not isinstance(label_of, Mapping):
         raise TypeError(f"label_of must be a dict from category ids to labels, got {type(label_of).__name__}")
+    names = checked_names(fields)
     boxes, labels, ignore = [], [], []
+    own: dict[str, list[Tensor]] = {name: [] for name in names}
     for index, image in enumerate(images):
-        annotations = _annotations(image, index)
+        annotations = _annotations(image, index, names)
         boxes.append(_boxes([each["bbox"] for each in annotations], index))
         labels.append(torch.tensor(_labels(annotations, label_of, index), dtype=torch.int64))
         ignore.append(torch.tensor([_is_ignored(each, index) for each in annotations], dtype=torch.bool))
-    return targets_from_lists(boxes, labels, ignore=ignore, box_format="xywh", canvas_size=canvas_size)
+        for name, column in own.items():
+            column.append(_field([each[name] for each in annotations], name, index))
+    return targets_from_lists(boxes, labels, ignore=ignore, fields=own, box_format="xywh", canvas_size=canvas_size)
 
 
-def _annotations(image: Any, index: int) -> list[Mapping[str, Any]]:
+def _field(values: list[Any], name: str, index: int) -> Tensor:
+    try:
+        return as_tensor(values, name, index)
+    except TypeError as error:
+        raise TypeError(f"{error}; annotations must all have as many numbers") from None
+
+
+def _annotations(image: Any, index: int, fields: Sequence[str]) -> list[Mapping[str, Any]]:
     if isinstance(image, Mapping):
         known_keys.COCO_IMAGE.check(image, f"sample {index}")
     annotations: Any = image.get("annotations") if isinstance(image, Mapping) else image
@@ -70,8 +88,8 @@ def _annotations(image: Any, index: int) -> list[Mapping[str, Any]]:
     for each in annotations:
         if not isinstance(each, Mapping):
             raise TypeError(f"each annotation of sample {index} must be a dict, got {type(each).__name__}")
-        known_keys.COCO_ANNOTATION.check(each, f"an annotation of sample {index}")
-        for key in ("bbox", "category_id"):
+        known_keys.COCO_ANNOTATION.and_read(*fields).check(each, f"an annotation of sample {index}")
+        for key in ("bbox", "category_id", *fields):
             if key not in each:
                 raise ValueError(f"an annotation of sample {index} has no {key!r}, but {list(each)}")
     return list(annotations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor
 from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import exact_integers
-from ragged import unpack
-from ragged.values.checks import check_count, check_is_tensor, check_values
+from ragged import RaggedBatch, unpack
+from ragged.values.checks import check_count, check_is_tensor, check_same_device, check_values
 
 
 @reads(
     lambda source: isinstance(source, Tensor) and source.dim() == 2,
-    *(*OF_BOXES, "batch_size", "max_num_targets"),
+    *(*OF_BOXES, "batch_size", "max_num_targets", "fields"),
     needs={"batch_size": "flat targets (N, 6) do not say how many images there are: give batch_size="},
 )
 def targets_from_flat(
@@ -27,6 +28,7 @@ def targets_from_flat(
     normalized: bool = True,
     canvas_size: Any = None,
     max_num_targets: int | None = None,
+    fields: Mapping[str, Tensor] | None = None,
 ) -> Targets:
     """Read rows ``(image index, label, box)``, as SSD and Ultralytics have them, in any order of images.
 
@@ -37,6 +39,7 @@ def targets_from_flat(
         normalized: Whether they are fractions of the image.
         canvas_size: As in ``Targets``.
         max_num_targets: G. Without it the largest count is read, which synchronises on an accelerator.
+        fields: What else is known of each row, (N, …) by name.
 
     Raises:
         ValueError: An image index or a label is no whole number, or an index is not below ``batch_size``.
@@ -57,13 +60,29 @@ def targets_from_flat(
         box_format=box_format,
         normalized=normalized,
         canvas_size=canvas_size,
+        fields=fields,
     )
 
 
 def targets_from_rows(
-    image: Tensor, label: Tensor, boxes: Tensor, *, batch_size: int, max_num_targets: int | None, **format_of_boxes: Any
+    image: Tensor,
+    label: Tensor,
+    boxes: Tensor,
+    *,
+    batch_size: int,
+    max_num_targets: int | None,
+    fields: Mapping[str, Tensor] | None = None,
+    **format_of_boxes: Any,
 ) -> Targets:
-    """Sort rows by image: indices of images (N,), labels (N,), and boxes (N, 4), each of its own dtype."""
+    """Sort rows by image: indices of images and labels (N,), boxes (N, 4), fields (N, …), each of its own dtype."""
+    fields = {} if fields is None else fields
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"fields must be a dict of tensors, a row for each target, got {type(fields).__name__}")
+    for name, value in fields.items():
+        check_is_tensor(value, f"the field {name!r}")
+        check_same_device(value.device, boxes.device, name=f"the field {name!r}", reference="the boxes")
+        if value.dim() < 1 or value.shape[0] != boxes.shape[0]:
+            raise ValueError(f"the field {name!r} must have {boxes.shape[0]} rows, got shape {tuple(value.shape)}")
     # Some integer dtypes cannot be compared.
     image, label = (each if each.is_floating_point() else each.to(torch.int64) for each in (image, label))
     check_values(
@@ -82,7 +101,10 @@ def targets_from_rows(
     sizes = torch.zeros(batch_size, dtype=torch.int64, device=boxes.device)
     sizes = sizes.index_add(0, image, torch.ones_like(image))
     table = unpack(boxes[order], sizes, max_size=max_num_targets)
-    labels = table.create_with_sample_sizes_like_self(
-        unpack(label[order], sizes, max_size=table.max_sample_size).tensor
-    )
-    return Targets(table, labels, **format_of_boxes)
+
+    def in_table(rows: Tensor) -> RaggedBatch:
+        padded = unpack(rows[order], sizes, max_size=table.max_sample_size)
+        return table.create_with_sample_sizes_like_self(padded.tensor)
+
+    own = {name: in_table(value) for name, value in fields.items()}
+    return Targets(table, in_table(label), fields=own, **format_of_boxes)

@@ -24,7 +24,7 @@ _OF_IMAGES = _keys(
 )
 # What datasets say of objects, and no loss of boxes and classes learns from.
 _OF_OBJECTS = _keys("area isfake isreflected")
-_LOST = "no target holds it, so that nothing would be learned from it; leave it out"
+_LOST = "name it in fields=(…,) for a cost or a loss of your own; no other learns from it, so leave it out there"
 _NO_BOXES = dict.fromkeys(
     ("masks", "keypoints", "segmentation", "boxes3d", "track_id", "track_ids", "attributes"), _LOST
 )

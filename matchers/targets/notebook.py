@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from ragged import RaggedBatch
@@ -9,8 +11,8 @@ from ragged.batch.notebook import MAX_ENTRIES, Cell, count_of, first_positions, 
 from ragged.values.readable import has_values
 
 
-def targets_as_html(boxes: RaggedBatch, labels: RaggedBatch, ignored: Tensor, unit: str) -> str:
-    """Label and box of the first targets of each image; ignored ones are greyed.
+def targets_as_html(parts: Mapping[str, RaggedBatch], ignored: Tensor, unit: str) -> str:
+    """Label, box and fields of the first targets of each image; ignored ones are greyed.
 
     >>> truth = [{"boxes": torch.tensor([[0.0, 0.0, 1.0, 2.0]]), "labels": torch.tensor([3])}]
     >>> print(Targets.of(truth)._repr_html_())
@@ -18,18 +20,24 @@ def targets_as_html(boxes: RaggedBatch, labels: RaggedBatch, ignored: Tensor, un
     <tr><th>sample 0</th><td>1 target</td><td>3: 0, 0, 1, 2</td></tr>
     </table>
     """
-    caption = f"Targets {tuple(labels.batch_shape)}, label: box as {unit}, {labels.device}"
-    if not has_values(boxes.tensor) or not has_values(labels.sample_sizes):
+    first = next(iter(parts.values()))
+    shown = [name for name in parts if name not in ("boxes", "labels", "weights", "ignore")]
+    words = [f"label: box as {unit}" if "boxes" in parts else "label", *shown]
+    caption = f"Targets {tuple(first.batch_shape)}, {', '.join(words)}, {first.device}"
+    if not has_values(first.tensor) or not has_values(first.sample_sizes):
         return table(caption, [])
-    rows = [(name_of(at), _targets_of(boxes, labels, ignored, at)) for at in first_positions(labels.batch_shape)]
-    return table(caption, rows, left_out=labels.total_num_samples_in_batch - len(rows))
+    rows = [(name_of(at), _targets_of(parts, shown, ignored, at)) for at in first_positions(first.batch_shape)]
+    return table(caption, rows, left_out=first.total_num_samples_in_batch - len(rows))
 
 
-def _targets_of(boxes: RaggedBatch, labels: RaggedBatch, ignored: Tensor, at: tuple[int, ...]) -> list[Cell]:
-    size = int(labels.sample_sizes[at])
-    shown = min(size, MAX_ENTRIES)
-    own = (labels.tensor[at][:shown].tolist(), boxes.tensor[at][:shown].detach().cpu(), ignored[at][:shown].tolist())
+def _targets_of(parts: Mapping[str, RaggedBatch], shown: list[str], ignored: Tensor, at: tuple[int, ...]) -> list[Cell]:
+    size = int(next(iter(parts.values())).sample_sizes[at])
+    count = min(size, MAX_ENTRIES)
+    values = {name: batch.tensor[at][:count].detach().cpu() for name, batch in parts.items()}
     cells: list[Cell] = [count_of(size, "target", "targets")]
-    for label, box, grey in zip(*own, strict=True):
-        cells.append((f"{label}: {numbers(box)}", "ignored" if grey else ""))
-    return [*cells, (f"… {size - shown} more", "")] if size > shown else cells
+    for index, grey in enumerate(ignored[at][:count].tolist()):
+        label = f"{values['labels'][index].item()}: " if "labels" in values else ""
+        box = numbers(values["boxes"][index]) if "boxes" in values else ""
+        own = [f"{name} {numbers(values[name][index].reshape(-1))}" for name in shown]
+        cells.append((label + "; ".join(([box] if box else []) + own), "ignored" if grey else ""))
+    return [*cells, (f"… {size - count} more", "")] if size > count else cells

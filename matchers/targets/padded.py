@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,21 +11,23 @@ from torch import Tensor
 from matchers.targets import known_keys
 from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
-from matchers.targets.values import exact_integers, flags_of
+from matchers.targets.values import checked_names, exact_integers, flags_of
 from ragged import RaggedBatch, get_compact_lists
 from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_tensor, check_values, sample_name
 
 _OPTIONAL = ("weights", "ignore")
 
 
-@reads(lambda source: isinstance(source, Mapping), *OF_BOXES, general=True)
-def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Targets:
+@reads(lambda source: isinstance(source, Mapping), *OF_BOXES, "fields", general=True)
+def targets_from_padded(padded: Mapping[str, Any], *, fields: Sequence[str] = (), **format_of_boxes: Any) -> Targets:
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
     Args:
         padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` ``(*batch, G)``, integers or one-hot ``(*batch, G, C)``,
             ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"`` or ``"iscrowd"``. Valid entries
             may stand anywhere in the mask. Without a mask all targets are valid.
+        fields: Other keys to keep, such as ``("keypoints", "track_id")``: each ``(*batch, G, …)``, of any dtype. With
+            fields, boxes and labels may be left out.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])
@@ -35,36 +37,51 @@ def targets_from_padded(padded: Mapping[str, Any], **format_of_boxes: Any) -> Ta
     """
     if not isinstance(padded, Mapping):
         raise TypeError(f"padded targets must be a dict, got {type(padded).__name__}")
-    known_keys.PADDED_TARGETS.check(padded, "the dict of padded targets")
-    missing = [key for key in ("boxes", "labels") if padded.get(key) is None]
+    own = checked_names(fields)
+    known_keys.PADDED_TARGETS.and_read(*own).check(padded, "the dict of padded targets")
+    missing = [key for key in own or ("boxes", "labels") if padded.get(key) is None]
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")
-    fields = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL) if padded.get(key) is not None}
-    fields = _with_flags(fields, padded)
-    if all(isinstance(value, RaggedBatch) for value in fields.values()):
+    parts = {key: padded[key] for key in ("boxes", "labels", *_OPTIONAL, *own) if padded.get(key) is not None}
+    parts = _with_flags(parts, padded)
+    if all(isinstance(value, RaggedBatch) for value in parts.values()):
         if padded.get("mask") is not None:
             raise ValueError("ragged batches know which entries are targets: leave 'mask' out")
-        return Targets(**fields, **format_of_boxes)
-    for key, value in fields.items():
+        return _targets_of(parts, own, format_of_boxes)
+    for key, value in parts.items():
         check_is_tensor(value, f"padded {key}")
-    labels, boxes = fields["labels"], fields["boxes"]
-    if labels.dtype in STORED_INTEGER_DTYPES:
-        labels = fields["labels"] = labels.to(torch.int64)
-    if labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
-        labels = fields["labels"] = _from_one_hot(labels, padded.get("mask"))
-    for key, value in fields.items():
-        if value.shape[: labels.dim()] != labels.shape:
-            raise ValueError(
-                f"padded {key} must begin with the shape {tuple(labels.shape)} of labels, got {tuple(value.shape)}"
-            )
-    _check_is_batch(labels)
     mask = padded.get("mask")
-    mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != labels.shape:
+    shape, name = _shape_of_targets(parts, mask)
+    for key, value in parts.items():
+        if tuple(value.shape[: len(shape)]) != shape:
+            raise ValueError(f"padded {key} must begin with the shape {shape} of {name}, got {tuple(value.shape)}")
+    _check_is_batch(shape, name)
+    mask = torch.ones(shape, dtype=torch.bool, device=next(iter(parts.values())).device) if mask is None else mask
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != shape:
         got = f"{tuple(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"mask must be a boolean tensor {tuple(labels.shape)}, got {got}")
-    compact = get_compact_lists(mask, list(fields.values()), max_size=mask.shape[-1])
-    return Targets(**dict(zip(fields, compact, strict=True)), **format_of_boxes)
+        raise ValueError(f"mask must be a boolean tensor {shape}, got {got}")
+    compact = get_compact_lists(mask, list(parts.values()), max_size=mask.shape[-1])
+    return _targets_of(dict(zip(parts, compact, strict=True)), own, format_of_boxes)
+
+
+def _targets_of(parts: dict[str, Any], fields: Sequence[str], format_of_boxes: dict[str, Any]) -> Targets:
+    own = {name: parts.pop(name) for name in fields}
+    return Targets(**parts, fields=own, **format_of_boxes)
+
+
+def _shape_of_targets(parts: dict[str, Any], mask: Any) -> tuple[tuple[int, ...], str]:
+    """``(*batch, G)``, and which part says so. Labels are brought into int64, and out of one-hot form."""
+    if "labels" not in parts:
+        name, dims = ("boxes", -1) if "boxes" in parts else next((key, None) for key in parts)
+        if isinstance(mask, Tensor):
+            return tuple(mask.shape), "the mask"
+        return tuple(parts[name].shape[:dims] if dims else parts[name].shape[:2]), name
+    labels, boxes = parts["labels"], parts.get("boxes")
+    if labels.dtype in STORED_INTEGER_DTYPES:
+        labels = parts["labels"] = labels.to(torch.int64)
+    if boxes is not None and labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
+        labels = parts["labels"] = _from_one_hot(labels, mask)
+    return tuple(labels.shape), "labels"
 
 
 @reads(lambda source: isinstance(source, Tensor) and source.dim() != 2, *OF_BOXES)
@@ -113,10 +130,10 @@ def _with_flags(fields: dict[str, Any], padded: Mapping[str, Any]) -> dict[str, 
     return fields if found is None else {**fields, "ignore": found}
 
 
-def _check_is_batch(labels: Tensor) -> None:
-    if labels.dim() < 2:
+def _check_is_batch(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) < 2:
         raise ValueError(
-            f"padded targets need a batch dimension, got labels of shape {tuple(labels.shape)}; "
+            f"padded targets need a batch dimension, got {name} of shape {shape}; "
             "the targets of one image are a list of one dict: [targets]"
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from matchers.targets import known_keys
 from matchers.targets.flat import targets_from_rows
 from matchers.targets.layouts import reads
 from matchers.targets.targets import Targets
+from matchers.targets.values import checked_names
 from ragged.values.checks import check_count, check_is_tensor, check_same_device
 
 
@@ -18,13 +19,14 @@ def _is_batch(source: Any) -> bool:
     return isinstance(source, Mapping) and all(key in source for key in ("batch_idx", "cls", "bboxes"))
 
 
-@reads(_is_batch, "batch_size", "canvas_size", "max_num_targets")
+@reads(_is_batch, "batch_size", "canvas_size", "max_num_targets", "fields")
 def targets_from_ultralytics(
     batch: Mapping[str, Any],
     *,
     batch_size: int | None = None,
     canvas_size: Any = None,
     max_num_targets: int | None = None,
+    fields: Sequence[str] = (),
 ) -> Targets:
     """Read a batch as Ultralytics' loaders give it: all boxes in one tensor, cxcywh in fractions of the image.
 
@@ -35,6 +37,7 @@ def targets_from_ultralytics(
         batch_size: Number of images; needed where there is no ``"img"``.
         canvas_size: As in ``Targets``; that of ``"img"`` if not given.
         max_num_targets: G. Without it the largest count is read, which synchronises on an accelerator.
+        fields: Other keys to keep, such as ``("keypoints",)``: each (N, …), a row for each target.
 
     Raises:
         KeyError: There is a key that nobody reads, such as ``"masks"``.
@@ -49,7 +52,11 @@ def targets_from_ultralytics(
     """
     if not isinstance(batch, Mapping):
         raise TypeError(f"a batch of Ultralytics must be a dict, got {type(batch).__name__}")
-    known_keys.ULTRALYTICS_TARGETS.check(batch, "the batch of Ultralytics")
+    names = checked_names(fields)
+    known_keys.ULTRALYTICS_TARGETS.and_read(*names).check(batch, "the batch of Ultralytics")
+    missing = [name for name in names if batch.get(name) is None]
+    if missing:
+        raise ValueError(f"a batch of Ultralytics has no {missing[0]!r}, which fields names, but {list(batch)}")
     columns = [_column(batch, key) for key in ("batch_idx", "cls", "bboxes")]
     image, label, boxes = columns
     if boxes.dim() != 2 or boxes.shape[-1] != 4 or any(each.shape != (boxes.shape[0], 1) for each in (image, label)):
@@ -80,6 +87,7 @@ def targets_from_ultralytics(
         box_format="cxcywh",
         normalized=True,
         canvas_size=canvas_size,
+        fields={name: batch[name] for name in names},
     )
 
 

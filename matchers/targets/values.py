@@ -1,4 +1,4 @@
-"""Values of targets as datasets write them, brought into the dtypes that targets have."""
+"""Values of targets: as datasets write them, brought into the dtypes that targets have, and what is asked of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ragged import RaggedBatch
 from ragged.ops.samples import objects_message
-from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_tensor, check_values
+from ragged.values.checks import (
+    STORED_INTEGER_DTYPES,
+    check_is_sequence,
+    check_is_tensor,
+    check_values,
+    sample_name,
+)
+from ragged.values.precision import wide
 
+# How far normalised coordinates may leave [0, 1]: boxes reach beyond the border of an image; those in pixels, farther.
+_SLACK = 1.0
 _DTYPE_OF_NOTHING = {"labels": torch.int64, "ignore": torch.bool, "iscrowd": torch.bool}
 
 
@@ -28,6 +38,17 @@ def as_tensor(item: Any, name: str, index: int) -> Tensor:
         tensor = tensor.to(_DTYPE_OF_NOTHING.get(name, torch.float32))
     check_is_tensor(tensor, f"{name} of sample {index}")
     return tensor
+
+
+def checked_names(fields: Any) -> tuple[str, ...]:
+    """Names of fields, as a tuple; raises unless they are a sequence of different words."""
+    check_is_sequence(fields, "fields", 'names, such as ("keypoints",)')
+    for name in fields:
+        if not isinstance(name, str):
+            raise TypeError(f"fields must be names, got {name!r}")
+    if len(set(fields)) < len(fields):
+        raise ValueError(f"fields must be different names, got {', '.join(fields)}")
+    return tuple(fields)
 
 
 def flags_of(values: Any, name: str, *, counts: Tensor | None = None) -> Tensor:
@@ -61,3 +82,49 @@ def exact_integers(values: Tensor, what: str) -> Tensor:
         summary=f"targets: a {what} is too large for its dtype",
     )
     return values.to(torch.int64)
+
+
+def checked_canvas(canvas_size: Any, batch_shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Height and width of each image in pixels, ``(*batch, 2)``, float32; raises unless they are some."""
+    if not isinstance(canvas_size, (Tensor, np.ndarray)):
+        check_is_sequence(canvas_size, "canvas_size", "numbers, height and width, or a tensor")
+    try:
+        size = torch.as_tensor(canvas_size, dtype=torch.float32, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"canvas_size must be numbers, height and width: {error}") from None
+    check_is_tensor(size, "canvas_size")
+    if size.shape not in ((2,), (*batch_shape, 2)):
+        raise ValueError(
+            f"canvas_size must be height and width, shape (2,) or {(*batch_shape, 2)}, got {tuple(size.shape)}"
+        )
+    check_values(
+        (size > 0) & size.isfinite(),
+        lambda at: f"canvas_size must be positive and finite, got {size[at[:-1]].tolist()}",
+        summary="Targets: canvas_size is not positive and finite",
+    )
+    return size.expand(*batch_shape, 2)
+
+
+def check_target_boxes(batch: RaggedBatch, box_format: str, normalized: bool) -> None:
+    """Raise ``ValueError``, naming the sample, unless boxes are finite, have sides, and lie where their unit says."""
+    boxes = wide(batch.with_padded_set_to(0).tensor.detach())
+    size = boxes[..., 2:] - boxes[..., :2] if box_format == "xyxy" else boxes[..., 2:]
+    ok = ((size >= 0) & boxes[..., :2].isfinite() & size.isfinite()).all(-1)
+    if normalized:
+        ok = ok & ((boxes >= -_SLACK) & (boxes <= 1 + _SLACK)).all(-1)
+
+    def message(at: tuple[int, ...]) -> str:
+        box = boxes[at]
+        where = f"box {[round(value, 4) for value in box.tolist()]} at position {at[-1]} of {sample_name(at[:-1])}"
+        if not box.isfinite().all():
+            return f"{where} is not finite"
+        if (size[at] < 0).any():
+            if box_format == "xyxy":
+                return f"{where} has x2 < x1 or y2 < y1; is box_format='xyxy' right, or is it 'cxcywh' or 'xywh'?"
+            return f"{where} has a negative width or height"
+        return (
+            f"{where} lies far from [0, 1]; is normalized=True right, or are the boxes in pixels? "
+            "Of those, make Targets.of(…, normalized=False, canvas_size=(height, width))"
+        )
+
+    check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")

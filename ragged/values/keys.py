@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,6 +27,10 @@ class KnownKeys:
     read: tuple[str, ...]
     ignored: frozenset[str] = frozenset()
     advice: Mapping[str, str] = field(default_factory=dict)
+
+    def and_read(self, *names: str) -> KnownKeys:
+        """The same, where keys of these names are read too."""
+        return replace(self, read=(*self.read, *names)) if names else self
 
     def check(self, source: Mapping[Any, Any], where: str) -> None:
         """Raise ``KeyError`` if a key is neither read nor ignored, and holds something.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -101,6 +101,11 @@ def detr_costs(terms: Any) -> Operation:
     return Operation(costs, lambda: (targets(), normal(3, PREDICTIONS, CLASSES), corners(3, PREDICTIONS, seed=3)))
 
 
+def whole_images(gt: Mapping[str, Tensor], predicted: Mapping[str, Tensor]) -> Tensor:
+    cost = matchers.focal_class_cost(predicted["logits"], gt["labels"])
+    return cost + torch.cdist(gt["boxes"], predicted["boxes"], p=1)
+
+
 def solved(cost: Tensor) -> Tensor:
     index = torch.full((cost.shape[1],), -1)
     target, prediction = linear_sum_assignment(cost.detach().double().numpy())
@@ -191,6 +196,7 @@ OF_COSTS = {
         lambda: (boxes(), uniform(3, PREDICTIONS, 2) * 5, uniform(3, PREDICTIONS, seed=1) * 2),
         reference=lambda b, p, r: ((p - (b[:, None, :2] + b[:, None, 2:]) / 2).abs() < r.unsqueeze(-1)).all(-1),
     ),
+    "batched_cost": detr_costs({"cost": matchers.batched_cost(whole_images)}),
     "detr_costs": detr_costs(matchers.detr_costs()),
     "detr_costs[softmax]": detr_costs(matchers.detr_costs(classes="softmax")),
     "module_costs": detr_costs(matchers.module_costs(losses.NegativeProbLoss(), losses.GIoULoss())),

@@ -50,7 +50,7 @@ def without(name: str) -> list[dict[str, Any]]:
 ROWS = [
     # --- targets
     ("tensor for boxes", lambda: Targets(boxes(3, 2), labels()), TypeError, "boxes must be a RaggedBatch, got Tensor; Targets.of reads"),
-    ("None for labels", lambda: Targets(gt(), None), TypeError, "labels must be a RaggedBatch, got NoneType"),
+    ("a number for labels", lambda: Targets(gt(), 3), TypeError, "labels must be a RaggedBatch, got int"),
     ("integer boxes", lambda: Targets(gt().long(), labels()), TypeError, "boxes must have a floating dtype, got torch.int64"),
     ("float labels", lambda: Targets(gt(), labels().float()), TypeError, "labels must be integers, got torch.float32"),
     ("bool labels", lambda: Targets(gt(), labels().bool()), TypeError, "labels must be integers, got torch.bool"),

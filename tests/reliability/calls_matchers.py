@@ -102,6 +102,10 @@ CALLS: dict[str, Callable[[], Call]] = {
     "denoising_assignment": lambda: call(matchers.denoising_assignment, meta(), targets()),
     "denoising_indices": lambda: call(matchers.denoising_indices, torch.tensor(SIZES), 2, 2),
     "denormalize": lambda: call(matchers.denormalize, boxes(3, 2), torch.ones(3, 2)),
+    "batched_cost": matcher(
+        lambda **options: Hungarian(cost=matchers.batched_cost(**options)),
+        function=lambda gt, predicted: torch.cdist(gt["boxes"], predicted["boxes"]),
+    ),
     "detr_costs": matcher(
         lambda **options: Hungarian(cost=matchers.detr_costs(**options)),
         classes="focal",
