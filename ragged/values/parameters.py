@@ -40,15 +40,15 @@ def module_dataclass(cls: _Module) -> _Module:
     init: Any = cls.__init__
 
     @wraps(init)
-    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def initialize(self: nn.Module, *given: Any, **named: Any) -> None:
         nn.Module.__init__(self)
-        init(self, *args, **kwargs)
+        init(self, *given, **named)
 
     with suppress(NameError):  # of a class in a function, hints are not found
         # A hint that a base wrote is resolved where the base stands.
         hints = get_type_hints(cls)
         init.__annotations__ |= {name: hints[name] for name in init.__annotations__ if name in hints}
-    cls.__init__ = __init__  # type: ignore[method-assign]
+    cls.__init__ = initialize  # type: ignore[method-assign]
     for each in fields(cls):  # type: ignore[arg-type]
         # Defaults are in the signature. As attributes of the class, they would hide submodules of the same name.
         if each.name in vars(cls):

@@ -30,7 +30,7 @@ class Boxes3D(Criterion):
         return targets if isinstance(targets, Targets) else Targets.of(targets, fields=FIELDS)
 
     def match(self, predictions: Predictions, targets: Targets) -> Any:
-        return self.matched_by(predictions, targets)
+        return self.call_matcher(predictions, targets)
 
     def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
