@@ -182,6 +182,15 @@ def points_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> Tensor:
     return grid_points(image_size_of(maps, strides), strides, offset=0.0, device=maps[0].device)
 
 
+def num_per_cell_of(maps: Maps, priors: Tensor) -> int:
+    """A, how many priors (P, 4) each cell of the maps has; 1 if all levels are together."""
+    if isinstance(maps, Tensor):
+        return 1
+    check_is_sequence(maps, "class scores", "maps, one for each level")
+    cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
+    return _priors_per_cell(priors, sum(cells))
+
+
 def _priors_per_cell(priors: Tensor, num_cells: int) -> int:
     count, rest = divmod(len(priors), max(num_cells, 1))
     if rest or not count:
