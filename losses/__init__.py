@@ -10,6 +10,7 @@ from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import detached, total
 from losses.criteria.dense.atss import ATSSCriterion
+from losses.criteria.dense.retinanet import RetinaNetCriterion
 from losses.criteria.dense.rtmdet import RTMDetCriterion
 from losses.criteria.dense.ssd import SSDCriterion
 from losses.criteria.dense.ssd_flat import SSDLoss
@@ -87,6 +88,7 @@ __all__ = [
     "Positives",
     "QualityFocalLoss",
     "RTMDetCriterion",
+    "RetinaNetCriterion",
     "SSDCoder",
     "SSDCriterion",
     "SSDLoss",

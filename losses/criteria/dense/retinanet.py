@@ -1,0 +1,146 @@
+"""The criterion of RetinaNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
+from losses.core.assigned import AssignedTargets
+from losses.core.criterion import Criterion
+from losses.core.normalizer import Normalizer
+from losses.core.terms import Term, Terms
+from losses.functional.numerics import check_shape
+from losses.heads.levels import DensePredictions, checked_classes, flatten_levels, num_per_cell_of
+from losses.modules.base import BoxLoss, ClassLoss
+from losses.modules.boxes import L1Loss, box_values
+from losses.modules.checks import check_class_loss, check_loss
+from losses.modules.classes import FocalLoss, class_values
+from matchers.assignments.assignment import Assignment
+from matchers.dense.max_iou import MaxIoU
+from matchers.geometry.boxes import check_boxes
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
+from ragged.values.keys import KnownKeys
+from ragged.values.precision import wide
+
+HEAD = KnownKeys(("cls_logits", "bbox_regression", "anchors"))
+"""What the head of torchvision gives, and its anchors."""
+
+
+class RetinaNetCriterion(Criterion):
+    """The loss of RetinaNet (Lin et al., 2017), divided by the positives of each image, as torchvision has it.
+
+    Predictions are ``(class scores, boxes)`` or ``(class scores, boxes, anchors)``: logits (B, P, C), deltas (B, P, 4)
+    as the coder has them, and anchors (P, 4). Scores and boxes may be maps, one for each level, (B, A C, h, w) and
+    (B, 4 A, h, w) with A anchors in a cell. A dict with ``"cls_logits"``, ``"bbox_regression"`` and, if need be,
+    ``"anchors"`` is the same, and so are ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
+
+    With n the number of positives of an image, or 1, its terms are as follows. Each is averaged over all images, those
+    without objects too.
+
+    * ``loss_cls``: focal loss of all predictions, but for those that are ignored, over n;
+    * ``loss_bbox``: of the positives, the L1 distance of encoded boxes, over n.
+
+    Args:
+        num_classes: C. A label of c is that of channel c.
+        bbox_coder: ``DeltaXYWHCoder()`` unless given.
+        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``. ``loss_bbox`` compares what the coder
+            makes of boxes.
+        anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
+            row by row, those of a cell next to each other.
+        matcher: Positive from an IoU of 0.5, background below 0.4, ignored in between, and each target takes all priors
+            that overlap it most: ``MaxIoU(neg_iou_thr=0.4, gt_max_assign_all=True)`` unless given.
+        reduction, normalizer: See ``Criterion``. With ``"sum"`` and ``"none"`` nothing is divided.
+
+    Raises:
+        KeyError: A dict has a key that nobody reads.
+        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class.
+
+    Differences to other implementations: in torchvision, a prior that a target takes as its best keeps the target that
+    it overlaps most itself, and a target that overlaps no prior takes all that overlap it as little.
+
+    >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
+    >>> targets = ([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [torch.tensor([1])])
+    >>> head = {"cls_logits": torch.zeros(1, 2, 3), "bbox_regression": torch.ones(1, 2, 4)}
+    >>> RetinaNetCriterion(3, anchors=anchors)(head, targets)
+    {'loss_cls': tensor(0.6931), 'loss_bbox': tensor(4.)}
+    """
+
+    anchors: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        bbox_coder: BoxCoder | None = None,
+        loss_cls: ClassLoss | None = None,
+        loss_bbox: BoxLoss | None = None,
+        *,
+        anchors: Tensor | None = None,
+        matcher: Callable[..., Assignment] | None = None,
+        reduction: str = "mean",
+        normalizer: Normalizer | None = None,
+    ) -> None:
+        matcher = MaxIoU(neg_iou_thr=0.4, gt_max_assign_all=True) if matcher is None else matcher
+        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        self.loss_cls = FocalLoss() if loss_cls is None else loss_cls
+        self.loss_bbox = L1Loss() if loss_bbox is None else loss_bbox
+        check_class_loss(self.loss_cls, "loss_cls")
+        check_loss(self.loss_bbox, "loss_bbox")
+        self.bbox_coder = DeltaXYWHCoder() if bbox_coder is None else bbox_coder
+        check_coder(self.bbox_coder, "bbox_coder")
+        if anchors is not None:
+            check_boxes(anchors, "anchors")
+            check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def read(self, predictions: Any) -> DensePredictions:
+        """All levels side by side, with their anchors."""
+        if isinstance(predictions, Mapping):
+            HEAD.check(predictions, "the outputs of the head")
+            missing = [key for key in HEAD.read[:2] if predictions.get(key) is None]
+            if missing:
+                raise KeyError(f"the outputs of the head must have {missing[0]!r}, got {list(predictions)}")
+            predictions = [predictions[key] for key in HEAD.read if predictions.get(key) is not None]
+        if isinstance(predictions, DensePredictions):
+            if predictions.confidence is not None:
+                raise ValueError("predictions have a confidence, which RetinaNetCriterion does not read; leave it out")
+            return checked_classes(predictions, self.num_classes)
+        if not isinstance(predictions, Sequence) or len(predictions) not in (2, 3):
+            got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
+            raise TypeError(f"predictions must be (class scores, boxes) or (class scores, boxes, anchors); got {got}")
+        scores, boxes, *given = predictions
+        anchors = given[0] if given else self.anchors
+        if anchors is None:
+            raise ValueError("RetinaNetCriterion needs anchors: give them to it, or with the predictions")
+        check_boxes(anchors, "anchors")
+        count = num_per_cell_of(scores, anchors)
+        return DensePredictions(
+            logits=flatten_levels(scores, channels=self.num_classes, name="class scores", num_per_cell=count),
+            deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
+            priors=anchors,
+        )
+
+    def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
+        """Match anchors; another matcher than ``MaxIoU`` is given decoded boxes, too."""
+        found = Predictions(predictions.logits)  # for its shape
+        if not isinstance(self.matcher, MaxIoU):
+            boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
+            found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
+        return self.call_matcher(found, targets, predictions.priors)
+
+    def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
+        """See the class."""
+        rows, positives = assigned.positives, assigned.num_positives()
+        count, divisor = {"num_images": torch.ones_like(positives)}, positives.clamp(min=self.normalizer.minimum)
+        deltas, anchors = wide(rows.of_predictions(predictions.deltas)), rows.of_priors(predictions.priors)
+        boxes = box_values(self.loss_bbox, deltas, self.bbox_coder.encode(anchors, assigned.boxes))
+        mask = predictions.class_mask
+        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, class_mask=mask)
+        return {
+            "loss_cls": Term(assigned.counted(scores), count, per_image=divisor),
+            "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, per_image=divisor),
+        }
