@@ -16,7 +16,7 @@ from matchers import Targets
 from tests.mutation.planting import REFERENCE
 
 Reference = Callable[[Any, Any, Targets], dict[str, Tensor]]
-SIZES = [2, 0]
+SIZES = [3, 0, 1]
 assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-11)
 
 
