@@ -78,11 +78,10 @@ def test_what_is_said_of_single_cases_is_said_of_cases_that_are_there() -> None:
 # --- against the references -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", EVERY_CRITERION)
-def test_a_criterion_is_its_reference(name: str, dtype: torch.dtype) -> None:
-    for sizes in ([3, 0, 1], [0], [1], [0, 2]):
-        assert_as_reference(EVERY_CRITERION[name], file_of(name, CRITERIA).reference, sizes, dtype)
+def test_a_criterion_is_its_reference(name: str) -> None:
+    for sizes in ([3, 0, 1], [0]):
+        assert_as_reference(EVERY_CRITERION[name], file_of(name, CRITERIA).reference, sizes)
 
 
 @pytest.mark.parametrize("name", EVERY_MATCHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from tests.mutation.planting import REFERENCE
 
 Reference = Callable[[Any, Any, Targets], dict[str, Tensor]]
 SIZES = [3, 0, 1]
+assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-11)
 
 
 @dataclass(frozen=True)
@@ -47,30 +49,27 @@ class OfCriterion:
         return {}
 
 
-def assert_as_reference(
-    case: CriterionCase, reference: Reference, sizes: Sequence[int], dtype: torch.dtype = torch.float64
-) -> None:
-    """Assert that the terms, and the gradients of their sum, are those of the reference.
+def assert_as_reference(case: CriterionCase, reference: Reference, sizes: Sequence[int]) -> None:
+    """Assert that the terms, and the gradients of their sum, are those of the reference, in float64.
 
     Raises:
         AssertionError: They are not.
     """
-    tolerance = {"rtol": 1e-9, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
     criterion = case.make()
-    predictions, targets = case.cast(case.predictions(sizes), dtype), case.targets(sizes).to(dtype)
+    predictions, targets = case.cast(case.predictions(sizes), torch.float64), case.targets(sizes).to(torch.float64)
     found = case.losses(criterion, predictions, targets)
-    expected = reference(criterion, predictions, targets)
+    given = reference(criterion, predictions, targets)
+    expected = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in given.items()}
     assert found.keys() == expected.keys(), f"terms are {sorted(found)}, expected {sorted(expected)}"
-    leaves = leaves_of(predictions)
-    gradients = []
-    for losses in (found, expected):
-        parts = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in losses.items()}
-        known = {name: value for name, value in parts.items() if value.requires_grad}
-        gradients.append(torch.autograd.grad(total(known), leaves, materialize_grads=True))
     for name, value in found.items():
-        wanted = torch.as_tensor(expected[name]).double().detach()
-        torch.testing.assert_close(
-            value.detach().double(), wanted, **tolerance, msg=lambda text, n=name: f"{n}: {text}"
+        assert_close(value.detach(), expected[name].detach(), msg=lambda text, name=name: f"{name}: {text}")
+    gradients = [
+        torch.autograd.grad(
+            total({name: value for name, value in terms.items() if value.requires_grad}),
+            leaves_of(predictions),
+            materialize_grads=True,
         )
+        for terms in (found, expected)
+    ]
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, **tolerance)
+        assert_close(one, other)
