@@ -22,11 +22,15 @@ from ragged.batch import torch_functions
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.batch.dims import resize
 from ragged.batch.layout import check_same_layout
-from ragged.batch.torch_functions import protected
+from ragged.batch.torch_functions import SAFE_VALUE
 from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
+from ragged.values.masked import filled
 from ragged.values.sizes import check_fits_batch
 
 Operator = Callable[[Any, Any], Any]
+
+# Any finite filler is safe for them, and 0 is what it costs least to write.
+_PRODUCTS = dict.fromkeys((torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__))
 
 
 def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
@@ -105,14 +109,16 @@ def call_elementwise(
     def unwrap(operand: Any) -> Any:
         if isinstance(operand, cls):
             protect = protect_all or (differentiated and operand.requires_grad)
-            operand = protected(operand) if protect else operand.tensor
+            operand = _protected(operand, function) if protect else operand.tensor
         elif isinstance(operand, np.ndarray):
             operand = _as_number(operand, first, function)
         if isinstance(operand, Tensor) and operand.shape != shape and function not in torch_functions.OWN_BROADCAST:
             check_fits_batch(operand.shape, shape, what=function.__name__)
         return operand
 
-    result = function(*map(unwrap, args), **{name: unwrap(value) for name, value in kwargs.items()})
+    # A batch times itself is protected once.
+    unwrapped = [unwrap(args[0])] * 2 if len(args) == 2 and args[0] is args[1] else list(map(unwrap, args))
+    result = function(*unwrapped, **{name: unwrap(value) for name, value in kwargs.items()})
     if not isinstance(result, Tensor):  # such as torch.where with a condition alone
         raise TypeError(torch_functions.refusal(function))
     made, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
@@ -122,6 +128,13 @@ def call_elementwise(
             f"{tuple(shape)} to {tuple(made)}; see broadcast_batch_dims_to_shape"
         )
     return first._with(result)
+
+
+def _protected(batch: BatchCore, function: Callable[..., Any]) -> Tensor:
+    """The data with harmless filler, which gets no gradient and raises no complaint."""
+    if batch.tensor.dtype is torch.bool:
+        return batch.tensor
+    return filled(batch.tensor, batch.aligned_mask, 0 if function in _PRODUCTS else SAFE_VALUE)
 
 
 def _as_number(array: np.ndarray[Any, Any], batch: BatchCore, function: Callable[..., Any]) -> Tensor:
