@@ -22,9 +22,9 @@ from ragged.batch import torch_functions
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.batch.dims import resize
 from ragged.batch.layout import check_same_layout
-from ragged.batch.torch_functions import SAFE_VALUE
+from ragged.batch.torch_functions import LINEAR, SAFE_VALUE
 from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
-from ragged.values.masked import filled
+from ragged.values.masked import filled, has_product, product
 from ragged.values.sizes import check_fits_batch
 
 Operator = Callable[[Any, Any], Any]
@@ -39,6 +39,8 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     def operator(batch: BatchCore, other: Any) -> Any:
         if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
+        if type(other) is type(batch) and function not in torch_functions.CHOOSY and _are_alike(batch, other):
+            return batch._with(_call_alike(function, batch, other))
         if isinstance(other, np.bool_):
             other = bool(other)
         if not isinstance(other, (type(batch), Tensor, Number)):
@@ -53,6 +55,28 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
         return call_elementwise(function, (other, batch), {}, type(batch))
 
     return operator, reflected
+
+
+def _are_alike(batch: BatchCore, other: BatchCore) -> bool:
+    """Whether two batches were made of the same sizes, and are of one shape: what all others have to be checked for."""
+    return (
+        batch.sample_sizes is other.sample_sizes
+        and batch.ragged_axis == other.ragged_axis
+        and batch.tensor.shape == other.tensor.shape
+    )
+
+
+def _call_alike(function: Callable[..., Tensor], batch: BatchCore, other: BatchCore) -> Tensor:
+    """As ``call_elementwise``, for two batches that are alike, or one and itself."""
+    first, second = batch.tensor, other.tensor
+    if not (first.requires_grad or second.requires_grad) or function in LINEAR or not torch.is_grad_enabled():
+        return function(first, second)
+    if function is torch.mul and has_product(first, second):
+        return product(first, second, batch.aligned_mask, clear=False)
+    protected = _protected(batch, function) if first.requires_grad else first
+    if second is first:  # protected once
+        return function(protected, protected)
+    return function(protected, _protected(other, function) if second.requires_grad else second)
 
 
 def unary_operator(function: Callable[[Tensor], Tensor]) -> Callable[[AnyBatch], AnyBatch]:
@@ -116,9 +140,7 @@ def call_elementwise(
             check_fits_batch(operand.shape, shape, what=function.__name__)
         return operand
 
-    # A batch times itself is protected once.
-    unwrapped = [unwrap(args[0])] * 2 if len(args) == 2 and args[0] is args[1] else list(map(unwrap, args))
-    result = function(*unwrapped, **{name: unwrap(value) for name, value in kwargs.items()})
+    result = function(*map(unwrap, args), **{name: unwrap(value) for name, value in kwargs.items()})
     if not isinstance(result, Tensor):  # such as torch.where with a condition alone
         raise TypeError(torch_functions.refusal(function))
     made, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim

@@ -79,6 +79,8 @@ def combine_data(
     if dim > nb:
         tensors = [sample.movedim(dim - nb, 0) if sample.dim() > dim - nb else sample for sample in tensors]
     tensors, sizes = _with_common_shape(tensors, None if other is None else _sizes_of(other, batch_shape))
+    if other is None and len(tensors) == 1:  # as a loader of one image makes them: nothing to pad
+        return _only_one(tensors[0], batch_shape, dim)
     max_size = max(sizes) if other is None else other.max_sample_size
     padded = _pad(tensors, sizes, max_size).view(*batch_shape, max_size, *tensors[0].shape[1:])
     if dim > nb:
@@ -88,6 +90,16 @@ def combine_data(
         return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
     sample_sizes = torch.tensor(sizes, dtype=torch.int64, device=padded.device).view(batch_shape)
     return RaggedBatch._unchecked(padded, prefix_mask(sample_sizes, max_size), sample_sizes, dim - nb)
+
+
+def _only_one(sample: Tensor, batch_shape: tuple[int, ...], dim: int) -> RaggedBatch:
+    size, nb = len(sample), len(batch_shape)
+    whole = (*batch_shape, size)
+    tensor = sample.clone(memory_format=torch.contiguous_format).view(*whole, *sample.shape[1:])
+    if dim > nb:
+        tensor = tensor.movedim(nb, check_dim(dim, tensor.dim(), name="non_uniform_dim"))
+    mask = torch.ones(whole, dtype=torch.bool, device=tensor.device)
+    return RaggedBatch._unchecked(tensor, mask, torch.full(batch_shape, size, device=tensor.device), dim - nb)
 
 
 def _pad(tensors: list[Tensor], sizes: list[int], max_size: int) -> Tensor:

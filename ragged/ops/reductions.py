@@ -16,8 +16,8 @@ from ragged.batch.layout import check_same_layout
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 from ragged.ops.ordering import require_order
 from ragged.values.filler import Number, check_fits_dtype, highest_of, lowest_of
-from ragged.values.masked import filled
-from ragged.values.readable import has_own_derivatives
+from ragged.values.masked import filled, has_product, product
+from ragged.values.readable import has_own_derivatives, values_are_readable
 
 
 def sum_over_targets(data: RaggedBatch) -> Tensor:
@@ -42,19 +42,24 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
     """
     check_is_batch(data, "data")
     dim, dtype = data.non_uniform_dim, _float_dtype(data.dtype)
-    check_fits_dtype(empty, dtype)
-    values = _computable(_filled(data, 0), dtype)
+    if empty != 0:
+        check_fits_dtype(empty, dtype)
     if weights is None:
-        total = values.sum(dim)
+        total = _computable(_filled(data, 0), dtype).sum(dim)
         count = _along_kept_dims(data.sample_sizes, total, data.num_batch_dims)
         mean = total / count.clamp(min=1)  # 0 for an empty sample
         return (mean if empty == 0 else torch.where(count > 0, mean, empty)).to(dtype)
-    aligned = _aligned_weights(data, weights)
-    factors = _computable(_filled(aligned, 0), _float_dtype(weights.dtype))
-    total, mass = (values * factors).sum(dim), factors.sum(dim)
-    weightless = (factors == 0).all(dim)
-    mean = total / torch.where(weightless, 1, mass)
-    return torch.where(weightless, empty, mean).to(torch.promote_types(dtype, weights.dtype))
+    factors = _computable(_filled(_aligned_weights(data, weights), 0), _float_dtype(weights.dtype))
+    values = _computable(data.tensor, dtype)
+    if has_product(values, factors):
+        total = product(values, factors, data.aligned_mask).sum(dim)
+    else:
+        total = (filled(values, data.aligned_mask, 0) * factors).sum(dim)
+    mass, dtype = factors.sum(dim), torch.promote_types(dtype, weights.dtype)
+    if values_are_readable(mass) and mass.all():
+        return (total / mass).to(dtype)
+    weightless = (factors == 0).all(dim)  # a mass of 0 can be that of weights that cancel
+    return torch.where(weightless, empty, total / torch.where(weightless, 1, mass)).to(dtype)
 
 
 def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
