@@ -76,6 +76,11 @@ def _run(part: str, options: Options) -> Iterator[tuple[str, str]]:
             ("Combining samples, with gradient", core.combining_with_gradient),
             ("Indexing", core.indexing),
             ("Arithmetic", core.arithmetic),
+            ("Arithmetic, with gradient", core.arithmetic_with_gradient),
+            ("Reductions", core.reducing),
+            ("Selecting", core.selecting),
+            ("Joining", core.joining),
+            ("Class costs", core.class_costs),
         ):
             yield title, _table(measure)
 

@@ -5,20 +5,14 @@ from ragged.interop.collate import collate, register_with_dataloader
 from ragged.interop.packing import from_nested, pack, to_nested, unpack
 from ragged.interop.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
 from ragged.interop.registration import register_with_torch
-from ragged.ops.combine import (
-    cat_batches,
-    cat_targets,
-    combine_data,
-    get_compact_from_named_tuple,
-    get_compact_lists,
-    stack_batches,
-)
+from ragged.ops.combine import combine_data, get_compact_from_named_tuple, get_compact_lists
 from ragged.ops.indexing import (
     batched_index_mapping,
     batched_indexing_access,
     batched_indexing_write,
     batched_inverse_indexing_access,
 )
+from ragged.ops.joining import cat_batches, cat_targets, stack_batches
 from ragged.ops.masks import (
     apply_mask_to_tensor,
     batched_bool_indexing,
@@ -27,6 +21,7 @@ from ragged.ops.masks import (
     get_mask_from_indices,
     squeeze_except_batch_and_sample,
 )
+from ragged.ops.ordering import sort_over_targets, topk_over_targets
 from ragged.ops.reductions import (
     all_over_targets,
     any_over_targets,
@@ -40,9 +35,7 @@ from ragged.ops.reductions import (
     max_over_targets,
     min_over_targets,
     softmax_over_targets,
-    sort_over_targets,
     sum_over_targets,
-    topk_over_targets,
 )
 
 __version__ = "0.1.0"

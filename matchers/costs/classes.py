@@ -165,9 +165,15 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
 def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """``focal_cost`` of every pair.
 
+    Both orders give the same. With fewer classes than targets the costs of all classes are computed, and those of the
+    targets' classes taken; else the logits are taken first, and the costs of those computed.
+
     >>> focal_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
     tensor([[-1.2371,  0.4112]])
     """
+    labels = checked_labels(labels, logits)
+    if logits.shape[-1] < labels.shape[-1]:
+        return gather_labels(focal_cost(logits, alpha=alpha, gamma=gamma), labels)
     return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
 
 

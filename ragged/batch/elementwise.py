@@ -22,11 +22,15 @@ from ragged.batch import torch_functions
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.batch.dims import resize
 from ragged.batch.layout import check_same_layout
-from ragged.batch.torch_functions import protected
+from ragged.batch.torch_functions import LINEAR, SAFE_VALUE
 from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
+from ragged.values.masked import filled, has_product, product
 from ragged.values.sizes import check_fits_batch
 
 Operator = Callable[[Any, Any], Any]
+
+# Any finite filler is safe for them, and 0 is what it costs least to write.
+_PRODUCTS = dict.fromkeys((torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__))
 
 
 def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
@@ -35,6 +39,8 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
     def operator(batch: BatchCore, other: Any) -> Any:
         if isinstance(other, (int, float)) and function in torch_functions.LINEAR_WITH_NUMBER and 0 < abs(other) < inf:
             return batch._with(function(batch.tensor, other))
+        if type(other) is type(batch) and function not in torch_functions.CHOOSY and _are_alike(batch, other):
+            return batch._with(_call_alike(function, batch, other))
         if isinstance(other, np.bool_):
             other = bool(other)
         if not isinstance(other, (type(batch), Tensor, Number)):
@@ -49,6 +55,28 @@ def operators(function: Callable[..., Tensor]) -> tuple[Operator, Operator]:
         return call_elementwise(function, (other, batch), {}, type(batch))
 
     return operator, reflected
+
+
+def _are_alike(batch: BatchCore, other: BatchCore) -> bool:
+    """Whether two batches were made of the same sizes, and are of one shape: what all others have to be checked for."""
+    return (
+        batch.sample_sizes is other.sample_sizes
+        and batch.ragged_axis == other.ragged_axis
+        and batch.tensor.shape == other.tensor.shape
+    )
+
+
+def _call_alike(function: Callable[..., Tensor], batch: BatchCore, other: BatchCore) -> Tensor:
+    """As ``call_elementwise``, for two batches that are alike, or one and itself."""
+    first, second = batch.tensor, other.tensor
+    if not (first.requires_grad or second.requires_grad) or function in LINEAR or not torch.is_grad_enabled():
+        return function(first, second)
+    if function is torch.mul and has_product(first, second):
+        return product(first, second, batch.aligned_mask, clear=False)
+    protected = _protected(batch, function) if first.requires_grad else first
+    if second is first:  # protected once
+        return function(protected, protected)
+    return function(protected, _protected(other, function) if second.requires_grad else second)
 
 
 def unary_operator(function: Callable[[Tensor], Tensor]) -> Callable[[AnyBatch], AnyBatch]:
@@ -105,7 +133,7 @@ def call_elementwise(
     def unwrap(operand: Any) -> Any:
         if isinstance(operand, cls):
             protect = protect_all or (differentiated and operand.requires_grad)
-            operand = protected(operand) if protect else operand.tensor
+            operand = _protected(operand, function) if protect else operand.tensor
         elif isinstance(operand, np.ndarray):
             operand = _as_number(operand, first, function)
         if isinstance(operand, Tensor) and operand.shape != shape and function not in torch_functions.OWN_BROADCAST:
@@ -122,6 +150,13 @@ def call_elementwise(
             f"{tuple(shape)} to {tuple(made)}; see broadcast_batch_dims_to_shape"
         )
     return first._with(result)
+
+
+def _protected(batch: BatchCore, function: Callable[..., Any]) -> Tensor:
+    """The data with harmless filler, which gets no gradient and raises no complaint."""
+    if batch.tensor.dtype is torch.bool:
+        return batch.tensor
+    return filled(batch.tensor, batch.aligned_mask, 0 if function in _PRODUCTS else SAFE_VALUE)
 
 
 def _as_number(array: np.ndarray[Any, Any], batch: BatchCore, function: Callable[..., Any]) -> Tensor:

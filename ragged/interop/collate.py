@@ -12,7 +12,8 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ragged.batch.ragged_batch import RaggedBatch
-from ragged.ops.combine import combine_data, stack_batches
+from ragged.ops.combine import combine_data
+from ragged.ops.joining import stack_batches
 from ragged.values.checks import check_is_sequence
 
 

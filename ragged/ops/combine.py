@@ -1,4 +1,4 @@
-"""Putting samples together: lists of them, masked tensors, several batches."""
+"""Putting samples together: lists of them, and masked tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 from ragged.ops.indexing import batched_indexing_access
-from ragged.ops.masks import batched_bool_indexing, get_indices_from_mask
+from ragged.ops.masks import get_indices_from_mask
 from ragged.ops.samples import read_samples
 from ragged.values.checks import (
     check_dim,
@@ -79,6 +79,8 @@ def combine_data(
     if dim > nb:
         tensors = [sample.movedim(dim - nb, 0) if sample.dim() > dim - nb else sample for sample in tensors]
     tensors, sizes = _with_common_shape(tensors, None if other is None else _sizes_of(other, batch_shape))
+    if other is None and len(tensors) == 1:  # as a loader of one image makes them: nothing to pad
+        return _only_one(tensors[0], batch_shape, dim)
     max_size = max(sizes) if other is None else other.max_sample_size
     padded = _pad(tensors, sizes, max_size).view(*batch_shape, max_size, *tensors[0].shape[1:])
     if dim > nb:
@@ -88,6 +90,16 @@ def combine_data(
         return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
     sample_sizes = torch.tensor(sizes, dtype=torch.int64, device=padded.device).view(batch_shape)
     return RaggedBatch._unchecked(padded, prefix_mask(sample_sizes, max_size), sample_sizes, dim - nb)
+
+
+def _only_one(sample: Tensor, batch_shape: tuple[int, ...], dim: int) -> RaggedBatch:
+    size, nb = len(sample), len(batch_shape)
+    whole = (*batch_shape, size)
+    tensor = sample.clone(memory_format=torch.contiguous_format).view(*whole, *sample.shape[1:])
+    if dim > nb:
+        tensor = tensor.movedim(nb, check_dim(dim, tensor.dim(), name="non_uniform_dim"))
+    mask = torch.ones(whole, dtype=torch.bool, device=tensor.device)
+    return RaggedBatch._unchecked(tensor, mask, torch.full(batch_shape, size, device=tensor.device), dim - nb)
 
 
 def _pad(tensors: list[Tensor], sizes: list[int], max_size: int) -> Tensor:
@@ -182,81 +194,3 @@ def get_compact_from_named_tuple(mask: Tensor, data: NamedTupleT, *, max_size: i
     if not hasattr(data, "_fields"):
         raise TypeError(f"data must be a named tuple, got {type(data).__name__}; use get_compact_lists")
     return type(data)(*get_compact_lists(mask, data, max_size=max_size))
-
-
-def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
-    """Join batches along a batch dimension; samples are padded to the largest of them.
-
-    Dtypes that differ are promoted as ``torch.cat`` does.
-
-    >>> cat_batches([combine_data([[1, 2]]), combine_data([[3], []])]).tensor
-    tensor([[1, 2],
-            [3, 0],
-            [0, 0]])
-    """
-    batches = _equally_padded(batches, "cat_batches")
-    first = batches[0]
-    dim = check_dim(dim, first.num_batch_dims)
-    kept = [(*batch.batch_shape[:dim], *batch.batch_shape[dim + 1 :]) for batch in batches]
-    if any(shape != kept[0] for shape in kept):
-        raise ValueError(
-            f"cat_batches needs batch shapes that agree but for dimension {dim}, got "
-            f"{[tuple(batch.batch_shape) for batch in batches]}"
-        )
-    tensor, mask, sizes = (
-        torch.cat([getattr(batch, part) for batch in batches], dim) for part in ("tensor", "mask", "sample_sizes")
-    )
-    return RaggedBatch._unchecked(tensor, mask, sizes, first.ragged_axis)
-
-
-def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
-    """Join batches of one batch shape along a new batch dimension, as ``torch.stack`` does for tensors.
-
-    >>> stack_batches([RaggedBatch.empty(2), RaggedBatch.empty(2)]).batch_shape
-    torch.Size([2, 2])
-    """
-    _check_are_batches(batches, "stack_batches")
-    return cat_batches([batch.unsqueeze_batch_dim(dim) for batch in batches], dim)
-
-
-def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
-    """Join batches sample by sample: each sample has the entries of all, one batch after the other.
-
-    >>> cat_targets([combine_data([[1, 2], []]), combine_data([[3], [4]])]).split()
-    [tensor([1, 2, 3]), tensor([4])]
-    """
-    batches = _equally_padded(batches, "cat_targets")
-    first = batches[0]
-    if any(batch.batch_shape != first.batch_shape for batch in batches):
-        raise ValueError(f"cat_targets needs one batch shape, got {[tuple(batch.batch_shape) for batch in batches]}")
-    joined = RaggedBatch.from_full_tensor(
-        torch.cat([batch.tensor for batch in batches], first.non_uniform_dim),
-        num_batch_dims=first.num_batch_dims,
-        non_uniform_dim=first.non_uniform_dim,
-    )
-    mask = torch.cat([batch.mask for batch in batches], -1)
-    return batched_bool_indexing(joined, mask, max_size=mask.shape[-1])
-
-
-def _check_are_batches(batches: Sequence[RaggedBatch], what: str) -> None:
-    check_is_sequence(batches, f"the argument of {what}", "batches")
-    if not batches:
-        raise ValueError(f"{what} needs at least one batch, got none")
-    for batch in batches:
-        check_is_batch(batch, f"each argument of {what}")
-        check_same_device(batch.device, batches[0].device, name=f"each argument of {what}", reference="the first")
-
-
-def _equally_padded(batches: Sequence[RaggedBatch], what: str) -> list[RaggedBatch]:
-    _check_are_batches(batches, what)
-    layouts = [(batch.num_batch_dims, batch.non_uniform_dim) for batch in batches]
-    if any(layout != layouts[0] for layout in layouts):
-        raise ValueError(f"{what} needs batches of equal num_batch_dims and non_uniform_dim, got {layouts}")
-    (num_batch_dims, dim), shapes = layouts[0], [tuple(batch.shape) for batch in batches]
-    if any(
-        shape[num_batch_dims:dim] + shape[dim + 1 :] != shapes[0][num_batch_dims:dim] + shapes[0][dim + 1 :]
-        for shape in shapes
-    ):
-        raise ValueError(f"{what} needs entries of one shape, got tensors of shapes {shapes}")
-    max_size = max(batch.max_sample_size for batch in batches)
-    return [batch.with_max_sample_size(max_size) for batch in batches]

@@ -6,6 +6,7 @@ filler never seen, and filler gets no gradient. Ties go to the lowest index. Hal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ragged.batch.layout import check_same_layout
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
-from ragged.values.checks import check_count, check_flag
+from ragged.ops.ordering import require_order
 from ragged.values.filler import Number, check_fits_dtype, highest_of, lowest_of
-from ragged.values.sizes import prefix_mask
+from ragged.values.masked import filled, has_product, product
+from ragged.values.readable import has_own_derivatives, values_are_readable
 
 
 def sum_over_targets(data: RaggedBatch) -> Tensor:
@@ -40,21 +42,24 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
     """
     check_is_batch(data, "data")
     dim, dtype = data.non_uniform_dim, _float_dtype(data.dtype)
-    check_fits_dtype(empty, dtype)
+    if empty != 0:
+        check_fits_dtype(empty, dtype)
     if weights is None:
         total = _computable(_filled(data, 0), dtype).sum(dim)
         count = _along_kept_dims(data.sample_sizes, total, data.num_batch_dims)
-        return torch.where(count > 0, total / count.clamp(min=1), empty).to(dtype)
-    aligned = _aligned_weights(data, weights)
-    values, factors = (
-        _computable(_filled(data, 0), dtype),
-        _computable(_filled(aligned, 0), _float_dtype(weights.dtype)),
-    )
-    total, mass = (values * factors).sum(dim), factors.sum(dim).expand_as(values.sum(dim))
-    weightless = (factors == 0).all(dim).expand_as(total)
-    return torch.where(weightless, empty, total / torch.where(weightless, 1, mass)).to(
-        torch.promote_types(dtype, weights.dtype)
-    )
+        mean = total / count.clamp(min=1)  # 0 for an empty sample
+        return (mean if empty == 0 else torch.where(count > 0, mean, empty)).to(dtype)
+    factors = _computable(_filled(_aligned_weights(data, weights), 0), _float_dtype(weights.dtype))
+    values = _computable(data.tensor, dtype)
+    if has_product(values, factors):
+        total = product(values, factors, data.aligned_mask).sum(dim)
+    else:
+        total = (filled(values, data.aligned_mask, 0) * factors).sum(dim)
+    mass, dtype = factors.sum(dim), torch.promote_types(dtype, weights.dtype)
+    if values_are_readable(mass) and mass.all():
+        return (total / mass).to(dtype)
+    weightless = (factors == 0).all(dim)  # a mass of 0 can be that of weights that cancel
+    return torch.where(weightless, empty, total / torch.where(weightless, 1, mass)).to(dtype)
 
 
 def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
@@ -173,54 +178,9 @@ def cumsum_over_targets(data: RaggedBatch) -> RaggedBatch:
     return data._with(summed.masked_fill(~data.aligned_mask, 0))
 
 
-def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[RaggedBatch, RaggedBatch]:
-    """Sort the valid entries of each sample, stably; NaN counts as the largest value.
-
-    Returns:
-        The sorted values, and the indices they came from, both with the sizes of ``data`` and filler 0.
-
-    >>> values, indices = sort_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 2]))
-    >>> values.split(), indices.split()
-    ([tensor([1, 2, 3]), tensor([4, 5])], [tensor([1, 2, 0]), tensor([1, 0])])
-    """
-    _require_order(data)
-    check_flag(descending, "descending")
-    dim, mask = data.non_uniform_dim, data.aligned_mask.expand(data.shape)
-    by_value = torch.sort(data.tensor.detach(), dim=dim, descending=bool(descending), stable=True).indices
-    # No value could stand in for the filler: NaN sorts behind infinity. A second stable sort moves it to the end.
-    to_front = torch.sort((~mask.gather(dim, by_value)).to(torch.uint8), dim=dim, stable=True).indices
-    order = by_value.gather(dim, to_front).masked_fill(~mask, 0)
-    values = data.tensor.gather(dim, order).masked_fill(~mask, 0)
-    return data._with(values), data._with(order)
-
-
-def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tuple[RaggedBatch, RaggedBatch]:
-    """The ``k`` largest (or smallest) valid entries of each sample, sorted; all of them where there are fewer.
-
-    Returns:
-        The values, and the indices they came from, both with sizes ``min(k, size)``.
-
-    >>> values, _ = topk_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 1]), 2)
-    >>> values.split()
-    [tensor([3, 2]), tensor([5])]
-    """
-    check_count(k, "k")
-    check_flag(largest, "largest")
-    values, indices = sort_over_targets(data, descending=largest)
-    size, sizes = min(k, data.max_sample_size), data.sample_sizes.clamp(max=k)
-    mask = prefix_mask(sizes, size)
-
-    def first(batch: RaggedBatch) -> RaggedBatch:
-        return RaggedBatch._unchecked(
-            batch.tensor.narrow(batch.non_uniform_dim, 0, size), mask, sizes, batch.ragged_axis
-        )
-
-    return first(values), first(indices)
-
-
 def _filled(data: RaggedBatch, value: Number) -> Tensor:
     check_is_batch(data, "data")
-    return data.tensor.masked_fill(~data.aligned_mask, value)
+    return filled(data.tensor, data.aligned_mask, value)
 
 
 def _non_empty(data: RaggedBatch) -> RaggedBatch:
@@ -258,29 +218,37 @@ Extreme = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 Identity = Callable[[torch.dtype], Number]
 
 
-def _values_and_indices(data: RaggedBatch, extreme: Extreme, identity: Identity) -> tuple[Tensor, Tensor, Tensor]:
-    _require_order(data)
-    # Filler holds the identity, and the first of equal entries is taken: a valid one wins even against equal filler.
-    values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)
-    return values, indices, _along_kept_dims(data.sample_sizes, values, data.num_batch_dims) == 0
+# From this many numbers per entry on, finding the place of an extreme takes torch much longer than its value.
+WIDE_ENTRY = 16
 
 
 def _extreme(data: RaggedBatch, extreme: Extreme, identity: Identity, empty: Number | None) -> Tensor:
-    values, _, is_empty = _values_and_indices(data, extreme, identity)
-    empty = identity(data.dtype) if empty is None else empty
+    require_order(data)
+    bound, dim = identity(data.dtype), data.non_uniform_dim
+    values = _filled(_non_empty(data), bound)
+    if math.prod(data.shape[dim + 1 :]) >= WIDE_ENTRY and has_own_derivatives(values) and not _needs_gradient(values):
+        result = (torch.amax if extreme is torch.max else torch.amin)(values, dim)
+    else:
+        result = extreme(values, dim)[0]
+    if empty is None:  # which is what filler holds
+        return result
     check_fits_dtype(empty, data.dtype)
-    return values.masked_fill(is_empty, empty)
+    return result.masked_fill(_is_empty(data, result), empty)
 
 
 def _arg_extreme(data: RaggedBatch, extreme: Extreme, identity: Identity) -> Tensor:
-    _, indices, is_empty = _values_and_indices(data, extreme, identity)
-    return indices.masked_fill(is_empty, -1)
+    require_order(data)
+    # Filler holds the identity, and the first of equal entries is taken: a valid one wins even against equal filler.
+    _, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)
+    return indices.masked_fill(_is_empty(data, indices), -1)
 
 
-def _require_order(data: RaggedBatch) -> None:
-    check_is_batch(data, "data")
-    if data.dtype.is_complex:
-        raise TypeError(f"complex numbers have no order; got {data.dtype}")
+def _is_empty(data: RaggedBatch, reduced: Tensor) -> Tensor:
+    return _along_kept_dims(data.sample_sizes, reduced, data.num_batch_dims) == 0
+
+
+def _needs_gradient(tensor: Tensor) -> bool:
+    return tensor.requires_grad and torch.is_grad_enabled()
 
 
 def _require_float(data: RaggedBatch, what: str) -> None:

@@ -21,6 +21,8 @@ def fill(tensor: Tensor, where: Tensor, value: complex | bool) -> Tensor:
 
 def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
     """Raise ``ValueError`` if storing ``value`` as ``dtype`` would change it in kind: a fraction, NaN, or overflow."""
+    if type(value) in (int, float) and value == 0:  # as usual
+        return
     if not isinstance(value, (*NUMBERS, complex, np.complexfloating, np.bool_, torch.SymInt, torch.SymFloat)):
         raise TypeError(f"a filler value must be a number, got {type(value).__name__}")
     if dtype.is_complex:

@@ -12,4 +12,4 @@ def is_transposed(tensor: Tensor) -> bool:
     >>> is_transposed(torch.zeros(2, 3, 4).mT), is_transposed(torch.zeros(2, 3, 4))
     (True, False)
     """
-    return tensor.dim() > 1 and tensor.mT.is_contiguous() and not tensor.is_contiguous()
+    return not tensor.is_contiguous() and tensor.dim() > 1 and tensor.mT.is_contiguous()

@@ -38,6 +38,20 @@ def values_are_readable(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and has_values(tensor)
 
 
+def has_own_derivatives(tensor: Tensor) -> bool:
+    """Whether the host can read ``tensor``, and only a backward pass can differentiate what is done to it.
+
+    Then a derivative can be written by hand. Function transforms, forward-mode derivatives and traces need operations
+    of torch.
+    """
+    return (
+        values_are_readable(tensor)
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._is_tracing()
+    )
+
+
 def known_within(tensor: Tensor, low: float, high: float) -> bool:
     """Whether all values can be read and lie in ``low … high``: a quick way past ``check_values`` in the usual case."""
     if tensor.numel() == 0 or not values_are_readable(tensor):
