@@ -48,13 +48,19 @@ class Positives:
         """The positive predictions of an assignment."""
         if not isinstance(assignment, Assignment):
             raise TypeError(f"expected an Assignment, got {type(assignment).__name__}")
-        index = assignment.target_index
-        shape = tuple(index.shape)
+        return (cls._packed if values_are_readable(assignment.target_index) else cls._static)(assignment)
+
+    @classmethod
+    def _packed(cls, assignment: Assignment) -> Positives:
+        shape, flat = tuple(assignment.target_index.shape), assignment.target_index.reshape(-1)
+        count = max(shape[-1], 1)
+        rows = (flat >= 0).nonzero().squeeze(-1)
+        return cls(rows // count, rows % count, flat[rows], None, shape)
+
+    @classmethod
+    def _static(cls, assignment: Assignment) -> Positives:
+        index, shape = assignment.target_index, tuple(assignment.target_index.shape)
         count = shape[-1]
-        flat = index.reshape(-1)
-        if values_are_readable(flat):
-            rows = (flat >= 0).nonzero().squeeze(-1)
-            return cls(rows // max(count, 1), rows % max(count, 1), flat[rows], None, shape)
         whole = assignment.max_pairs >= count
         if not whole:
             gt, pred = assignment.pairs()
@@ -76,7 +82,7 @@ class Positives:
         return self.shape[:-1]
 
     @property
-    def place(self) -> Tensor:
+    def slots(self) -> Tensor:
         """(R,), the index of each prediction among those of all images."""
         return self.sample * self.shape[-1] + self.prediction
 
@@ -88,7 +94,7 @@ class Positives:
         if merged.dim() == 3 and is_transposed(merged):
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
             return self._only_valid(merged.mT[self.sample, :, self.prediction])
-        rows = merged.flatten(0, 1).index_select(0, self.place)
+        rows = merged.flatten(0, 1).index_select(0, self.slots)
         return self._only_valid(rows)
 
     def of_class_mask(self, mask: Tensor | None, num_classes: int) -> Tensor | None:
@@ -122,7 +128,7 @@ class Positives:
         if self.whole:
             return self.masked(rows).view(self.shape)
         flat = rows.new_zeros(math.prod(self.shape))
-        return flat.index_add(0, self.place, self.masked(rows)).view(self.shape)
+        return flat.index_add(0, self.slots, self.masked(rows)).view(self.shape)
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""

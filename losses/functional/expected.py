@@ -54,13 +54,11 @@ def expected_loss(
     if not mass.numel() or not inputs.shape[-1]:
         return _nothing(inputs)
     if values_are_readable(mass):
-        return _of_rows(loss, inputs, targets, mass, has_parameters)
-    return _of_all(loss, inputs, targets, mass)
+        return _packed(loss, inputs, targets, mass, has_parameters)
+    return _static(loss, inputs, targets, mass)
 
 
-def _of_rows(
-    loss: Callable[..., Tensor], inputs: Tensor, targets: Tensor, mass: Tensor, has_parameters: bool
-) -> Tensor:
+def _packed(loss: Callable[..., Tensor], inputs: Tensor, targets: Tensor, mass: Tensor, has_parameters: bool) -> Tensor:
     """By the pairs that have mass."""
     count, size = mass.shape[1:]
     table, others = _by_column(inputs.flatten(0, 1)), _by_column(targets.detach().flatten(0, 1))
@@ -112,7 +110,7 @@ class _Summed(torch.autograd.Function):
         return slope * gradient.unsqueeze(-1), None, None
 
 
-def _of_all(loss: Callable[..., Tensor], inputs: Tensor, targets: Tensor, mass: Tensor) -> Tensor:
+def _static(loss: Callable[..., Tensor], inputs: Tensor, targets: Tensor, mass: Tensor) -> Tensor:
     """By all pairs."""
 
     def block(inputs: Tensor, targets: Tensor, mass: Tensor) -> Tensor:

@@ -152,21 +152,21 @@ def _trained_loss(scores: Sequence[Tensor], channels: Tensor, trained: Tensor) -
     for level, channel, own in zip(scores, channels.split(sizes, 1), trained.split(sizes, 1), strict=True):
         memory, dim = _as_in_memory(level)
         shape = (level.shape[3], level.shape[1])
-        of_level = _of_some if values_are_readable(own) else _of_all
+        of_level = _packed if values_are_readable(own) else _static
         loss = of_level(memory, dim, channel.unflatten(1, shape).mT, own.unflatten(1, shape).mT)
         found.append(loss.mT.flatten(1))
     return torch.cat(found, 1)
 
 
-def _of_some(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
-    """(B, A, n), reading only what is trained: where that can be counted, a few times faster than ``_of_all``."""
+def _packed(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
+    """(B, A, n), reading only what is trained: where that can be counted, a few times faster than ``_static``."""
     image, anchor, cell = own.nonzero(as_tuple=True)
     logits = memory[image, anchor, :, cell] if dim == 2 else memory[image, anchor, cell]
     log_p = wide(logits).log_softmax(-1).gather(-1, channel[image, anchor, cell].unsqueeze(-1)).squeeze(-1)
     return log_p.new_zeros(own.shape).index_put((image, anchor, cell), -log_p)
 
 
-def _of_all(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
+def _static(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
     """(B, A, n), in a static shape."""
     # What is not trained may be NaN, which would be the gradient of the others, too.
     log_p = wide(memory.masked_fill(~own.unsqueeze(dim), 0)).log_softmax(dim)
