@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from cases import EVERY_MATCHER
+from cases.combinations import CHOICES
 from effort import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import dense as reference
 from torch import Tensor
 
-from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Predictions, SimOTA, Targets, TaskAligned
+from matchers import ATSS, Assignment, MaxIoU, Predictions, Targets, TaskAligned
 from matchers.pairs import pairs as pairs_module
 from matchers.pairs import problem as problem_module
 from matchers.pairs import tiles as tiles_module
@@ -23,19 +25,14 @@ from matchers.testing import Scene
 from ragged.testing import FILLERS, assert_no_host_sync
 
 Call = Callable[[Predictions | None, Targets, Tensor], Assignment]
+RULES: dict[str, Call] = {name: matcher for name, (matcher, priors) in EVERY_MATCHER.items() if priors is not None}
+# They look at anchors alone.
 NO_LEARNING: dict[str, Call] = {
-    "max_iou": MaxIoU(),
-    "max_iou all": MaxIoU(pos_iou_thr=0.6, neg_iou_thr=(0.1, 0.4), gt_max_assign_all=True),
+    **{name: matcher for name, matcher in RULES.items() if CHOICES[type(matcher).__name__].kind == "anchors"},
     "atss": ATSS(),
+    "max_iou all": MaxIoU(pos_iou_thr=0.6, neg_iou_thr=(0.1, 0.4), gt_max_assign_all=True),
 }
-MATCHERS: dict[str, Call] = {
-    **NO_LEARNING,
-    "simota": SimOTA(),
-    "dynamic_soft_label": DynamicSoftLabel(),
-    "tood": TaskAligned.tood(),
-    "yolov8": TaskAligned.yolov8(),
-    "yolov9": TaskAligned.yolov9(),
-}
+MATCHERS: dict[str, Call] = {**RULES, **NO_LEARNING, "yolov8": TaskAligned.yolov8()}
 LEARNING = [name for name in MATCHERS if name not in NO_LEARNING]
 each_matcher = pytest.mark.parametrize("name", MATCHERS)
 each_learning = pytest.mark.parametrize("name", LEARNING)
@@ -267,7 +264,7 @@ def test_arguments_are_not_changed(name: str) -> None:
 # --- compiled, and without a synchronisation -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["max_iou", "atss", "simota", "dynamic_soft_label", "tood", "yolov9"])
+@pytest.mark.parametrize("name", RULES)
 def test_compiled(name: str) -> None:
     scene = reference.dense_scene([6, 0, 9, 1], reference.grid(), 8, layers=(2,), ignored=0.3, bad=0.2, filler="nan")
     compiled = torch.compile(
