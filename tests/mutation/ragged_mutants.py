@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.mutation.planting import Mutant
-from tests.mutation.ragged_cases import INDEXING, MASKS, REDUCTIONS, ROWS
+from tests.mutation.ragged_cases import INDEXING, MASKS, ORDERING, REDUCTIONS, ROWS
 
-_MEAN = "return torch.where(count > 0, total / count.clamp(min=1), empty).to(dtype)"
+_MEAN = "mean = total / count.clamp(min=1)  # 0 for an empty sample"
 _SUM = "return _filled(data, 0).sum(data.non_uniform_dim)"
 _TOTAL = "total = _computable(_filled(data, 0), dtype).sum(dim)"
 _WEIGHTED = "total / torch.where(weightless, 1, mass)).to("
@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         "mask dropped",
         "filler sorted along",
-        REDUCTIONS,
+        ORDERING,
         "by_value.gather(dim, to_front)",
         "by_value",
         "sort",
@@ -43,8 +43,8 @@ MUTANTS = [
         "mask dropped",
         "weights of filler in the divisor",
         REDUCTIONS,
-        "_computable(_filled(aligned, 0), _float",
-        "_computable(aligned.tensor, _float",
+        "_computable(_filled(_aligned_weights(data, weights), 0), _float",
+        "_computable(_aligned_weights(data, weights).tensor, _float",
         "weighted average",
         "filler",
     ),
@@ -70,7 +70,7 @@ MUTANTS = [
         "0 * inf",
         "mask multiplied",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~data.aligned_mask, value)",
+        "return filled(data.tensor, data.aligned_mask, value)",
         "return data.tensor * data.aligned_mask",
         "sum",
         "filler",
@@ -79,7 +79,7 @@ MUTANTS = [
         "NaN gradient",
         "filler not protected from the logarithm",
         "ragged.batch.elementwise",
-        "operand = protected(operand) if protect else",
+        "operand = _protected(operand, function) if protect else",
         "operand = operand.tensor if protect else",
         "logarithm",
         "filler",
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "off by one",
         "one entry too many",
-        REDUCTIONS,
+        ORDERING,
         "data.sample_sizes.clamp(max=k)",
         "(data.sample_sizes + 1).clamp(max=min(k, data.max_sample_size))",
         "topk",
@@ -116,7 +116,7 @@ MUTANTS = [
         "not divided",
         REDUCTIONS,
         _MEAN,
-        _MEAN.replace(" / count.clamp(min=1)", ""),
+        "mean = total",
         "average",
         "reference",
     ),
@@ -124,7 +124,7 @@ MUTANTS = [
         "0 / 0",
         "weights that cancel taken for none",
         REDUCTIONS,
-        "(factors == 0).all(dim).expand_as(total)",
+        "(factors == 0).all(dim)",
         "mass == 0",
         "weights that cancel",
         "reference",
@@ -207,8 +207,8 @@ MUTANTS = [
         "tie broken by padding",
         "last of several",
         REDUCTIONS,
-        "values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)",
-        "values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)).flip(data.non_uniform_dim), data.non_uniform_dim)\n    indices = max(data.max_sample_size, 1) - 1 - indices",
+        "_, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)",
+        "_, indices = extreme(_filled(_non_empty(data), identity(data.dtype)).flip(data.non_uniform_dim), data.non_uniform_dim)\n    indices = max(data.max_sample_size, 1) - 1 - indices",
         "argmax",
         "padding",
     ),
@@ -243,8 +243,8 @@ MUTANTS = [
         "stale cache",
         "mask of an earlier call",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~data.aligned_mask, value)",
-        "return data.tensor.masked_fill(~vars(_filled).setdefault(data.shape, data.aligned_mask), value)",
+        "return filled(data.tensor, data.aligned_mask, value)",
+        "return filled(data.tensor, vars(_filled).setdefault(data.shape, data.aligned_mask), value)",
         "sum",
         "order",
     ),
@@ -252,8 +252,8 @@ MUTANTS = [
         "writes in place",
         "filler of the argument",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~",
-        "return data.tensor.masked_fill_(~",
+        "return filled(data.tensor, data.aligned_mask, value)",
+        "return data.tensor.masked_fill_(~data.aligned_mask, value)",
         "sum",
         "purity",
     ),
