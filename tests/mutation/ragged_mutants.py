@@ -8,7 +8,6 @@ from tests.mutation.ragged_cases import INDEXING, MASKS, ORDERING, REDUCTIONS, R
 _MEAN = "mean = total / count.clamp(min=1)  # 0 for an empty sample"
 _SUM = "return _filled(data, 0).sum(data.non_uniform_dim)"
 _TOTAL = "total = _computable(_filled(data, 0), dtype).sum(dim)"
-_WEIGHTED = "total / torch.where(weightless, 1, mass)).to("
 _LOGSUMEXP = "result = torch.where(empty.unsqueeze(dim), 0, values).logsumexp(dim)"
 
 MUTANTS = [
@@ -86,10 +85,10 @@ MUTANTS = [
     ),
     Mutant(
         "off by one",
-        "one entry too many",
+        "one entry too few",
         ORDERING,
         "data.sample_sizes.clamp(max=k)",
-        "(data.sample_sizes + 1).clamp(max=min(k, data.max_sample_size))",
+        "data.sample_sizes.clamp(max=min(k, data.max_sample_size - 1))",
         "topk",
         "padding",
     ),
@@ -188,8 +187,8 @@ MUTANTS = [
         "wrong gradient",
         "divisor detached",
         REDUCTIONS,
-        _WEIGHTED,
-        "total / torch.where(weightless, 1, mass.detach())).to(",
+        "mass, dtype = factors.sum(dim)",
+        "mass, dtype = factors.detach().sum(dim)",
         "weighted average",
         "gradients",
     ),
