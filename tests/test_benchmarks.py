@@ -18,7 +18,8 @@ from matchers import Assignment
 def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "ROUNDS", 2)
     monkeypatch.setattr(timing, "SECONDS_PER_ROUND", 0.0)
-    monkeypatch.setattr(core, "INDEXED_SHAPES", core.INDEXED_SHAPES[:1])
+    for shapes in ("INDEXED_SHAPES", "SHAPES", "COST_SHAPES"):
+        monkeypatch.setattr(core, shapes, getattr(core, shapes)[:1])
     monkeypatch.setattr(timing, "FEWEST_ROUNDS", 2)
     monkeypatch.setattr(matchers, "SIZES", ("small",))
     monkeypatch.setattr(criteria, "SIZES", ("small",))
@@ -37,12 +38,17 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
         torch.set_num_threads(threads)
     text = out.read_text()
     assert text.startswith("# Benchmark results")
-    titles = ("Combining samples", "Indexing", "Arithmetic", "Matchers", "Criteria", "The limit")
-    assert [text.count(f"\n## {title}\n") for title in titles] == [1] * 6
+    of_core = {"Combining samples": 6, "Combining samples, with gradient": 3, "Indexing": 1, "Arithmetic": 6}
+    of_core |= {"Arithmetic, with gradient": 2, "Reductions": 8, "Selecting": 3, "Joining": 2, "Class costs": 1}
+    titles = (*of_core, "Matchers", "Criteria", "The limit")
+    assert [text.count(f"\n## {title}\n") for title in titles] == [1] * len(titles)
     lines = text.splitlines()
-    assert sum(line.startswith("| ") and "±" in line for line in lines) == 5 + 3 + 1 + 6 + len(matchers.CASES) + 2 + 2
+    assert (
+        sum(line.startswith("| ") and "±" in line for line in lines)
+        == sum(of_core.values()) + len(matchers.CASES) + 2 + 2
+    )
     assert sum("a stand-in" in line for line in lines) == 1
-    assert text.count("\nMade by `python -m benchmarks") == len(titles) + 1
+    assert text.count("\nMade by `python -m benchmarks") == len(titles)
 
     report.main(["--threads", str(threads), "--out", str(out), "--only", "criteria"])
     again = out.read_text()

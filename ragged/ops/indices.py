@@ -50,7 +50,7 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Ten
         The indices, with 0 for those in the filler.
     """
     index, mask = indices.tensor, indices.mask
-    safe = torch.where(mask, index, 0) if index.device.type == "cpu" else index.masked_fill(~mask, 0)
+    safe = index.masked_fill(~mask, 0)
     if isinstance(limits, int) and known_within(safe, 0, limits - 1):
         return safe
 

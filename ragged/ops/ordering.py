@@ -8,7 +8,7 @@ from torch import Tensor
 from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 from ragged.values.checks import check_count, check_flag
 from ragged.values.masked import filled
-from ragged.values.ranking import INDEX_BITS, decoded, index_of, prefer_first, sortable
+from ragged.values.ranking import INDEX_BITS, INDEX_MASK, index_of, prefer_first, sortable
 from ragged.values.readable import values_are_readable
 from ragged.values.sizes import prefix_mask
 
@@ -70,7 +70,7 @@ def _found(data: RaggedBatch, size: int, largest: bool) -> Tensor:
     key = prefer_first(sorting, position) if largest else sorting | position
     bound = torch.iinfo(torch.int64).min if largest else torch.iinfo(torch.int64).max
     found = torch.where(data.aligned_mask, key, bound).topk(size, dim, largest=bool(largest)).values
-    return decoded(found)[1] if largest else index_of(found)
+    return INDEX_MASK - index_of(found) if largest else index_of(found)
 
 
 def _sortable(values: Tensor) -> Tensor:

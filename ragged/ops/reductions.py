@@ -226,7 +226,8 @@ def _extreme(data: RaggedBatch, extreme: Extreme, identity: Identity, empty: Num
     require_order(data)
     bound, dim = identity(data.dtype), data.non_uniform_dim
     values = _filled(_non_empty(data), bound)
-    if math.prod(data.shape[dim + 1 :]) >= WIDE_ENTRY and has_own_derivatives(values) and not _needs_gradient(values):
+    by_value = not (values.requires_grad and torch.is_grad_enabled()) and has_own_derivatives(values)
+    if by_value and math.prod(data.shape[dim + 1 :]) >= WIDE_ENTRY:
         result = (torch.amax if extreme is torch.max else torch.amin)(values, dim)
     else:
         result = extreme(values, dim)[0]
@@ -245,10 +246,6 @@ def _arg_extreme(data: RaggedBatch, extreme: Extreme, identity: Identity) -> Ten
 
 def _is_empty(data: RaggedBatch, reduced: Tensor) -> Tensor:
     return _along_kept_dims(data.sample_sizes, reduced, data.num_batch_dims) == 0
-
-
-def _needs_gradient(tensor: Tensor) -> bool:
-    return tensor.requires_grad and torch.is_grad_enabled()
 
 
 def _require_float(data: RaggedBatch, what: str) -> None:

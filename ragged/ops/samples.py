@@ -67,7 +67,7 @@ def _collect(data: Any, levels: int, leaves: list[Any], flatten: bool) -> tuple[
 
 
 def _as_tensors(leaves: list[Any], dtype: torch.dtype | None, device: torch.device | str | None) -> list[Tensor]:
-    if len(leaves) == 1 and isinstance(leaves[0], Tensor) and dtype is device is None:
+    if len(leaves) == 1 and isinstance(leaves[0], Tensor) and dtype is None and device is None:
         check_is_tensor(leaves[0], sample_name((0,)))
         return leaves
     tensors = [leaf if isinstance(leaf, Tensor) else _as_tensor(leaf, n) for n, leaf in enumerate(leaves)]

@@ -48,11 +48,11 @@ def filled(tensor: Tensor, mask: Tensor, value: Number) -> Tensor:
 def has_product(first: Tensor, second: Tensor) -> bool:
     """Whether ``product`` is worth its fixed costs, and can be had."""
     return (
-        first.numel() >= MANY_NUMBERS
+        has_own_derivatives(first)  # first, so that a graph is not bound to a size
+        and has_own_derivatives(second)
+        and first.numel() >= MANY_NUMBERS
         and first.dtype == second.dtype
         and first.is_floating_point()
-        and has_own_derivatives(first)
-        and has_own_derivatives(second)
     )
 
 

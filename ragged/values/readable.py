@@ -46,6 +46,7 @@ def has_own_derivatives(tensor: Tensor) -> bool:
     """
     return (
         values_are_readable(tensor)
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # many gradients, of grad(is_grads_batched=True)
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
         and not torch._C._is_tracing()

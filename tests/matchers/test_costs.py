@@ -252,3 +252,16 @@ def test_costs_of_pairs_have_no_gradient_of_targets_either() -> None:
     targets = matchers.Targets(RaggedBatch(boxes, sample_sizes=[1]), RaggedBatch(torch.tensor([[0]]), sample_sizes=[1]))
     problem = matchers.Problem.of(matchers.Predictions(torch.zeros(1, 2, 3), torch.ones(1, 2, 4)), targets)
     assert not any(term(matchers.Pairs.of(problem)).requires_grad for term in matchers.detr_costs().values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_the_order_of_a_focal_cost_does_not_matter(dtype: torch.dtype) -> None:
+    """To the bit, so that equal targets tie wherever they stand: fewer classes than targets, as many, and more."""
+    for targets in (0, 3, 7, 8, 30):
+        logits = torch.randn(2, 13, 7, generator=torch.Generator().manual_seed(0)).mul(8).to(dtype)
+        labels = torch.randint(7, (2, targets), generator=torch.Generator().manual_seed(1))
+        for gamma in (2.0, 1.5):
+            first = matchers.focal_cost(gather_labels(logits, labels), gamma=gamma)
+            last = gather_labels(matchers.focal_cost(logits, gamma=gamma), labels)
+            assert torch.equal(first, last)
+            assert torch.equal(matchers.focal_class_cost(logits, labels, gamma=gamma), first)

@@ -196,6 +196,44 @@ def test_joining_batches() -> None:
         cat_targets([one, combine_data([[1]])])
 
 
+def test_joined_samples_are_as_wide_as_they_must_be() -> None:
+    queries, others = (
+        RaggedBatch.from_full_tensor(torch.randn(4, 300, 2)),
+        combine_data([[1.0] * n for n in (19, 0, 3, 7)]),
+    )
+    others = others.unsqueeze_data_dim(2).apply(lambda tensor: tensor.expand(-1, -1, 2))
+    assert cat_targets([queries, others]).shape == (4, 319, 2)
+    assert cat_targets([others.with_max_sample_size(500), queries]).shape == (4, 319, 2)
+    assert cat_targets([queries.to(device="meta"), others.to(device="meta")]).shape == (4, 319, 2)
+    assert cat_targets([RaggedBatch.empty(0), RaggedBatch.empty(0)]).batch_shape == (0,)
+    assert cat_targets([RaggedBatch.empty((2, 3), (4,))] * 2).shape == (2, 3, 0, 4)
+    assert cat_targets([others, others.to_dtype(torch.float64)]).dtype == torch.float64
+
+
+def test_joining_is_differentiated_twice() -> None:
+    first, second = (torch.randn(2, n, 2, dtype=torch.float64, requires_grad=True) for n in (3, 2))
+
+    def joined(first: Tensor, second: Tensor) -> Tensor:
+        one, other = RaggedBatch(first, sample_sizes=[1, 3]), RaggedBatch(second, sample_sizes=[2, 0])
+        return cat_targets([one, other]).with_padded_set_to(0).tensor ** 2
+
+    assert gradcheck(joined, (first, second), check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(joined, (first, second))
+
+
+def test_one_sample_is_copied() -> None:
+    sample = torch.randn(3, 4, requires_grad=True)
+    batch = combine_data([sample])
+    assert batch.shape == (1, 3, 4) and batch.sample_sizes.tolist() == [3] and batch.mask.all()
+    batch.tensor.detach().zero_()
+    assert sample.all()
+    batch.tensor.sum().backward()
+    assert sample.grad is not None and sample.grad.eq(1).all()
+    nested = combine_data([[sample.T]], flatten_batch_dims=False, non_uniform_dim=3)
+    assert nested.shape == (1, 1, 4, 3) and nested.sample_sizes.tolist() == [[3]]
+    assert nested.split()[0][0].equal(sample.T)
+
+
 @given(ragged_batches(dtypes=DTYPES, batch_shape=(2,)), ragged_batches(dtypes=DTYPES, batch_shape=(2,)))
 def test_joined_batches_have_the_samples_of_both(one: RaggedBatch, other: RaggedBatch) -> None:
     other = one.repeat_samples(2).to_dtype(other.dtype)  # another dtype, the same shape of entries

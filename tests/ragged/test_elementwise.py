@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import ragged
 from ragged import RaggedBatch, combine_data
+from ragged.values import masked
 
 NAN, INF = float("nan"), float("inf")
 SIZES = [3, 0, 1]
@@ -29,6 +30,11 @@ UNARY = [
 ]  # fmt: skip
 # Their derivative at 0, at infinity or at NaN is not finite.
 HAZARDOUS = [torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.exp, torch.acos, torch.square, torch.logit]
+
+
+@pytest.fixture(autouse=True, params=[0, masked.MANY_NUMBERS], ids=["filler as bits", "by size"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masked, "MANY_NUMBERS", request.param)
 
 
 def batch_of(filler: float = NAN, low: float = 0.1) -> RaggedBatch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import ragged
 from ragged import RaggedBatch
 from ragged.testing import FLOATS, ragged_batches
+from ragged.values import masked
 
 INTEGERS = (torch.int64, torch.int32, torch.uint8, torch.bool)
 REALS = (*FLOATS, *INTEGERS)
@@ -40,6 +41,13 @@ PER_ENTRY: dict[str, Callable[[Tensor], Tensor]] = {
     "cumsum": lambda x: x.cumsum(0),
 }
 DIFFERENTIABLE = ("sum", "average", "max", "min", "logsumexp", *PER_ENTRY)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[0, masked.MANY_NUMBERS], ids=["filler as bits", "by size"])
+def _both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masked, "MANY_NUMBERS", request.param)
+        yield
 
 
 def over_targets(name: str) -> Callable[..., Tensor | RaggedBatch]:
@@ -95,6 +103,42 @@ def test_topk_is_the_beginning_of_a_sort(batch: RaggedBatch, k: int, largest: bo
         expected = torch.sort(sample, dim=0, descending=largest, stable=True)
         assert torch.equal(top, expected.values[:k])
         assert torch.equal(where, expected.indices[:k])
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64]
+)
+@pytest.mark.parametrize("largest", [True, False])
+def test_topk_of_many_ties(dtype: torch.dtype, largest: bool) -> None:
+    values = torch.randint(-3, 3, (4, 400), generator=torch.Generator().manual_seed(0)).to(dtype)
+    if dtype.is_floating_point:
+        values[:, ::7], values[:, 1::9], values[:, 2::11] = -0.0, NAN, -NAN
+        values[:, 3::13], values[:, 4::17] = INF, -INF
+    else:
+        values[:, ::50], values[:, 1::50] = torch.iinfo(dtype).max, torch.iinfo(dtype).min
+    batch = RaggedBatch(values, sample_sizes=[400, 0, 150, 7])
+    top, where = ragged.topk_over_targets(batch, 200, largest=largest)
+    assert top.sample_sizes.tolist() == [200, 0, 150, 7]
+    for found, index, sample in zip(top.split(), where.split(), batch.split(), strict=True):
+        expected = torch.sort(sample, descending=largest, stable=True)
+        torch.testing.assert_close(found, expected.values[:200], rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(index, expected.indices[:200])
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extremes_of_wide_entries(name: str) -> None:
+    """With a gradient they are found another way: the same values, NaN too."""
+    data = torch.randint(-2, 2, (3, 4, 40), generator=torch.Generator().manual_seed(0)).float()
+    data[0, 1, ::5] = NAN
+    batch = RaggedBatch(data, sample_sizes=[4, 0, 2])
+    plain = over_targets(name)(batch)
+    leaf = batch.requires_grad_()
+    assert_close(over_targets(name)(leaf).detach(), plain)
+    assert plain[0, ::5].isnan().all() and plain[1].isinf().all() and plain[2].isfinite().all()
+    over_targets(name)(leaf)[2].sum().backward()
+    first = getattr(torch, name)(data[2, :2].detach(), 0).indices
+    assert leaf.tensor.grad is not None
+    assert torch.equal(leaf.tensor.grad[2].argmax(0), first) and leaf.tensor.grad.sum() == 40
 
 
 @given(st.data())

@@ -11,8 +11,9 @@ from torch import Tensor
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-REDUCTIONS, INDEXING, ROWS, MASKS = (
+REDUCTIONS, ORDERING, INDEXING, ROWS, MASKS = (
     "ragged.ops.reductions",
+    "ragged.ops.ordering",
     "ragged.ops.indexing",
     "ragged.ops.rows",
     "ragged.ops.masks",
@@ -116,8 +117,8 @@ CASES = {
     "logsumexp": Case(function("logsumexp_over_targets"), far_apart),
     "softmax": Case(function("softmax_over_targets"), one_batch),
     "cumsum": Case(function("cumsum_over_targets"), one_batch),
-    "sort": Case(function("sort_over_targets"), one_batch),
-    "topk": Case(function("topk_over_targets", k=5), one_batch),
+    "sort": Case(function("sort_over_targets", ORDERING), one_batch),
+    "topk": Case(function("topk_over_targets", ORDERING, k=5), one_batch),
     "any": Case(function("any_over_targets"), flags),
     "access": Case(function("batched_indexing_access", INDEXING), data_and_indices),
     "write": Case(function("batched_indexing_write", INDEXING), write),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tests.mutation.operations.ragged_cases import REDUCTIONS
+from tests.mutation.operations.ragged_cases import ORDERING, REDUCTIONS
 from tests.mutation.planting import Mutant
 
-_MEAN = "return torch.where(count > 0, total / count.clamp(min=1), empty).to(dtype)"
+_MEAN = "mean = total / count.clamp(min=1)  # 0 for an empty sample"
 _SUM = "return _filled(data, 0).sum(data.non_uniform_dim)"
 _TOTAL = "total = _computable(_filled(data, 0), dtype).sum(dim)"
-_WEIGHTED = "total / torch.where(weightless, 1, mass)).to("
 _LOGSUMEXP = "result = torch.where(empty.unsqueeze(dim), 0, values).logsumexp(dim)"
 
 MUTANTS = [
@@ -24,7 +23,7 @@ MUTANTS = [
     Mutant(
         "mask dropped",
         "filler sorted along",
-        REDUCTIONS,
+        ORDERING,
         "by_value.gather(dim, to_front)",
         "by_value",
         "sort",
@@ -34,8 +33,8 @@ MUTANTS = [
         "mask dropped",
         "weights of filler in the divisor",
         REDUCTIONS,
-        "_computable(_filled(aligned, 0), _float",
-        "_computable(aligned.tensor, _float",
+        "_computable(_filled(_aligned_weights(data, weights), 0), _float",
+        "_computable(_aligned_weights(data, weights).tensor, _float",
         "weighted average",
         "filler",
     ),
@@ -61,17 +60,17 @@ MUTANTS = [
         "0 * inf",
         "mask multiplied",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~data.aligned_mask, value)",
+        "return filled(data.tensor, data.aligned_mask, value)",
         "return data.tensor * data.aligned_mask",
         "sum",
         "filler",
     ),
     Mutant(
         "off by one",
-        "one entry too many",
-        REDUCTIONS,
+        "one entry too few",
+        ORDERING,
         "data.sample_sizes.clamp(max=k)",
-        "(data.sample_sizes + 1).clamp(max=min(k, data.max_sample_size))",
+        "data.sample_sizes.clamp(max=min(k, data.max_sample_size - 1))",
         "topk",
         "padding",
     ),
@@ -80,7 +79,7 @@ MUTANTS = [
         "not divided",
         REDUCTIONS,
         _MEAN,
-        _MEAN.replace(" / count.clamp(min=1)", ""),
+        "mean = total",
         "average",
         "reference",
     ),
@@ -88,7 +87,7 @@ MUTANTS = [
         "0 / 0",
         "weights that cancel taken for none",
         REDUCTIONS,
-        "(factors == 0).all(dim).expand_as(total)",
+        "(factors == 0).all(dim)",
         "mass == 0",
         "weights that cancel",
         "reference",
@@ -143,8 +142,8 @@ MUTANTS = [
         "wrong gradient",
         "divisor detached",
         REDUCTIONS,
-        _WEIGHTED,
-        "total / torch.where(weightless, 1, mass.detach())).to(",
+        "mass, dtype = factors.sum(dim)",
+        "mass, dtype = factors.detach().sum(dim)",
         "weighted average",
         "gradients",
     ),
@@ -162,8 +161,8 @@ MUTANTS = [
         "tie broken by padding",
         "last of several",
         REDUCTIONS,
-        "values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)",
-        "values, indices = extreme(_filled(_non_empty(data), identity(data.dtype)).flip(data.non_uniform_dim), data.non_uniform_dim)\n    indices = max(data.max_sample_size, 1) - 1 - indices",
+        "_, indices = extreme(_filled(_non_empty(data), identity(data.dtype)), data.non_uniform_dim)",
+        "_, indices = extreme(_filled(_non_empty(data), identity(data.dtype)).flip(data.non_uniform_dim), data.non_uniform_dim)\n    indices = max(data.max_sample_size, 1) - 1 - indices",
         "argmax",
         "padding",
     ),
@@ -198,8 +197,8 @@ MUTANTS = [
         "stale cache",
         "mask of an earlier call",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~data.aligned_mask, value)",
-        "return data.tensor.masked_fill(~vars(_filled).setdefault(data.shape, data.aligned_mask), value)",
+        "return filled(data.tensor, data.aligned_mask, value)",
+        "return filled(data.tensor, vars(_filled).setdefault(data.shape, data.aligned_mask), value)",
         "sum",
         "order",
     ),
@@ -207,8 +206,8 @@ MUTANTS = [
         "writes in place",
         "filler of the argument",
         REDUCTIONS,
-        "return data.tensor.masked_fill(~",
-        "return data.tensor.masked_fill_(~",
+        "return filled(data.tensor, data.aligned_mask, value)",
+        "return data.tensor.masked_fill_(~data.aligned_mask, value)",
         "sum",
         "purity",
     ),
