@@ -5,6 +5,7 @@ from ragged.interop.collate import collate, register_with_dataloader
 from ragged.interop.packing import from_nested, pack, to_nested, unpack
 from ragged.interop.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
 from ragged.interop.registration import register_with_torch
+from ragged.ops.attention import attention_mask, key_padding_mask
 from ragged.ops.combine import (
     cat_batches,
     cat_targets,
@@ -54,6 +55,7 @@ __all__ = [
     "apply_mask_to_tensor",
     "argmax_over_targets",
     "argmin_over_targets",
+    "attention_mask",
     "average_over_targets",
     "batched_bool_indexing",
     "batched_bool_indexing_write",
@@ -72,6 +74,7 @@ __all__ = [
     "get_compact_lists",
     "get_indices_from_mask",
     "get_mask_from_indices",
+    "key_padding_mask",
     "log_softmax_over_targets",
     "logsumexp_over_targets",
     "max_over_targets",

@@ -61,8 +61,18 @@ class _RejectSyncs(TorchDispatchMode):
         tensors += [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.dim()]
         devices = {tensor.device.type for tensor in tensors}
         if len(devices) > 1:
-            raise HostSyncError(f"{func} mixes devices {sorted(devices)}")
+            raise HostSyncError(f"{func} mixes devices {sorted(devices)}{_of_the_host(tensors)}")
         return result
+
+
+def _of_the_host(tensors: list[Tensor]) -> str:
+    """What a tensor on the host usually is: one that the operation holds, which nobody could move."""
+    held = next(tensor for tensor in tensors if tensor.device.type == "cpu")
+    what = "parameter" if isinstance(held, nn.Parameter) else "tensor"
+    return (
+        f": a {what} of shape {tuple(held.shape)} is on the host; if the operation holds it (closure, layer in it), "
+        "pass it as an argument, for check_op in shared="
+    )
 
 
 def _forward_and_backward(function: Callable[..., Any], arguments: Any) -> None:
