@@ -30,21 +30,22 @@ ELEMENTWISE = _functions(
     empty_like eq erf erfc erfinv exp exp2 expit expm1 fix float_power floor floor_divide fmax fmin fmod frac full_like
     gammaln ge gelu greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside hypot imag isclose
     isfinite isinf isnan isneginf isposinf isreal ldexp le leaky_relu lerp less less_equal lgamma log log10 log1p log2
-    alpha_dropout dropout logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit logsigmoid lt maximum minimum mish mul
-    multiply nan_to_num ne neg negative not_equal ones_like polar positive pow rad2deg rand_like randn_like real
-    reciprocal relu relu6 remainder round rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus softshrink
-    softsign sqrt square sub subtract tan tanh tanhshrink threshold true_divide trunc where xlog1py xlogy zeros_like
-    __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __floordiv__
-    __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __and__ __rand__ __or__ __ror__ __xor__ __rxor__ __eq__ __ne__
-    __lt__ __le__ __gt__ __ge__
+    alpha_dropout dropout logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit logsigmoid lt
+    maximum minimum mish mul multiply nan_to_num ne neg negative not_equal ones_like polar positive pow rad2deg
+    rand_like randn_like real reciprocal relu relu6 remainder round rsqrt selu sgn sigmoid sign signbit silu sin sinc
+    sinh softplus softshrink softsign sqrt square sub subtract tan tanh tanhshrink threshold true_divide trunc where
+    xlog1py xlogy zeros_like __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__
+    __rdiv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __and__ __rand__ __or__ __ror__ __xor__
+    __rxor__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
     """
 )
 
 # Their backward pass multiplies a gradient by no value of the batch: filler can stay as it is.
 LINEAR = _functions(
     """
-    add sub subtract neg negative positive clone detach dropout alpha_dropout eq ne lt le gt ge greater greater_equal less less_equal
-    not_equal isfinite isinf isnan __add__ __radd__ __sub__ __rsub__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+    add sub subtract neg negative positive clone detach dropout alpha_dropout eq ne lt le gt ge greater greater_equal
+    less less_equal not_equal isfinite isinf isnan __add__ __radd__ __sub__ __rsub__ __eq__ __ne__ __lt__ __le__ __gt__
+    __ge__
     """
 )
 

@@ -296,6 +296,25 @@ MUTANTS = [
         "filler",
         (INDEXING,),
     ),
+    # Of the entries alone nothing can be seen: the weights, which all samples share, become NaN.
+    Mutant(
+        "mask dropped",
+        "filler reaches the weights of a layer",
+        "ragged.batch.layers",
+        "functional.linear(_filled(input, 0, weight, bias), weight, bias)",
+        "functional.linear(input.tensor, weight, bias)",
+        "layer",
+        "filler",
+    ),
+    Mutant(
+        "mask dropped",
+        "filler reaches the weights in an applied function",
+        "ragged.batch.per_entry",
+        "parts = (with_valid_filler(batch), ",
+        "parts = (batch.tensor, ",
+        "applied function",
+        "filler",
+    ),
     Mutant(
         "wrong when compiled",
         "a branch for the compiler",
