@@ -24,8 +24,10 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     are valid, and the mask is made from it. What the filler holds is never assumed and never matters: no function of
     this package lets it change a value or receive a gradient.
 
-    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes; functions that
-    would mix filler into a result raise a ``TypeError`` that names the function to use instead.
+    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes. So do functions of
+    data dimensions: reductions, ``torch.cat`` and ``torch.stack`` along them, slices ``batch[..., :2]``, and layers
+    (``linear``, ``layer_norm``, ``rms_norm``, ``embedding``, ``one_hot``, ``dropout``, and modules that call them).
+    Functions that would mix filler into a result raise a ``TypeError`` that names the function to use instead.
 
     Args:
         tensor: Padded data of shape ``(*batch, …, max_size, …)``, with any number of batch dimensions.

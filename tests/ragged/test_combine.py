@@ -160,7 +160,7 @@ def test_gradients_pass_through() -> None:
         (ValueError, r"one device.*; sample 1 has meta, sample 0 has cpu", [torch.ones(1), torch.ones(1, device="meta")], {}),
         (TypeError, "expected a list of samples, got Tensor", torch.ones(2, 3), {}),
         (TypeError, "sample 1 must be a tensor, an array or a list of numbers, got list", [[1.0], ["x"]], {}),
-        (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got dict", [{}], {}),
+        (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got a dict", [{}], {}),
         (TypeError, "expected a list of samples, got str", "text", {}),
         (TypeError, "expected a list of samples, got ndarray", np.ones((2, 3)), {}),
         (TypeError, "expected a list of samples, got dict", {0: torch.ones(1)}, {}),
