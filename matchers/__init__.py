@@ -2,6 +2,7 @@
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
+from matchers.assignments.denoising_mask import denoising_attention_mask
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.by_cost.hungarian import Hungarian
@@ -93,6 +94,7 @@ __all__ = [
     "cxcywh_to_xywh",
     "cxcywh_to_xyxy",
     "denoising_assignment",
+    "denoising_attention_mask",
     "denoising_indices",
     "denormalize",
     "detr_costs",

@@ -5,6 +5,7 @@ from ragged.interop.collate import collate, register_with_dataloader
 from ragged.interop.packing import from_nested, pack, to_nested, unpack
 from ragged.interop.registration import rebuild as _rebuild  # noqa: F401 - by this name, pickles find it
 from ragged.interop.registration import register_with_torch
+from ragged.ops.attention import attention_mask, key_padding_mask
 from ragged.ops.combine import combine_data, get_compact_from_named_tuple, get_compact_lists
 from ragged.ops.indexing import (
     batched_index_mapping,
@@ -47,6 +48,7 @@ __all__ = [
     "apply_mask_to_tensor",
     "argmax_over_targets",
     "argmin_over_targets",
+    "attention_mask",
     "average_over_targets",
     "batched_bool_indexing",
     "batched_bool_indexing_write",
@@ -65,6 +67,7 @@ __all__ = [
     "get_compact_lists",
     "get_indices_from_mask",
     "get_mask_from_indices",
+    "key_padding_mask",
     "log_softmax_over_targets",
     "logsumexp_over_targets",
     "max_over_targets",

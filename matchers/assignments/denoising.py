@@ -6,7 +6,10 @@ nothing. The standard layout gives every image the same number of slots, the lar
 
     | positives of group 0 | negatives of group 0 | positives of group 1 | negatives of group 1 | …
 
-Slot t belongs to target t. Slots that an image has no target for are background, as the method trains them.
+Slot t belongs to target t. Slots that an image has no target for are background, as the method trains them. Denoising
+without contrast (Li et al., DN-DETR, 2022; StreamPETR) has the positives alone:
+
+    | positives of group 0 | positives of group 1 | …
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ragged.ops.indices import as_indices, check_range
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_count,
+    check_flag,
     check_is_tensor,
     check_same_device,
     check_values,
@@ -34,34 +38,43 @@ from ragged.values.checks import (
 
 
 @torch.no_grad()
-def denoising_indices(num_targets: Tensor, num_groups: int, max_num_targets: int) -> Assignment:
-    """The targets of denoising queries in the standard layout.
+def denoising_indices(
+    num_targets: Tensor, num_groups: int, max_num_targets: int, *, negatives: bool = True
+) -> Assignment:
+    """The targets of denoising queries in the standard layout, or in that without negatives.
 
-    Query ``2 * g * S + t`` of group g has target t, with S = ``max_num_targets`` slots; all others are background.
+    With S = ``max_num_targets`` slots, query ``2 * g * S + t`` of group g has target t; without negatives, query
+    ``g * S + t`` has it. All others are background.
 
     Args:
         num_targets: ``(*batch,)``, integers.
         num_groups: Number of groups.
         max_num_targets: Slots for targets in each half of a group, usually the largest of ``num_targets``.
+        negatives: Whether each group has as many negatives as slots, after its positives (DINO, RT-DETR, D-FINE), or
+            none (DN-DETR, StreamPETR).
 
     Returns:
-        An ``Assignment`` of ``2 * num_groups * max_num_targets`` queries.
+        An ``Assignment`` of ``2 * num_groups * max_num_targets`` queries, without negatives of half as many.
 
     Raises:
-        TypeError: A number is no integer.
+        TypeError: A number is no integer, or ``negatives`` is not True or False.
         ValueError: A sample has more targets than there are slots; the message names it.
 
     >>> denoising_indices(torch.tensor([2, 1]), num_groups=1, max_num_targets=2).target_index
     tensor([[ 0,  1, -1, -1],
             [ 0, -1, -1, -1]])
+    >>> denoising_indices(torch.tensor([2, 1]), num_groups=2, max_num_targets=2, negatives=False).target_index
+    tensor([[ 0,  1,  0,  1],
+            [ 0, -1,  0, -1]])
     """
     check_is_tensor(num_targets, "num_targets")
     if num_targets.dtype not in INTEGER_DTYPES:
         raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
     check_count(num_groups, "num_groups")
     check_count(max_num_targets, "max_num_targets")
+    check_flag(negatives, "negatives")
     num_targets = num_targets.to(torch.int64)
-    index = _standard_layout(num_targets, num_groups, max_num_targets)
+    index = _standard_layout(num_targets, num_groups, max_num_targets, halves=2 if negatives else 1)
     return _assignment(index, num_targets, max_num_targets, num_groups)
 
 
@@ -165,14 +178,14 @@ def union_of_matches(assignments: Assignment | Sequence[Assignment]) -> Assignme
 # --- denoising -----------------------------------------------------------------------------------------------------
 
 
-def _standard_layout(num_targets: Tensor, num_groups: int, slots: int) -> Tensor:
-    """Targets ``(*batch, 2 * num_groups * slots)`` of the queries, ``BACKGROUND`` for all without one."""
+def _standard_layout(num_targets: Tensor, num_groups: int, slots: int, halves: int = 2) -> Tensor:
+    """Targets ``(*batch, halves * num_groups * slots)`` of the queries, ``BACKGROUND`` for all without one."""
     check_values(
         num_targets <= slots,
         lambda at: f"{sample_name(at)} has {int(num_targets[at])} targets, but there are slots for {slots} only",
         summary="denoising queries: a sample has more targets than there are slots",
     )
-    slot = torch.arange(2 * slots, device=num_targets.device).repeat(num_groups)
+    slot = torch.arange(halves * slots, device=num_targets.device).repeat(num_groups)
     return torch.where(slot < num_targets.unsqueeze(-1), slot, BACKGROUND)
 
 

@@ -14,6 +14,8 @@ _INSTEAD = {
     "numpy": "an array of each sample is [sample.numpy() for sample in batch.split()], the padded one .tensor.numpy()",
     "tolist": "a list for each sample is [sample.tolist() for sample in batch.split()]",
     "item": "a number is made by a reduction, such as ragged.sum_over_targets",
+    "is_nested": "nn.MultiheadAttention and transformer layers take tensors, those of batch.with_padded_set_to(0), and "
+    "key_padding_mask=ragged.key_padding_mask(batch); ragged.to_nested makes a nested tensor",
     "backward": "a gradient starts from a number: reduce with ragged.sum_over_targets or average_over_targets, and sum",
 }
 _OTHERS = ("T", "mT", "contiguous", "expand", "matmul", "numel", "permute", "repeat", "type", "unbind", "view")
@@ -46,10 +48,16 @@ class Advice:
 
 def _missing() -> dict[str, str]:
     """Methods of tensors, and what to use."""
-    known = {name: f"; use {instead}" for name, instead in torch_functions.INSTEAD.items()}
+    along = {function.__name__ for function in torch_functions.ALONG_DIM}
+    known = {
+        name: f"; use {instead}" + f", or torch.{name}(batch, dim) along a data dimension" * (name in along)
+        for name, instead in torch_functions.INSTEAD.items()
+    }
+    along -= known.keys()
     single = {function.__name__ for function in torch_functions.ELEMENTWISE if hasattr(torch, function.__name__)}
     found = dict.fromkeys(_OTHERS, "; work on .tensor and .mask, or use RaggedBatch.apply")
     found |= {name: f"; use torch.{name}(batch)" for name in single if not name.startswith("_")}
+    found |= {name: f"; use torch.{name}(batch, dim) along a data dimension" for name in along}
     found |= known | {name: f": {instead}" for name, instead in _INSTEAD.items()}
     return {
         name: f"'RaggedBatch' object has no attribute {name!r}{text}"

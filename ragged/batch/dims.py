@@ -168,6 +168,64 @@ def resize(batch: AnyBatch, max_size: int) -> AnyBatch:
     return batch._unchecked(tensor, prefix_mask(sizes, max_size), sizes, batch.ragged_axis)
 
 
+def item_at(batch: AnyBatch, item: Any) -> Any:
+    """Data dimensions indexed, with the same samples; with batch or ragged dimensions, what ``tensor[item]`` is.
+
+    Args:
+        item: As for a tensor. If it takes every batch dimension and the ragged one whole, by ``...`` or ``:``, the
+            result is a RaggedBatch: ``batch[..., :2]``, ``batch[..., 0]``, ``batch[..., None]``, and one list of
+            indices, ``batch[..., [2, 0]]``. Otherwise it is a plain tensor, which knows nothing of sizes and has filler
+            in it: ``batch[0]``, ``batch[:, :3]``.
+
+    >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
+    >>> [sample.shape for sample in boxes[..., :2].split()]
+    [torch.Size([3, 2]), torch.Size([1, 2])]
+    >>> type(boxes[0]).__name__
+    'Tensor'
+    """
+    axis = axis_within(batch, item)
+    result = batch.tensor[item]
+    return result if axis is None else batch._unchecked(result, batch.mask, batch.sample_sizes, axis)
+
+
+def axis_within(batch: BatchCore, item: Any) -> int | None:
+    """``ragged_axis`` of ``tensor[item]``, or None if ``item`` does not take batch and ragged dimensions whole."""
+    parts = list(item) if isinstance(item, tuple) else [item]
+    if not all(each is None or each is Ellipsis or _is_of_one_dim(each) for each in parts):
+        return None
+    missing = batch.dim() - sum(each is not None and each is not Ellipsis for each in parts)
+    dots = [place for place, each in enumerate(parts) if each is Ellipsis]
+    if missing < 0 or len(dots) > 1:
+        return None  # an error, for the tensor to say
+    start = dots[0] if dots else len(parts)
+    parts[start : start + 1] = [slice(None)] * missing
+    dim, axis, nb, ragged = 0, batch.ragged_axis, batch.num_batch_dims, batch.non_uniform_dim
+    for each in parts:
+        if each is None and dim < nb:
+            return None
+        if (dim < nb or dim == ragged) and each is not None and not _is_whole(each):
+            return None
+        if dim <= ragged:
+            axis += 1 if each is None else -isinstance(each, (int, np.integer, torch.SymInt))
+        dim += each is not None
+    return axis if sum(isinstance(each, (list, Tensor, np.ndarray)) for each in parts) <= 1 else None
+
+
+def _is_of_one_dim(each: Any) -> bool:
+    """Whether an index is of one dimension, and leaves the others where they are."""
+    if isinstance(each, bool):
+        return False
+    if isinstance(each, (Tensor, np.ndarray)):
+        return each.ndim == 1
+    if isinstance(each, list):
+        return not any(isinstance(part, (list, tuple, Tensor, np.ndarray)) for part in each)
+    return isinstance(each, (int, np.integer, torch.SymInt, slice))
+
+
+def _is_whole(each: Any) -> bool:
+    return isinstance(each, slice) and each.start is None and each.stop is None and each.step is None
+
+
 def split(batch: BatchCore) -> Any:
     """The samples without padding: a list of tensors, nested once more for each further batch dimension.
 

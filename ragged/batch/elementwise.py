@@ -7,23 +7,21 @@ pass, the zero gradient that arrives for a filler entry would otherwise meet an 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from math import inf
 from numbers import Number
-from types import BuiltinFunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ragged.batch import torch_functions
+from ragged.batch import layers, torch_functions
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.batch.dims import resize
 from ragged.batch.layout import check_same_layout
 from ragged.batch.torch_functions import LINEAR, SAFE_VALUE
-from ragged.values.checks import check_flag, check_has_values, check_is_callable, check_not_negative, check_same_device
+from ragged.values.checks import check_flag, check_has_values, check_not_negative, check_same_device
 from ragged.values.masked import filled, has_product, product
 from ragged.values.sizes import check_fits_batch
 
@@ -105,6 +103,8 @@ def torch_function(
         return call_elementwise(func, args, kwargs, cls)
     if func in torch_functions.UNREDUCED_LOSSES and kwargs.get("reduction", "mean") == "none":
         return call_elementwise(func, args, kwargs, cls)
+    if func in layers.LAYERS:
+        return layers.LAYERS[func](*args, **kwargs)
     if func in torch_functions.ALONG_DIM:
         return torch_functions.call_along_dim(func, args, kwargs, cls)
     raise TypeError(torch_functions.refusal(func))
@@ -167,56 +167,6 @@ def _as_number(array: np.ndarray[Any, Any], batch: BatchCore, function: Callable
     if number.is_floating_point():
         return number if batch.tensor.is_floating_point() else number.to(torch.get_default_dtype())
     return number if number.dtype is batch.dtype is torch.bool else number.to(torch.int64)
-
-
-def apply(batch: BatchCore, function: Callable[..., Any]) -> Any:
-    """Apply a function to the padded data and wrap what it returns.
-
-    The function sees the filler, and must treat entries one by one. It is called with ``tensor``, with
-    ``tensor, mask`` or with ``tensor, mask, sample_sizes``, according to how many arguments it requires.
-
-    Args:
-        function: Any callable: a function, a builtin, a module, a partial. It returns a tensor of the same batch shape
-            and size of the ragged dimension, or a tuple of such tensors.
-
-    Returns:
-        A RaggedBatch, or a tuple of them.
-
-    >>> RaggedBatch(torch.ones(1, 2), sample_sizes=[1]).apply(lambda tensor: tensor + 1).split()
-    [tensor([2.])]
-    """
-    check_is_callable(function, "function")
-    parts = (batch.tensor, batch.mask, batch.sample_sizes)
-    result = function(*parts[: _num_required_arguments(function)])
-    if isinstance(result, tuple):
-        return tuple(batch.create_with_sample_sizes_like_self(part) for part in result)
-    return batch.create_with_sample_sizes_like_self(result)
-
-
-def _num_required_arguments(function: Callable[..., Any]) -> int:
-    # The signature of a module's __call__ says nothing; that of its forward does.
-    described: Any = function.forward if isinstance(function, nn.Module) else function
-    if hasattr(described, "__code__") and not hasattr(described, "__wrapped__"):
-        # As below, for what the compiler can trace: functions, lambdas and methods.
-        required = (
-            described.__code__.co_argcount - len(described.__defaults__ or ()) - isinstance(described, MethodType)
-        )
-    else:
-        required = _num_required_by_signature(described)
-    if required > 3:
-        raise TypeError(f"apply needs a function of 1 to 3 arguments (tensor, mask, sample_sizes), got {required}")
-    return max(required, 1)
-
-
-def _num_required_by_signature(function: Callable[..., Any]) -> int:
-    if isinstance(function, BuiltinFunctionType):  # such as torch.exp: no signature to be had
-        return 1
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def equal(batch: BatchCore, other: BatchCore) -> bool:

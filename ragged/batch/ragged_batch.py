@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ragged.batch import advice, conversion, dims, display, elementwise, notebook
+from ragged.batch import advice, conversion, dims, display, elementwise, notebook, per_entry
 from ragged.batch.core import BatchCore
 from ragged.batch.layout import check_same_layout
 from ragged.values.checks import check_count, check_dim, check_flag, check_is_tensor, checked_sizes
@@ -24,8 +24,10 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     are valid, and the mask is made from it. What the filler holds is never assumed and never matters: no function of
     this package lets it change a value or receive a gradient.
 
-    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes; functions that
-    would mix filler into a result raise a ``TypeError`` that names the function to use instead.
+    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes. So do functions of
+    data dimensions: reductions, ``torch.cat`` and ``torch.stack`` along them, slices ``batch[..., :2]``, and layers
+    (``linear``, ``layer_norm``, ``rms_norm``, ``embedding``, ``one_hot``, ``dropout``, and modules that call them).
+    Functions that would mix filler into a result raise a ``TypeError`` that names the function to use instead.
 
     Args:
         tensor: Padded data of shape ``(*batch, …, max_size, …)``, with any number of batch dimensions.
@@ -134,7 +136,7 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
 
     # --- other data, same samples ----------------------------------------------------------------------------------
 
-    apply = elementwise.apply
+    apply = per_entry.apply
 
     def set_tensor(self, tensor: Tensor) -> None:
         """Replace the data of this object. The new tensor must have the same batch shape and ragged dimension.
@@ -201,19 +203,22 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
 
     # --- Python's own protocols ------------------------------------------------------------------------------------
 
-    def __getitem__(self, item: Any) -> Tensor:
-        """Shorthand for ``tensor[item]``; knows nothing of sizes."""
-        return self.tensor[item]
+    __getitem__ = dims.item_at
 
     def __setitem__(self, item: Any, value: Any) -> None:
-        """Shorthand for ``tensor[item] = value``; writes into the shared data. A batch is written as a whole."""
+        """``tensor[item] = value``; writes into the shared data.
+
+        A RaggedBatch is written where ``batch[item]`` is one of the same samples: ``batch[...] = other``, or
+        ``batch[..., :2] = other`` along data dimensions.
+        """
         if isinstance(value, RaggedBatch):
-            if not (item is Ellipsis or item == slice(None)):
+            into = self[item]
+            if not isinstance(into, RaggedBatch):
                 raise TypeError(
-                    "a RaggedBatch is written as a whole, batch[...] = other, into one of the same sizes; parts of it "
-                    "with ragged.batched_indexing_write, or give its .tensor"
+                    "a RaggedBatch is written into whole samples, batch[...] = other or batch[..., :2] = other, of the "
+                    "same sizes; entries with ragged.batched_indexing_write, or give its .tensor"
                 )
-            check_same_layout(self, value, what="batch[...] = other")
+            check_same_layout(into, value, what="batch[...] = other")
             value = value.tensor
         self.tensor[item] = value
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,21 +30,22 @@ ELEMENTWISE = _functions(
     empty_like eq erf erfc erfinv exp exp2 expit expm1 fix float_power floor floor_divide fmax fmin fmod frac full_like
     gammaln ge gelu greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside hypot imag isclose
     isfinite isinf isnan isneginf isposinf isreal ldexp le leaky_relu lerp less less_equal lgamma log log10 log1p log2
-    logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit logsigmoid lt maximum minimum mish mul
-    multiply nan_to_num ne neg negative not_equal ones_like polar positive pow rad2deg rand_like randn_like real
-    reciprocal relu relu6 remainder round rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus softshrink
-    softsign sqrt square sub subtract tan tanh tanhshrink threshold true_divide trunc where xlog1py xlogy zeros_like
-    __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __floordiv__
-    __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __and__ __rand__ __or__ __ror__ __xor__ __rxor__ __eq__ __ne__
-    __lt__ __le__ __gt__ __ge__
+    alpha_dropout dropout logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit logsigmoid lt
+    maximum minimum mish mul multiply nan_to_num ne neg negative not_equal ones_like polar positive pow rad2deg
+    rand_like randn_like real reciprocal relu relu6 remainder round rsqrt selu sgn sigmoid sign signbit silu sin sinc
+    sinh softplus softshrink softsign sqrt square sub subtract tan tanh tanhshrink threshold true_divide trunc where
+    xlog1py xlogy zeros_like __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__
+    __rdiv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __and__ __rand__ __or__ __ror__ __xor__
+    __rxor__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
     """
 )
 
 # Their backward pass multiplies a gradient by no value of the batch: filler can stay as it is.
 LINEAR = _functions(
     """
-    add sub subtract neg negative positive clone detach eq ne lt le gt ge greater greater_equal less less_equal
-    not_equal isfinite isinf isnan __add__ __radd__ __sub__ __rsub__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+    add sub subtract neg negative positive clone detach dropout alpha_dropout eq ne lt le gt ge greater greater_equal
+    less less_equal not_equal isfinite isinf isnan __add__ __radd__ __sub__ __rsub__ __eq__ __ne__ __lt__ __le__ __gt__
+    __ge__
     """
 )
 
@@ -84,9 +85,16 @@ UNREDUCED_LOSSES = _functions(
 # Take shapes that do not broadcast: a variance without the last dimension.
 OWN_BROADCAST = _functions("gaussian_nll_loss")
 
-# Mix entries along ``dim``: allowed along a data dimension, where no filler meets a valid entry. True: dim disappears.
-_KEEPING = _functions("softmax log_softmax softmin cumsum cumprod normalize flip")
-ALONG_DIM = _KEEPING | _functions("sum nansum mean nanmean prod amax amin any all argmax argmin logsumexp var std")
+# Mix entries along ``dim``: allowed along a data dimension, where no filler meets a valid entry. The last ones give
+# values and indices.
+ALONG_DIM = _functions(
+    """
+    softmax log_softmax softmin cumsum cumprod normalize flip sum nansum mean nanmean prod amax amin any all argmax
+    argmin logsumexp var std argsort max min sort topk
+    """
+)
+_DIM_COMES_THIRD = _functions("normalize topk")
+_OF_THE_LAST_DIM = _functions("argsort sort topk")
 
 _OVER_TARGETS = {
     "sum": "sum",
@@ -112,10 +120,6 @@ _OVER_TARGETS = {
 }
 
 INSTEAD = {name: f"ragged.{function}_over_targets" for name, function in _OVER_TARGETS.items()} | {
-    "cat": "ragged.cat_batches or ragged.cat_targets",
-    "concat": "ragged.cat_batches or ragged.cat_targets",
-    "concatenate": "ragged.cat_batches or ragged.cat_targets",
-    "stack": "ragged.stack_batches",
     "flatten": "RaggedBatch.flatten_batch_dims or ragged.pack",
     "reshape": "RaggedBatch.reshape_batch_dims",
     "unsqueeze": "RaggedBatch.unsqueeze_data_dim or unsqueeze_batch_dim",
@@ -144,7 +148,11 @@ _INDEXING = {
 }
 
 # Of images, as a rule, that were collated as if they differed in size.
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "batch_norm", "max_pool2d", "interpolate")
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "max_pool2d", "interpolate")
+_ATTENTION = {
+    "scaled_dot_product_attention": "attn_mask=ragged.attention_mask(keys)",
+    "multi_head_attention_forward": "key_padding_mask=ragged.key_padding_mask(keys)",
+}
 
 
 def of_operator(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -170,6 +178,13 @@ def refusal(func: Callable[..., Any]) -> str:
         return f"a RaggedBatch is no index of a tensor, and no value to write into one; use {_INDEXING[name]}"
     if name in _CONVOLUTIONS:
         return f"torch.{name} is for dense tensors; images of one size are stacked by ragged.collate(…, stack=…)"
+    if name in _ATTENTION:
+        return f"{name} takes tensors; give it those of keys.with_padded_set_to(0), and {_ATTENTION[name]}"
+    if name in ("batch_norm", "group_norm", "instance_norm"):
+        return (
+            f"{name} mixes entries, filler among them; values, sizes = ragged.pack(batch) has the valid entries alone, "
+            "and ragged.unpack(norm(values), sizes)"
+        )
     instead = INSTEAD.get(name)
     if instead is not None:
         return f"torch.{name} would mix filler into the result of a RaggedBatch; use {instead}"
@@ -179,10 +194,18 @@ def refusal(func: Callable[..., Any]) -> str:
     )
 
 
-def call_along_dim(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[AnyBatch]
-) -> AnyBatch:
+class AlongDim(NamedTuple):
+    """What a function such as ``torch.max`` finds along a data dimension."""
+
+    values: Any
+    indices: Any
+
+
+def call_along_dim(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], cls: type[AnyBatch]) -> Any:
     """Call a function that mixes entries along data dimensions, such as a softmax over classes.
+
+    Returns:
+        A batch; of functions that give values and indices, a named tuple of two.
 
     Raises:
         TypeError: No dimension is given, or one of them is ragged or a batch dimension.
@@ -190,21 +213,41 @@ def call_along_dim(
     batch = args[0] if args else kwargs.get("input")
     if not isinstance(batch, cls):
         raise TypeError(refusal(func))
-    dims = _data_dims(batch, args[1] if len(args) > 1 else kwargs.get("dim"), func)
+    dims = _data_dims(batch, _given_dim(func, args, kwargs), func)
     needs_grad = torch.is_grad_enabled() and batch.requires_grad
     tensor = protected(batch) if needs_grad else batch.tensor
     rest = {name: value for name, value in kwargs.items() if name != "input"}
-    result: Tensor = func(tensor, *args[1:], **rest)
-    removed = 0 if result.dim() == batch.dim() else sum(dim < batch.non_uniform_dim for dim in dims)
-    return batch._unchecked(result, batch.mask, batch.sample_sizes, batch.ragged_axis - removed)
+    result = func(tensor, *args[1:], **rest)
+
+    def wrap(part: Tensor) -> AnyBatch:
+        removed = 0 if part.dim() == batch.dim() else sum(dim < batch.non_uniform_dim for dim in dims)
+        return batch._unchecked(part, batch.mask, batch.sample_sizes, batch.ragged_axis - removed)
+
+    return wrap(result) if isinstance(result, Tensor) else AlongDim(*map(wrap, result))
+
+
+def _given_dim(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    place = 2 if func in _DIM_COMES_THIRD else 1
+    if len(args) > place:
+        return args[place]
+    default = -1 if func in _OF_THE_LAST_DIM else None
+    return next((kwargs[name] for name in ("dim", "dims", "axis") if name in kwargs), default)
 
 
 def _data_dims(batch: BatchCore, dim: Any, func: Callable[..., Any]) -> Sequence[int]:
+    if isinstance(dim, (BatchCore, Tensor)) and func.__name__ in ("max", "min"):
+        raise TypeError(f"torch.{func.__name__} of two operands is torch.{func.__name__}imum for a RaggedBatch")
     if dim is None or isinstance(dim, (bool, Tensor)):
         raise TypeError(refusal(func))
     given: Iterable[int] = (dim,) if isinstance(dim, int) else dim
     dims = [check_dim(each, batch.dim()) for each in given]
-    if not dims or any(each < batch.num_batch_dims or each == batch.non_uniform_dim for each in dims):
+    of_batch = [each for each in dims if each < batch.num_batch_dims]
+    if of_batch:
+        raise TypeError(
+            f"torch.{func.__name__} along dimension {of_batch[0]}, a batch dimension, would mix samples and their "
+            "filler; reduce the entries of each sample first, or work on .tensor and .mask"
+        )
+    if not dims or batch.non_uniform_dim in dims:
         raise TypeError(refusal(func))
     return dims
 

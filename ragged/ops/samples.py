@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,10 +108,21 @@ def _as_tensor(leaf: Any, number: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(leaf, np.ndarray) and leaf.dtype == object:
             raise TypeError(objects_message(sample_name((number,)))) from None
-        raise TypeError(
-            f"{sample_name((number,))} must be a tensor, an array or a list of numbers, "
-            f"got {type(leaf).__name__}: {error}"
-        ) from None
+        expected = f"{sample_name((number,))} must be a tensor, an array or a list of numbers"
+        raise TypeError(f"{expected}, got {_described(leaf, error)}") from None
+
+
+def _described(leaf: Any, error: Exception) -> str:
+    """What was given in place of a sample, and what to do."""
+    parts = leaf if is_sequence(leaf) else [leaf]
+    if any(isinstance(part, Mapping) for part in parts):
+        return f"{'a dict' if parts[0] is leaf else 'a list of dicts'}; ragged.collate takes a list of dicts"
+    if any(is_sequence(part) for part in parts):
+        return (
+            "a list of lists of unequal length; if they are samples, give num_batch_dims, the number of levels of "
+            "lists above samples"
+        )
+    return f"{type(leaf).__name__}: {error}"
 
 
 def objects_message(name: str) -> str:

@@ -50,7 +50,8 @@ def check_op(
     Args:
         op: The operation, called as ``op(*arguments, *shared)``.
         arguments: Ragged batches, tensors with the same leading batch dimensions, and containers of them.
-        shared: Further arguments, which all samples share.
+        shared: Further arguments, which all samples share, such as the weights of a layer. They are differentiated as
+            the others are.
         constants: Positions of arguments that the operation takes for constants; see ``assert_gradients``.
         reference: The same for one sample, see ``assert_matches_per_sample``.
         without: Properties that the operation does not promise: a mean over the batch has no ``"independence"``, one

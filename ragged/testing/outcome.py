@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ragged.batch.ragged_batch import RaggedBatch
-from ragged.testing.arguments import Position, has_samples, is_batch, named_leaves
+from ragged.testing.arguments import Position, has_samples, is_batch, map_leaves, named_leaves
 from ragged.testing.as_code import as_code
 from ragged.values.checks import sample_name
 from ragged.values.precision import widest
@@ -37,6 +37,7 @@ class Tolerance(NamedTuple):
 
 
 EXACT = Tolerance(0.0, 0.0)
+_OF_SHARED = "gradient of shared argument"
 
 
 def evaluate(
@@ -46,22 +47,28 @@ def evaluate(
     shared: Sequence[Any] = (),
     batch_shape: Position = (),
     gradients: bool = True,
+    constants: bool = False,
     claim: str | None = None,
 ) -> Outcome:
-    """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument.
+    """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument, shared ones included.
 
     What is differentiated is a weighted sum of all entries of all results, filler excepted. The weight of an entry
     depends on its position in its sample, not on the sample, so that it moves along when samples do.
 
+    With ``constants``, shared arguments alone are differentiated, as the weights of a layer are on data.
+
     With a ``claim``, that the operation works in this form of its arguments, an error of the operation is a violation
     of it. Without, the error comes out as it is.
     """
-    leaves, structure = pytree.tree_flatten(list(arguments), is_leaf=is_batch)
-    leaves = [_leaf_with_gradient(leaf) if gradients else leaf for leaf in leaves]
+    if gradients:
+        arguments = arguments if constants else map_leaves(_leaf_with_gradient, arguments)
+        shared = map_leaves(_leaf_with_gradient, shared)
+    leaves, structure = pytree.tree_flatten((list(arguments), list(shared)), is_leaf=is_batch)
     # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
     given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
     try:
-        result = op(*pytree.tree_unflatten(given, structure), *shared)
+        of_samples, of_all = pytree.tree_unflatten(given, structure)
+        result = op(*of_samples, *of_all)
     except (PropertyViolation, HypothesisException):
         raise
     except Exception as error:
@@ -77,8 +84,9 @@ def evaluate(
         return outcome
     inputs = {
         name: leaf
-        for place, argument in enumerate(pytree.tree_unflatten(leaves, structure))
-        for name, leaf in named_leaves(argument, f"argument {place}").items()
+        for what, values in zip(("argument", "shared argument"), pytree.tree_unflatten(leaves, structure), strict=True)
+        for place, value in enumerate(values)
+        for name, leaf in named_leaves(value, f"{what} {place}").items()
         if _needs_gradient(leaf)
     }
     total = torch.stack([each.to(widest(each.device)) for each in differentiable]).sum()
@@ -86,6 +94,32 @@ def evaluate(
     for (name, leaf), gradient in zip(inputs.items(), found, strict=True):
         outcome[f"gradient of {name}"] = None if gradient is None else _with_data(leaf, gradient)
     return outcome
+
+
+def is_of_shared(name: str) -> bool:
+    """Whether a part of an outcome is the gradient of a shared argument, to which all samples add."""
+    return name.startswith(_OF_SHARED)
+
+
+def is_differentiable(tree: Any) -> bool:
+    """Whether any leaf has floating numbers."""
+    data = (_data(leaf) for leaf in pytree.tree_leaves(tree, is_leaf=is_batch))
+    return any(isinstance(each, Tensor) and (each.is_floating_point() or each.is_complex()) for each in data)
+
+
+def without_shared(outcome: Outcome) -> Outcome:
+    """The parts of an outcome that samples have."""
+    return {name: leaf for name, leaf in outcome.items() if not is_of_shared(name)}
+
+
+def sum_of_shared(outcomes: Sequence[Outcome]) -> Outcome:
+    """Gradients of shared arguments, added up over outcomes of single samples."""
+    total: Outcome = {}
+    for name, leaf in (item for outcome in outcomes for item in outcome.items()):
+        if is_of_shared(name):
+            known = total.get(name)
+            total[name] = leaf if known is None else known if leaf is None else known + leaf
+    return total
 
 
 def assert_same(
@@ -114,7 +148,7 @@ def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, t
     if found.keys() != expected.keys():
         return f"there are {', '.join(found) or 'no results'}, expected {', '.join(expected) or 'none'}"
     for name, one in found.items():
-        problem = _difference(one, expected[name], batch_shape, tolerance)
+        problem = _difference(one, expected[name], () if is_of_shared(name) else batch_shape, tolerance)
         if problem is not None:
             return f"{name} {problem}"
     return None

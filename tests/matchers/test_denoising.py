@@ -15,6 +15,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
+from matchers.assignments.denoising_mask import denoising_attention_mask
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch, combine_data
@@ -66,6 +67,62 @@ def test_every_layout_gives_what_the_loops_give(sizes: list[int], groups: int, s
         assert made.max_num_targets == targets.max_num_targets and made.num_targets.tolist() == sizes
         assert made.num_positives.tolist() == [groups * n for n in sizes]
     assert torch.equal(denoising_indices(torch.tensor(sizes), groups, slots).target_index, expected)
+
+
+@given(counts, st.integers(0, 3), st.integers(0, 2))
+def test_queries_without_negatives_are_what_the_loops_give(sizes: list[int], groups: int, slack: int) -> None:
+    slots = max(sizes) + slack
+    made = denoising_indices(torch.tensor(sizes), groups, slots, negatives=False)
+    rows = [[slot if slot < size else -1 for _ in range(groups) for slot in range(slots)] for size in sizes]
+    assert torch.equal(made.target_index, torch.tensor(rows, dtype=torch.int64).reshape(len(sizes), groups * slots))
+    assert made.num_positives.tolist() == [groups * size for size in sizes]
+    pairs = made.pairs()
+    assert pairs[0].sample_sizes.tolist() == [groups * size for size in sizes]
+
+
+@given(counts, st.integers(0, 3), st.integers(0, 2), st.integers(0, 3), st.booleans())
+def test_which_query_sees_which_is_what_the_loops_say(
+    sizes: list[int], groups: int, slack: int, num_queries: int, negatives: bool
+) -> None:
+    slots = max(sizes) + slack
+    options: dict[str, Any] = {"negatives": negatives}
+    made = denoising_attention_mask(groups, slots, num_queries, **options)
+    total = groups * slots * (2 if negatives else 1) + num_queries
+
+    def expected(size: int | None) -> Tensor:
+        hidden = reference.hidden_queries(groups, slots, num_queries, negatives, size)
+        return torch.tensor(hidden, dtype=torch.bool).reshape(total, total)
+
+    assert torch.equal(made, expected(None))
+    of_images = denoising_attention_mask(groups, slots, num_queries, num_targets=torch.tensor(sizes), **options)
+    assert torch.equal(of_images, torch.stack([expected(size) for size in sizes]))
+    assert not made.diagonal().any() and not of_images.diagonal(0, -2, -1).any()
+    assigned = denoising_indices(torch.tensor(sizes), groups, slots, negatives=negatives)
+    assert assigned.target_index.shape[-1] + num_queries == total
+
+
+def test_attention_with_this_mask_leaks_nothing_and_is_finite() -> None:
+    """No matched query depends on denoising queries, no image on the targets of others; in both torch's forms."""
+    torch.manual_seed(0)
+    attention = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+    sizes, groups, slots, matched = torch.tensor([2, 0]), 2, 3, 5
+    queries = torch.randn(2, groups * 2 * slots + matched, 4)
+    mask = denoising_attention_mask(groups, slots, matched, num_targets=sizes)
+    made, _ = attention(queries, queries, queries, attn_mask=mask.repeat_interleave(2, 0))
+    changed = queries.clone()
+    changed[:, :-matched] = torch.randn(2, groups * 2 * slots, 4)
+    other, _ = attention(changed, changed, changed, attn_mask=mask.repeat_interleave(2, 0))
+    assert made.isfinite().all() and torch.equal(made[:, -matched:], other[:, -matched:])
+    products = torch.nn.functional.scaled_dot_product_attention(
+        *[queries.unsqueeze(1)] * 3, attn_mask=~mask.unsqueeze(1)
+    )
+    assert products.isfinite().all()
+    # With two slots, an image of two targets has what it has with three.
+    narrow = denoising_attention_mask(groups, 2, matched, num_targets=sizes[:1])
+    kept = torch.tensor([slot for slot in range(12) if slot % 3 < 2] + list(range(12, 12 + matched)))
+    fewer = queries[:1, kept]
+    alone, _ = attention(fewer, fewer, fewer, attn_mask=narrow.repeat_interleave(2, 0))
+    torch.testing.assert_close(alone, made[:1, kept], rtol=1e-4, atol=1e-5)
 
 
 def test_pairs_are_those_of_the_method_up_to_order() -> None:
@@ -199,11 +256,14 @@ def everything(number: Tensor, positive: Tensor, layers: Tensor) -> tuple[Tensor
     listed = {**meta, "dn_positive_idx": RaggedBatch(positive, sample_sizes=number * 2)}
     made = [
         denoising_indices(number, 2, 3),
+        denoising_indices(number, 2, 3, negatives=False),
         denoising_assignment(meta, targets),
         denoising_assignment(listed, targets),
         union_of_matches(Assignment.from_index(layers, num_targets=number.expand(4, -1), max_num_targets=3)),
     ]
-    return tuple(part for each in made for part in (each.target_index, each.pairs()[1].tensor, each.quality))
+    masks = (denoising_attention_mask(2, 3, 4, num_targets=number),)
+    parts = [part for each in made for part in (each.target_index, each.pairs()[1].tensor, each.quality)]
+    return (*masks, *parts)
 
 
 def arguments() -> tuple[Tensor, ...]:
@@ -240,6 +300,24 @@ ONE_LAYER = Assignment.from_index(torch.zeros(2, 3, dtype=torch.int64), num_targ
             lambda: denoising_indices(torch.tensor([[2, 3]]), 1, 2),
             ValueError,
             r"sample \(0, 1\) has 3 targets, but there are slots for 2 only",
+        ),
+        (
+            lambda: denoising_indices(torch.tensor([2]), 1, 2, negatives=0),
+            TypeError,
+            "negatives must be True or False, got 0",
+        ),
+        (lambda: denoising_attention_mask(1, 2, -3), ValueError, "num_queries must not be negative, got -3"),
+        (lambda: denoising_attention_mask(1.5, 2, 3), TypeError, "num_groups must be an integer, got float"),
+        (lambda: denoising_attention_mask(1, 2, 3, negatives=None), TypeError, "negatives must be True or False"),
+        (
+            lambda: denoising_attention_mask(1, 2, 3, num_targets=torch.tensor([1, 3])),
+            ValueError,
+            "sample 1 has 3 targets, but there are slots for 2 only",
+        ),
+        (
+            lambda: denoising_attention_mask(1, 2, 3, num_targets=torch.ones(2)),
+            TypeError,
+            "num_targets must be integers, got torch.float32",
         ),
         (lambda: denoising_assignment([1], TWO), TypeError, "dn_meta must be a mapping or None, got list"),
         (lambda: denoising_assignment({"dn_num_group": 2}, TWO), ValueError, "dn_meta needs 'dn_num_split'"),

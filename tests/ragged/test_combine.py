@@ -60,6 +60,25 @@ def test_all_empty_samples_keep_the_shape_of_their_data() -> None:
     assert combine_data([[], []]).shape == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            [[[1, 2], [3]], [[4], [5]]],
+            "sample 0 .* got a list of lists of unequal length; .* give num_batch_dims, the number",
+        ),
+        ([[1, 2], [1, [2]]], "sample 1 .* got a list of lists of unequal length"),
+        ([{"boxes": 1}], "sample 0 must be a tensor, .* got a dict; ragged.collate takes a list of dicts"),
+        ([[{"boxes": 1}]], "sample 0 must be a tensor, .* got a list of dicts; ragged.collate takes a list of dicts"),
+        ([["a"]], "sample 0 must be a tensor, an array or a list of numbers, got list: "),
+    ],
+)
+def test_what_is_no_sample_is_named(data: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        combine_data(data)
+    assert combine_data([[[1, 2], [3]], [[4], [5]]], num_batch_dims=2).sample_sizes.tolist() == [2, 1, 1, 1]
+
+
 def test_entries_without_data_are_possible_if_sizes_are_known() -> None:
     sizes = combine_data([[1, 2, 3], [4]])
     assert combine_data([torch.empty(3, 0), torch.empty(1, 0)], sizes).shape == (2, 3, 0)
@@ -141,7 +160,7 @@ def test_gradients_pass_through() -> None:
         (ValueError, r"one device.*; sample 1 has meta, sample 0 has cpu", [torch.ones(1), torch.ones(1, device="meta")], {}),
         (TypeError, "expected a list of samples, got Tensor", torch.ones(2, 3), {}),
         (TypeError, "sample 1 must be a tensor, an array or a list of numbers, got list", [[1.0], ["x"]], {}),
-        (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got dict", [{}], {}),
+        (TypeError, "sample 0 must be a tensor, an array or a list of numbers, got a dict", [{}], {}),
         (TypeError, "expected a list of samples, got str", "text", {}),
         (TypeError, "expected a list of samples, got ndarray", np.ones((2, 3)), {}),
         (TypeError, "expected a list of samples, got dict", {0: torch.ones(1)}, {}),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from reference import boxes as box_loops
 from reference import costs as cost_loops
+from reference.denoising import hidden_queries
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -219,6 +220,16 @@ OF_ASSIGNING = {
         lambda count: matchers.denoising_indices(count, 2, 3).target_index,
         lambda: (torch.tensor([3, 0, 1]),),
         reference=lambda count: torch.tensor([k if k < count else -1 for k in range(6)] * 2),
+    ),
+    "denoising_indices[without negatives]": Operation(
+        lambda count: matchers.denoising_indices(count, 2, 3, negatives=False).target_index,
+        lambda: (torch.tensor([3, 0, 1]),),
+        reference=lambda count: torch.tensor([k if k < count else -1 for k in range(3)] * 2),
+    ),
+    "denoising_attention_mask": Operation(
+        lambda count: matchers.denoising_attention_mask(2, 3, 4, num_targets=count),
+        lambda: (torch.tensor([3, 0, 1]),),
+        reference=lambda count: torch.tensor(hidden_queries(2, 3, 4, True, int(count))),
     ),
     "denoising_assignment": Operation(denoised, lambda: (targets(), positive_queries()), reference=denoised_sample),
     "union_of_matches": Operation(

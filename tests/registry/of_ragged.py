@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 import ragged
 from ragged import RaggedBatch
@@ -190,6 +191,35 @@ OF_INDEXING = {
     ),
 }
 
+
+def attended(batch: RaggedBatch) -> Tensor:
+    """Self-attention of two heads, and the sum of what it gives the entries."""
+    heads = batch.apply(lambda tensor: tensor.unflatten(-1, (2, -1))).with_padded_set_to(0).tensor.transpose(-2, -3)
+    found = scaled_dot_product_attention(heads, heads, heads, attn_mask=ragged.attention_mask(batch))
+    return ragged.sum_over_targets(batch.create_with_sample_sizes_like_self(found.transpose(-2, -3).flatten(-2)))
+
+
+def attended_sample(sample: Tensor) -> Tensor:
+    """In plain matrices, a head at a time."""
+    heads = sample.reshape(len(sample), 2, 2).unbind(1)
+    found = [((head @ head.mT) / 2**0.5).softmax(-1) @ head for head in heads]
+    return torch.cat(found, -1).sum(0)
+
+
+def ignored(count: Tensor) -> Tensor:
+    batch = RaggedBatch(count.new_zeros(*count.shape, SLOTS), sample_sizes=count)
+    return ragged.key_padding_mask(batch)
+
+
+OF_ATTENTION = {
+    "key_padding_mask": Operation(
+        ignored,
+        lambda: (torch.tensor(NESTED_SIZES[0]),),
+        reference=lambda count: torch.arange(SLOTS) >= count.clamp(min=1),
+    ),
+    "attention_mask": Operation(attended, lambda: (nested(4),), reference=attended_sample),
+}
+
 OF_COMBINING = {
     "cat_batches": Operation(
         lambda a, b: ragged.cat_batches([a.unsqueeze_batch_dim(1), b.unsqueeze_batch_dim(1)], 1),
@@ -262,4 +292,4 @@ OF_COMBINING = {
 }
 
 PACKAGE = "ragged"
-ENTRIES: dict[str, Operation | Elsewhere] = {**OF_REDUCTIONS, **OF_INDEXING, **OF_COMBINING}
+ENTRIES: dict[str, Operation | Elsewhere] = {**OF_REDUCTIONS, **OF_INDEXING, **OF_ATTENTION, **OF_COMBINING}

@@ -25,6 +25,7 @@ from registry.entries import (
 TEST = "tests/ragged/test_batch.py"
 NO_VALUE = "says what the object is, and computes nothing"
 ROUNDS = {"gradients": "rounds to a dtype in which finite differences are none"}
+CANCELS = {"precision": "the gradient of what is normalised is a difference of nearly equal numbers"}
 IN_PLACE = "changes the state of the object, and computes nothing"
 
 
@@ -52,6 +53,15 @@ def whole(function: Callable[[Any, Any], Any], **options: Any) -> Operation:
         return wrapped(integers(9, 3, 5, seed=seed, low=1))
 
     return Operation(function, lambda: (numbers(0), numbers(1)), reference=function, **options)
+
+
+def layer(function: Callable[..., Any], reference: Callable[..., Any], *weights: Tensor, **options: Any) -> Operation:
+    """Of a batch with entries (2,), and of weights that all samples share."""
+    return Operation(function, lambda: (data(2),), shared=weights, reference=reference, **options)
+
+
+def item_of_sample(sample: Tensor) -> tuple[Tensor, ...]:
+    return sample[..., 0], sample[None], sample[..., [1, 0]]
 
 
 def set_tensor(batch: RaggedBatch) -> RaggedBatch:
@@ -127,6 +137,13 @@ SHAPES = {
 
 VALUES = {
     "RaggedBatch.apply": one(lambda b: b.apply(lambda tensor, mask: tensor * mask.unsqueeze(-1) * 2), lambda s: s * 2),
+    "RaggedBatch.apply[parameters]": layer(
+        # Finite at the entries, and at no number that could be chosen beforehand.
+        lambda b, w: torch.log(b).apply(lambda t: (t / t.std(-1, keepdim=True)) @ w.mT.to(t.dtype)),
+        lambda s, w: (s.log() / s.log().std(-1, keepdim=True)) @ w.mT.to(s.dtype),
+        uniform(3, 2, seed=5),
+        without=CANCELS,
+    ),
     "RaggedBatch.set_tensor": one(set_tensor, lambda s: s * 2),
     "RaggedBatch.set_padded_to": one(set_padded_to, lambda s: s.sum(0)),
     "RaggedBatch.with_padded_set_to": one(lambda b: b.with_padded_set_to(0.0).tensor.sum(1), lambda s: s.sum(0)),
@@ -137,7 +154,8 @@ VALUES = {
         lambda b: b.get_existence_weights(b.dtype, in_data_shape=True), torch.ones_like
     ),
     "RaggedBatch.aligned_mask": one(lambda b: b.aligned_mask.sum((1, 2)), len),
-    "RaggedBatch.__getitem__": one(lambda b: b.create_with_sample_sizes_like_self(b[..., 0]), lambda s: s[..., 0]),
+    "RaggedBatch.__getitem__": one(lambda b: b[..., 1:], lambda s: s[..., 1:]),
+    "RaggedBatch.__getitem__[several]": one(lambda b: (b[..., 0], b[:, None], b[..., [1, 0]]), item_of_sample),
     "RaggedBatch.__setitem__": one(set_item, with_first_column),
     "RaggedBatch.detach": one(lambda b: b.detach(), lambda s: s.detach()),
     "RaggedBatch.clone": same(lambda b: b.clone()),
@@ -214,6 +232,47 @@ OPERATORS = {
     "RaggedBatch.__torch_function__[where]": elementwise(lambda x: torch.where(x > 0.5, x * 2, torch.zeros_like(x))),
     "RaggedBatch.__torch_function__[clamp]": elementwise(lambda x: torch.sqrt(torch.clamp(x, min=0.3))),
     "RaggedBatch.__torch_function__[along data]": elementwise(lambda x: torch.sum(torch.softmax(x, -1) * x, dim=-1)),
+    "RaggedBatch.__torch_function__[values along data]": one(
+        lambda b: [*torch.max(b, -1), *torch.sort(b, -1), *torch.topk(b, 1)],
+        lambda s: [*torch.max(s, -1), *torch.sort(s, -1), *torch.topk(s, 1)],
+    ),
+    "RaggedBatch.__torch_function__[linear]": layer(
+        lambda b, w, bias: functional.linear(b, w.to(b.dtype), bias.to(b.dtype)),
+        lambda s, w, bias: functional.linear(s, w.to(s.dtype), bias.to(s.dtype)),
+        uniform(3, 2, seed=5),
+        uniform(3, seed=6),
+    ),
+    "RaggedBatch.__torch_function__[layer_norm]": layer(
+        lambda b, w, bias: functional.layer_norm(b, (2,), w.to(b.dtype), bias.to(b.dtype), 0.1),
+        lambda s, w, bias: functional.layer_norm(s, (2,), w.to(s.dtype), bias.to(s.dtype), 0.1),
+        uniform(2, seed=5),
+        uniform(2, seed=6),
+    ),
+    "RaggedBatch.__torch_function__[layer_norm without eps]": layer(
+        lambda b, w: functional.layer_norm(b, (2,), w.to(b.dtype), None, 0.0),
+        lambda s, w: functional.layer_norm(s, (2,), w.to(s.dtype), None, 0.0),
+        uniform(2, seed=5),
+        without=CANCELS,
+    ),
+    "RaggedBatch.__torch_function__[rms_norm]": layer(
+        lambda b, w: functional.rms_norm(b, (2,), w.to(b.dtype), 0.1),
+        lambda s, w: functional.rms_norm(s, (2,), w.to(s.dtype), 0.1),
+        uniform(2, seed=5),
+    ),
+    "RaggedBatch.__torch_function__[embedding]": Operation(
+        functional.embedding,
+        lambda: (wrapped(integers(7, 3, 5, seed=2)),),
+        shared=(uniform(7, 2, seed=5),),
+        reference=functional.embedding,
+    ),
+    "RaggedBatch.__torch_function__[one_hot]": Operation(
+        lambda b: functional.one_hot(b, 7),
+        lambda: (wrapped(integers(7, 3, 5, seed=2)),),
+        reference=lambda s: functional.one_hot(s, 7),
+    ),
+    "RaggedBatch.__torch_function__[dropout]": elementwise(lambda x: functional.dropout(x * 2, 0.5, training=False)),
+    "RaggedBatch.__torch_function__[cat]": binary(lambda a, b: torch.cat([a, b * 2], -1)),
+    "RaggedBatch.__torch_function__[stack]": binary(lambda a, b: torch.stack([a, b * 2], -1)),
     "RaggedBatch.__torch_function__[losses]": binary(
         lambda a, b: functional.smooth_l1_loss(a, b, reduction="none", beta=0.2)
     ),

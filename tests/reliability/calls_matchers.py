@@ -100,7 +100,10 @@ CALLS: dict[str, Callable[[], Call]] = {
     "binary_class_cost": lambda: call(matchers.binary_class_cost, logits(), labels(), torch.zeros(3, COUNT)),
     "convert": lambda: call(matchers.convert, boxes(3), "xyxy", "cxcywh"),
     "denoising_assignment": lambda: call(matchers.denoising_assignment, meta(), targets()),
-    "denoising_indices": lambda: call(matchers.denoising_indices, torch.tensor(SIZES), 2, 2),
+    "denoising_attention_mask": lambda: call(
+        matchers.denoising_attention_mask, 2, 2, 3, negatives=False, num_targets=torch.tensor(SIZES)
+    ),
+    "denoising_indices": lambda: call(matchers.denoising_indices, torch.tensor(SIZES), 2, 2, negatives=True),
     "denormalize": lambda: call(matchers.denormalize, boxes(3, 2), torch.ones(3, 2)),
     "batched_cost": matcher(
         lambda **options: Hungarian(cost=matchers.batched_cost(**options)),

@@ -94,6 +94,8 @@ CALLS: dict[str, Callable[[], Call]] = {
     "RaggedBatch.with_padded_set_to": lambda: call(data().with_padded_set_to, 2.0),
     "all_over_targets": scored(ragged.all_over_targets),
     "any_over_targets": scored(ragged.any_over_targets),
+    "key_padding_mask": lambda: call(ragged.key_padding_mask, data()),
+    "attention_mask": lambda: call(ragged.attention_mask, data()),
     "apply_mask_to_tensor": lambda: call(ragged.apply_mask_to_tensor, torch.ones(3, 4, 2), mask(), 0.5),
     "argmax_over_targets": scored(ragged.argmax_over_targets),
     "argmin_over_targets": scored(ragged.argmin_over_targets),

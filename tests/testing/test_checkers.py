@@ -45,6 +45,15 @@ def like(data: RaggedBatch, tensor: Tensor) -> RaggedBatch:
     return data.create_with_sample_sizes_like_self(tensor)
 
 
+def projected(data: RaggedBatch, weight: Tensor) -> RaggedBatch:
+    """NaN filler times a zero gradient is a NaN in the gradient of the weight, and in nothing else."""
+    return like(data, data.tensor.unsqueeze(-1) @ weight.to(data.dtype))
+
+
+def projected_safely(data: RaggedBatch, weight: Tensor) -> RaggedBatch:
+    return like(data, zeroed(data).unsqueeze(-1) @ weight.to(data.dtype))
+
+
 class _Square(torch.autograd.Function):
     """The square with a wrong derivative, or a right one that has none itself."""
 
@@ -287,3 +296,87 @@ def test_errors_of_the_operation() -> None:
     with pytest.raises(PropertyViolation, match="sample independence .*the operation raises KeyError: 'two") as caught:
         check_op(needs_two, BATCH)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+# --- what samples share ---------------------------------------------------------------------------------------------
+
+WEIGHT = torch.tensor([[0.5, -1.0, 2.0]])
+
+
+def test_filler_that_reaches_shared_weights_is_found() -> None:
+    with pytest.raises(PropertyViolation, match=r"^filler invariance .*: gradient of shared argument 0 .* is nan"):
+        assert_filler_invariant(projected, BATCH, shared=(WEIGHT,))
+    with pytest.raises(
+        PropertyViolation, match=r"^gradients \(the first sample empty\): gradient of shared argument 0 is nan"
+    ):
+        assert_gradients(projected, BATCH, shared=(WEIGHT,))
+    checked = check_op(
+        projected_safely, BATCH, shared=(WEIGHT,), reference=lambda sample, weight: sample.unsqueeze(-1) @ weight
+    )
+    assert {"filler", "gradients", "independence", "reference"} <= set(checked)
+
+
+def test_filler_of_data_without_a_gradient_is_found() -> None:
+    """A logarithm of data that is differentiated replaces filler, of other data not; the weights see the difference."""
+    with pytest.raises(PropertyViolation, match=r"^filler invariance .*: gradient of shared argument 0 .* is nan"):
+        assert_filler_invariant(lambda data, weight: projected(torch.log(data), weight), BATCH, shared=(WEIGHT,))
+    assert_filler_invariant(lambda data, weight: projected_safely(torch.log(data), weight), BATCH, shared=(WEIGHT,))
+
+
+def test_gradients_of_shared_arguments_are_compared() -> None:
+    def wrong(data: RaggedBatch, weight: Tensor) -> RaggedBatch:
+        return projected_safely(data, weight.detach() + 0 * weight)
+
+    with pytest.raises(PropertyViolation, match="^gradients: Jacobian mismatch"):
+        assert_gradients(wrong, BATCH, shared=(WEIGHT,))
+    assert_gradients(
+        lambda data, weight: projected_safely(data, weight.detach()), BATCH, shared=(WEIGHT,), constants=[1]
+    )
+    with pytest.raises(
+        PropertyViolation, match="there is a gradient of shared argument 0, expected none of a constant"
+    ):
+        assert_gradients(projected_safely, BATCH, shared=(WEIGHT,), constants=[1])
+    reference = lambda sample, weight: sample.unsqueeze(-1) @ weight  # noqa: E731
+    with pytest.raises(
+        PropertyViolation, match=r"^per-sample reference \(all samples; .*gradient of shared argument 0"
+    ):
+        assert_matches_per_sample(
+            lambda data, weight: projected_safely(data, weight.detach() * 0.5 + weight * 0.5),
+            reference,
+            BATCH,
+            shared=(WEIGHT,),
+        )
+
+    def of_the_batch(data: RaggedBatch, weight: Tensor) -> RaggedBatch:
+        half = weight * 0.5 if data.total_num_samples_in_batch > 1 else weight
+        return projected_safely(data, half + (weight - half).detach())
+
+    with pytest.raises(
+        PropertyViolation, match=r"^sample independence \(the sum over samples alone.*shared argument 0"
+    ):
+        assert_sample_independent(of_the_batch, BATCH, shared=(WEIGHT,))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [lambda data: like(data, zeroed(data).unsqueeze(-1) @ WEIGHT), lambda data: nn.Linear(1, 2)(data[..., None])],
+    ids=["closure", "layer"],
+)
+def test_a_tensor_that_the_operation_holds_is_named(op: Callable[[RaggedBatch], RaggedBatch]) -> None:
+    with pytest.raises(PropertyViolation, match=r"float64 arguments: .*dtype.* if it holds a tensor .* in shared="):
+        assert_gradients(op, BATCH)
+    held = (
+        r"device.*; if the operation holds a tensor \(a closure, a layer in it\), pass it as an argument.* in shared="
+    )
+    with pytest.raises(HostSyncError, match=held):
+        assert_no_host_sync(op, BATCH)
+
+
+def test_a_missing_second_derivative_is_a_violation_in_words() -> None:
+    def distances(data: RaggedBatch) -> RaggedBatch:
+        points = zeroed(data)[..., None]
+        return like(data, torch.cdist(points, points.new_ones(1, 3, 1)))
+
+    with pytest.raises(PropertyViolation, match=r"no second derivative .*_cdist_backward.*without=\['gradients'\]"):
+        assert_gradients(distances, BATCH)
+    assert_gradients(distances, BATCH, second=False)

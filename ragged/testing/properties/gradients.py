@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.utils import _pytree as pytree
 
 from ragged.testing.arguments import batch_shape_of, cast, emptied, is_batch, refill
-from ragged.testing.outcome import evaluate, real_parts, violation
+from ragged.testing.outcome import evaluate, is_differentiable, real_parts, violation
 
 # So far arguments are moved to see a gradient change; its square is far above the rounding of float64.
 _STEP = 1e-4
@@ -32,9 +33,9 @@ def assert_gradients(
         op: The operation, called as ``op(*arguments, *shared)``.
         arguments: As in ``assert_filler_invariant``; floating ones are differentiated. Values should lie off the kinks
             of the operation (ties, boxes that touch), where a gradient is not defined.
-        shared: Further arguments, which all samples share and which are not differentiated.
+        shared: Further arguments, which all samples share; floating ones are differentiated as well.
         constants: Positions of arguments that the operation takes for constants, targets of a loss for example. They
-            must get no gradient.
+            must get no gradient. Shared arguments count on behind the others.
         second: Also check second derivatives.
         eps: The step of the finite differences.
 
@@ -42,7 +43,7 @@ def assert_gradients(
         PropertyViolation: With torch's report, the argument whose gradient is not finite, or the constant that has one.
         ValueError: There is nothing to differentiate.
     """
-    double, others = refill(cast(list(arguments), torch.float64), "garbage"), cast(list(shared), torch.float64)
+    double = [*refill(cast(list(arguments), torch.float64), "garbage"), *cast(list(shared), torch.float64)]
     leaves, structure = pytree.tree_flatten(double)
     owners = [number for number, each in enumerate(double) for _ in pytree.tree_leaves(each)]
     places = [k for k, leaf in enumerate(leaves) if _is_floating(leaf) and owners[k] not in constants]
@@ -52,7 +53,13 @@ def assert_gradients(
         given = list(leaves)
         for place, value in zip(places, values, strict=True):
             given[place] = value.clone()  # which the operation may write into
-        result = op(*pytree.tree_unflatten(given, structure), *others)
+        try:
+            result = op(*pytree.tree_unflatten(given, structure))
+        except RuntimeError as error:
+            if "dtype" not in str(error):
+                raise
+            advice = "if it holds a tensor (a closure, a layer in it), pass that in shared=, to be cast along"
+            raise violation("gradients", f"float64 arguments: {error}; {advice}", arguments) from error
         return _differentiable_entries(result)
 
     if not inputs or not function(*inputs):
@@ -67,6 +74,11 @@ def assert_gradients(
             _assert_constant_gradients_are(function, inputs)
     except GradcheckError as error:
         raise violation("gradients", str(error), arguments) from error
+    except (NotImplementedError, RuntimeError) as error:
+        if "not implemented" not in str(error):
+            raise
+        problem = f"torch has no second derivative of the operation: {error}; check the first, second=False"
+        raise violation("gradients", f"{problem}, and give check_op without=['gradients']", arguments) from error
 
 
 def _check_second(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], eps: float) -> None:
@@ -78,10 +90,12 @@ def _check_second(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tens
 
 
 def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
-    for first_only in (True, False):
+    ways = itertools.product((True, False), (False, True) if is_differentiable(shared) else (False,))
+    for first_only, constants in ways:
         changed = refill(emptied(arguments, first_only=first_only), "nan")
         claim = f"gradients ({'the first sample' if first_only else 'every sample'} empty)"
-        outcome = evaluate(op, changed, shared=shared, batch_shape=batch_shape_of(arguments), claim=claim)
+        options: dict[str, Any] = {"shared": shared, "batch_shape": batch_shape_of(arguments)}
+        outcome = evaluate(op, changed, constants=constants, claim=claim, **options)
         for name, leaf in outcome.items():
             gradient = leaf.tensor if is_batch(leaf) else leaf
             if name.startswith("gradient of") and gradient is not None and not gradient.isfinite().all():
@@ -94,8 +108,10 @@ def _assert_no_gradient(
 ) -> None:
     outcome = evaluate(op, arguments, shared=shared, batch_shape=batch_shape_of(arguments))
     for name, gradient in outcome.items():
-        number = re.match(r"gradient of argument (\d+)", name)
-        if number and gradient is not None and int(number[1]) in constants:
+        found = re.match(r"gradient of (shared )?argument (\d+)", name)
+        if found is None or gradient is None:
+            continue
+        if int(found[2]) + (len(arguments) if found[1] else 0) in constants:
             raise violation("gradients", f"there is a {name}, expected none of a constant", arguments)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ragged.batch.per_entry import with_valid_filler
 from ragged.testing.arguments import (
     Position,
     batch_shape_of,
     has_samples,
     in_order,
     is_batch,
+    map_batches,
     map_samples,
     named_leaves,
     positions,
@@ -21,7 +23,17 @@ from ragged.testing.arguments import (
     widened,
 )
 from ragged.testing.filler import FILLERS
-from ragged.testing.outcome import Outcome, Tolerance, assert_same, evaluate, violation
+from ragged.testing.outcome import (
+    Outcome,
+    Tolerance,
+    assert_same,
+    evaluate,
+    is_differentiable,
+    is_of_shared,
+    sum_of_shared,
+    violation,
+    without_shared,
+)
 
 
 def assert_filler_invariant(
@@ -39,7 +51,8 @@ def assert_filler_invariant(
             entries are compared, of a tensor everything.
         arguments: Ragged batches, tensors with the same leading batch dimensions, and containers of them. An argument
             without any padding is given some.
-        shared: Further arguments, which all samples share: anchors, class weights.
+        shared: Further arguments, which all samples share: anchors, class weights, the weights of a layer. Floating
+            ones are differentiated, too: no gradient of theirs depends on filler.
         fillers: Kinds of filler to try, see ``filler_value``.
         rtol, atol: How far values may differ; by default they must be equal.
 
@@ -56,22 +69,31 @@ def assert_filler_invariant(
     batch_shape = batch_shape_of(arguments)
     options: dict[str, Any] = {"shared": shared, "batch_shape": batch_shape}
     arguments = widened(arguments, 1, "zeros")
-    expected = evaluate(op, arguments, claim="filler invariance (one more slot)", **options)
     outcomes = []
-    for kind in fillers:
-        changed, claim = refill(arguments, kind), f'filler invariance ("{kind}" filler)'
-        found = evaluate(op, changed, claim=claim, **options)
-        assert_same(
-            found,
-            expected,
-            claim=claim,
-            arguments=changed,
-            batch_shape=batch_shape,
-            tolerance=Tolerance(rtol, atol),
-        )
-        outcomes.append((found, claim, changed))
+    # An operation may protect what it differentiates alone: weights, too, must be safe from data without a gradient.
+    for constants in (False, True) if is_differentiable(shared) else (False,):
+        options["constants"] = constants
+        # Zeros may be as harmful as what is compared with them; an entry of the batch is not.
+        usual = _with_entries_as_filler(arguments) if constants else arguments
+        expected = evaluate(op, usual, claim="filler invariance (one more slot)", **options)
+        for kind in fillers:
+            changed, claim = refill(arguments, kind), f'filler invariance ("{kind}" filler)'
+            found = evaluate(op, changed, claim=claim, **options)
+            assert_same(
+                found,
+                expected,
+                claim=claim,
+                arguments=changed,
+                batch_shape=batch_shape,
+                tolerance=Tolerance(rtol, atol),
+            )
+            outcomes.append((found, claim, changed))
     for outcome in outcomes:
         _assert_filler_has_no_gradient(*outcome)
+
+
+def _with_entries_as_filler(arguments: Any) -> Any:
+    return map_batches(lambda batch: batch.create_with_sample_sizes_like_self(with_valid_filler(batch)), arguments)
 
 
 def _assert_filler_has_no_gradient(outcome: Outcome, claim: str, arguments: Any) -> None:
@@ -135,7 +157,10 @@ def assert_batch_equivariant(
     for dim, size in enumerate(batch_shape):
         for order in (list(range(size))[::-1], [*range(1, size), *range(min(size, 1))]):
             changed = reordered(arguments, dim, order)
-            expected = {name: _reordered_leaf(leaf, dim, order, batch_shape) for name, leaf in original.items()}
+            expected = {
+                name: leaf if is_of_shared(name) else _reordered_leaf(leaf, dim, order, batch_shape)
+                for name, leaf in original.items()
+            }
             claim = f"batch equivariance (samples {order} along dimension {dim})"
             assert_same(
                 evaluate(op, changed, claim=claim, **options),
@@ -173,12 +198,14 @@ def assert_sample_independent(
         PropertyViolation: With the first sample and position, and both values.
     """
     batch_shape = batch_shape_of(arguments)
-    together = evaluate(op, arguments, shared=shared, batch_shape=batch_shape)
+    whole = evaluate(op, arguments, shared=shared, batch_shape=batch_shape)
+    together, tolerance = without_shared(whole), Tolerance(rtol, atol)
     mixed = [name for name, leaf in together.items() if leaf is not None and not has_samples(leaf, batch_shape)]
     if mixed:
         problem = f"{mixed[0]} does not begin with the batch shape {batch_shape}, so that no sample has a part of it"
         raise violation("sample independence", problem, arguments)
     ones = (1,) * len(batch_shape)
+    found_alone = []
     for position in positions(batch_shape):
         alone = take(arguments, position)
         alone = trimmed(alone) if trim else alone
@@ -186,11 +213,16 @@ def assert_sample_independent(
         expected = dict(zip(together, expected.values(), strict=True))
         claim = f"sample independence (sample {position} alone, then in its batch)"
         found = evaluate(op, alone, shared=shared, batch_shape=ones, claim=claim)
+        found_alone.append(found)
         assert_same(
-            found,
+            without_shared(found),
             expected,
             claim=claim,
             arguments=arguments,
             batch_shape=ones,
-            tolerance=Tolerance(rtol, atol),
+            tolerance=tolerance,
         )
+    claim = "sample independence (the sum over samples alone, then their batch)"
+    expected = {name: leaf for name, leaf in whole.items() if is_of_shared(name)}
+    shared_alone = sum_of_shared(found_alone)
+    assert_same(shared_alone, expected, claim=claim, arguments=arguments, batch_shape=(), tolerance=tolerance)

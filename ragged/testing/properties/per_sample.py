@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from ragged.testing.arguments import batch_shape_of, has_samples, map_leaves, positions, sample_at
-from ragged.testing.outcome import Outcome, Tolerance, assert_same, evaluate, violation
+from ragged.testing.outcome import (
+    Outcome,
+    Tolerance,
+    assert_same,
+    evaluate,
+    is_of_shared,
+    sum_of_shared,
+    violation,
+    without_shared,
+)
 
 
 def assert_matches_per_sample(
@@ -42,10 +51,14 @@ def assert_matches_per_sample(
     >>> assert_matches_per_sample(sum_over_targets, lambda sample: sample.sum(0), batch)
     """
     batch_shape = batch_shape_of(arguments)
-    together = evaluate(op, arguments, shared=shared, batch_shape=batch_shape, gradients=gradients)
+    whole = evaluate(op, arguments, shared=shared, batch_shape=batch_shape, gradients=gradients)
+    together, tolerance = without_shared(whole), Tolerance(rtol, atol)
+    of_samples = []
     for position in positions(batch_shape):
         sample = map_leaves(partial(sample_at, position=position, batch_shape=batch_shape), list(arguments))
-        expected = evaluate(reference, sample, shared=shared, gradients=gradients)
+        of_sample = evaluate(reference, sample, shared=shared, gradients=gradients)
+        of_samples.append(of_sample)
+        expected = without_shared(of_sample)
         found = {
             name: leaf if leaf is None else sample_at(leaf, position, batch_shape) for name, leaf in together.items()
         }
@@ -60,8 +73,21 @@ def assert_matches_per_sample(
             claim=f"per-sample reference (sample {position}; first the operation, then the reference)",
             arguments=arguments,
             batch_shape=(),
-            tolerance=Tolerance(rtol, atol),
+            tolerance=tolerance,
         )
+    _check_shared(whole, sum_of_shared(of_samples), reference, arguments, tolerance)
+
+
+def _check_shared(
+    whole: Outcome, expected: Outcome, reference: Callable[..., Any], arguments: Any, tolerance: Tolerance
+) -> None:
+    """The gradient of a shared argument is the sum of those that the samples have."""
+    found = {name: leaf for name, leaf in whole.items() if is_of_shared(name)}
+    needed = {name: leaf for name, leaf in found.items() if leaf is not None and leaf.any()}
+    _check_gradients_are_there(needed, {name: leaf for name, leaf in expected.items() if leaf is not None}, reference)
+    expected = {name: _like(expected.get(name), leaf) for name, leaf in needed.items()}
+    claim = "per-sample reference (all samples; first the operation, then the sum of the reference)"
+    assert_same(needed, expected, claim=claim, arguments=arguments, batch_shape=(), tolerance=tolerance)
 
 
 def _without_needless_gradients(found: Outcome, expected: Outcome) -> Outcome:

@@ -30,6 +30,9 @@ _READING = (torch.ops.aten.multinomial, torch.ops.aten._linalg_check_errors)
 _INDEXING = tuple(getattr(torch.ops.aten, name) for name in ("index", "index_put", "index_put_", "_index_put_impl_"))
 
 
+_HELD = "if the operation holds a tensor (a closure, a layer in it), pass it as an argument, for check_op in shared="
+
+
 class _RejectHostData(TorchFunctionMode):
     """On meta tensors: rejects tensors made there from Python values, and printing."""
 
@@ -61,8 +64,15 @@ class _RejectSyncs(TorchDispatchMode):
         tensors += [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.dim()]
         devices = {tensor.device.type for tensor in tensors}
         if len(devices) > 1:
-            raise HostSyncError(f"{func} mixes devices {sorted(devices)}")
+            raise HostSyncError(f"{func} mixes devices {sorted(devices)}{_of_the_host(tensors)}")
         return result
+
+
+def _of_the_host(tensors: list[Tensor]) -> str:
+    """What a tensor on the host usually is: one that the operation holds, which nobody could move."""
+    held = next(tensor for tensor in tensors if tensor.device.type == "cpu")
+    what = "parameter" if isinstance(held, nn.Parameter) else "tensor"
+    return f": a {what} of shape {tuple(held.shape)} is on the host; {_HELD}"
 
 
 def _forward_and_backward(function: Callable[..., Any], arguments: Any) -> None:
@@ -119,4 +129,5 @@ def assert_no_host_sync(op: Callable[..., Any], *arguments: Any) -> None:
     except HostSyncError:
         raise
     except Exception as error:
-        raise HostSyncError(f"{type(error).__name__}: {error}") from error
+        held = f"; {_HELD}" if "meta" in str(error) and "device" in str(error) else ""
+        raise HostSyncError(f"{type(error).__name__}: {error}{held}") from error

@@ -19,7 +19,7 @@ MUTANTS = [
         "NaN gradient",
         "filler not protected from the logarithm",
         "ragged.batch.elementwise",
-        "operand = protected(operand) if protect else",
+        "operand = _protected(operand, function) if protect else",
         "operand = operand.tensor if protect else",
         "logarithm",
         "filler",
@@ -89,5 +89,24 @@ MUTANTS = [
         "write",
         "filler",
         (INDEXING,),
+    ),
+    # Of the entries alone nothing can be seen: the weights, which all samples share, become NaN.
+    Mutant(
+        "mask dropped",
+        "filler reaches the weights of a layer",
+        "ragged.batch.layers",
+        "functional.linear(_filled(input, 0, weight, bias), weight, bias)",
+        "functional.linear(input.tensor, weight, bias)",
+        "layer",
+        "filler",
+    ),
+    Mutant(
+        "mask dropped",
+        "filler reaches the weights in an applied function",
+        "ragged.batch.per_entry",
+        "parts = (with_valid_filler(batch), ",
+        "parts = (batch.tensor, ",
+        "applied function",
+        "filler",
     ),
 ]

@@ -131,6 +131,20 @@ CASES = {
         flags,
         lambda mask: mask.nonzero().squeeze(-1),
     ),
+    "layer": Case(
+        lambda code: lambda data, weight: code("ragged.batch.layers").linear(torch.log(data), weight.to(data.dtype)),
+        lambda: [(batch(2) ** 2 + 0.5,)],
+        shared=lambda: (torch.randn(3, 2),),
+    ),
+    "applied function": Case(
+        lambda code: (
+            lambda data, weight: code("ragged.batch.per_entry").apply(
+                torch.log(data), lambda tensor: tensor @ weight.mT.to(tensor.dtype)
+            )
+        ),
+        lambda: [(batch(2) ** 2 + 0.5,)],
+        shared=lambda: (torch.randn(3, 2),),
+    ),
     "logarithm": Case(
         lambda code: (
             lambda data: code("ragged.batch.elementwise").call_elementwise(torch.log, (data,), {}, RaggedBatch)
