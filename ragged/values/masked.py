@@ -18,7 +18,7 @@ from ragged.values.readable import has_own_derivatives
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # From this many numbers on, what the bits save outweighs their fixed costs.
 MANY_NUMBERS = 1 << 13
-# With fewer numbers in an entry than these, bits of entries, which broadcast, cost several times what bits of numbers do.
+# With fewer numbers in an entry than these, bits of entries broadcast at several times the cost of bits of numbers.
 FEW_NUMBERS = 16
 
 
