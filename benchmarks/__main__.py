@@ -122,7 +122,8 @@ def _table(measure: Callable[[], Iterator[Row]]) -> str:
     measured = list(measure())
     names = list(measured[0].timings)
     lines = [
-        f"{measure.__doc__} Microseconds of one call; in brackets the time relative to the first column.\n",
+        f"{measure.__doc__} Microseconds of one call, of processor time where one thread is used; in brackets the time "
+        "relative to the first column.\n",
         "| | " + " | ".join(names) + " |",
         "|---" * (len(names) + 1) + "|",
     ]

@@ -47,9 +47,11 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Ten
     """Raise ``IndexError`` unless every valid index is in ``0 … limits - 1``; limits may be ``(*batch, 1)``.
 
     Returns:
-        The indices, with 0 for those in the filler.
+        The indices, with some that are in range in the filler.
     """
     index, mask = indices.tensor, indices.mask
+    if isinstance(limits, int) and known_within(index, 0, limits - 1):  # filler too, as usual
+        return index
     safe = index.masked_fill(~mask, 0)
     if isinstance(limits, int) and known_within(safe, 0, limits - 1):
         return safe

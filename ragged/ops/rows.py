@@ -22,7 +22,7 @@ def take_rows(data: Tensor, index: Tensor, invalid: Tensor, filler_value: comple
 
     Args:
         data: ``(*batch, …, N, …)``.
-        index, invalid: ``(*batch, K)``; indices are in range where valid, and 0 where not.
+        index, invalid: ``(*batch, K)``; indices are in range, or 0 where not valid.
     """
     nb = index.dim() - 1
     if data.shape[dim] == 0:  # one entry to read from, so that all samples may be empty

@@ -18,7 +18,7 @@ from ragged.values.readable import has_own_derivatives
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # From this many numbers on, what the bits save outweighs their fixed costs.
 MANY_NUMBERS = 1 << 13
-# With fewer numbers in an entry than these, bits for each number cost less than to broadcast those of entries twice.
+# With fewer numbers in an entry than these, bits of entries broadcast at several times the cost of bits of numbers.
 FEW_NUMBERS = 16
 
 
@@ -35,12 +35,13 @@ def filled(tensor: Tensor, mask: Tensor, value: Number) -> Tensor:
             [0., 0.]])
     """
     if has_own_derivatives(tensor):  # packed
-        broadcast = mask.numel() < tensor.numel()
-        # Where the mask is as large, filler other than 0 costs as much again.
-        by_bits = (broadcast or value == 0) and not (tensor.is_complex() or tensor.is_neg())
-        if by_bits and tensor.numel() >= MANY_NUMBERS:
-            return _with_bits(tensor, _bits(mask, tensor), _filler(tensor, mask, value) if value != 0 else None)
-        if tensor.is_floating_point():
+        numbers, entries = tensor.numel(), mask.numel()
+        if numbers >= MANY_NUMBERS:
+            # Other filler than 0 costs as much again.
+            worth = value == 0 or numbers >= entries * FEW_NUMBERS
+            if worth and not (tensor.is_complex() or tensor.is_neg()):
+                return _with_bits(tensor, _bits(mask, tensor), _filler(tensor, mask, value) if value != 0 else None)
+        if tensor.is_floating_point() and (numbers < MANY_NUMBERS or numbers == entries):
             return torch.where(mask, tensor, value)
     return tensor.masked_fill(~mask, value)
 
