@@ -101,12 +101,6 @@ def is_of_shared(name: str) -> bool:
     return name.startswith(_OF_SHARED)
 
 
-def is_differentiable(tree: Any) -> bool:
-    """Whether any leaf has floating numbers."""
-    data = (_data(leaf) for leaf in pytree.tree_leaves(tree, is_leaf=is_batch))
-    return any(isinstance(each, Tensor) and (each.is_floating_point() or each.is_complex()) for each in data)
-
-
 def without_shared(outcome: Outcome) -> Outcome:
     """The parts of an outcome that samples have."""
     return {name: leaf for name, leaf in outcome.items() if not is_of_shared(name)}
