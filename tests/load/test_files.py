@@ -151,8 +151,10 @@ def test_names_in_files_and_graphs_are_those_of_the_package(name: str) -> None:
 
 
 def holds_tensors(cls: type) -> bool:
-    """A named tuple, or a dataclass that does not compare by value."""
-    return hasattr(cls, "_fields") or (dataclasses.is_dataclass(cls) and not cls.__dataclass_params__.eq)
+    """A named tuple, or a dataclass that does not compare by value and is no module."""
+    return hasattr(cls, "_fields") or (
+        dataclasses.is_dataclass(cls) and not cls.__dataclass_params__.eq and not issubclass(cls, nn.Module)
+    )
 
 
 @pytest.mark.parametrize("name", EVERY_CRITERION)

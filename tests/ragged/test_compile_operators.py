@@ -154,7 +154,7 @@ EVERYDAY: dict[str, Callable[[RaggedBatch], Any]] = {
     "repeat": lambda batch: batch.repeat_samples(2),
     "weights": lambda batch: batch.get_existence_weights(),
     "like": lambda batch: batch.create_with_sample_sizes_like_self(batch.tensor[..., 0]),
-    "item": lambda batch: RaggedBatch.from_full_tensor(batch.with_padded_set_to(0)[..., :2]),
+    "item": lambda batch: batch.with_padded_set_to(0)[..., :2],
     "sum over targets": ragged.sum_over_targets,
     "average": ragged.average_over_targets,
     "max": ragged.max_over_targets,

@@ -52,10 +52,11 @@ BUGS = [
     Mutant(
         "wrong broadcast",
         "overlaps written to image 0",
-        "matchers.dense.max_iou",
-        "pairs.sample[tiles.row] * tiling.per_image + tiles.tile",
-        "0 * pairs.sample[tiles.row] + tiles.tile",
+        "matchers.pairs.pairs",
+        "reduce_rows_(into, self.sample, values, reduce)",
+        "reduce_rows_(into, 0 * self.sample, values, reduce)",
         "max iou",
         "order",
+        ("matchers.dense.rule", "matchers.dense.max_iou"),
     )
 ]
