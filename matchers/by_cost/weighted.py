@@ -68,9 +68,6 @@ class WeightedSum(CostMatcher):
         self.factors = _checked_weights(self.weights, len(self.matching_modules))
         self.normalize, self.same_cost = bool(self.normalize), bool(self.same_cost)
 
-    def _checked_terms(self) -> dict[str, PairCost]:
-        return super()._checked_terms() if self.same_cost else {}
-
     @torch.no_grad()
     def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan:
         """Match a batch.

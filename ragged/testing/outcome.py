@@ -89,6 +89,8 @@ def evaluate(
         for name, leaf in named_leaves(value, f"{what} {place}").items()
         if _needs_gradient(leaf)
     }
+    if not inputs:  # what is differentiated are parameters of the operation itself
+        return outcome
     total = torch.stack([each.to(widest(each.device)) for each in differentiable]).sum()
     found = torch.autograd.grad(total, [_data(leaf) for leaf in inputs.values()], allow_unused=True)
     for (name, leaf), gradient in zip(inputs.items(), found, strict=True):
