@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND
 from matchers.assignments.selection import index_of, keys, value_of
 from matchers.by_cost.dense_matcher import SIDES, DenseMatcher, make_plan, usable_pairs
+from matchers.costs.terms import PairCost
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_number, check_one_of
@@ -100,18 +102,47 @@ class ClosestTarget(DenseMatcher):
         return problem.assignment(target, num_invalid=num_invalid)
 
 
-def Min(*args: Any, source: str = "target", **kwargs: Any) -> ClosestPrediction | ClosestTarget:
+def Min(
+    cost: PairCost | Mapping[str, PairCost] | None = None,
+    *,
+    source: str = "target",
+    threshold: float | None = None,
+    background: bool = True,
+    background_cost: float = 10.0,
+    cls_match_module: nn.Module | None = None,
+    loc_match_module: nn.Module | None = None,
+    is_anchor_based: bool = False,
+    normalized: bool | None = None,
+    ignore_iof: float = 0.5,
+    max_pairwise_bytes: int | None = None,
+) -> ClosestPrediction | ClosestTarget:
     """The cheapest partner of each ``source``: ``ClosestPrediction`` for ``"target"``, else ``ClosestTarget``.
 
     Args:
         source: ``"target"`` or ``"prediction"``: who chooses.
-        args, kwargs: Of the class.
+        threshold: Of ``ClosestPrediction``; only with targets that choose.
+        cost, background, background_cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof,
+            max_pairwise_bytes: Of both.
 
     Raises:
-        ValueError: ``source`` is neither.
+        ValueError: ``source`` is neither, or there is a threshold for predictions that choose.
 
     >>> type(Min(source="prediction")).__name__
     'ClosestTarget'
     """
     check_one_of(source, SIDES, "source")
-    return (ClosestPrediction if source == "target" else ClosestTarget)(*args, **kwargs)
+    options: dict[str, Any] = {
+        "background": background,
+        "background_cost": background_cost,
+        "cls_match_module": cls_match_module,
+        "loc_match_module": loc_match_module,
+        "is_anchor_based": is_anchor_based,
+        "normalized": normalized,
+        "ignore_iof": ignore_iof,
+        "max_pairwise_bytes": max_pairwise_bytes,
+    }
+    if source == "target":
+        return ClosestPrediction(cost, threshold=threshold, **options)
+    if threshold is not None:
+        raise ValueError(f"threshold is for source='target'; predictions have background_cost, got {threshold}")
+    return ClosestTarget(cost, **options)

@@ -134,6 +134,8 @@ def test_min_is_either_of_them() -> None:
     assert type(Min(source="prediction", background_cost=1.0)) is ClosestTarget
     with pytest.raises(ValueError, match="source must be 'target' or 'prediction', got 'both'"):
         Min(source="both")
+    with pytest.raises(ValueError, match="threshold is for source='target'; predictions have background_cost, got 1.0"):
+        Min(source="prediction", threshold=1.0)
 
 
 def test_bad_options() -> None:
