@@ -121,8 +121,9 @@ def Min(
     Args:
         source: ``"target"`` or ``"prediction"``: who chooses.
         threshold: Of ``ClosestPrediction``; only with targets that choose.
-        cost, background, background_cost, cls_match_module, loc_match_module, is_anchor_based, normalized, ignore_iof,
-            max_pairwise_bytes: Of both.
+        background, background_cost: See ``DenseMatcher``.
+        cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
+        ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
         ValueError: ``source`` is neither, or there is a threshold for predictions that choose.
