@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from losses.functional.numerics import check_floating, check_shape
-from matchers.assignments.selection import largest
 from ragged.values.checks import check_not_negative, check_same_device, check_weights
 from ragged.values.precision import wide
+from ragged.values.ranking import largest
 from ragged.values.readable import values_are_readable
 
 # Sums of weights, and ratios such as 0.1, are rounded; a negative that just fits must not be lost to that.

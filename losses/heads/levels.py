@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from losses.coders.boxes import BoxCoder
 from losses.functional.numerics import check_broadcasts, check_floating, check_shape
 from matchers.geometry.maps import Stride, stride_pairs
 from matchers.geometry.priors import grid_points
+from matchers.pairs.predictions import Predictions
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
     check_is_sequence,
@@ -22,6 +24,7 @@ from ragged.values.checks import (
     check_weights,
     checked_sizes,
 )
+from ragged.values.precision import wide
 
 # What a head with one class more than its criterion may have got wrong.
 _ONE_TOO_MANY = "is one of them a background class that num_classes does not count?"
@@ -89,6 +92,11 @@ class DensePredictions:
         if mask.dtype != torch.bool:
             check_weights(mask, "valid_label_mask")
         return replace(self, class_mask=mask)
+
+    def decoded(self, coder: BoxCoder) -> Predictions:
+        """What a matcher compares: logits, and boxes as the coder decodes them, xyxy in pixels."""
+        boxes = coder.decode(self.priors, wide(self.deltas))
+        return Predictions(self.logits, boxes, box_format="xyxy", normalized=False)
 
     def need_confidence(self, who: str) -> Tensor:
         """The confidence (B, P), or a ``ValueError`` that says who needs it."""
@@ -166,7 +174,7 @@ def read_dense(
     scores, boxes, *others = level_maps(predictions, names, strides)
     own = priors(scores)
     cells = [each.shape[-2] * each.shape[-1] for each in scores]
-    count = _priors_per_cell(own, sum(cells))
+    count = priors_per_cell(own, sum(cells))
     flat = [flatten_levels(each, channels=1, name=names[2], num_per_cell=count).squeeze(-1) for each in others]
     return DensePredictions(
         logits=flatten_levels(scores, channels=num_classes, name="class scores", num_per_cell=count),
@@ -182,16 +190,8 @@ def points_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> Tensor:
     return grid_points(image_size_of(maps, strides), strides, offset=0.0, device=maps[0].device)
 
 
-def num_per_cell_of(maps: Maps, priors: Tensor) -> int:
-    """A, how many priors (P, 4) each cell of the maps has; 1 if all levels are together."""
-    if isinstance(maps, Tensor):
-        return 1
-    check_is_sequence(maps, "class scores", "maps, one for each level")
-    cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
-    return _priors_per_cell(priors, sum(cells))
-
-
-def _priors_per_cell(priors: Tensor, num_cells: int) -> int:
+def priors_per_cell(priors: Tensor, num_cells: int) -> int:
+    """A, how many priors (P, 4) each cell has."""
     count, rest = divmod(len(priors), max(num_cells, 1))
     if rest or not count:
         raise ValueError(f"anchors must be as many for each of the {num_cells} cells, got {len(priors)} in all")

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.parts import BACKGROUND, IGNORED
-from matchers.assignments.selection import largest
 from ragged import RaggedBatch
 from ragged.batch.layout import check_same_sizes
 from ragged.batch.ragged_batch import check_is_batch
 from ragged.values.filler import check_fits_dtype
+from ragged.values.ranking import largest
 from ragged.values.sizes import prefix_mask
 
 

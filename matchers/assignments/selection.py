@@ -8,14 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ragged.values.ranking import decoded as decoded
-from ragged.values.ranking import index_of as index_of
-from ragged.values.ranking import keys as keys
-from ragged.values.ranking import largest as largest
-from ragged.values.ranking import prefer_first as prefer_first
-from ragged.values.ranking import smallest as smallest
-from ragged.values.ranking import sortable as sortable
-from ragged.values.ranking import value_of as value_of
+from ragged.values.ranking import decoded, index_of, prefer_first, sortable, value_of
 
 
 def reduce_rows_(into: Tensor, index: Tensor, rows: Tensor, reduce: str) -> None:

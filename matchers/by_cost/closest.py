@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND
-from matchers.assignments.selection import index_of, keys, value_of
 from matchers.by_cost.dense_matcher import SIDES, DenseMatcher, make_plan, usable_pairs
 from matchers.costs.terms import PairCost
 from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_number, check_one_of
 from ragged.values.parameters import module_dataclass
+from ragged.values.ranking import index_of, keys, value_of
 
 
 @module_dataclass

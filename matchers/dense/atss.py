@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
-from matchers.assignments.selection import BestTarget, smallest
+from matchers.assignments.selection import BestTarget
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
 from matchers.dense.rule import Rule
@@ -26,6 +26,7 @@ from ragged.values.checks import (
     check_number,
     check_positive,
 )
+from ragged.values.ranking import smallest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from matchers.assignments.selection import BestTarget, smallest
+from matchers.assignments.selection import BestTarget
 from matchers.dense.as_operation import Choice
 from matchers.geometry.overlaps import iou
 from matchers.pairs.near import Nearby
@@ -18,6 +18,7 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
 from matchers.pairs.results import count_invalid
 from ragged.values.precision import wide
+from ragged.values.ranking import smallest
 
 # What replaces a cost that is not finite: more than any other, so that such a pair is the last resort.
 _AVOIDED = 1e36

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND, IGNORED
-from matchers.assignments.selection import BestTarget, decoded, prefer_first, sortable
+from matchers.assignments.selection import BestTarget
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
 from matchers.dense.rule import Rule
@@ -20,6 +20,7 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.tiles import Tiles, Tiling, overlapping
 from ragged.values.checks import check_flag, check_not_negative, check_share
+from ragged.values.ranking import decoded, prefer_first, sortable
 
 
 @dataclass(frozen=True, kw_only=True)

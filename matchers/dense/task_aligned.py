@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
-from matchers.assignments.selection import BestTarget, largest
+from matchers.assignments.selection import BestTarget
 from matchers.costs.classes import alignment
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
@@ -23,6 +23,7 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from ragged.values.checks import check_flag, check_not_negative, check_number, check_one_of, check_positive
+from ragged.values.ranking import largest
 from ragged.values.readable import known_finite
 
 _SMALLEST = 1e-9

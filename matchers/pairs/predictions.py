@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format
 from matchers.targets import known_keys
-from matchers.targets.values import checked_names
+from matchers.targets.values import check_names_of_fields, checked_names, fields_of
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import all_equal, check_flag, check_is_tensor
 
@@ -63,12 +63,9 @@ class Predictions:
             check_is_tensor(value, name)
             if not value.is_floating_point():
                 raise TypeError(f"{name} must be a floating tensor, got {value.dtype}")
-        if not isinstance(self.fields, Mapping):
-            raise TypeError(f"fields must be a dict of tensors, got {type(self.fields).__name__}")
+        check_names_of_fields(self.fields, _TAKEN, "tensors")
         object.__setattr__(self, "fields", dict(self.fields))
         for name, value in self.fields.items():
-            if not isinstance(name, str) or name in _TAKEN:
-                raise ValueError(f"a field cannot be named {name!r}: give another name, not one of {sorted(_TAKEN)}")
             check_is_tensor(value, f"the field {name!r}")
             if value.dim() < 2:
                 raise ValueError(f"the field {name!r} must have shape (*batch, P, …), got {tuple(value.shape)}")
@@ -154,13 +151,11 @@ class Predictions:
         keys = (*KEYS, *own)
         if isinstance(source, Mapping):
             known_keys.PREDICTIONS.and_read(*own).check(source, "the dict of predictions")
-            missing = [name for name in own if source.get(name) is None]
-            if missing:
-                raise ValueError(f"predictions have no {missing[0]!r}, which fields names, but {list(source)}")
+            given = fields_of(source, own, "predictions have")
             parts = {name: source[key] for key, name in KEYS.items() if source.get(key) is not None}
             if not parts and not own:
                 raise ValueError(f"predictions need one of the keys {list(KEYS)}, got {list(source)}")
-            return cls(**parts, fields={name: source[name] for name in own})
+            return cls(**parts, fields=given)
         if isinstance(source, Sequence) and source and all(isinstance(item, Mapping) for item in source):
             return cls.of(_stacked(source, keys, own), fields=own)
         raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.checks import position_in
-from matchers.assignments.selection import smallest
 from matchers.targets.targets import Targets
 from ragged.values.checks import all_equal, check_count, check_has_values, check_is_tensor, check_positive
+from ragged.values.ranking import smallest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
-from matchers.targets.values import check_target_boxes, checked_canvas
+from matchers.targets.values import check_names_of_fields, check_target_boxes, checked_canvas
 from ragged import RaggedBatch
 from ragged.batch.layout import check_same_sizes
 from ragged.interop.registration import register_dataclass
@@ -113,7 +113,7 @@ class Targets:
     @property
     def reference(self) -> RaggedBatch:
         """The batch that says how many targets there are: the first of ``parts``."""
-        return next(iter(self.parts.values()))
+        return next(each for each in (self.boxes, self.labels, *self.fields.values()) if each is not None)
 
     @property
     def parts(self) -> dict[str, RaggedBatch]:
@@ -200,13 +200,12 @@ class Targets:
         """
         device = self.reference.to(*args, **kwargs).device
         floating = {name for name in ("boxes", "weights") if name in self.parts}
-        parts: dict[str, Any] = {
+        parts = {
             name: batch.to(*args, **kwargs) if name in floating else batch.to_device(device)
             for name, batch in self.parts.items()
         }
-        fields = {name: parts.pop(name) for name in self.fields}
         canvas = None if self.canvas_size is None else self.canvas_size.to(device)
-        return replace(self, canvas_size=canvas, fields=fields, **parts)
+        return self._with_parts(parts, canvas_size=canvas)
 
     def to_dicts(self) -> list[dict[str, Tensor]]:
         """One dict per image: ``"boxes"`` (n, 4), ``"labels"`` (n,), ``"weights"``, ``"ignore"`` and fields, if known.
@@ -230,9 +229,12 @@ class Targets:
         >>> Targets.of([{"boxes": torch.zeros(1, 4), "labels": torch.tensor([3])}]).with_max_num_targets(8).boxes.shape
         torch.Size([1, 8, 4])
         """
-        parts: dict[str, Any] = {name: batch.with_max_sample_size(max_size) for name, batch in self.parts.items()}
+        return self._with_parts({name: batch.with_max_sample_size(max_size) for name, batch in self.parts.items()})
+
+    def _with_parts(self, parts: dict[str, Any], **others: Any) -> Targets:
+        """The same with other ``parts``."""
         fields = {name: parts.pop(name) for name in self.fields}
-        return replace(self, fields=fields, **parts)
+        return replace(self, fields=fields, **parts, **others)
 
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
         """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
@@ -261,12 +263,8 @@ class Targets:
     # --- checks ----------------------------------------------------------------------------------------------------
 
     def _check_names(self) -> None:
-        if not isinstance(self.fields, Mapping):
-            raise TypeError(f"fields must be a dict of ragged batches, got {type(self.fields).__name__}")
+        check_names_of_fields(self.fields, _TAKEN, "ragged batches")
         object.__setattr__(self, "fields", dict(self.fields))
-        for name in self.fields:
-            if not isinstance(name, str) or name in _TAKEN:
-                raise ValueError(f"a field cannot be named {name!r}: give another name, not one of {sorted(_TAKEN)}")
         if self.boxes is None and self.labels is None and not self.fields:
             raise ValueError("targets need boxes, labels or fields, got none of them")
 

@@ -11,7 +11,7 @@ from matchers.targets import known_keys
 from matchers.targets.flat import targets_from_rows
 from matchers.targets.layouts import reads
 from matchers.targets.targets import Targets
-from matchers.targets.values import checked_names
+from matchers.targets.values import checked_names, fields_of
 from ragged.values.checks import check_count, check_is_tensor, check_same_device
 
 
@@ -54,9 +54,7 @@ def targets_from_ultralytics(
         raise TypeError(f"a batch of Ultralytics must be a dict, got {type(batch).__name__}")
     names = checked_names(fields)
     known_keys.ULTRALYTICS_TARGETS.and_read(*names).check(batch, "the batch of Ultralytics")
-    missing = [name for name in names if batch.get(name) is None]
-    if missing:
-        raise ValueError(f"a batch of Ultralytics has no {missing[0]!r}, which fields names, but {list(batch)}")
+    own = fields_of(batch, names, "a batch of Ultralytics has")
     columns = [_column(batch, key) for key in ("batch_idx", "cls", "bboxes")]
     image, label, boxes = columns
     if boxes.dim() != 2 or boxes.shape[-1] != 4 or any(each.shape != (boxes.shape[0], 1) for each in (image, label)):
@@ -87,7 +85,7 @@ def targets_from_ultralytics(
         box_format="cxcywh",
         normalized=True,
         canvas_size=canvas_size,
-        fields={name: batch[name] for name in names},
+        fields=own,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,23 @@ def checked_names(fields: Any) -> tuple[str, ...]:
     if len(set(fields)) < len(fields):
         raise ValueError(f"fields must be different names, got {', '.join(fields)}")
     return tuple(fields)
+
+
+def fields_of(source: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
+    """What a dict has of the fields that were named; a ``ValueError`` that says what was given if one is missing."""
+    for name in names:
+        if source.get(name) is None:
+            raise ValueError(f"{what} no {name!r}, which fields names, but {list(source)}")
+    return {name: source[name] for name in names}
+
+
+def check_names_of_fields(fields: Any, taken: Collection[str], kind: str) -> None:
+    """Raise unless ``fields`` is a dict whose names are words, and none of those ``taken``."""
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"fields must be a dict of {kind}, got {type(fields).__name__}")
+    for name in fields:
+        if not isinstance(name, str) or name in taken:
+            raise ValueError(f"a field cannot be named {name!r}: give another name, not one of {sorted(taken)}")
 
 
 def flags_of(values: Any, name: str, *, counts: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.batch.layout import check_same_layout
 from ragged.batch.per_entry import with_valid_filler
-from ragged.batch.torch_functions import SAFE_VALUE
+from ragged.batch.torch_functions import SAFE_VALUE, protected
 from ragged.values.checks import INTEGER_DTYPES, check_dim, check_positive, check_values, sample_name
 
 Weight = Tensor | None
@@ -155,7 +155,7 @@ def _filled(batch: BatchCore, value: int, *weights: Weight) -> Tensor:
     differentiated = batch.requires_grad or any(each is not None and each.requires_grad for each in weights)
     if not (differentiated and torch.is_grad_enabled()):
         return batch.tensor
-    return torch.where(batch.aligned_mask, batch.tensor, value)
+    return protected(batch, value)
 
 
 def _check_is_behind(batch: BatchCore, normalized_shape: Sequence[int], name: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ragged.batch.core import BatchCore
+from ragged.batch.torch_functions import NORM_OF_ENTRIES
 from ragged.values.checks import check_is_callable
 
 # They look at several entries at once, wherever the ragged dimension is.
@@ -101,7 +102,7 @@ def _instead_of(module: nn.Module) -> str:
         return "give it batch.with_padded_set_to(0).tensor and key_padding_mask=ragged.key_padding_mask(batch)"
     if isinstance(module, nn.RNNBase):
         return "give it torch.nn.utils.rnn.pack_padded_sequence of .tensor and .sample_sizes"
-    return "values, sizes = ragged.pack(batch) has the valid entries alone, and ragged.unpack(norm(values), sizes)"
+    return NORM_OF_ENTRIES
 
 
 def _num_required_arguments(function: Callable[..., Any]) -> int:

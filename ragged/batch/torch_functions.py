@@ -149,6 +149,9 @@ _INDEXING = {
 
 # Of images, as a rule, that were collated as if they differed in size.
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "max_pool2d", "interpolate")
+NORM_OF_ENTRIES = (
+    "values, sizes = ragged.pack(batch) has the valid entries alone, and ragged.unpack(norm(values), sizes)"
+)
 _ATTENTION = {
     "scaled_dot_product_attention": "attn_mask=ragged.attention_mask(keys)",
     "multi_head_attention_forward": "key_padding_mask=ragged.key_padding_mask(keys)",
@@ -181,10 +184,7 @@ def refusal(func: Callable[..., Any]) -> str:
     if name in _ATTENTION:
         return f"{name} takes tensors; give it those of keys.with_padded_set_to(0), and {_ATTENTION[name]}"
     if name in ("batch_norm", "group_norm", "instance_norm"):
-        return (
-            f"{name} mixes entries, filler among them; values, sizes = ragged.pack(batch) has the valid entries alone, "
-            "and ragged.unpack(norm(values), sizes)"
-        )
+        return f"{name} mixes entries, filler among them; {NORM_OF_ENTRIES}"
     instead = INSTEAD.get(name)
     if instead is not None:
         return f"torch.{name} would mix filler into the result of a RaggedBatch; use {instead}"
@@ -256,9 +256,9 @@ def _data_dims(batch: BatchCore, dim: Any, func: Callable[..., Any]) -> Sequence
 SAFE_VALUE = 1
 
 
-def protected(batch: BatchCore) -> Tensor:
+def protected(batch: BatchCore, value: int = SAFE_VALUE) -> Tensor:
     """The data with harmless filler, which gets no gradient and raises no complaint."""
     tensor = batch.tensor
     if tensor.dtype is torch.bool:
         return tensor
-    return torch.where(batch.aligned_mask, tensor, SAFE_VALUE)
+    return torch.where(batch.aligned_mask, tensor, value)

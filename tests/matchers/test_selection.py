@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matchers.assignments.selection import BestTarget, index_of, keys, largest, reduce_rows_, smallest, value_of
+from matchers.assignments.selection import BestTarget, reduce_rows_
 from ragged.testing import assert_no_host_sync
+from ragged.values.ranking import index_of, keys, largest, smallest, value_of
 
 NUMBERS = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, -1e-38, 3.4e38, -3.4e38, math.inf, -math.inf, 1.0000001, 0.1]
 rows = st.lists(st.one_of(st.sampled_from(NUMBERS), st.floats(width=32, allow_nan=False)), max_size=12)

@@ -14,7 +14,7 @@ from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, Terms
 from losses.functional.boxes import centerness_of_points
-from losses.functional.numerics import check_shape
+from losses.heads.anchors import check_anchors
 from losses.heads.levels import DensePredictions, image_size_of, read_dense
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import GIoULoss, box_values
@@ -23,7 +23,6 @@ from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLo
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND
 from matchers.dense.atss import ATSS
-from matchers.geometry.boxes import check_boxes
 from matchers.geometry.maps import Stride, stride_pairs
 from matchers.geometry.overlaps import iou
 from matchers.geometry.priors import anchors as anchors_of
@@ -123,9 +122,7 @@ class ATSSCriterion(Criterion):
         check_number(anchor_scale, "anchor_scale")
         self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder
         check_coder(self.bbox_coder, "bbox_coder")
-        if anchors is not None:
-            check_boxes(anchors, "anchors")
-            check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
+        check_anchors(anchors)
         self.register_buffer("anchors", anchors, persistent=False)
         self.use_qfl, self.reg_decoded_bbox = bool(use_qfl), bool(reg_decoded_bbox)
         self.use_centerness, self.bg_loss_weight = bool(use_centerness), bg_loss_weight
@@ -183,9 +180,7 @@ class ATSSCriterion(Criterion):
         if isinstance(self.matcher, ATSS):
             found = Predictions(predictions.logits)  # for its shape
             return self.call_matcher(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
-        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
-        found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
-        return self.call_matcher(found, targets, predictions.priors)
+        return self.call_matcher(predictions.decoded(self.bbox_coder), targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
-from losses.functional.numerics import check_shape
-from losses.heads.levels import DensePredictions, checked_classes, flatten_levels, num_per_cell_of
+from losses.heads.anchors import check_anchors, with_anchors
+from losses.heads.levels import DensePredictions, Maps, checked_classes, flatten_levels, priors_per_cell
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import L1Loss, box_values
 from losses.modules.checks import check_class_loss, check_loss
@@ -24,6 +24,7 @@ from matchers.dense.max_iou import MaxIoU
 from matchers.geometry.boxes import check_boxes
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
+from ragged.values.checks import check_is_sequence
 from ragged.values.keys import KnownKeys
 from ragged.values.precision import wide
 
@@ -92,9 +93,7 @@ class RetinaNetCriterion(Criterion):
         check_loss(self.loss_bbox, "loss_bbox")
         self.bbox_coder = DeltaXYWHCoder() if bbox_coder is None else bbox_coder
         check_coder(self.bbox_coder, "bbox_coder")
-        if anchors is not None:
-            check_boxes(anchors, "anchors")
-            check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
+        check_anchors(anchors)
         self.register_buffer("anchors", anchors, persistent=False)
 
     def read(self, predictions: Any) -> DensePredictions:
@@ -109,15 +108,9 @@ class RetinaNetCriterion(Criterion):
             if predictions.confidence is not None:
                 raise ValueError("predictions have a confidence, which RetinaNetCriterion does not read; leave it out")
             return checked_classes(predictions, self.num_classes)
-        if not isinstance(predictions, Sequence) or len(predictions) not in (2, 3):
-            got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
-            raise TypeError(f"predictions must be (class scores, boxes) or (class scores, boxes, anchors); got {got}")
-        scores, boxes, *given = predictions
-        anchors = given[0] if given else self.anchors
-        if anchors is None:
-            raise ValueError("RetinaNetCriterion needs anchors: give them to it, or with the predictions")
+        scores, boxes, anchors = with_anchors(predictions, self.anchors, "RetinaNetCriterion")
         check_boxes(anchors, "anchors")
-        count = num_per_cell_of(scores, anchors)
+        count = self._num_per_cell(scores, anchors)
         return DensePredictions(
             logits=flatten_levels(scores, channels=self.num_classes, name="class scores", num_per_cell=count),
             deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
@@ -126,10 +119,8 @@ class RetinaNetCriterion(Criterion):
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match anchors; another matcher than ``MaxIoU`` is given decoded boxes, too."""
-        found = Predictions(predictions.logits)  # for its shape
-        if not isinstance(self.matcher, MaxIoU):
-            boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
-            found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
+        only_shape = isinstance(self.matcher, MaxIoU)
+        found = Predictions(predictions.logits) if only_shape else predictions.decoded(self.bbox_coder)
         return self.call_matcher(found, targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
@@ -144,3 +135,11 @@ class RetinaNetCriterion(Criterion):
             "loss_cls": Term(assigned.counted(scores), count, per_image=divisor),
             "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, per_image=divisor),
         }
+
+    @staticmethod
+    def _num_per_cell(maps: Maps, anchors: Tensor) -> int:
+        if isinstance(maps, Tensor):  # all levels together
+            return 1
+        check_is_sequence(maps, "class scores", "maps, one for each level")
+        cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
+        return priors_per_cell(anchors, sum(cells))

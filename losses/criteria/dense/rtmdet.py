@@ -20,7 +20,6 @@ from losses.modules.classes import QualityFocalLoss, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
 from matchers.geometry.maps import Stride, stride_pairs
-from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.precision import wide
 
@@ -95,9 +94,7 @@ class RTMDetCriterion(Criterion):
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match predicted classes and boxes, at the points that boxes are predicted from."""
-        boxes = self.bbox_coder.decode(predictions.priors, wide(predictions.deltas))
-        found = Predictions(predictions.logits, boxes, box_format="xyxy", normalized=False)
-        return self.call_matcher(found, targets, predictions.priors)
+        return self.call_matcher(predictions.decoded(self.bbox_coder), targets, predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,13 @@ from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.functional.boxes import smooth_l1_loss
 from losses.functional.hard_mining import mined_cross_entropy
-from losses.functional.numerics import check_shape
+from losses.heads.anchors import check_anchors, with_anchors
 from losses.heads.default_boxes import SSDPredictions, assign_priors, level_scores, positive_box_loss
 from losses.heads.levels import DensePredictions, flatten_levels
 from losses.modules.base import BoxLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
-from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_count, check_flag, check_not_negative
 
@@ -104,9 +103,7 @@ class SSDCriterion(Criterion):
         check_loss(self.loss_bbox, "loss_bbox")
         self.bbox_coder = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2)) if bbox_coder is None else bbox_coder
         check_coder(self.bbox_coder, "bbox_coder")
-        if anchors is not None:
-            check_boxes(anchors, "anchors")
-            check_shape(anchors, (len(anchors), 4), "anchors", "boxes of all cells")
+        check_anchors(anchors)
         self.register_buffer("anchors", anchors, persistent=False)
         self.neg_pos_ratio, self.reg_decoded_bbox = neg_pos_ratio, bool(reg_decoded_bbox)
         self.negatives_without_positives = negatives_without_positives
@@ -120,13 +117,7 @@ class SSDCriterion(Criterion):
             if predictions.class_mask is not None:
                 raise ValueError("SSDCriterion has a softmax over all classes, and takes no mask of them")
             predictions = (predictions.logits, predictions.deltas, predictions.priors)
-        if not isinstance(predictions, Sequence) or len(predictions) not in (2, 3):
-            got = f"{len(predictions)} entries" if isinstance(predictions, Sequence) else type(predictions).__name__
-            raise TypeError(f"predictions must be (class scores, boxes) or (class scores, boxes, anchors); got {got}")
-        maps, boxes, *given = predictions
-        anchors = given[0] if given else self.anchors
-        if anchors is None:
-            raise ValueError("SSDCriterion needs anchors: give them to it, or with the predictions")
+        maps, boxes, anchors = with_anchors(predictions, self.anchors, "SSDCriterion")
         scores = level_scores(maps, self.num_classes + 1)
         per_cell = 1 if isinstance(maps, Tensor) else [level.shape[1] for level in scores]
         return SSDPredictions(

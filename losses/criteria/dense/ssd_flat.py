@@ -17,10 +17,10 @@ from losses.core.terms import Losses, Term, Terms
 from losses.functional.boxes import smooth_l1_loss
 from losses.functional.hard_mining import HardMiningCrossEntropyLoss, check_class_maps
 from losses.functional.numerics import check_floating, check_shape
+from losses.heads.anchors import check_anchors
 from losses.heads.default_boxes import SSDPredictions, assign_priors, positive_box_loss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
-from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_is_callable, check_not_negative, check_share
 
@@ -92,8 +92,7 @@ class SSDLoss(Criterion):
         if not isinstance(dboxes, Tensor):
             check_is_callable(dboxes, "dboxes", "a tensor, or what gives one for order='xywh'")
         boxes = dboxes if isinstance(dboxes, Tensor) else dboxes(order="xywh")
-        check_boxes(boxes, "dboxes")
-        check_shape(boxes, (len(boxes), 4), "dboxes", "default boxes")
+        check_anchors(boxes, "dboxes", "default boxes")
         self.register_buffer("dboxes", boxes.detach(), persistent=False)
         scales = {name: getattr(dboxes, name) for name in ("scale_xy", "scale_wh") if hasattr(dboxes, name)}
         self.bbox_coder = SSDCoder(**scales) if bbox_coder is None else bbox_coder

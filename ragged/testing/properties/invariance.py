@@ -70,7 +70,7 @@ def assert_filler_invariant(
     arguments = widened(arguments, 1, "zeros")
     outcomes = []
     # An operation may protect what it differentiates alone: weights, too, must be safe from data without a gradient.
-    for constants in (False, True):
+    for constants in (False, True) if shared else (False,):
         options["constants"] = constants
         # Zeros may be as harmful as what is compared with them; an entry of the batch is not.
         usual = _with_entries_as_filler(arguments) if constants else arguments
