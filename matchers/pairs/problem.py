@@ -27,6 +27,7 @@ from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_positive, check_same_device, check_values
 from ragged.values.precision import wide
+from ragged.values.readable import values_are_readable
 from ragged.values.sizes import prefix_mask
 
 # On a CPU, what is computed of a block should fit the cache.
@@ -51,6 +52,7 @@ class Problem:
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
+        known_sizes: ``num_targets`` as numbers of the host, if it knows them though it cannot read the tensor.
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
         fields: Those of the targets, (N, G, …) by name; filler is 0.
         computed: What was computed on the way, for all blocks of pairs.
@@ -65,6 +67,7 @@ class Problem:
     ignored: Tensor | None
     num_targets: Tensor
     batch_shape: tuple[int, ...]
+    known_sizes: tuple[int, ...] | None = None
     max_pairwise_bytes: int | None = None
     fields: dict[str, Tensor] = field(default_factory=dict)
     computed: dict[str, Tensor] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class Problem:
             ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),
             batch_shape=batch_shape,
+            known_sizes=None if values_are_readable(targets.mask) else _repeated(targets.known_sizes, batch_shape),
             max_pairwise_bytes=max_pairwise_bytes,
             fields={name: merged(each.detach().with_padded_set_to(0).tensor) for name, each in targets.fields.items()},
         )
@@ -163,21 +167,15 @@ class Problem:
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
-        if self.boxes is None:
-            raise ValueError(f"{who} needs predicted boxes, got predictions without them")
-        return self.boxes
+        return _needed(self.boxes, f"{who} needs predicted boxes, got predictions without them")
 
     def need_logits(self, who: str) -> Tensor:
         """The class logits (N, P, C), or a ``ValueError`` that says who needs them."""
-        if self.predictions.logits is None:
-            raise ValueError(f"{who} needs class logits, got predictions without them")
-        return self.predictions.logits
+        return _needed(self.predictions.logits, f"{who} needs class logits, got predictions without them")
 
     def need_priors(self, who: str, what: str) -> Tensor:
         """The priors, or a ``ValueError`` that says who needs them."""
-        if self.priors is None:
-            raise ValueError(f"{who} needs priors: {what}")
-        return self.priors
+        return _needed(self.priors, f"{who} needs priors: {what}")
 
     def need_points(self, who: str) -> Tensor:
         """Priors that are grid points, (P, 4): x, y and strides."""
@@ -237,6 +235,7 @@ class Problem:
             ignored=None if self.ignored is None else of(self.ignored[:, :most]),
             num_targets=of(self.num_targets),
             batch_shape=tuple(images.shape),
+            known_sizes=None,
             computed={},
         )
 
@@ -292,6 +291,17 @@ class Problem:
     def unmerged(self, tensor: Tensor) -> Tensor:
         """A tensor (N, …) with the batch dimensions of the predictions again."""
         return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
+
+
+def _needed(value: Tensor | None, why: str) -> Tensor:
+    if value is None:
+        raise ValueError(why)
+    return value
+
+
+def _repeated(sizes: tuple[int, ...] | None, batch_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Of images, for all layers of them."""
+    return sizes if not sizes else sizes * (math.prod(batch_shape) // len(sizes))
 
 
 def check_budget(max_pairwise_bytes: int | None) -> None:
