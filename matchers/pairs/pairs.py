@@ -21,6 +21,8 @@ from matchers.pairs.problem import Problem
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite, values_are_readable
 
+# So many pairs of filler cost an accelerator about as much as the launches that go without them.
+_FILLER = 1 << 21
 _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "amin": torch.minimum,
     "amax": torch.maximum,
@@ -83,11 +85,14 @@ class Pairs:
         order: Tensor | None = None
         packed = not padded and values_are_readable(which)
         if not packed:
-            groups = [Group(0, problem.num_samples, problem.max_num_targets)]
             sizes = None if padded else problem.known_sizes
-            if sizes is not None and 2 * sum(sizes) < groups[0].rows:
-                groups = grouped(sorted(sizes, reverse=True), sum(sizes))
+            if sizes is not None:
+                filler = max(sum(sizes), _FILLER // max(problem.num_predictions, 1))
+                groups = grouped(sorted(sizes, reverse=True), filler)
+            if len(groups) > 1:
                 order = problem.num_targets.argsort(descending=True, stable=True)
+            else:
+                groups = [Group(0, problem.num_samples, problem.max_num_targets)]
         slots, valid = _slots(problem, groups, order), which.reshape(-1)
         if packed:
             slots, valid = slots[valid], valid[valid]
