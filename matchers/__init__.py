@@ -42,6 +42,7 @@ from matchers.geometry.default_boxes import ssd_default_boxes
 from matchers.geometry.maps import feature_sizes, level_sizes
 from matchers.geometry.overlaps import area, ciou, diou, giou, iof, iou, pairwise
 from matchers.geometry.priors import anchors, grid_points
+from matchers.pairs.keys import match_by_key
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
@@ -111,6 +112,7 @@ __all__ = [
     "iou_cost",
     "l1_cost",
     "level_sizes",
+    "match_by_key",
     "module_costs",
     "normalize",
     "pairwise",

@@ -248,7 +248,13 @@ class DetectionLoss(Criterion):
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
-        return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
+        if isinstance(match, Plan):
+            return terms.of_plan(targets, match, sizes=given.sizes)
+        return terms.of_assignment(targets, match, sizes=given.sizes)
+
+    def sizes_of(self, predictions: _Given, name: Any = None) -> Tensor | None:
+        """Those of the predictions."""
+        return predictions.predictions.sizes
 
     def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
         """The sum of both parts."""

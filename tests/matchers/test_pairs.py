@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from matchers import Pairs, Predictions, Problem, Targets
 from matchers.pairs import pairs as module
-from matchers.pairs import problem as reading
+from matchers.pairs import reading
 from matchers.pairs.groups import grouped
 
 REDUCE = {"amin": 1 << 40, "amax": -1, "sum": 0}
