@@ -10,6 +10,7 @@ from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import detached, total
 from losses.criteria.dense.atss import ATSSCriterion
+from losses.criteria.dense.fcos import FCOSCriterion
 from losses.criteria.dense.retinanet import RetinaNetCriterion
 from losses.criteria.dense.rtmdet import RTMDetCriterion
 from losses.criteria.dense.ssd import SSDCriterion
@@ -75,6 +76,7 @@ __all__ = [
     "DetrCriterion",
     "DistanceCoder",
     "DistributionCoder",
+    "FCOSCriterion",
     "FocalLoss",
     "GIoULoss",
     "HardMiningCrossEntropyLoss",

@@ -23,6 +23,7 @@ from matchers.costs.classes import (
 from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
+from matchers.dense.fcos import FCOS
 from matchers.dense.max_iou import MaxIoU
 from matchers.dense.rule import Rule
 from matchers.dense.simota import SimOTA
@@ -60,6 +61,7 @@ from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 __all__ = [
     "ATSS",
     "BACKGROUND",
+    "FCOS",
     "IGNORED",
     "Assignment",
     "BalancedPOT",

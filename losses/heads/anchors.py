@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from losses.functional.numerics import check_shape
 from matchers.geometry.boxes import check_boxes
+from ragged.values.keys import KnownKeys
 
 
 def check_anchors(anchors: Tensor | None, name: str = "anchors", of: str = "boxes of all cells") -> None:
@@ -16,6 +17,26 @@ def check_anchors(anchors: Tensor | None, name: str = "anchors", of: str = "boxe
     if anchors is not None:
         check_boxes(anchors, name)
         check_shape(anchors, (len(anchors), 4), name, of)
+
+
+def entries_of(outputs: Any, keys: KnownKeys, *, needed: int) -> Any:
+    """The entries of a head that gives a dict, in the order of its keys; what is no dict is given back.
+
+    Args:
+        outputs: Of the head.
+        keys: Those that are read.
+        needed: How many of them, the first ones, there must be.
+
+    Raises:
+        KeyError: A key is missing, or nobody reads it.
+    """
+    if not isinstance(outputs, Mapping):
+        return outputs
+    keys.check(outputs, "the outputs of the head")
+    missing = [key for key in keys.read[:needed] if outputs.get(key) is None]
+    if missing:
+        raise KeyError(f"the outputs of the head must have {missing[0]!r}, got {list(outputs)}")
+    return [outputs[key] for key in keys.read if outputs.get(key) is not None]
 
 
 def with_anchors(predictions: Any, known: Tensor | None, who: str) -> tuple[Any, Any, Tensor]:
