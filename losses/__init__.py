@@ -21,6 +21,7 @@ from losses.criteria.detection import DetectionLoss
 from losses.criteria.query.deim import DEIMCriterion
 from losses.criteria.query.detr import DetrCriterion
 from losses.criteria.query.dfine import DFINECriterion
+from losses.criteria.two_stage.rpn import RPNCriterion
 from losses.functional.boxes import (
     centerness,
     centerness_of_points,
@@ -89,6 +90,7 @@ __all__ = [
     "Normalizer",
     "Positives",
     "QualityFocalLoss",
+    "RPNCriterion",
     "RTMDetCriterion",
     "RetinaNetCriterion",
     "SSDCoder",

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from losses.functional.numerics import check_shape
+from losses.heads.levels import DensePredictions, Maps, flatten_levels, priors_per_cell
 from matchers.geometry.boxes import check_boxes
+from ragged.values.checks import check_is_sequence
 from ragged.values.keys import KnownKeys
 
 
@@ -59,3 +61,35 @@ def with_anchors(predictions: Any, known: Tensor | None, who: str) -> tuple[Any,
     if anchors is None:
         raise ValueError(f"{who} needs anchors: give them to it, or with the predictions")
     return scores, boxes, anchors
+
+
+def read_anchored(predictions: Any, known: Tensor | None, *, channels: int, name: str, who: str) -> DensePredictions:
+    """Predictions of all levels side by side, as many in each cell as it has anchors.
+
+    Args:
+        predictions: ``(scores, boxes)`` or ``(scores, boxes, anchors)``; scores (B, A K, h, w) and boxes (B, 4 A, h, w)
+            of each level, or (B, P, K) and (B, P, 4).
+        known: Anchors that hold where none are given.
+        channels: K.
+        name: Of the scores, for messages.
+        who: Reads them.
+
+    Raises:
+        TypeError, ValueError: Shapes, or numbers of anchors, that do not fit.
+    """
+    scores, boxes, anchors = with_anchors(predictions, known, who)
+    check_boxes(anchors, "anchors")
+    count = _num_per_cell(scores, anchors, name)
+    return DensePredictions(
+        logits=flatten_levels(scores, channels=channels, name=name, num_per_cell=count),
+        deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
+        priors=anchors,
+    )
+
+
+def _num_per_cell(maps: Maps, anchors: Tensor, name: str) -> int:
+    if isinstance(maps, Tensor):  # all levels together
+        return 1
+    check_is_sequence(maps, name, "maps, one for each level")
+    cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
+    return priors_per_cell(anchors, sum(cells))

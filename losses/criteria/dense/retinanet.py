@@ -13,18 +13,16 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
-from losses.heads.anchors import check_anchors, entries_of, with_anchors
-from losses.heads.levels import DensePredictions, Maps, checked_classes, flatten_levels, priors_per_cell
+from losses.heads.anchors import check_anchors, entries_of, read_anchored
+from losses.heads.levels import DensePredictions, checked_classes
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import L1Loss, box_values
 from losses.modules.checks import check_class_loss, check_loss
 from losses.modules.classes import FocalLoss, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
-from matchers.geometry.boxes import check_boxes
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_is_sequence
 from ragged.values.keys import KnownKeys
 from ragged.values.precision import wide
 
@@ -105,13 +103,8 @@ class RetinaNetCriterion(Criterion):
             if predictions.confidence is not None:
                 raise ValueError("predictions have a confidence, which RetinaNetCriterion does not read; leave it out")
             return checked_classes(predictions, self.num_classes)
-        scores, boxes, anchors = with_anchors(predictions, self.anchors, "RetinaNetCriterion")
-        check_boxes(anchors, "anchors")
-        count = self._num_per_cell(scores, anchors)
-        return DensePredictions(
-            logits=flatten_levels(scores, channels=self.num_classes, name="class scores", num_per_cell=count),
-            deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
-            priors=anchors,
+        return read_anchored(
+            predictions, self.anchors, channels=self.num_classes, name="class scores", who="RetinaNetCriterion"
         )
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
@@ -132,11 +125,3 @@ class RetinaNetCriterion(Criterion):
             "loss_cls": Term(assigned.counted(scores), count, per_image=divisor),
             "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, per_image=divisor),
         }
-
-    @staticmethod
-    def _num_per_cell(maps: Maps, anchors: Tensor) -> int:
-        if isinstance(maps, Tensor):  # all levels together
-            return 1
-        check_is_sequence(maps, "class scores", "maps, one for each level")
-        cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
-        return priors_per_cell(anchors, sum(cells))
