@@ -26,12 +26,12 @@ BUDGETS = {
     "SSDCriterion": (289, 28),
     "SSDLoss": (288, 22),
     "DetectionLoss, Hungarian": (271, 138),
-    "DetectionLoss, BalancedSinkhorn": (494, 136),
-    "DetectionLoss, UnbalancedSinkhorn": (1113, 136),
+    "DetectionLoss, BalancedSinkhorn": (379, 136),
+    "DetectionLoss, UnbalancedSinkhorn": (698, 136),
     "DetectionLoss, SoftMin": (217, 136),
     "DetectionLoss, ClosestPrediction": (222, 136),
     "DetectionLoss, ClosestTarget": (254, 136),
-    "DetectionLoss, WeightedSum": (545, 136),
+    "DetectionLoss, WeightedSum": (430, 136),
 }
 # Of a call.
 OF_MATCHERS = {
@@ -44,8 +44,8 @@ OF_MATCHERS = {
     "MaxIoU": 136,
     "ClosestTarget": 152,
     "ClosestPrediction": 144,
-    "BalancedSinkhorn": 416,
-    "UnbalancedSinkhorn": 1035,
+    "BalancedSinkhorn": 301,
+    "UnbalancedSinkhorn": 620,
     "SoftMin": 139,
     "WeightedSum": 289,
 }

@@ -151,13 +151,20 @@ class Iteration:
 
     def _solve_in_logarithms(self, transport: Transport) -> tuple[Tensor, Potentials]:
         num_samples, num_rows, num_predictions = transport.log_kernel.shape
-        log_count = _logarithm(transport.count)
-        f = transport.log_kernel.new_zeros(num_samples, num_predictions)
+        live = transport.demand > 0
+        # A row that gets nothing has a potential of -inf: what it adds to a sum is 0, whatever finite kernel it has.
+        # Said before the loop, so that no step has to ask.
+        kernel = transport.log_kernel.masked_fill(~live.unsqueeze(-1), 0)
+        if transport.free is not None:
+            kernel = kernel.masked_fill(~transport.free.unsqueeze(1), -torch.inf)
+        log_demand = self.demand_power * transport.demand.log()
+        log_supply = -self.supply_power * _logarithm(transport.count)
+        f = kernel.new_zeros(num_samples, num_predictions)
         before = f, f.new_full((num_samples, num_rows), torch.inf)
         active = torch.ones_like(transport.num_invalid, dtype=torch.bool)
         for step in range(self.count):
-            g = self.demand_potential(transport, transport.row_sums(f))
-            following = self.supply_power * (-log_count - transport.column_sums(g))
+            g = _less(log_demand, (kernel + f.unsqueeze(1)).logsumexp(-1), self.demand_power)
+            following = _less(log_supply, (kernel + g.unsqueeze(-1)).logsumexp(1), self.supply_power)
             following = transport.with_others(following, 0)
             if self.tolerance is None:
                 before, f = (f, g), following
@@ -221,6 +228,13 @@ def _is_1(power: Number) -> bool:
 
 def _logarithm(count: int | Tensor) -> Number:
     return count.log() if isinstance(count, Tensor) else math.log(count)
+
+
+def _less(value: Number, sums: Tensor, power: Number) -> Tensor:
+    """``value - power * sums``, in one operation where the power is a number of the host."""
+    if isinstance(power, Tensor):
+        return value - power * sums
+    return torch.sub(value, sums, alpha=power) if isinstance(value, Tensor) else torch.rsub(sums, value, alpha=power)
 
 
 def _scaling(ratio: Tensor, power: Number, factor: Tensor) -> Tensor:
