@@ -42,6 +42,13 @@ class Term:
         divisor: Makes the divisor of the counts' totals, given in order; by default their only one, at least 1.
         per_image: What the sum of each image is divided by before, ``(*batch,)``; nothing if not given. With ``"sum"``
             and ``"none"`` nothing is divided at all.
+
+    Raises:
+        ValueError: Values are not one for each row, or a count is not one for each image of each layer.
+
+    >>> Term(torch.zeros(6, 2, 300), {"num_positives": torch.ones(2)})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: the count 'num_positives' must have the batch shape (6, 2) of values (6, 2, 300), got (2,): one for ...
     """
 
     values: Tensor
@@ -50,6 +57,25 @@ class Term:
     weight: float = 1.0
     divisor: Callable[..., Tensor] | None = None
     per_image: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_is_tensor(self.values, "the values of a term")
+        own = tuple(self.values.shape)
+        if self.rows is not None and own != (len(self.rows),):
+            raise ValueError(f"values of rows must have shape ({len(self.rows)},), one for each row, got {own}")
+        if not own:
+            raise ValueError("the values of a term must have shape (*batch, P), got a single number")
+        batch = own[:-1] if self.rows is None else self.rows.batch_shape
+        divisors = {f"the count {name!r}": count for name, count in self.counts.items()}
+        for name, count in (divisors | ({} if self.per_image is None else {"per_image": self.per_image})).items():
+            check_is_tensor(count, name)
+            if tuple(count.shape) != batch:
+                of_what = f"values {own}" if self.rows is None else f"rows of {self.rows.shape}"
+                raise ValueError(
+                    f"{name} must have the batch shape {batch} of {of_what}, got {tuple(count.shape)}: one for each "
+                    "image of each layer, as assigned.num_positives() gives it; one that all layers share is "
+                    f"count.expand{batch}"
+                )
 
     def per_prediction(self) -> Tensor:
         """``(*batch, P)``."""

@@ -141,14 +141,12 @@ def _on_pairs(rows: Mapping[str, int], function: Callable[..., Any], ranks: Rank
         for name, batch in group[1:]:
             _check_same_padding(who, group[0], (name, batch))
     result = function(**{name: _clean(value) for name, value in given.items()})
-    shape = result.shape[:-2]
-    if not own:
-        columns = others[0][1].broadcast_batch_dims_to_shape(shape)
-        return RaggedBatch._unchecked(result, columns.mask, columns.sample_sizes, 1)
-    if others:
+    if own and others:
         result = filled(result, others[0][1].mask.unsqueeze(-2), 0)
-    lines = own[0][1].broadcast_batch_dims_to_shape(shape)
-    return RaggedBatch._unchecked(result, lines.mask, lines.sample_sizes, 0)
+    batch, axis = (own[0][1], 0) if own else (others[0][1], 1)
+    if result.shape[:-2] != batch.batch_shape:  # layers, say
+        batch = batch.broadcast_batch_dims_to_shape(result.shape[:-2])
+    return RaggedBatch._unchecked(result, batch.mask, batch.sample_sizes, axis)
 
 
 def _batches(who: str, ranks: Ranks, given: dict[str, Any]) -> dict[str, RaggedBatch]:
