@@ -54,12 +54,12 @@ def takes_batches(
     >>> area(boxes, torch.tensor(2.0)).split()
     [tensor([12.]), tensor([])]
     """
-    return _decorator(_on_entries, ranks)
+    return _decorator(_on_entries, ranks, "the result has their sizes")
 
 
 def method_takes_batches(**ranks: int | None) -> Callable[[Method], Method]:
     """``takes_batches`` for a method."""
-    return _decorator(_on_entries, ranks)
+    return _decorator(_on_entries, ranks, "the result has their sizes")
 
 
 def takes_batches_of_pairs(
@@ -82,10 +82,12 @@ def takes_batches_of_pairs(
     [tensor([[1., 1., 1.],
             [5., 5., 5.]]), tensor([[2., 2., 2.]])]
     """
-    return _decorator(functools.partial(_on_pairs, rows), {**rows, **columns})
+    lines, others = (" and ".join(f"``{name}``" for name in group) for group in (rows, columns))
+    result = f"the result is ragged along {lines}, or along {others} if only that is; if both are, filler of it is 0"
+    return _decorator(functools.partial(_on_pairs, rows), {**rows, **columns}, result)
 
 
-def _decorator(on_batches: Callable[..., Any], ranks: Ranks) -> Callable[..., Any]:
+def _decorator(on_batches: Callable[..., Any], ranks: Ranks, result: str) -> Callable[..., Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         names = tuple(inspect.signature(function).parameters)
 
@@ -105,6 +107,10 @@ def _decorator(on_batches: Callable[..., Any], ranks: Ranks) -> Callable[..., An
             return on_batches(function, ranks, dict(zip(names, args, strict=False)) | kwargs)
 
         call.takes_batches = ranks  # type: ignore[attr-defined]
+        # The first line, what was added, and all else.
+        first, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n")
+        names_taken = ", ".join(f"``{name}``" for name in ranks)
+        call.__doc__ = f"{first}\n\nTakes ragged batches as {names_taken}: {result}.\n{rest}"
         return call
 
     return decorate
