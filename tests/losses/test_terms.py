@@ -158,3 +158,10 @@ def test_the_same_count_for_all_layers() -> None:
     term = {"loss": Term(values, {"few": FEW.expand(6, 2)})}
     close(reduced(term, layers=1)["loss"], values.sum((1, 2)) / 4)
     close(reduced(term)["loss"], values.sum() / 24)
+    shared = {"loss": Term(values, {"few": FEW.unsqueeze(0)})}
+    close(reduced(shared, layers=1)["loss"], values.sum((1, 2)) / 4)
+    # Of images, each has a count of its own.
+    with pytest.raises(ValueError, match=r"must have the batch shape \(6, 2\) of values \(6, 2, 3\), got \(1, 2\)"):
+        reduced(shared)
+    with pytest.raises(ValueError, match=r"must have the batch shape"):
+        Term(values, {"few": torch.ones(6, 1)})
