@@ -189,8 +189,7 @@ class Assignment:
     def pairs(self) -> tuple[RaggedBatch, RaggedBatch]:
         """The matched pairs: ``(matched_gt_indices, matched_pred_indices)``, each ``(*batch, M)``, ragged, int64.
 
-        Entry k of the one belongs to entry k of the other; pairs are ordered by target, then by prediction. What a
-        matcher chose from, each target with all predictions, are ``Pairs``.
+        Entry k of the one belongs to entry k of the other, ordered by target. ``Pairs`` are candidates, not matched.
         """
         return pairs_of_index(self.target_index, self.max_num_targets, self.max_pairs)
 
