@@ -105,9 +105,9 @@ PER_CLASS = [
         (sigmoid.sigmoid_focal_loss, {"alpha": 1.0, "gamma": 0.5}),
         (sigmoid.quality_focal_loss, {}),
         (sigmoid.quality_focal_loss, {"beta": 1.5}),
-        (sigmoid.varifocal_loss, {}),
-        (sigmoid.varifocal_loss, {"alpha": 0.2, "gamma": 0.5}),
-        (sigmoid.varifocal_loss, {"detach_weights": True, "cut": True}),
+        (sigmoid.varifocal_loss, {"cut": True}),
+        (sigmoid.varifocal_loss, {"alpha": 0.2, "gamma": 0.5, "detach_weights": False}),
+        (sigmoid.varifocal_loss, {"detach_weights": False}),
         (sigmoid.matchability_aware_loss, {"cut": True}),
         (sigmoid.matchability_aware_loss, {"detach_weights": False}),
     )

@@ -17,7 +17,9 @@ from ragged.values.readable import values_are_readable
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """R rows, each a prediction with its target, of N images with P predictions.
+    """R rows, each a prediction with the target that it was assigned: the pairs of a match, flat over N images.
+
+    ``Assignment.pairs()`` gives the same pairs as ragged indices of each image, ordered by target.
 
     Where the host can read the assignment (on CPU) there is a row for each positive prediction; elsewhere the number of
     rows is static, and some of them are not valid. Values of such rows are 0 when they are read, so that whatever is

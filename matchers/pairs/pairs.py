@@ -1,4 +1,4 @@
-"""Pairs of a target with predictions of the target's own image, in rows: R targets, with all P predictions each.
+"""Candidates: each target with the predictions of its own image, in rows: R targets, with all P predictions each.
 
 Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
 filler nor a crowded image costs anything. Elsewhere they are padded slots, of static shape, some of them not valid:
@@ -32,13 +32,15 @@ _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """R targets, each with all P predictions of its image.
+    """R targets, each with all P predictions of its image: the candidates that a cost is computed of, not a match.
 
     Args:
         problem: Where the targets are from.
         corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
         labels: (R,); None if targets have none.
-        sample: (R,), the image of each target; those of an image follow each other.
+        sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
+            layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
+            batch.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
         row: (R,), which of all targets to be matched.

@@ -102,7 +102,7 @@ class DetrCriterion(Criterion):
                 raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
             check_not_negative(weight, f"the weight of {name}")
         self.weight_dict, self.alpha, self.gamma = dict(weight_dict), alpha, gamma
-        self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
+        self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma)
 
     def read(self, predictions: Any) -> DecoderOutputs:
         """The layers in groups of equal shape."""
