@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
+from losses.core.background import POSITIONS, background_label, check_target_labels
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, check_reduction, total
@@ -26,8 +27,6 @@ from ragged.values.checks import (
     check_not_negative,
     check_one_of,
     check_same_device,
-    check_values,
-    sample_name,
 )
 from ragged.values.precision import wide
 
@@ -38,9 +37,6 @@ class _Given:
 
     predictions: Predictions
     anchors: Tensor | None = None
-
-
-POSITIONS = ("first", "last", "none")
 
 
 class DetectionLoss(Criterion):
@@ -239,12 +235,14 @@ class DetectionLoss(Criterion):
         check_same_device(targets.device, given.device, name="targets", reference="predictions")
         boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
         unit = targets.normalized if given.normalized is None else given.normalized
+        num_classes = given.logits.shape[-1]
+        check_target_labels(targets, self.bg_class_position, num_classes, "DetectionLoss")
         terms = DetectionTerms(
             wide(given.logits),
             in_unit(boxes, unit, targets.normalized, targets.canvas_size),
             self.cls_loss_module,
             self.loc_loss_module,
-            self._background(given.logits.shape[-1], targets),
+            background_label(self.bg_class_position, num_classes),
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
@@ -253,21 +251,6 @@ class DetectionLoss(Criterion):
     def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
         """The sum of both parts."""
         return total(losses)
-
-    def _background(self, num_classes: int, targets: Targets) -> int:
-        """The label of the background, which no target has; -1 if there is none."""
-        background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
-        targets.check_labels(num_classes)
-        labels = targets.labels.tensor
-        check_values(
-            (labels != background) | ~targets.matchable,
-            lambda at: (
-                f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
-                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
-            ),
-            summary="DetectionLoss: the label of a target is that of the background",
-        )
-        return background
 
 
 def _checked_ratio(mining: bool, ratio: float | None) -> float | None:
