@@ -19,7 +19,7 @@ from losses.core.terms import Term, Terms
 from losses.criteria.two_stage.rpn import Sampler
 from losses.functional.boxes import smooth_l1_loss
 from losses.functional.softmax import cross_entropy
-from losses.heads.anchors import entries_of, in_unit_of_priors
+from losses.heads.anchors import entries_of
 from losses.heads.proposals import ProposalPredictions, as_proposals, of_proposals
 from losses.modules.adapters import traits_of
 from losses.modules.base import BoxLoss, ClassLoss
@@ -76,7 +76,7 @@ class RoICriterion(Criterion):
         bg_class_position: Of the background among the C classes: ``"first"``, labels of targets start at 1; or
             ``"last"``.
         matcher: Positive from an IoU of 0.5: ``MaxIoU(match_low_quality=False)`` unless given. It is called with the
-            proposals as priors, and may look at nothing else; filler has the box 0, and its match is not read.
+            proposals as predicted boxes, and nothing else; filler has the box 0, and its match is not read.
         sampler: Draws from the assignment: ``RandomSampler(num_samples=512, positive_fraction=0.25)`` unless given.
         reduction, normalizer: See ``Criterion``.
 
@@ -216,6 +216,6 @@ class RoICriterion(Criterion):
         """What the sampler leaves of proposals whose filler is 0."""
         check_target_labels(targets, self.bg_class_position, self.num_classes + 1, "RoICriterion")
         boxes = wide(proposals.tensor)
-        found = self.call_matcher(Predictions(boxes=boxes), in_unit_of_priors(targets), boxes)
+        found = self.call_matcher(Predictions(boxes=boxes, box_format="xyxy", normalized=False), targets)
         index = found.target_index.masked_fill(~proposals.mask, IGNORED)
         return self.sampler(replace(found, target_index=index, quality=found.quality.masked_fill(index < 0, 0)))

@@ -130,7 +130,7 @@ class RPNCriterion(Criterion):
         """The targets of the anchors, all of class 0."""
         if isinstance(targets, Targets):
             targets.check_has("boxes", "RPNCriterion")
-            targets = replace(targets, labels=None)
+            targets = replace(targets, labels=None)  # type: ignore[arg-type]
         return look_up(targets, assignment, normalized=False)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
