@@ -21,6 +21,7 @@ from losses.criteria.detection import DetectionLoss
 from losses.criteria.query.deim import DEIMCriterion
 from losses.criteria.query.detr import DetrCriterion
 from losses.criteria.query.dfine import DFINECriterion
+from losses.criteria.two_stage.roi import RoICriterion
 from losses.criteria.two_stage.rpn import RPNCriterion
 from losses.functional.boxes import (
     centerness,
@@ -93,6 +94,7 @@ __all__ = [
     "RPNCriterion",
     "RTMDetCriterion",
     "RetinaNetCriterion",
+    "RoICriterion",
     "SSDCoder",
     "SSDCriterion",
     "SSDLoss",

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from losses.coders.boxes import BoxCoder, check_coder
 from losses.core.assigned import AssignedTargets
+from losses.core.background import POSITIONS, background_label, check_target_labels
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
-from losses.core.terms import Losses, Term, check_reduction, total
-from losses.criteria.detection_terms import DetectionTerms
+from losses.core.terms import Losses, Term, total
+from losses.criteria.detection_options import checked_ratio, checked_reduction
+from losses.criteria.detection_terms import DetectionTerms, EncodedLoss
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.geometry.boxes import convert, in_unit
+from matchers.geometry.boxes import check_boxes, convert, in_unit
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import AnyPredictions
 from matchers.targets.targets import Targets
@@ -26,8 +28,6 @@ from ragged.values.checks import (
     check_not_negative,
     check_one_of,
     check_same_device,
-    check_values,
-    sample_name,
 )
 from ragged.values.precision import wide
 
@@ -39,8 +39,12 @@ class _Given:
     predictions: Predictions
     anchors: Tensor | None = None
 
-
-POSITIONS = ("first", "last", "none")
+    def need_anchors(self) -> Tensor:
+        """The anchors, or a ``ValueError``."""
+        if self.anchors is None:
+            raise ValueError("DetectionLoss with a bbox_coder needs anchors (P, 4) or (B, P, 4) in each call, got none")
+        check_boxes(self.anchors, "anchors")
+        return self.anchors
 
 
 class DetectionLoss(Criterion):
@@ -74,6 +78,8 @@ class DetectionLoss(Criterion):
         reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), what each image has as the only one of its batch, or
             ``"none"`` for a RaggedBatch (B, P) that is not divided.
         normalizer: How counts are added up over the ranks, and what they are at least.
+        bbox_coder: If given, predicted boxes are relative to the anchors, as this coder has them: it decodes them for
+            the matcher, and ``loc_loss_module`` compares them with the encoded boxes of targets.
         negatives_without_positives: With mining, how many negatives are trained of an image without positives.
 
     Raises:
@@ -147,18 +153,22 @@ class DetectionLoss(Criterion):
         reduction: str = "mean",
         *,
         normalizer: Normalizer | None = None,
+        bbox_coder: BoxCoder | None = None,
         negatives_without_positives: float = 0.0,
     ) -> None:
-        reduction = _reduction(size_average, reduce, reduction)
+        reduction = checked_reduction(size_average, reduce, reduction)
         super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
         check_loss(cls_loss_module, "cls_loss_module")
         check_loss(loc_loss_module, "loc_loss_module")
+        if bbox_coder is not None:
+            check_coder(bbox_coder, "bbox_coder")
+        self.bbox_coder = bbox_coder
         check_one_of(bg_class_position, POSITIONS, "bg_class_position")
         self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
         self.bg_class_position = bg_class_position
         check_flag(use_hard_negative_mining, "use_hard_negative_mining")
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
-        self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
+        self.neg_to_pos_ratio = checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
         check_not_negative(negatives_without_positives, "negatives_without_positives")
         self.negatives_without_positives = negatives_without_positives
 
@@ -172,7 +182,8 @@ class DetectionLoss(Criterion):
                 B, or ``Predictions``. Boxes have the format and unit of the targets, unless ``Predictions`` say else.
             target: A dict with ``"labels"`` (B, G), ``"boxes"`` (B, G, 4), xyxy, and ``"mask"`` (B, G), or anything
                 else that ``Targets.of`` reads.
-            anchors: (P, 4) or (B, P, 4), xyxy, for matchers with ``is_anchor_based=True`` and the like.
+            anchors: (P, 4) or (B, P, 4), xyxy, in the unit of the targets, for ``bbox_coder``, and for matchers with
+                ``is_anchor_based=True`` and the like.
             global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
 
         Returns:
@@ -183,7 +194,7 @@ class DetectionLoss(Criterion):
         """
         predictions, targets = Predictions.of(input), Targets.of(target)
         match = self.assign(predictions, targets, anchors)
-        return self.loss(predictions, targets, match, global_count=global_count)
+        return self.loss(predictions, targets, match, anchors, global_count=global_count)
 
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
@@ -198,28 +209,41 @@ class DetectionLoss(Criterion):
         *,
         global_count: GlobalCount = None,
     ) -> Any:
-        """The second step: the loss of predictions that are matched. Anchors play no role any more."""
-        return super().loss(_Given(Predictions.of(input)), target, match, global_count=global_count)
+        """The second step: the loss of predictions that are matched. Only ``bbox_coder`` needs anchors."""
+        return super().loss(_Given(Predictions.of(input), anchors), target, match, global_count=global_count)
 
     def parts(
         self,
         input: AnyPredictions,
         target: Any,
         match: Assignment | Plan | None = None,
+        anchors: Tensor | None = None,
         *,
         global_count: GlobalCount = None,
     ) -> Losses:
         """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
-        given = _Given(Predictions.of(input))
+        given = _Given(Predictions.of(input), anchors)
         return self._reduced(given, self._terms(given, target, match), global_count)
 
-    def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
+    def counts(
+        self,
+        input: AnyPredictions,
+        target: Any,
+        match: Assignment | Plan | None = None,
+        anchors: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
-        return super().counts(_Given(Predictions.of(input)), target, match)
+        return super().counts(_Given(Predictions.of(input), anchors), target, match)
 
     def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
         """What the matcher says, of predictions, targets and anchors."""
-        return self.matcher(predictions.predictions, targets, predictions.anchors)
+        given, anchors = predictions.predictions, predictions.anchors
+        if self.bbox_coder is not None and given.boxes is not None:
+            boxes = self.bbox_coder.decode(predictions.need_anchors(), wide(given.boxes))
+            given = replace(given, boxes=boxes, box_format="xyxy", normalized=targets.normalized)
+            # They are the coder's, and for those matchers that look at them.
+            anchors = anchors if getattr(self.matcher, "uses_priors", True) else None
+        return self.matcher(given, targets, anchors)
 
     def look_up(
         self, predictions: _Given, targets: Targets | AssignedTargets, assignment: Any
@@ -237,14 +261,22 @@ class DetectionLoss(Criterion):
         if given.logits is None or given.boxes is None:
             raise ValueError("DetectionLoss needs logits and boxes of the predictions, and one of them is missing")
         check_same_device(targets.device, given.device, name="targets", reference="predictions")
-        boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
-        unit = targets.normalized if given.normalized is None else given.normalized
+        num_classes = given.logits.shape[-1]
+        check_target_labels(targets, self.bg_class_position, num_classes, "DetectionLoss")
+        loss: BoxLoss = self.loc_loss_module
+        if self.bbox_coder is None:
+            boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
+            unit = targets.normalized if given.normalized is None else given.normalized
+            boxes = in_unit(boxes, unit, targets.normalized, targets.canvas_size)
+        else:
+            loss = EncodedLoss(self.bbox_coder, loss)
+            boxes = loss.with_priors(wide(given.boxes), predictions.need_anchors())
         terms = DetectionTerms(
             wide(given.logits),
-            in_unit(boxes, unit, targets.normalized, targets.canvas_size),
+            boxes,
             self.cls_loss_module,
-            self.loc_loss_module,
-            self._background(given.logits.shape[-1], targets),
+            loss,
+            background_label(self.bg_class_position, num_classes),
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
@@ -259,42 +291,3 @@ class DetectionLoss(Criterion):
     def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
         """The sum of both parts."""
         return total(losses)
-
-    def _background(self, num_classes: int, targets: Targets) -> int:
-        """The label of the background, which no target has; -1 if there is none."""
-        background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
-        targets.check_labels(num_classes)
-        labels = targets.labels.tensor
-        check_values(
-            (labels != background) | ~targets.matchable,
-            lambda at: (
-                f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
-                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
-            ),
-            summary="DetectionLoss: the label of a target is that of the background",
-        )
-        return background
-
-
-def _checked_ratio(mining: bool, ratio: float | None) -> float | None:
-    if ratio is not None:
-        check_not_negative(ratio, "neg_to_pos_ratio")
-    if mining and ratio is None:
-        raise ValueError("use_hard_negative_mining needs a neg_to_pos_ratio, got None")
-    if not mining and ratio is not None:
-        warnings.warn("neg_to_pos_ratio has no effect without use_hard_negative_mining", UserWarning, stacklevel=3)
-    return ratio
-
-
-def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction, also as torch said it before: the old arguments win."""
-    check_reduction(reduction)
-    for name, flag in (("size_average", size_average), ("reduce", reduce)):
-        if flag is not None:
-            check_flag(flag, name)
-    if size_average is None and reduce is None:
-        return reduction
-    summed = size_average is not None and not size_average
-    old = "none" if reduce is not None and not reduce else "sum" if summed else "mean"
-    warnings.warn(f"size_average and reduce are deprecated, use reduction={old!r}", DeprecationWarning, stacklevel=3)
-    return old

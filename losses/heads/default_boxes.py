@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.coders.boxes import BoxCoder
 from losses.core.assigned import AssignedTargets, checked_assignment
 from losses.functional.numerics import check_floating
+from losses.heads.anchors import in_unit_of_priors
 from losses.heads.levels import Maps, flatten_levels
 from losses.modules.base import BoxLoss
 from losses.modules.boxes import box_values
@@ -106,9 +107,7 @@ def assign_priors(
 ) -> Assignment:
     """Match default boxes, of the format and unit of the coder, with targets of any."""
     targets.check_labels(predictions.num_channels - 1)
-    if targets.normalized != normalized:
-        gt = targets.boxes.create_with_sample_sizes_like_self(targets.boxes_as("xyxy", normalized=normalized))
-        targets = replace(targets, boxes=gt, box_format="xyxy", normalized=normalized)
+    targets = in_unit_of_priors(targets, normalized=normalized)
     if isinstance(matcher, MaxIoU):
         found = Predictions(boxes=predictions.deltas)  # for their shape
     else:
