@@ -47,6 +47,7 @@ from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
 from matchers.plots.match import plot_cost, plot_match
 from matchers.solver.linear_assignment import batched_linear_sum_assignment
+from matchers.solver.one_to_one import one_to_one_assignment
 from matchers.targets.coco import targets_from_coco
 from matchers.targets.flat import targets_from_flat
 from matchers.targets.lists import targets_from_dicts, targets_from_lists
@@ -113,6 +114,7 @@ __all__ = [
     "level_sizes",
     "module_costs",
     "normalize",
+    "one_to_one_assignment",
     "pairwise",
     "plot_cost",
     "plot_match",

@@ -42,12 +42,14 @@ def batched_linear_sum_assignment(
 
     As many pairs are made as there are targets or predictions, whichever are fewer. A cost that is not finite is
     avoided: as few such pairs are made as possible. A forbidden pair is never made, even if a target stays without.
-    Among equally cheap assignments, one is chosen that depends on the sample alone.
+    Among equally cheap assignments, one is chosen that depends on the sample alone. ``one_to_one_assignment`` is the
+    same as an ``Assignment``.
 
     Args:
         cost: ``(*batch, G, P)``, floating, target-major.
-        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default.
-        forbidden: ``(*batch, G, P)``, bool.
+        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default. Leading
+            dimensions that the costs alone have, layers for example, may be missing.
+        forbidden: ``(*batch, G, P)``, bool. Leading dimensions may be missing, too.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
             unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere. ``"lapx"`` does as
@@ -65,20 +67,35 @@ def batched_linear_sum_assignment(
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])
     """
+    num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
+    *batch_shape, width, num_predictions = cost.shape
+    start = torch.arange(num_targets.numel(), device=cost.device) * width
+    valid = prefix_mask(num_targets, width).reshape(-1)
+    never = None if forbidden is None else forbidden.flatten(0, -2)
+    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, never, solver)
+    return matched.reshape(*batch_shape, num_predictions)
+
+
+def checked_problem(
+    cost: Tensor, num_targets: Tensor | None, forbidden: Tensor | None, solver: str
+) -> tuple[Tensor, Tensor | None]:
+    """Numbers of targets ``(*batch,)`` and forbidden pairs ``(*batch, G, P)`` of these costs; or an error."""
     check_is_tensor(cost, "cost")
     check_one_of(solver, SOLVERS, "solver")
     if cost.dim() < 3 or not cost.is_floating_point():
         raise (ValueError if cost.is_floating_point() else TypeError)(
             f"cost must be a floating tensor of shape (*batch, G, P), got {tuple(cost.shape)}, {cost.dtype}"
         )
-    batch_shape, (width, num_predictions) = cost.shape[:-2], cost.shape[-2:]
+    batch_shape, width = cost.shape[:-2], cost.shape[-2]
     if num_targets is None:
         num_targets = torch.full(batch_shape, width, device=cost.device)
     check_is_tensor(num_targets, "num_targets")
     if num_targets.dtype not in INTEGER_DTYPES:
         raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
-    if num_targets.shape != batch_shape:
-        raise ValueError(f"num_targets must have shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
+    if not _ends_with(batch_shape, num_targets.shape):
+        raise ValueError(
+            f"num_targets must have shape {tuple(batch_shape)}, or its last dimensions, got {tuple(num_targets.shape)}"
+        )
     check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
     counts = num_targets
     check_values(
@@ -90,13 +107,18 @@ def batched_linear_sum_assignment(
         if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
             raise TypeError("forbidden must be a boolean tensor")
         check_is_tensor(forbidden, "forbidden")
-        if forbidden.shape != cost.shape:
-            raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
-        forbidden = forbidden.flatten(0, -2)
-    start = torch.arange(num_targets.numel(), device=cost.device) * width
-    valid = prefix_mask(num_targets, width).reshape(-1)
-    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden, solver)
-    return matched.reshape(*batch_shape, num_predictions)
+        if forbidden.dim() < 2 or not _ends_with(cost.shape, forbidden.shape):
+            raise ValueError(
+                f"forbidden must have the shape {tuple(cost.shape)} of cost, or its last dimensions, "
+                f"got {tuple(forbidden.shape)}"
+            )
+        check_same_device(forbidden.device, cost.device, name="forbidden", reference="cost")
+        forbidden = forbidden.expand(cost.shape)
+    return num_targets.expand(batch_shape), forbidden
+
+
+def _ends_with(shape: torch.Size, own: torch.Size) -> bool:
+    return len(own) <= len(shape) and shape[len(shape) - len(own) :] == own
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())

@@ -32,7 +32,7 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_assignments import assignment
+from registry.of_assignments import assignment, fields
 from registry.of_matcher_objects import targets
 
 PRIORS = "tests/matchers/test_priors.py"
@@ -215,6 +215,20 @@ OF_ASSIGNING = {
             cost.tensor, cost.sample_sizes, forbidden=never.with_padded_set_to(False).tensor
         ),
         lambda: (data(PREDICTIONS), wrapped(uniform(3, 5, PREDICTIONS, seed=9) > 0.8)),
+    ),
+    "one_to_one_assignment": Operation(
+        lambda cost, never: fields(
+            matchers.one_to_one_assignment(
+                cost.tensor, cost.sample_sizes, forbidden=never.with_padded_set_to(False).tensor
+            )
+        ),
+        lambda: (data(PREDICTIONS), wrapped(uniform(3, 5, PREDICTIONS, seed=9) > 2)),
+        reference=lambda cost, never: (
+            (index := solved(cost)),
+            (index >= 0).float(),
+            torch.tensor(len(cost)),
+            torch.tensor(0),
+        ),
     ),
     "denoising_indices": Operation(
         lambda count: matchers.denoising_indices(count, 2, 3).target_index,
