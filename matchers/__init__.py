@@ -20,6 +20,7 @@ from matchers.costs.classes import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.costs.multi_hot import sum_over_labels
 from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
@@ -124,6 +125,7 @@ __all__ = [
     "softlabel_class_cost",
     "softmax_class_cost",
     "ssd_default_boxes",
+    "sum_over_labels",
     "targets_from_coco",
     "targets_from_dicts",
     "targets_from_flat",

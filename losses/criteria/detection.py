@@ -133,6 +133,7 @@ class DetectionLoss(Criterion):
     """
 
     CLASSES_OF_PREDICTIONS = True
+    MULTI_HOT = True
 
     def __init__(
         self,
@@ -258,6 +259,10 @@ class DetectionLoss(Criterion):
         """The label of the background, which no target has; -1 if there is none."""
         background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
         targets.check_labels(num_classes)
+        if targets.is_multi_hot:
+            if background >= 0:
+                raise ValueError(f"multi-hot labels need bg_class_position='none', got {self.bg_class_position!r}")
+            return background
         labels = targets.labels.tensor
         check_values(
             (labels != background) | ~targets.matchable,

@@ -1,21 +1,18 @@
-"""Costs of whole images, as costs of pairs."""
+"""Costs of whole images that users write, as costs of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
+from matchers.costs.per_image import cost_of_images
 from matchers.costs.terms import PairCost
 from matchers.pairs.pairs import Pairs
 from ragged.values.checks import check_is_callable
 
 BatchedCost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-
-# Images join a group as long as no more pairs than that are filler: computing them takes less than another group.
-_FILLER = 1 << 15
 
 
 def batched_cost(function: BatchedCost) -> PairCost:
@@ -45,30 +42,7 @@ def batched_cost(function: BatchedCost) -> PairCost:
             [-1, -1,  0, -1, -1]])
     """
     check_is_callable(function, "the cost")
-    return partial(_cost_of_pairs, function)  # not a closure: a matcher can be pickled
-
-
-def _cost_of_pairs(function: BatchedCost, pairs: Pairs) -> Tensor:
-    return (_packed if pairs.packed else _static)(function, pairs)
-
-
-def _packed(function: BatchedCost, pairs: Pairs) -> Tensor:
-    count, found = pairs.problem.num_predictions, None
-    first, size = pairs.runs()
-    for images, most in _groups(size, count):
-        within = torch.minimum(torch.arange(most), (size[images] - 1).unsqueeze(-1))
-        row = first[images].unsqueeze(-1) + within
-        cost = _of_images(function, pairs, row, images)
-        found = cost.new_empty(len(pairs), count) if found is None else found
-        found[row.flatten()] = cost.flatten(0, 1)
-    return torch.zeros(0, count, device=pairs.sample.device) if found is None else found
-
-
-def _static(function: BatchedCost, pairs: Pairs) -> Tensor:
-    first, count = pairs.images
-    row = torch.arange(len(pairs), device=pairs.sample.device).view(count, len(pairs) // max(count, 1))
-    images = torch.arange(first, first + count, device=row.device)
-    return _of_images(function, pairs, row, images).flatten(0, 1)
+    return partial(cost_of_images, partial(_of_images, function))  # not closures: a matcher can be pickled
 
 
 def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor) -> Tensor:
@@ -86,19 +60,3 @@ def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor)
         got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(f"a batched cost must be a tensor (images, targets, predictions) = {shape}, got {got}")
     return cost
-
-
-def _groups(sizes: Tensor, num_predictions: int) -> Iterator[tuple[Tensor, int]]:
-    """Images with targets, the most crowded first, and how many targets those of a group have at most."""
-    ordered, order = sizes.sort(descending=True, stable=True)
-    counts = [size for size in ordered.tolist() if size]
-    start = 0
-    while start < len(counts):
-        stop, filler = start + 1, 0
-        while stop < len(counts):
-            filler += (counts[start] - counts[stop]) * num_predictions
-            if filler > _FILLER and 4 * counts[stop] < 3 * counts[start]:
-                break
-            stop += 1
-        yield order[start:stop], counts[start]
-        start = stop

@@ -34,7 +34,7 @@ class Pairs:
     Args:
         problem: Where the targets are from.
         corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
-        labels: (R,); None if targets have none.
+        labels: (R,), or (R, C) if they are multi-hot; None if targets have none.
         sample: (R,), the image of each target; ascending.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
@@ -85,7 +85,7 @@ class Pairs:
         return cls(
             problem=problem,
             corners=None if boxes is None else torch.stack(coordinates(boxes.reshape(-1, 1, 4)[slots])),
-            labels=None if problem.labels is None else problem.labels.reshape(-1)[slots],
+            labels=None if problem.labels is None else problem.labels.flatten(0, 1)[slots],
             sample=slots // width,
             target=slots % width,
             valid=valid,
@@ -108,10 +108,19 @@ class Pairs:
         assert self.corners is not None
         return self.corners
 
+    def labels_of_classes(self) -> Tensor | None:
+        """(R, C), how much each class is one of each target, if labels are multi-hot; None if there is one label."""
+        return None if self.labels is None or self.labels.dim() == 1 else self.labels
+
     def need_labels(self) -> Tensor:
-        """Labels (R,); or a ``ValueError``."""
+        """Labels (R,), one of each target; or a ``ValueError``."""
         self.problem.need_targets("labels", "this matcher")
         assert self.labels is not None
+        if self.labels_of_classes() is not None:
+            raise ValueError(
+                "this matcher or cost reads the one class of each target, but labels are multi-hot, (*batch, G, C): "
+                "match by detr_costs or by a cost with sum_over_labels, or give one label of each target, (*batch, G)"
+            )
         return self.labels
 
     def gt_field(self, name: str) -> Tensor:

@@ -46,7 +46,7 @@ class Problem:
         boxes: Predicted boxes (N, P, 4), or None.
         priors: Priors (P, 4) or (N, P, 4), or None.
         gt_boxes: (N, G, 4); filler is 0. None if targets have no boxes.
-        labels: (N, G); filler is 0. None if targets have no labels.
+        labels: (N, G), or (N, G, C) if they are multi-hot; filler is 0. None if targets have no labels.
         matchable: (N, G), true for targets that are neither filler nor ignored.
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
@@ -111,7 +111,7 @@ class Problem:
             boxes=merged_boxes(predictions, targets, normalized),
             priors=merged_priors(priors, predictions),
             gt_boxes=if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
-            labels=if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
+            labels=if_any(targets.labels, lambda _: merged(targets.padded_labels())),
             matchable=merged(targets.matchable),
             ignored=None if targets.ignore is None else merged(targets.ignored),
             num_targets=merged(targets.num_targets),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from reference import boxes as box_loops
 from reference import costs as cost_loops
+from reference import multi_hot as multi_hot_loops
 from reference.denoising import hidden_queries
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
@@ -77,6 +79,15 @@ def class_cost(name: str, loop: Callable[..., float], *more: Callable[[], Any]) 
         pairs_of(getattr(matchers, name)),
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES), *(make() for make in more)),
         reference=table,
+    )
+
+
+def several_labels(cost: Callable[..., Tensor], loop: Callable[..., Tensor]) -> Operation:
+    """A class cost of targets with soft multi-hot labels."""
+    return Operation(
+        pairs_of(cost),
+        lambda: (data(CLASSES).with_padded_set_to(0).clamp(max=1), normal(3, PREDICTIONS, CLASSES)),
+        reference=lambda own, logits: loop(logits.detach(), own.detach()),
     )
 
 
@@ -182,6 +193,13 @@ OF_COSTS = {
         pairs_of(matchers.binary_class_cost),
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES), normal(3, PREDICTIONS, seed=5)),
     ),
+    "sum_over_labels": several_labels(matchers.sum_over_labels, multi_hot_loops.table),
+    "sum_over_labels[mean]": several_labels(
+        partial(matchers.sum_over_labels, mean=True), partial(multi_hot_loops.table, mean=True)
+    ),
+    "focal_class_cost[multi-hot]": several_labels(matchers.focal_class_cost, multi_hot_loops.focal),
+    "softmax_class_cost[multi-hot]": several_labels(matchers.softmax_class_cost, multi_hot_loops.softmax),
+    "binary_class_cost[multi-hot]": several_labels(matchers.binary_class_cost, multi_hot_loops.binary),
     "softlabel_class_cost": class_cost("softlabel_class_cost", cost_loops.softlabel, lambda: data(PREDICTIONS)),
     "alignment_metric": class_cost("alignment_metric", cost_loops.alignment, lambda: data(PREDICTIONS)),
     "l1_cost": box_cost("l1_cost", cost_loops.l1),
