@@ -159,7 +159,7 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues, *, mean_over_labels
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
     [[[-0.5, -0.5, -0.5, -0.5]]]
     """
-    if have_several(labels):
+    if have_several(labels, logits):
         check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
         return -sum_over_labels(wide(logits).softmax(-1), labels, mean=mean_over_labels)
     check_flag(mean_over_labels, "mean_over_labels")
@@ -188,7 +188,7 @@ def focal_class_cost(
     >>> focal_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
     tensor([[-1.2371,  0.4112]])
     """
-    if have_several(labels):
+    if have_several(labels, logits):
         return sum_over_labels(focal_cost(logits, alpha=alpha, gamma=gamma), labels, mean=mean_over_labels)
     check_flag(mean_over_labels, "mean_over_labels")
     labels = checked_labels(labels, logits)
@@ -204,7 +204,7 @@ def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor |
     >>> binary_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
     tensor([[1.2914, 2.2914]])
     """
-    if have_several(labels):
+    if have_several(labels, logits):
         check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
         check_objectness(objectness, logits)
         score = log_joint_score(logits, None if objectness is None else objectness.unsqueeze(-1))

@@ -22,10 +22,12 @@ from ragged.values.precision import wide
 from ragged.values.readable import known_finite
 
 
-def have_several(labels: TargetValues) -> bool:
-    """Whether labels are multi-hot, bool or floating, and no integers."""
+def have_several(labels: TargetValues, logits: Tensor) -> bool:
+    """Whether labels beside logits ``(*batch, P, C)`` are multi-hot ``(*batch, G, C)``, and not one for each target."""
     values = labels.tensor if isinstance(labels, RaggedBatch) else labels
-    return isinstance(values, Tensor) and (values.dtype == torch.bool or values.is_floating_point())
+    if not isinstance(values, Tensor) or not isinstance(logits, Tensor) or values.dim() < logits.dim():
+        return False
+    return values.dtype == torch.bool or values.is_floating_point()
 
 
 @torch.no_grad()

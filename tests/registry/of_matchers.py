@@ -86,7 +86,7 @@ def several_labels(cost: Callable[..., Tensor], loop: Callable[..., Tensor]) -> 
     """A class cost of targets with soft multi-hot labels."""
     return Operation(
         pairs_of(cost),
-        lambda: (data(CLASSES).with_padded_set_to(0).clamp(max=1), normal(3, PREDICTIONS, CLASSES)),
+        lambda: (torch.clamp(data(CLASSES), max=1), normal(3, PREDICTIONS, CLASSES)),
         reference=lambda own, logits: loop(logits.detach(), own.detach()),
     )
 
