@@ -13,7 +13,7 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, check_reduction, total
-from losses.criteria.detection_terms import DetectionTerms
+from losses.criteria.detection_terms import DetectionTerms, check_labels_of
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
@@ -26,8 +26,6 @@ from ragged.values.checks import (
     check_not_negative,
     check_one_of,
     check_same_device,
-    check_values,
-    sample_name,
 )
 from ragged.values.precision import wide
 
@@ -249,7 +247,13 @@ class DetectionLoss(Criterion):
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
-        return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
+        if isinstance(match, Plan):
+            return terms.of_plan(targets, match, sizes=given.sizes)
+        return terms.of_assignment(targets, match, sizes=given.sizes)
+
+    def sizes_of(self, predictions: _Given, name: Any = None) -> Tensor | None:
+        """Those of the predictions."""
+        return predictions.predictions.sizes
 
     def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
         """The sum of both parts."""
@@ -258,20 +262,7 @@ class DetectionLoss(Criterion):
     def _background(self, num_classes: int, targets: Targets) -> int:
         """The label of the background, which no target has; -1 if there is none."""
         background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
-        targets.check_labels(num_classes)
-        if targets.is_multi_hot:
-            if background >= 0:
-                raise ValueError(f"multi-hot labels need bg_class_position='none', got {self.bg_class_position!r}")
-            return background
-        labels = targets.labels.tensor
-        check_values(
-            (labels != background) | ~targets.matchable,
-            lambda at: (
-                f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
-                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
-            ),
-            summary="DetectionLoss: the label of a target is that of the background",
-        )
+        check_labels_of(targets, num_classes, background, self.bg_class_position)
         return background
 
 

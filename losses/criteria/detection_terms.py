@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.core.assigned import AssignedTargets
+from losses.core.ragged_predictions import check_filler_has_no_mass, check_filler_is_ignored
 from losses.core.terms import Term
 from losses.functional.expected import expected_loss
 from losses.functional.mining import hardest_negatives
@@ -20,7 +21,7 @@ from losses.modules.classes import sum_of_classes
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.targets.targets import Targets
 from ragged.batch.layout import check_same_sizes
-from ragged.values.checks import check_weights
+from ragged.values.checks import check_values, check_weights, sample_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +45,12 @@ class DetectionTerms:
     ratio: float | None = None
     negatives_without_positives: float = 0.0
 
-    def of_assignment(self, targets: Targets, assignment: Assignment) -> dict[str, Term]:
-        """The terms of a hard assignment."""
+    def of_assignment(
+        self, targets: Targets, assignment: Assignment, *, sizes: Tensor | None = None
+    ) -> dict[str, Term]:
+        """The terms of a hard assignment; ``sizes`` are of ragged predictions."""
         _check_assignment(assignment, self.logits.shape[:-1])
+        check_filler_is_ignored(assignment.target_index, sizes)
         assigned = AssignedTargets.of(targets, assignment)
         labels = assigned.class_targets(self.background)
         values = self._of_labels(self.logits, labels)
@@ -66,14 +70,17 @@ class DetectionTerms:
             "loss_loc": Term(assigned.counted_rows(boxes), {"num_positives": assigned.num_positives()}, rows),
         }
 
-    def of_plan(self, targets: Targets, plan: Plan) -> dict[str, Term]:
-        """The terms of a soft plan. Nothing has a value for each class of each pair."""
+    def of_plan(self, targets: Targets, plan: Plan, *, sizes: Tensor | None = None) -> dict[str, Term]:
+        """The terms of a soft plan; ``sizes`` as above. Nothing has a value for each class of each pair."""
         shape = self.logits.shape[:-1]
         if targets.is_multi_hot:
             raise ValueError(
                 "a plan divides targets of one label each, got multi-hot ones; plan.assignment() makes a hard match"
             )
         _check_plan(targets, plan, shape)
+        if sizes is not None:
+            mass = plan.weights.with_padded_set_to(0).tensor
+            check_filler_has_no_mass(mass, plan.background, sizes)
         labels, theirs, mass = _merged(targets, plan, shape[:-1])
         values = self._of_mass(labels, mass, plan.background.detach().flatten(0, -2))
         boxes = expected_loss(
@@ -140,6 +147,24 @@ class DetectionTerms:
             return {"num_classified": positive}
         count = negative.sum(-1)
         return {"num_classified": positive + (count if weights is None else count * weights[self.background])}
+
+
+def check_labels_of(targets: Targets, num_classes: int, background: int, position: str) -> None:
+    """Raise unless targets have labels, none of them that of the background, whose ``position`` is for the message."""
+    targets.check_labels(num_classes)
+    if targets.is_multi_hot:
+        if background >= 0:
+            raise ValueError(f"multi-hot labels need bg_class_position='none', got {position!r}")
+        return
+    labels = targets.labels.tensor
+    check_values(
+        (labels != background) | ~targets.matchable,
+        lambda at: (
+            f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
+            f"{position} of {num_classes} classes; see bg_class_position"
+        ),
+        summary="DetectionLoss: the label of a target is that of the background",
+    )
 
 
 def _merged(targets: Targets, plan: Plan, batch: torch.Size) -> tuple[Tensor, Tensor, Tensor]:

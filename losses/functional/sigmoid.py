@@ -35,6 +35,7 @@ from losses.functional.numerics import (
     power,
     power_of_p,
 )
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_flag, check_not_negative
 from ragged.values.precision import wide
 
@@ -43,6 +44,7 @@ from ragged.values.precision import wide
 _Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
     """Binary cross entropy with hard or soft targets.
 
@@ -65,6 +67,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     return _per_class(_binary_cross_entropy, logits, targets, scores, exponent=0)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def sigmoid_focal_loss(
     logits: Tensor,
     targets: Tensor,
@@ -107,6 +110,7 @@ def sigmoid_focal_loss(
     return _per_class(loss, logits, targets, scores, exponent=gamma, scale=scale)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None, beta: float = 2.0) -> Tensor:
     """Quality focal loss: the target of the labelled class is how good the box is (Li et al., GFL, 2020).
 
@@ -135,6 +139,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     return _per_class(loss, logits, targets, scores, exponent=beta)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def varifocal_loss(
     logits: Tensor,
     targets: Tensor,
@@ -181,6 +186,7 @@ def varifocal_loss(
     return _per_class(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def matchability_aware_loss(
     logits: Tensor,
     targets: Tensor,
@@ -220,6 +226,7 @@ def matchability_aware_loss(
     return _per_class(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
 
 
+@takes_batches(logits=1, labels=0)
 def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
     """What calling a prediction by its label changes in the focal loss (Zhu et al., Deformable DETR, 2021).
 

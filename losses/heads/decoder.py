@@ -12,6 +12,8 @@ from torch import Tensor
 from losses.functional.numerics import check_floating, check_scores, check_shape
 from matchers.assignments.denoising import read_meta
 from matchers.geometry.boxes import check_boxes
+from matchers.pairs.padded import padded
+from matchers.pairs.predictions import Predictions
 from matchers.targets.known_keys import DECODER_LAYER, DECODER_OUTPUTS, PLAIN_DECODER_LAYER, PLAIN_DECODER_OUTPUTS
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_flag, check_positive, check_same_device
@@ -38,6 +40,7 @@ class DecoderLayers:
         boxes: (L, B, Q, 4), cxcywh, in fractions of the image.
         extras: Of each layer, what else it gives, by name.
         denoising: Whether the queries are made from the targets.
+        sizes: (L, B), how many of Q queries each image has, where they are ragged: filler is 0. None if all have Q.
     """
 
     suffixes: tuple[str, ...]
@@ -45,6 +48,13 @@ class DecoderLayers:
     boxes: Tensor
     extras: tuple[Mapping[str, Tensor], ...]
     denoising: bool
+    sizes: Tensor | None = None
+
+    def predictions(self) -> Predictions:
+        """Logits and boxes."""
+        return Predictions._of_padded(
+            self.sizes, logits=self.logits, boxes=self.boxes, box_format="cxcywh", normalized=True
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +79,8 @@ class DecoderOutputs:
             outputs: A dict with ``"pred_logits"`` (B, Q, C) and ``"pred_boxes"`` (B, Q, 4), and optionally dicts of the
                 same, or lists of them: ``"aux_outputs"``, ``"pre_outputs"``, ``"enc_aux_outputs"``, and of denoising
                 queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and ``"dn_pre_outputs"`` with ``"dn_meta"``. It is not
-                changed. States of a model, such as ``"last_hidden_state"``, are left alone.
+                changed. States of a model, such as ``"last_hidden_state"``, are left alone. Where images differ in
+                their number of queries, all that a layer gives is ragged along Q, with the same sizes.
             num_classes: C.
             distributions: Whether boxes as distributions, ``"pred_corners"`` and what belongs to them, are read.
 
@@ -100,14 +111,15 @@ class DecoderOutputs:
                 raise TypeError(f"outputs[{key!r}] must be {wanted}, got {type(given).__name__}")
             for index, layer in enumerate(given if several else [given]):
                 layers.append((suffix.format(index), layer, f"outputs[{key!r}]" + f"[{index}]" * several, denoising))
-        for _, layer, where, _ in layers:
+        read = [_padded(*layer) for layer in layers]
+        for _, layer, where, *_ in read:
             _check_layer(layer, outputs, where, num_classes)
             _check_extras(layer, where)
-        for _, layer, where, _ in layers[1:]:
+        for _, layer, where, *_ in read[1:]:
             keys[1].check(layer, where)
-        _check_denoising(outputs, any(denoising for *_, denoising in layers))
+        _check_denoising(outputs, any(layer[3] for layer in layers))
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
-        return cls(_grouped(layers), outputs.get("dn_meta"), constants)
+        return cls(_grouped(read), outputs.get("dn_meta"), constants)
 
     def check_num_classes(self, num_classes: int) -> None:
         """Raise ``ValueError`` unless all layers have so many classes."""
@@ -154,7 +166,25 @@ def _check_extras(layer: Mapping[str, Any], where: str) -> None:
         check_same_device(value.device, logits.device, name=f"{key} of {where}", reference="pred_logits")
 
 
-_Layer = tuple[str, Mapping[str, Tensor], str, bool]
+_Layer = tuple[str, Mapping[str, Tensor], str, bool, Tensor | None]
+
+
+def _padded(suffix: str, layer: Any, where: str, denoising: bool) -> _Layer:
+    """A layer whose tensors are padded, and the sizes of its ragged queries."""
+    if not isinstance(layer, Mapping):
+        return suffix, layer, where, denoising, None  # which is refused
+    given = {key: layer[key] for key in ("pred_logits", "pred_boxes", *_OPTIONAL) if layer.get(key) is not None}
+    try:
+        parts, sizes = padded(given)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if sizes is None:
+        return suffix, layer, where, denoising, None
+    if denoising:
+        raise ValueError(f"{where} are of denoising queries, whose filler is known of dn_meta: give tensors")
+    if sizes.dim() != 1:
+        raise ValueError(f"{where} must be ragged along Q in (B, Q, …), got sizes of shape {tuple(sizes.shape)}")
+    return suffix, {**layer, **parts}, where, denoising, sizes
 
 
 def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
@@ -172,7 +202,8 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
             torch.stack([layer["pred_logits"] for _, layer, *_ in group]),
             torch.stack([layer["pred_boxes"] for _, layer, *_ in group]),
             tuple({key: layer[key] for key in _OPTIONAL if layer.get(key) is not None} for _, layer, *_ in group),
-            group[0][-1],
+            group[0][3],
+            None if group[0][4] is None else torch.stack([sizes for *_, sizes in group if sizes is not None]),
         )
         for group in groups
     )
@@ -180,8 +211,9 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
 
 def _are_alike(one: _Layer, other: _Layer) -> bool:
     """Whether layers can be stacked. Sizes are compared, not hashed: that would fix them in a compiled graph."""
-    (_, first, _, denoising), (_, second, _, is_also) = one, other
-    return denoising == is_also and all(
+    (_, first, _, *kind), (_, second, _, *other_kind) = one, other
+    same_kind = kind[0] == other_kind[0] and (kind[1] is None) == (other_kind[1] is None)
+    return same_kind and all(
         first[key].shape == second[key].shape and first[key].dtype == second[key].dtype
         for key in ("pred_logits", "pred_boxes")
     )

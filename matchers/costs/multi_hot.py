@@ -13,25 +13,25 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from matchers.costs.checks import TargetValues, check_values_of, checked_multi_hot
+from matchers.costs.checks import check_values_of, checked_multi_hot
 from matchers.costs.per_image import cost_of_images
 from matchers.pairs.pairs import Pairs
-from ragged import RaggedBatch
+from ragged.interop.operands import takes_batches_of_pairs
 from ragged.values.checks import check_flag
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite
 
 
-def have_several(labels: TargetValues, logits: Tensor) -> bool:
+def have_several(labels: Tensor, logits: Tensor) -> bool:
     """Whether labels beside logits ``(*batch, P, C)`` are multi-hot ``(*batch, G, C)``, and not one for each target."""
-    values = labels.tensor if isinstance(labels, RaggedBatch) else labels
-    if not isinstance(values, Tensor) or not isinstance(logits, Tensor) or values.dim() < logits.dim():
+    if not isinstance(labels, Tensor) or not isinstance(logits, Tensor) or labels.dim() < logits.dim():
         return False
-    return values.dtype == torch.bool or values.is_floating_point()
+    return labels.dtype == torch.bool or labels.is_floating_point()
 
 
+@takes_batches_of_pairs(rows={"labels": 1}, columns={"values": 1})
 @torch.no_grad()
-def sum_over_labels(values: Tensor, labels: TargetValues, *, mean: bool = False) -> Tensor:
+def sum_over_labels(values: Tensor, labels: Tensor, *, mean: bool = False) -> Tensor:
     """Of values ``(…, P, C)``, sums over the targets' labels ``(…, G, C)``: ``(…, G, P)``.
 
     ``sum_c y_c v_c``, or ``sum_c y_c v_c / sum_c y_c``. A class that is no label of a target is not looked at for it:
@@ -39,7 +39,7 @@ def sum_over_labels(values: Tensor, labels: TargetValues, *, mean: bool = False)
 
     Args:
         values: ``(*batch, P, C)``, floating: the cost of each class, for example.
-        labels: ``(*batch, G, C)``, bool or floating from 0 to 1, a tensor or a ragged batch.
+        labels: ``(*batch, G, C)``, bool or floating from 0 to 1.
         mean: Whether to divide by the sum of the labels, as MDETR does for the tokens of a phrase. Without any label
             both are 0.
 

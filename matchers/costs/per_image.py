@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from matchers.pairs.groups import grouped
 from matchers.pairs.pairs import Pairs
 
 CostOfImages = Callable[[Pairs, Tensor, Tensor], Tensor]
 """Of pairs, rows (n, G) of the pairs, and images (n,): costs (n, G, P)."""
 
-# Images join a group as long as no more pairs than that are filler: computing them takes less than another group.
+# So many pairs of filler take less than another group of images does.
 _FILLER = 1 << 15
 
 
@@ -24,8 +25,11 @@ def cost_of_images(function: CostOfImages, pairs: Pairs) -> Tensor:
 def _packed(function: CostOfImages, pairs: Pairs) -> Tensor:
     count, found = pairs.problem.num_predictions, None
     first, size = pairs.runs()
-    for images, most in _groups(size, count):
-        within = torch.minimum(torch.arange(most), (size[images] - 1).unsqueeze(-1))
+    sizes, order = size.sort(descending=True, stable=True)
+    known = [each for each in sizes.tolist() if each]
+    for group in grouped(known, max(sum(known) // 3, _FILLER // max(count, 1))):
+        images = order[group.first : group.first + group.images]
+        within = torch.minimum(torch.arange(group.most), (size[images] - 1).unsqueeze(-1))
         row = first[images].unsqueeze(-1) + within
         cost = function(pairs, row, images)
         found = cost.new_empty(len(pairs), count) if found is None else found
@@ -34,23 +38,10 @@ def _packed(function: CostOfImages, pairs: Pairs) -> Tensor:
 
 
 def _static(function: CostOfImages, pairs: Pairs) -> Tensor:
-    first, count = pairs.images
-    row = torch.arange(len(pairs), device=pairs.sample.device).view(count, len(pairs) // max(count, 1))
-    images = torch.arange(first, first + count, device=row.device)
-    return function(pairs, row, images).flatten(0, 1)
-
-
-def _groups(sizes: Tensor, num_predictions: int) -> Iterator[tuple[Tensor, int]]:
-    """Images with targets, the most crowded first, and how many targets those of a group have at most."""
-    ordered, order = sizes.sort(descending=True, stable=True)
-    counts = [size for size in ordered.tolist() if size]
-    start = 0
-    while start < len(counts):
-        stop, filler = start + 1, 0
-        while stop < len(counts):
-            filler += (counts[start] - counts[stop]) * num_predictions
-            if filler > _FILLER and 4 * counts[stop] < 3 * counts[start]:
-                break
-            stop += 1
-        yield order[start:stop], counts[start]
-        start = stop
+    every = torch.arange(pairs.problem.num_samples, device=pairs.sample.device)
+    rows = torch.arange(len(pairs), device=every.device).split([group.rows for group in pairs.groups])
+    costs = [
+        function(pairs, row.view(group.images, group.most), every[pairs.images_of(group)]).flatten(0, 1)
+        for group, row in zip(pairs.groups, rows, strict=True)
+    ]
+    return costs[0] if len(costs) == 1 else torch.cat(costs)

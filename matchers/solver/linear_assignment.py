@@ -18,17 +18,10 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.parts import BACKGROUND
-from ragged.values.checks import (
-    INTEGER_DTYPES,
-    check_is_tensor,
-    check_one_of,
-    check_same_device,
-    check_values,
-    sample_name,
-)
+from matchers.solver.arguments import SOLVERS, checked_problem
+from ragged import RaggedBatch
+from ragged.values.checks import check_one_of
 from ragged.values.sizes import prefix_mask
-
-SOLVERS = ("auto", "scipy", "triton", "lapx")
 
 HostSolver = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -36,7 +29,11 @@ _LARGE = 1e100
 
 
 def batched_linear_sum_assignment(
-    cost: Tensor, num_targets: Tensor | None = None, *, forbidden: Tensor | None = None, solver: str = "auto"
+    cost: Tensor | RaggedBatch,
+    num_targets: Tensor | None = None,
+    *,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
 ) -> Tensor:
     """Match targets and predictions one-to-one so that the total cost of each sample is smallest.
 
@@ -46,9 +43,9 @@ def batched_linear_sum_assignment(
     same as an ``Assignment``.
 
     Args:
-        cost: ``(*batch, G, P)``, floating, target-major.
-        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default. Leading
-            dimensions that the costs alone have, layers for example, may be missing.
+        cost: ``(*batch, G, P)``, floating, target-major; or ragged along G, as costs of ragged targets are.
+        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default, or the sizes of
+            a ragged cost. Leading dimensions that the costs alone have, layers for example, may be missing.
         forbidden: ``(*batch, G, P)``, bool. Leading dimensions may be missing, too.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
@@ -67,58 +64,13 @@ def batched_linear_sum_assignment(
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])
     """
-    num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
+    cost, num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
     *batch_shape, width, num_predictions = cost.shape
     start = torch.arange(num_targets.numel(), device=cost.device) * width
     valid = prefix_mask(num_targets, width).reshape(-1)
     never = None if forbidden is None else forbidden.flatten(0, -2)
     matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, never, solver)
     return matched.reshape(*batch_shape, num_predictions)
-
-
-def checked_problem(
-    cost: Tensor, num_targets: Tensor | None, forbidden: Tensor | None, solver: str
-) -> tuple[Tensor, Tensor | None]:
-    """Numbers of targets ``(*batch,)`` and forbidden pairs ``(*batch, G, P)`` of these costs; or an error."""
-    check_is_tensor(cost, "cost")
-    check_one_of(solver, SOLVERS, "solver")
-    if cost.dim() < 3 or not cost.is_floating_point():
-        raise (ValueError if cost.is_floating_point() else TypeError)(
-            f"cost must be a floating tensor of shape (*batch, G, P), got {tuple(cost.shape)}, {cost.dtype}"
-        )
-    batch_shape, width = cost.shape[:-2], cost.shape[-2]
-    if num_targets is None:
-        num_targets = torch.full(batch_shape, width, device=cost.device)
-    check_is_tensor(num_targets, "num_targets")
-    if num_targets.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
-    if not _ends_with(batch_shape, num_targets.shape):
-        raise ValueError(
-            f"num_targets must have shape {tuple(batch_shape)}, or its last dimensions, got {tuple(num_targets.shape)}"
-        )
-    check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
-    counts = num_targets
-    check_values(
-        (counts >= 0) & (counts <= width),
-        lambda at: f"num_targets must lie between 0 and {width}, got {int(counts[at])} for {sample_name(at)}",
-        summary="batched_linear_sum_assignment: a number of targets is out of range",
-    )
-    if forbidden is not None:
-        if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
-            raise TypeError("forbidden must be a boolean tensor")
-        check_is_tensor(forbidden, "forbidden")
-        if forbidden.dim() < 2 or not _ends_with(cost.shape, forbidden.shape):
-            raise ValueError(
-                f"forbidden must have the shape {tuple(cost.shape)} of cost, or its last dimensions, "
-                f"got {tuple(forbidden.shape)}"
-            )
-        check_same_device(forbidden.device, cost.device, name="forbidden", reference="cost")
-        forbidden = forbidden.expand(cost.shape)
-    return num_targets.expand(batch_shape), forbidden
-
-
-def _ends_with(shape: torch.Size, own: torch.Size) -> bool:
-    return len(own) <= len(shape) and shape[len(shape) - len(own) :] == own
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())

@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
-from matchers.solver.linear_assignment import batched_linear_sum_assignment, checked_problem
+from matchers.solver.arguments import checked_problem
+from matchers.solver.linear_assignment import batched_linear_sum_assignment
+from ragged import RaggedBatch
 from ragged.values.sizes import prefix_mask
 
 
 @torch.no_grad()
 def one_to_one_assignment(
-    cost: Tensor, num_targets: Tensor | None = None, *, forbidden: Tensor | None = None, solver: str = "auto"
+    cost: Tensor | RaggedBatch,
+    num_targets: Tensor | None = None,
+    *,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
 ) -> Assignment:
     """The ``Assignment`` of lowest total cost, each target to one prediction; as ``Hungarian`` gives it.
 
@@ -34,7 +40,7 @@ def one_to_one_assignment(
     >>> assignment.num_positives.tolist(), assignment.max_pairs
     ([[5, 2], [5, 2], [5, 2]], 5)
     """
-    num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
+    cost, num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
     width, count = cost.shape[-2:]
     index = batched_linear_sum_assignment(cost, num_targets, forbidden=forbidden, solver=solver)
     invalid = ~cost.isfinite() & prefix_mask(num_targets, width).unsqueeze(-1)

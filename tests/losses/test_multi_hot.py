@@ -167,7 +167,7 @@ def test_detr_against_the_loop(sizes: list[int], soft: bool) -> None:
             assert found[name + suffix].item() == pytest.approx(value / count, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["detr", "dfine", "deim", "atss", "retinanet"])
+@pytest.mark.parametrize("name", ["detr", "dfine", "deim", "atss", "fcos", "retinanet"])
 @pytest.mark.parametrize("sizes", [[3, 0, 2], [0, 0]])
 def test_one_label_is_that_class(name: str, sizes: list[int]) -> None:
     case = CRITERIA[name]

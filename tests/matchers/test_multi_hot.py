@@ -217,19 +217,23 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, RaggedBatch]:
 
 @given(problems(), st.booleans())
 def test_costs_of_a_pair(problem: tuple[Tensor, RaggedBatch], mean: bool) -> None:
-    logits, labels = problem
+    logits, ragged = problem
+    labels = ragged.with_padded_set_to(False if ragged.dtype == torch.bool else 0.0).tensor
     found = {
         reference.table: sum_over_labels(logits, labels, mean=mean),
         reference.softmax: -sum_over_labels(logits.softmax(-1), labels, mean=mean),
         reference.focal: focal_class_cost(logits, labels, mean_over_labels=mean),
     }
     for plain, cost in found.items():
-        for image, own in enumerate(labels.split()):
+        for image, own in enumerate(ragged.split()):
             close(cost[image, : len(own)].double(), plain(logits[image], own, mean=mean), rtol=1e-4, atol=1e-4)
+    whole = focal_class_cost(logits, ragged, mean_over_labels=mean)
+    assert isinstance(whole, RaggedBatch) and torch.equal(whole.sample_sizes, ragged.sample_sizes)
+    close(whole.tensor, found[reference.focal])
     objectness = logits.sum(-1)
     for other in (None, objectness):
         cost = binary_class_cost(logits, labels, other)
-        for image, own in enumerate(labels.split()):
+        for image, own in enumerate(ragged.split()):
             expected = reference.binary(logits[image], own, None if other is None else other[image])
             close(cost[image, : len(own)].double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -364,7 +368,7 @@ def test_does_not_wait() -> None:
 def test_precision(dtype: torch.dtype) -> None:
     targets, predictions = targets_of([3, 0, 2], soft=True), predictions_of([3, 0, 2])
     logits = predictions["pred_logits"].to(dtype)
-    found = focal_class_cost(logits, targets.labels)
+    found = focal_class_cost(logits, targets.labels.tensor)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(focal_class_cost(logits, targets.labels), found)
+        assert torch.equal(focal_class_cost(logits, targets.labels.tensor), found)

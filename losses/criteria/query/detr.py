@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -21,7 +22,6 @@ from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
 from matchers.by_cost.hungarian import Hungarian
 from matchers.geometry.boxes import convert
-from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_not_negative
@@ -39,8 +39,9 @@ _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 class DetrCriterion(Criterion):
     """The loss of a detection transformer: one-to-one matching of every layer, then classes and boxes.
 
-    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. Targets that are
-    no ``Targets`` yet are read as such boxes too; others are converted, for which pixels need a ``canvas_size``.
+    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. They are ragged
+    along the queries where images differ in their number. Targets that are no ``Targets`` yet are read as such boxes
+    too; others are converted, for which pixels need a ``canvas_size``.
 
     Terms, each divided by the number of targets of the batch, or by 1:
 
@@ -120,8 +121,7 @@ class DetrCriterion(Criterion):
             if group.denoising:
                 found.append(of_all_layers(_of_denoising(predictions.dn_meta, targets, group), len(group.suffixes)))
             else:
-                layers = Predictions(group.logits, group.boxes, box_format="cxcywh", normalized=True)
-                found.append(self.call_matcher(layers, targets))
+                found.append(self.call_matcher(group.predictions(), targets))
         return LayerAssignments(tuple(found), tuple(group.suffixes for group in predictions.groups))
 
     def look_up(self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | None) -> list[MatchedLayers]:
@@ -134,6 +134,14 @@ class DetrCriterion(Criterion):
             )
         targets.check_labels(self.num_classes)
         return self.matched_layers(predictions, targets, _of_groups(predictions, assignment))
+
+    def sizes_of(self, predictions: DecoderOutputs, name: Any = None) -> Tensor | None:
+        """Those of the layers of a term, (L, B)."""
+        _, suffixes = name
+        (group,) = [each for each in predictions.groups if suffixes[0] in each.suffixes]
+        if group.sizes is None:
+            return None
+        return torch.stack([group.sizes[group.suffixes.index(suffix)] for suffix in suffixes])
 
     def num_layers(self, predictions: DecoderOutputs) -> int:
         """1: all tensors begin with the layers of a group."""
@@ -154,6 +162,7 @@ class DetrCriterion(Criterion):
         terms: LayerTerms = {}
         (decoder,) = [group for group in assigned if "" in group.layers.suffixes]
         for group in assigned:
+            group.check_filler()
             for (name, suffixes), part in self.group_terms(group, decoder, predictions).items():
                 terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
         return terms
@@ -262,5 +271,5 @@ def _of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, group: De
 
 def _layer(values: Any, index: int) -> Any:
     if isinstance(values, RaggedBatch):
-        return RaggedBatch.from_full_tensor(values.tensor[index], num_batch_dims=values.num_batch_dims - 1)
+        return RaggedBatch._unchecked(values.tensor[index], values.mask[index], values.sample_sizes[index], 0)
     return values[index]

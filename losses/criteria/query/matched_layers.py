@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
+from losses.core.ragged_predictions import check_filler_is_ignored
 from losses.core.terms import Term
 from losses.heads.decoder import DecoderLayers
 from losses.modules.base import ClassLoss
@@ -64,6 +65,12 @@ class MatchedLayers:
     class_counts: Mapping[str, Tensor]
     box_counts: Mapping[str, Tensor]
     same_boxes: bool = False
+
+    def check_filler(self) -> None:
+        """Raise unless filler of ragged queries has no target and is no background."""
+        check_filler_is_ignored(self.classes.labels, self.layers.sizes)
+        if self.boxes is not self.classes:
+            check_filler_is_ignored(self.boxes.labels, self.layers.sizes)
 
     def class_term(self, loss: ClassLoss) -> list[Term]:
         """Of all queries, with the IoU of a matched box as score."""
