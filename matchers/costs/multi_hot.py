@@ -29,7 +29,7 @@ def have_several(labels: Tensor, logits: Tensor) -> bool:
     return labels.dtype == torch.bool or labels.is_floating_point()
 
 
-@takes_batches_of_pairs(rows={"labels": 1}, columns={"values": 1})
+@takes_batches_of_pairs(rows={"labels": None}, columns={"values": 1})
 @torch.no_grad()
 def sum_over_labels(values: Tensor, labels: Tensor, *, mean: bool = False) -> Tensor:
     """Of values ``(…, P, C)``, sums over the targets' labels ``(…, G, C)``: ``(…, G, P)``.
