@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ragged
-from matchers import Assignment, batched_linear_sum_assignment, gather_labels, iou, iou_cost
+from matchers import gather_labels, iou, iou_cost, one_to_one_assignment
 from ragged import RaggedBatch
 
 
@@ -42,8 +42,7 @@ def match(
         the other.
     """
     costs = iou_cost(boxes_gt, boxes) + (1 - gather_labels(probabilities, labels_gt))
-    target_index = batched_linear_sum_assignment(costs, boxes_gt.sample_sizes)
-    return Assignment.from_index(target_index, num_targets=boxes_gt.sample_sizes).pairs()
+    return one_to_one_assignment(costs, boxes_gt.sample_sizes).pairs()
 
 
 def classification_loss(labels: RaggedBatch, probabilities: RaggedBatch, weights: RaggedBatch) -> Tensor:

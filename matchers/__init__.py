@@ -21,6 +21,7 @@ from matchers.costs.classes import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.costs.multi_hot import sum_over_labels
 from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
@@ -50,6 +51,7 @@ from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
 from matchers.plots.match import plot_cost, plot_match
 from matchers.solver.linear_assignment import batched_linear_sum_assignment
+from matchers.solver.one_to_one import one_to_one_assignment
 from matchers.targets.coco import targets_from_coco
 from matchers.targets.flat import targets_from_flat
 from matchers.targets.lists import targets_from_dicts, targets_from_lists
@@ -119,6 +121,7 @@ __all__ = [
     "match_by_key",
     "module_costs",
     "normalize",
+    "one_to_one_assignment",
     "pairwise",
     "plot_cost",
     "plot_match",
@@ -129,6 +132,7 @@ __all__ = [
     "softlabel_class_cost",
     "softmax_class_cost",
     "ssd_default_boxes",
+    "sum_over_labels",
     "targets_from_coco",
     "targets_from_dicts",
     "targets_from_flat",

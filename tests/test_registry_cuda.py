@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 # The solver is on the host, which waits for the costs.
-WAITING = ("batched_linear_sum_assignment",)
+WAITING = ("batched_linear_sum_assignment", "one_to_one_assignment")
 OPERATIONS = {
     name: entry
     for name, entry in operations()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses.core.positives import Positives
 from losses.functional.numerics import check_floating, check_integer, check_shape
-from matchers.assignments.assignment import Assignment, Plan
+from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
@@ -26,8 +26,8 @@ class AssignedTargets:
     """The label of each of P predictions, and the boxes of those that have one.
 
     Args:
-        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2). Of targets without labels, all
-            are of class 0.
+        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2). Of targets without labels, or
+            with multi-hot ones, all are of class 0.
         quality: ``(*batch, P)``, float32: what the matcher says of each positive prediction; 0 elsewhere.
         positives: The R predictions that have a class.
         boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's. None if targets have
@@ -35,6 +35,8 @@ class AssignedTargets:
         weights: ``(*batch, P)``, how much each prediction counts, or None if that is 1 for all. A target of weight 2
             counts as two of the same kind: in the sum of the losses, and in what it is divided by.
         fields: Of the target of each positive, (R, …) by name, for losses of your own.
+        multi_hot: (R, C), how much each class is one of the target of each positive, float32 at least; None if a target
+            has one label. ``class_targets`` is what a class loss is given.
 
     >>> targets = Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "labels": torch.tensor([7])}])
     >>> assignment = Assignment.from_index(torch.tensor([[-1, 0]]), num_targets=torch.tensor([1]))
@@ -49,6 +51,7 @@ class AssignedTargets:
     boxes: Tensor
     weights: Tensor | None = None
     fields: Mapping[str, Tensor] = field(default_factory=dict)
+    multi_hot: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.labels)
@@ -62,6 +65,11 @@ class AssignedTargets:
             check_shape(self.weights, self.labels.shape, "weights", "the labels")
             check_weights(self.weights, "weights")
             object.__setattr__(self, "weights", self.weights.detach())
+        if self.multi_hot is not None:
+            check_floating(self.multi_hot, "multi_hot")
+            shape = len(self.positives), self.multi_hot.shape[-1]
+            check_shape(self.multi_hot, shape, "multi_hot", "the positives, with their classes")
+            object.__setattr__(self, "multi_hot", self.multi_hot.detach())
 
     @classmethod
     def of(
@@ -103,7 +111,11 @@ class AssignedTargets:
             boxes = positives.of_targets(gt_boxes, batch_dims=own)
         index = assignment.target_index
         # Counted from 1, so that 0 is left for predictions without a label.
-        if targets.labels is None:
+        multi_hot = None
+        if targets.is_multi_hot:
+            rows = positives.of_targets(targets.labels.tensor, batch_dims=own)
+            multi_hot = wide(rows if rows.is_floating_point() else rows.float())
+        if targets.labels is None or multi_hot is not None:
             labels = (index >= 0).long()
         else:
             labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
@@ -122,6 +134,7 @@ class AssignedTargets:
                 name: positives.of_targets(batch.detach().tensor, batch_dims=own)
                 for name, batch in targets.fields.items()
             },
+            multi_hot=multi_hot,
         )
 
     @classmethod
@@ -223,6 +236,20 @@ class AssignedTargets:
             return self.is_positive.sum(-1).float()
         return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
 
+    def class_targets(self, background: int | None = None) -> Tensor:
+        """What a class loss is given: labels ``(*batch, P)``; or targets ``(*batch, P, C)``, if labels are multi-hot.
+
+        Args:
+            background: The label of what is not positive; None leaves -1 and -2. Multi-hot targets are all 0 there.
+        """
+        if self.multi_hot is not None:
+            return self.positives.per_prediction(self.multi_hot)
+        return self.labels if background is None else torch.where(self.is_positive, self.labels, background)
+
+    def class_targets_of_rows(self) -> Tensor:
+        """The same for the positives: labels (R,), or targets (R, C)."""
+        return self.labels_of_rows() if self.multi_hot is None else self.multi_hot
+
     def num_counted(self) -> Tensor:
         """``(*batch,)``, float32 at least: the sum of the weights of all that are not ignored."""
         if self.weights is None:
@@ -236,38 +263,6 @@ class AssignedTargets:
     def quality_of_rows(self) -> Tensor:
         """(R,)."""
         return self.positives.of_predictions(self.quality)
-
-
-def checked_assignment(found: Any, matcher: Any, who: str) -> Assignment:
-    """What a matcher gave; a ``TypeError`` that names it if that is no ``Assignment``."""
-    if isinstance(found, Assignment):
-        return found
-    name = getattr(matcher, "__name__", type(matcher).__name__)
-    advice = "a soft plan is for DetectionLoss; plan.assignment() makes a hard one" if isinstance(found, Plan) else ""
-    raise TypeError(
-        f"{who} needs a matcher that gives an Assignment, but {name} gave {type(found).__name__}"
-        + (f": {advice}" if advice else "")
-    )
-
-
-def look_up(targets: Any, assignment: Assignment | None, **options: Any) -> AssignedTargets:
-    """What the second step of a criterion was given: targets with their assignment, or ``AssignedTargets`` alone.
-
-    Args:
-        targets: As above.
-        assignment: Of these targets.
-        options: Of ``AssignedTargets.of``.
-
-    Raises:
-        ValueError: There is an assignment too many, or none.
-    """
-    if isinstance(targets, AssignedTargets):
-        if assignment is not None:
-            raise ValueError("targets that are assigned already need no assignment, but one is given")
-        return targets
-    if assignment is None:
-        raise ValueError("loss needs the assignment of these targets, as assign gives it, or AssignedTargets")
-    return AssignedTargets.of(targets, assignment, **options)
 
 
 def _check_same_targets(targets: Targets, assignment: Assignment) -> None:

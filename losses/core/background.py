@@ -22,7 +22,12 @@ def background_label(position: str, num_classes: int) -> int:
 def check_target_labels(targets: Targets, position: str, num_classes: int, who: str) -> None:
     """Raise ``ValueError``, naming the sample, unless each label is one of C classes, and not the background."""
     targets.check_labels(num_classes)
-    labels, background = targets.labels.tensor, background_label(position, num_classes)
+    background = background_label(position, num_classes)
+    if targets.is_multi_hot:
+        if background >= 0:
+            raise ValueError(f"multi-hot labels need bg_class_position='none', got {position!r}")
+        return
+    labels = targets.labels.tensor
     check_values(
         (labels != background) | ~targets.matchable,
         lambda at: (

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.core.assigned import AssignedTargets, checked_assignment, look_up
+from losses.core.assigned import AssignedTargets
+from losses.core.looking_up import check_one_label, checked_assignment, look_up
 from losses.core.normalizer import Normalizer, checked_normalizer
 from losses.core.ragged_predictions import check_filler_is_ignored, of_sizes
 from losses.core.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
@@ -140,6 +141,8 @@ class Criterion(WideModule):
 
     def _terms(self, read: Any, targets: Any, assignment: Any) -> Terms:
         own = targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
+        if not self.MULTI_HOT:
+            check_one_label(own, type(self).__name__)
         assigned = self.look_up(read, own, assignment)
         if isinstance(assigned, AssignedTargets):
             check_filler_is_ignored(assigned.labels, self.sizes_of(read))
@@ -161,6 +164,9 @@ class Criterion(WideModule):
     """Names of counts that other ranks may have, and this one not: all have to reduce the same."""
     CLASSES_OF_PREDICTIONS: bool = False
     """Whether predictions say how many classes there are; then there is no attribute of that name."""
+    MULTI_HOT: bool = False
+    """Whether ``terms`` reads ``AssignedTargets.class_targets``, and so learns from targets with several labels each.
+    Otherwise such targets are an error."""
 
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""

@@ -136,11 +136,12 @@ class Positives:
         return self._only_valid(merged.index_select(0, slots))
 
     def per_prediction(self, rows: Tensor) -> Tensor:
-        """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
+        """Values (R, …) at their predictions, ``(*batch, P, …)``, and 0 elsewhere. Differentiable."""
+        rest = rows.shape[1:]
         if self.whole:
-            return self.masked(rows).view(self.shape)
-        flat = rows.new_zeros(math.prod(self.shape))
-        return flat.index_add(0, self.slots, self.masked(rows)).view(self.shape)
+            return self._only_valid(rows).view(*self.shape, *rest)
+        flat = rows.new_zeros(math.prod(self.shape), *rest)
+        return flat.index_add(0, self.slots, self._only_valid(rows)).view(*self.shape, *rest)
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""

@@ -139,6 +139,7 @@ class DetectionLoss(Criterion):
     """
 
     CLASSES_OF_PREDICTIONS = True
+    MULTI_HOT = True
 
     def __init__(
         self,

@@ -54,12 +54,14 @@ class DetectionTerms:
         _check_assignment(assignment, self.logits.shape[:-1])
         check_filler_is_ignored(assignment.target_index, sizes)
         assigned = AssignedTargets.of(targets, assignment)
-        labels = torch.where(assigned.is_positive, assigned.labels, self.background)
+        labels = assigned.class_targets(self.background)
         values = self._of_labels(self.logits, labels)
         positive = assigned.counted(assigned.is_positive.to(values.dtype))
         negative = assignment.is_background
         trained = positive + self._mined(values, positive, negative).to(values.dtype)
         weights = traits_of(self.cls_loss).class_weights(self.logits)
+        if weights is not None and assigned.multi_hot is not None:
+            raise ValueError("a class loss with class weights counts one label of each target, got multi-hot ones")
         counted = positive if weights is None else positive * weights[labels.clamp(min=0)]
         rows = assigned.positives
         boxes = box_values(self.loc_loss, rows.of_predictions(self.boxes), assigned.boxes)
@@ -73,6 +75,10 @@ class DetectionTerms:
     def of_plan(self, targets: Targets, plan: Plan, *, sizes: Tensor | None = None) -> dict[str, Term]:
         """The terms of a soft plan; ``sizes`` as above. Nothing has a value for each class of each pair."""
         shape = self.logits.shape[:-1]
+        if targets.is_multi_hot:
+            raise ValueError(
+                "a plan divides targets of one label each, got multi-hot ones; plan.assignment() makes a hard match"
+            )
         _check_plan(targets, plan, shape)
         if sizes is not None:
             mass = plan.weights.with_padded_set_to(0).tensor
@@ -120,9 +126,10 @@ class DetectionTerms:
         return alone.masked_fill(taken == 0, 0) * taken + mixed
 
     def _of_labels(self, logits: Tensor, labels: Tensor) -> Tensor:
-        rows = logits.flatten(0, -2)
-        values = traits_of(self.cls_loss).with_labels(rows, labels.flatten(), one_hot=self.background < 0)
-        return sum_of_classes(values, rows).view(labels.shape)
+        shape = logits.shape[:-1]
+        rows, labels = logits.flatten(0, -2), labels.flatten(0, len(shape) - 1)
+        values = traits_of(self.cls_loss).with_labels(rows, labels, one_hot=self.background < 0)
+        return sum_of_classes(values, rows).view(shape)
 
     def _mined(self, loss: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Which of the negatives are trained, ``(…, P)``, bool."""

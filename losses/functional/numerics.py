@@ -143,25 +143,32 @@ def check_target_values(targets: Tensor, scores: Tensor | None, num_classes: int
     Scores may be NaN: those of a box that is predicted as NaN are. They are computed, as a rule, and looked at where
     that costs nothing.
     """
-    if targets.is_floating_point():
-        check_shares(targets, "dense targets")
+    if is_dense(targets):
+        if targets.is_floating_point():
+            check_shares(targets, "dense targets")
+        if scores is not None and values_are_readable(scores) and not known_within(scores, 0, 1):
+            check_shares(scores, "scores", counts=(targets > 0).any(-1), or_nan=True)
     elif scores is not None and values_are_readable(scores) and not known_within(scores, 0, 1):
         check_shares(scores, "scores", counts=(targets >= 0) & (targets < num_classes), or_nan=True)
 
 
 def check_form(logits: Tensor, targets: Tensor, scores: Tensor | None) -> None:
     """Raise unless targets and scores are in one of the two forms that the module describes."""
-    if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
+    without_classes = "the logits without their classes"
+    if isinstance(targets, Tensor) and is_dense(targets):
+        meaning = without_classes
         check_shape(targets, logits.shape, "dense targets", "the logits")
-        check_with(targets, logits, "targets")
-        if scores is not None:
-            raise ValueError(f"scores go with labels of an integer dtype, got targets of {targets.dtype}")
-        return
-    check_integer(targets, "targets")
-    meaning = "the logits without their classes"
-    check_shape(targets, logits.shape[:-1], "targets of an integer dtype, which are labels,", meaning)
+    else:
+        meaning = "the labels"
+        check_integer(targets, "targets")
+        check_shape(targets, logits.shape[:-1], "targets of an integer dtype, which are labels,", without_classes)
     check_with(targets, logits, "targets")
     if scores is not None:
         check_floating(scores, "scores")
-        check_shape(scores, targets.shape, "scores", "the labels")
+        check_shape(scores, logits.shape[:-1], "scores", meaning)
         check_with(scores, logits, "scores")
+
+
+def is_dense(targets: Tensor) -> bool:
+    """Whether targets are the target of each class, floating or boolean, and no labels."""
+    return targets.is_floating_point() or targets.dtype == torch.bool

@@ -3,7 +3,8 @@
 Every loss takes logits ``(…, C)`` and gives a loss ``(…, C)`` for each of them, not reduced, in float32 at least. The
 targets come in one of two forms:
 
-* dense: a floating (or boolean) tensor ``(…, C)``, the target of each class, in [0, 1];
+* dense: a floating (or boolean) tensor ``(…, C)``, the target of each class, in [0, 1]. With ``scores`` (…) these are
+  multi-hot labels: a class with a target above 0 is labelled, and its target is multiplied by the score;
 * sparse: an integer tensor ``(…)``, the label of each prediction; any number that is no class means that there is none.
   ``scores`` (…) is the target of the labelled class, 1 unless given, and 0 is the target of all others. Nothing is made
   of one-hot form, and most classes take a shorter path: prefer this form. Scores without a label are not looked at.
@@ -30,6 +31,7 @@ from losses.functional.numerics import (
     check_share,
     check_target_values,
     check_with,
+    is_dense,
     power,
     power_of_p,
 )
@@ -51,7 +53,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module.
-        scores: ``(…)``, the target of the labelled class; only with labels.
+        scores: ``(…)``, the target of the labelled class, or of labelled classes; see the module.
 
     Returns:
         ``(…, C)``.
@@ -82,7 +84,7 @@ def sigmoid_focal_loss(
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module.
-        scores: ``(…)``, the target of the labelled class; only with labels.
+        scores: ``(…)``, the target of the labelled class, or of labelled classes; see the module.
         alpha: Weight of the positives, in [0, 1]; ``None`` for no weights.
         gamma: Exponent; 0 is the binary cross entropy.
 
@@ -117,7 +119,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module.
-        scores: ``(…)``, the quality of the box, in [0, 1]; only with labels.
+        scores: ``(…)``, the quality of the box, in [0, 1]; see the module.
         beta: Exponent.
 
     Returns:
@@ -152,13 +154,13 @@ def varifocal_loss(
     ``t BCE(x, t)`` for positives, ``alpha p^gamma BCE(x, 0)`` for negatives.
 
     A class is positive if it is the labelled one, whatever its score, or, with dense targets, if its target is above 0.
-    They differ for boxes that miss their target: with labels, as in the family of DETR, their loss is 0; with dense
-    targets, as in the paper, they are negatives.
+    They differ for boxes that miss their target: with labels and scores, as in the family of DETR, their loss is 0;
+    with dense targets alone, as in the paper, they are negatives.
 
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module.
-        scores: ``(…)``, the IoU of the box with its target; only with labels.
+        scores: ``(…)``, the IoU of the box with its target; see the module.
         alpha: Weight of the negatives.
         gamma: Exponent.
         detach_weights: Whether ``p^gamma`` is a constant for the gradient, as in RT-DETR and D-FINE. Scores always are.
@@ -200,7 +202,7 @@ def matchability_aware_loss(
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module.
-        scores: ``(…)``, the IoU of the box with its target, not yet raised to gamma; only with labels.
+        scores: ``(…)``, the IoU of the box with its target, not yet raised to gamma; see the module.
         gamma: Exponent of both.
         detach_weights: Whether ``p^gamma`` is a constant for the gradient.
 
@@ -278,8 +280,13 @@ def _per_class(
     check_form(logits, targets, scores)
     check_target_values(targets, scores, logits.shape[-1])
     logits = wide(logits)
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        return loss(logits, targets.detach().to(logits.dtype), None)
+    if is_dense(targets):
+        own_targets = targets.detach().to(logits.dtype)
+        if scores is None:
+            return loss(logits, own_targets, None)
+        positive = own_targets > 0
+        scored = own_targets * scores.detach().to(logits.dtype).unsqueeze(-1)
+        return loss(logits, torch.where(positive, scored, 0), positive)
     labelled = (targets >= 0) & (targets < logits.shape[-1])
     index = targets.where(labelled, 0).long().unsqueeze(-1)
     own_targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype).unsqueeze(-1)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from losses.coders.boxes import BoxCoder
-from losses.core.assigned import AssignedTargets, checked_assignment
+from losses.core.assigned import AssignedTargets
+from losses.core.looking_up import checked_assignment
 from losses.functional.numerics import check_floating
 from losses.heads.anchors import in_unit_of_priors
 from losses.heads.levels import Maps, flatten_levels

@@ -163,7 +163,7 @@ def class_values(
     *,
     class_mask: Tensor | None = None,
 ) -> Tensor:
-    """What a class loss gives for predictions with logits (…, C) and labels (…), summed over the classes: (…).
+    """What a class loss gives for predictions with logits (…, C) and labels (…) or (…, C), summed over classes: (…).
 
     Whatever dtype the logits have, the loss is given float32 at least.
 

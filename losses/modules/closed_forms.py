@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import background_loss, power, softplus
+from losses.functional.numerics import background_loss, is_dense, power, softplus
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
 
@@ -23,11 +23,7 @@ _BLOCK = 1 << 20
 
 def can_sum_classes(labels: Tensor) -> bool:
     """Whether ``summed_over_classes`` is of use: not where the graph is transformed by ``torch.func``."""
-    return (
-        not labels.is_floating_point()
-        and labels.dtype != torch.bool
-        and not torch._C._are_functorch_transforms_active()
-    )
+    return not is_dense(labels) and not torch._C._are_functorch_transforms_active()
 
 
 def summed_over_classes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from losses.functional.softmax import negative_probability
 from losses.modules.base import LossModule
 from losses.modules.of_mass import ClassLosses
 from matchers.costs.classes import focal_cost
+from matchers.costs.multi_hot import cost_of_labels, probability_of_labels
 from matchers.pairs.pairs import Pairs
 from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.values.checks import check_not_negative, check_number, check_shares
@@ -52,7 +55,7 @@ class NegativeProbLoss(LossModule):
     @torch.no_grad()
     def pair_cost(self, pairs: Pairs) -> Tensor:
         """Costs (R, P) of pairs of targets and predictions."""
-        return pairs.log_probabilities_of_labels().exp_().mul_(-self.loss_weight)
+        return probability_of_labels(pairs).mul_(-self.loss_weight)
 
 
 @takes_batches(logits=1, targets=None)
@@ -82,10 +85,9 @@ class _Focal(LossModule):
 
     def _cost_of_label(self, pairs: Pairs) -> Tensor:
         """What calling predictions by their pairs' labels changes in the loss, (R, P)."""
-        logits = pairs.logits_of_labels()
-        if self.alpha is None:
-            return focal_cost(logits, alpha=0.5, gamma=self.gamma).mul_(2)
-        return focal_cost(logits, alpha=self.alpha, gamma=self.gamma)
+        alpha = 0.5 if self.alpha is None else self.alpha
+        cost = cost_of_labels(pairs, partial(focal_cost, alpha=alpha, gamma=self.gamma))
+        return cost.mul_(2) if self.alpha is None else cost
 
 
 class SigmoidFocalLoss(_Focal):

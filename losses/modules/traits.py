@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from losses.functional.numerics import check_shape
+from losses.functional.numerics import check_shape, is_dense
 from losses.modules.of_mass import ClassLosses
 from matchers.pairs.pairs import Pairs
 
@@ -80,7 +80,10 @@ class LossTraits:
         return any(each.name == "scores" or each.kind is each.VAR_KEYWORD for each in parameters)
 
     def with_scores(self, logits: Tensor, labels: Tensor, scores: Tensor | None) -> Tensor:
-        """The loss (…, C) or (…) of logits (…, C), of labels (…), where -1 is no class, and their scores (…)."""
+        """The loss (…, C) or (…) of logits (…, C), of labels (…), where -1 is no class, and their scores (…).
+
+        Labels may also be multi-hot, floating (…, C), all 0 for no class.
+        """
         values: Tensor = self(logits, labels, scores=scores)  # type: ignore[operator]
         return values
 
@@ -88,7 +91,7 @@ class LossTraits:
         """The loss (R, C) or (R,) of logits (R, C) and labels (R,), where -1 is no class.
 
         Args:
-            logits, labels: See above.
+            logits, labels: See above. Labels may also be multi-hot, floating (R, C), all 0 for no class.
             one_hot: Whether a loss that says nothing else is called with one-hot targets, all 0 for no class.
         """
         values: Tensor = self(logits, soft_one_hot(labels, None, logits) if one_hot else labels)  # type: ignore[operator]
@@ -122,7 +125,10 @@ def weights_of(loss: Any, logits: Tensor) -> Tensor | None:
 
 
 def soft_one_hot(labels: Tensor, scores: Tensor | None, logits: Tensor) -> Tensor:
-    """Targets (…, C): the score, or 1, at the label, 0 elsewhere."""
+    """Targets (…, C): the score, or 1, at the label, 0 elsewhere; of multi-hot labels (…, C), times the score."""
+    if is_dense(labels):
+        own = labels.to(logits.dtype)
+        return own if scores is None else torch.where(own > 0, own * scores.to(logits.dtype).unsqueeze(-1), 0)
     valid = (labels >= 0) & (labels < logits.shape[-1])
     values = valid.to(logits.dtype) if scores is None else scores.to(logits.dtype).masked_fill(~valid, 0)
     index = labels.masked_fill(~valid, 0).unsqueeze(-1)

@@ -10,12 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.assignments import explanation, joining, notebook
-from matchers.assignments.building import (
-    checked_index,
-    checked_max_num_targets,
-    checked_quality,
-    index_of_pairs,
-)
+from matchers.assignments.building import index_of_pairs, parts_of_index
 from matchers.assignments.checks import check_parts, check_parts_of_plan
 from matchers.assignments.forms import gathered, heaviest, pairs_of_index
 from matchers.assignments.parts import BACKGROUND, IGNORED
@@ -62,6 +57,7 @@ class Assignment:
         num_targets: Tensor,
         quality: Tensor | None = None,
         max_num_targets: int | None = None,
+        per_target: int | None = None,
     ) -> Assignment:
         """Wrap an assignment that was made elsewhere.
 
@@ -70,21 +66,14 @@ class Assignment:
             num_targets: ``(*batch,)``, or its last dimensions if predictions have more than targets.
             quality: ``(*batch, P)``, from 0 to 1; 1 for positives if not given.
             max_num_targets: G; the largest of ``num_targets`` if not given, which synchronises on an accelerator.
+            per_target: How many predictions a target has at most, 1 if the assignment is one-to-one: ``pairs``, and
+                losses in static shapes, are then of ``min(P, per_target * G)`` slots. None: of P.
 
         Raises:
-            ValueError: Shapes do not fit, an index is neither a target of its sample nor -1 or -2, or a quality is not
-                from 0 to 1. The message names the sample.
+            ValueError: Shapes do not fit, an index is neither a target of its sample nor -1 or -2, a target has more
+                predictions than ``per_target``, or a quality is not from 0 to 1. The message names the sample.
         """
-        num_targets = checked_index(target_index, num_targets)
-        max_num_targets = checked_max_num_targets(max_num_targets, num_targets)
-        return cls(
-            target_index,
-            checked_quality(quality, target_index),
-            num_targets.to(torch.int64),
-            torch.zeros_like(num_targets, dtype=torch.int64),
-            max_num_targets,
-            target_index.shape[-1],
-        )
+        return cls(*parts_of_index(target_index, num_targets, quality, max_num_targets, per_target))
 
     @classmethod
     def from_pairs(
@@ -95,15 +84,21 @@ class Assignment:
         num_predictions: int,
         num_targets: Tensor,
         max_num_targets: int | None = None,
+        per_target: int | None = None,
     ) -> Assignment:
         """The inverse of ``pairs``: entry k of the one index batch belongs to entry k of the other.
+
+        Args:
+            matched_gt_indices, matched_pred_indices: ``(*batch, M)``, ragged.
+            num_predictions: P.
+            num_targets, max_num_targets, per_target: As for ``from_index``.
 
         Raises:
             IndexError: An index is out of range.
             ValueError: The index batches differ in size, or a prediction occurs twice in a sample.
         """
         index = index_of_pairs(matched_gt_indices, matched_pred_indices, num_predictions, num_targets)
-        return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
+        return cls(*parts_of_index(index, num_targets, None, max_num_targets, per_target))
 
     stack = staticmethod(joining.stack)
     unstack = joining.unstack

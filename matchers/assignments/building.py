@@ -12,12 +12,33 @@ from ragged.ops.indices import as_indices, check_range
 from ragged.values.checks import (
     check_count,
     check_is_tensor,
+    check_positive,
     check_same_device,
     check_shares,
     check_values,
     sample_name,
 )
 from ragged.values.sizes import largest_size
+
+PartsOfIndex = tuple[Tensor, Tensor, Tensor, Tensor, int, int]
+"""All that an ``Assignment`` is made of, in its order."""
+
+
+def parts_of_index(
+    target_index: Tensor,
+    num_targets: Tensor,
+    quality: Tensor | None,
+    max_num_targets: int | None,
+    per_target: int | None,
+) -> PartsOfIndex:
+    """The parts of an assignment that is given by an index; see ``Assignment.from_index``."""
+    num_targets = checked_index(target_index, num_targets).to(torch.int64)
+    width = checked_max_num_targets(max_num_targets, num_targets)
+    most = target_index.shape[-1]
+    if per_target is not None:
+        most = _checked_most_pairs(target_index, width, per_target)
+    quality = checked_quality(quality, target_index)
+    return target_index, quality, num_targets, torch.zeros_like(num_targets), width, most
 
 
 def checked_index(target_index: Tensor, num_targets: Tensor) -> Tensor:
@@ -56,6 +77,26 @@ def checked_max_num_targets(max_num_targets: int | None, num_targets: Tensor) ->
         summary="Assignment: a sample has more than max_num_targets targets",
     )
     return max_num_targets
+
+
+def _checked_most_pairs(target_index: Tensor, max_num_targets: int, per_target: int) -> int:
+    """How many pairs a sample has at most, if a target has at most ``per_target``; an error if one has more."""
+    check_positive(per_target, "per_target")
+    most = target_index.shape[-1]
+    if per_target >= most:
+        return most
+    slot = torch.where(target_index >= 0, target_index, max_num_targets)
+    counts = slot.new_zeros(*slot.shape[:-1], max_num_targets + 1).scatter_add(-1, slot, torch.ones_like(slot))
+    counts = counts[..., :-1]
+    check_values(
+        counts <= per_target,
+        lambda at: (
+            f"target {at[-1]} of {sample_name(at[:-1])} has {int(counts[at])} predictions, more than per_target="
+            f"{per_target}; leave per_target out if there is no bound"
+        ),
+        summary="Assignment: a target has more than per_target predictions",
+    )
+    return min(most, per_target * max_num_targets)
 
 
 def checked_quality(quality: Tensor | None, target_index: Tensor) -> Tensor:

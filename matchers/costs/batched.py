@@ -1,22 +1,18 @@
-"""Costs of whole images, as costs of pairs."""
+"""Costs of whole images that users write, as costs of pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
+from matchers.costs.per_image import cost_of_images
 from matchers.costs.terms import PairCost
-from matchers.pairs.groups import grouped
 from matchers.pairs.pairs import Pairs
 from ragged.values.checks import check_is_callable
 
 BatchedCost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-
-# So many pairs of filler take less than another group of images does.
-_FILLER = 1 << 15
 
 
 def batched_cost(function: BatchedCost) -> PairCost:
@@ -46,36 +42,7 @@ def batched_cost(function: BatchedCost) -> PairCost:
             [-1, -1,  0, -1, -1]])
     """
     check_is_callable(function, "the cost")
-    return partial(_cost_of_pairs, function)  # not a closure: a matcher can be pickled
-
-
-def _cost_of_pairs(function: BatchedCost, pairs: Pairs) -> Tensor:
-    return (_packed if pairs.packed else _static)(function, pairs)
-
-
-def _packed(function: BatchedCost, pairs: Pairs) -> Tensor:
-    count, found = pairs.problem.num_predictions, None
-    first, size = pairs.runs()
-    sizes, order = size.sort(descending=True, stable=True)
-    known = [each for each in sizes.tolist() if each]
-    for group in grouped(known, max(sum(known) // 3, _FILLER // max(count, 1))):
-        images = order[group.first : group.first + group.images]
-        within = torch.minimum(torch.arange(group.most), (size[images] - 1).unsqueeze(-1))
-        row = first[images].unsqueeze(-1) + within
-        cost = _of_images(function, pairs, row, images)
-        found = cost.new_empty(len(pairs), count) if found is None else found
-        found[row.flatten()] = cost.flatten(0, 1)
-    return torch.zeros(0, count, device=pairs.sample.device) if found is None else found
-
-
-def _static(function: BatchedCost, pairs: Pairs) -> Tensor:
-    every = torch.arange(pairs.problem.num_samples, device=pairs.sample.device)
-    rows = torch.arange(len(pairs), device=every.device).split([group.rows for group in pairs.groups])
-    costs = [
-        _of_images(function, pairs, row.view(group.images, group.most), every[pairs.images_of(group)]).flatten(0, 1)
-        for group, row in zip(pairs.groups, rows, strict=True)
-    ]
-    return costs[0] if len(costs) == 1 else torch.cat(costs)
+    return partial(cost_of_images, partial(_of_images, function))  # not closures: a matcher can be pickled
 
 
 def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor) -> Tensor:

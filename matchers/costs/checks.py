@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from matchers.geometry.boxes import check_boxes
@@ -17,6 +18,8 @@ from ragged.values.checks import (
     check_weights,
 )
 from ragged.values.readable import known_within
+
+_NOT_MULTI_HOT = "; of multi-hot labels there are sum_over_labels and the softmax, focal and binary class costs"
 
 
 def check_values_of(values: Tensor, name: str, last: str, *, at_least: int = 1) -> None:
@@ -33,7 +36,7 @@ def checked_labels(labels: Tensor, logits: Tensor) -> Tensor:
     check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
     check_is_tensor(labels, "labels")
     if labels.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+        raise TypeError(f"labels must be integers, got {labels.dtype}{_NOT_MULTI_HOT if labels.dim() > 1 else ''}")
     if labels.dim() == 0 or labels.shape[:-1] != logits.shape[:-2]:
         raise ValueError(
             f"logits (*batch, P, C) and labels (*batch, G) must have the same *batch, "
@@ -46,6 +49,26 @@ def checked_labels(labels: Tensor, logits: Tensor) -> Tensor:
             (labels >= 0) & (labels < classes),
             lambda at: f"labels must lie in 0 … {classes - 1}, got {int(labels[at])} at {at}",
             summary="a label is not below the number of classes",
+        )
+    return labels
+
+
+def checked_multi_hot(labels: Tensor, values: Tensor) -> Tensor:
+    """Multi-hot labels ``(*batch, G, C)``, bool or floating, that fit values ``(*batch, P, C)``."""
+    check_is_tensor(labels, "labels")
+    if labels.dtype != torch.bool and not labels.is_floating_point():
+        raise TypeError(f"multi-hot labels must be boolean or floating, got {labels.dtype}")
+    if labels.dim() < 2 or labels.shape[:-2] != values.shape[:-2] or labels.shape[-1] != values.shape[-1]:
+        raise ValueError(
+            f"values (*batch, P, C) and multi-hot labels (*batch, G, C) must have the same *batch and C, "
+            f"got {tuple(values.shape)} and {tuple(labels.shape)}"
+        )
+    check_same_device(labels.device, values.device, name="labels", reference="values")
+    if labels.is_floating_point() and not known_within(labels, 0, 1):
+        check_values(
+            (labels >= 0) & (labels <= 1),
+            lambda at: f"multi-hot labels must lie in [0, 1], got {labels[at].item():g} at {at}",
+            summary="a multi-hot label is not in [0, 1]",
         )
     return labels
 

@@ -1,34 +1,32 @@
 """Costs of pairing a target with a prediction: those of its class.
 
 Two forms of each. The functions of whole batches take logits ``(…, P, C)``, labels ``(…, G)`` and boxes ``(…, N, 4)``,
-and give costs ``(…, G, P)``, target-major; any of them may be ragged batches, and so are the costs
-then. What they are made of takes the logit of the target's class in each prediction, of any shape: that is
-what a matcher computes, block by block. A class cost reads one logit of each prediction for each target; nothing of
-shape P×G×C is ever made. All is computed in float32 at least, without gradient. Weighted sums of costs are ordinary
-arithmetic.
+and give costs ``(…, G, P)``, target-major; any of them may be ragged batches, and so are the costs then. Where labels
+are multi-hot, ``(…, G, C)``, costs are sums over the labels. What they are made of takes the logit of the target's
+class in each prediction, of any shape: that is what a matcher computes, block by block. A class cost reads one logit of
+each prediction for each target; nothing of shape P×G×C is ever made. All is computed in float32 at least, without
+gradient. Weighted sums of costs are ordinary arithmetic.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.costs.checks import check_objectness, check_of_pairs, check_values_of, checked_labels
+from matchers.costs.multi_hot import have_several, sum_over_labels
+from matchers.costs.over_classes import sum_over_classes
 from ragged.interop.operands import takes_batches, takes_batches_of_pairs
-from ragged.values.checks import check_broadcast, check_not_negative, check_same_device, check_share
-from ragged.values.memory import is_transposed
+from ragged.values.checks import check_broadcast, check_flag, check_not_negative, check_same_device, check_share
 from ragged.values.precision import wide
-from ragged.values.readable import known_within, values_are_readable
+from ragged.values.readable import known_within
 
 # What a logarithm of a probability is bounded by, as in torch's binary cross entropy.
 _LOWEST_LOG = -100.0
 # e to the power of such a logit is a normal float32, and so is the product of two: sums over all classes of moderate
 # logits take half as many passes over them.
 _MODERATE = 40
-_BLOCK_BYTES = 1 << 22
 
 
 # --- classes, from the logit of the target's class -----------------------------------------------------------------
@@ -96,8 +94,8 @@ def softlabel_background(logits: Tensor) -> Tensor:
         return odds.div_(whole).square_().mul_(whole.log_())  # p² (-log(1 - p))
 
     if known_within(logits, -_MODERATE, _MODERATE):
-        return _sum_over_classes(of_moderate, logits)
-    return _sum_over_classes(lambda x: _softplus(x).mul_(_sigmoid(x).square_()), logits)
+        return sum_over_classes(of_moderate, logits)
+    return sum_over_classes(lambda x: _softplus(x).mul_(_sigmoid(x).square_()), logits)
 
 
 @torch.no_grad()
@@ -126,8 +124,8 @@ def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tenso
 
     others = () if objectness is None else (objectness,)
     if all(known_within(each, -_MODERATE, _MODERATE) for each in (logits, *others)):
-        return -_sum_over_classes(of_moderate, logits, *(wide(each).neg().exp_() for each in others))
-    return -_sum_over_classes(lambda x, *o: _log_of_rest(log_joint_score(x, *o)), logits, *others)
+        return -sum_over_classes(of_moderate, logits, *(wide(each).neg().exp_() for each in others))
+    return -sum_over_classes(lambda x, *o: _log_of_rest(log_joint_score(x, *o)), logits, *others)
 
 
 @torch.no_grad()
@@ -156,22 +154,41 @@ def gather_labels(values: Tensor, labels: Tensor) -> Tensor:
 # --- whole batches -------------------------------------------------------------------------------------------------
 
 
-@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1})
+@takes_batches_of_pairs(rows={"labels": None}, columns={"logits": 1})
 @torch.no_grad()
-def softmax_class_cost(logits: Tensor, labels: Tensor) -> Tensor:
+def softmax_class_cost(logits: Tensor, labels: Tensor, *, mean_over_labels: bool = False) -> Tensor:
     """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
+
+    Of multi-hot labels y ``(…, G, C)``: minus the probability of all of them together, ``-sum_c y_c p_c``; with
+    ``mean_over_labels`` divided by ``sum_c y_c``, as for the tokens of a phrase (Kamath et al., MDETR, 2021). Logits of
+    filler tokens are -inf here, so that they have no probability.
 
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
     [[[-0.5, -0.5, -0.5, -0.5]]]
     """
+    if have_several(labels, logits):
+        check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
+        return -sum_over_labels(wide(logits).softmax(-1), labels, mean=mean_over_labels)
+    check_flag(mean_over_labels, "mean_over_labels")
     labels = checked_labels(labels, logits)
     return -gather_labels(wide(logits).softmax(-1), labels)
 
 
-@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1})
+@takes_batches_of_pairs(rows={"labels": None}, columns={"logits": 1})
 @torch.no_grad()
-def focal_class_cost(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_class_cost(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    mean_over_labels: bool = False,
+) -> Tensor:
     """``focal_cost`` of every pair.
+
+    Of multi-hot labels y ``(…, G, C)`` it is ``sum_c y_c focal_cost(x_c)``: what calling a prediction by all classes of
+    the target changes in the focal loss; with ``mean_over_labels`` divided by ``sum_c y_c``, as Grounding DINO does for
+    the tokens of a phrase. Logits of classes that are no label of a target may be anything.
 
     Both orders give the same. With fewer classes than targets the costs of all classes are computed, and those of the
     targets' classes taken; else the logits are taken first, and the costs of those computed.
@@ -179,20 +196,29 @@ def focal_class_cost(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gam
     >>> focal_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
     tensor([[-1.2371,  0.4112]])
     """
+    if have_several(labels, logits):
+        return sum_over_labels(focal_cost(logits, alpha=alpha, gamma=gamma), labels, mean=mean_over_labels)
+    check_flag(mean_over_labels, "mean_over_labels")
     labels = checked_labels(labels, logits)
     if logits.shape[-1] < labels.shape[-1]:
         return gather_labels(focal_cost(logits, alpha=alpha, gamma=gamma), labels)
     return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
 
 
-@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1, "objectness": 0})
+@takes_batches_of_pairs(rows={"labels": None}, columns={"logits": 1, "objectness": 0})
 @torch.no_grad()
 def binary_class_cost(logits: Tensor, labels: Tensor, objectness: Tensor | None = None) -> Tensor:
-    """``binary_cost`` of every pair, as in SimOTA.
+    """``binary_cost`` of every pair, as in SimOTA; of multi-hot labels ``(…, G, C)`` with all of them as targets.
 
     >>> binary_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
     tensor([[1.2914, 2.2914]])
     """
+    if have_several(labels, logits):
+        check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
+        check_objectness(objectness, logits)
+        score = log_joint_score(logits, None if objectness is None else objectness.unsqueeze(-1))
+        changes = sum_over_labels(binary_cost(score, torch.zeros((), device=score.device)), labels)
+        return changes + binary_background(logits, objectness).unsqueeze(-2)
     labels = checked_labels(labels, logits)
     check_objectness(objectness, logits)
     others = binary_background(logits, objectness).unsqueeze(-2)
@@ -257,47 +283,3 @@ def _power(values: Tensor, exponent: float) -> Tensor:
 def _log_of_rest(log_score: Tensor) -> Tensor:
     """``log(1 - score)``, exact for scores near 0 and near 1."""
     return torch.expm1(log_score).neg_().log_().clamp_(min=_LOWEST_LOG)
-
-
-def _sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
-    """Sums over the classes of ``function(logits, *others)``, of logits (…, C) and others (…); float32 at least.
-
-    The function is called for blocks that fit the cache, laid out as in memory.
-    """
-    shape, classes = logits.shape[:-1], logits.shape[-1]
-    if logits.dim() > 2 and is_transposed(logits):
-        table, along, dim = logits.mT.reshape(-1, classes, shape[-1]), 2, 1
-    else:
-        table, along, dim = logits.reshape(1, -1, classes), 1, 2
-    size = [len(table), table.shape[along]]
-    tables = (table, *(other.reshape(size).unsqueeze(dim) for other in others))
-    sums = table.new_empty(size, dtype=wide(table).dtype)
-    rows, columns = _block_size(table, along)
-    for row in range(0, size[0], rows):
-        for start in range(0, size[1], columns):
-            length = min(columns, size[1] - start)
-            # torch is several times slower at functions of what is not contiguous.
-            blocks = (wide(each[row : row + rows].narrow(along, start, length)).contiguous() for each in tables)
-            sums[row : row + rows, start : start + length] = _sum_classes(function(*blocks), dim)
-    return sums.view(shape)
-
-
-def _sum_classes(values: Tensor, dim: int) -> Tensor:
-    if dim == 2 or not values_are_readable(values):
-        return values.sum(dim)
-    # torch adds up the last few columns in another order. Here, half is added to half until one is left, in place.
-    while (count := values.shape[1]) > 1:
-        kept = (count + 1) // 2
-        values[:, : count - kept].add_(values[:, kept:])
-        values = values[:, :kept]
-    return values.sum(1) if values.shape[1] == 0 else values[:, 0]
-
-
-def _block_size(table: Tensor, along: int) -> tuple[int, int]:
-    """Length of blocks in the first dimension and in another one."""
-    length = max(table.shape[along], 1)
-    if not values_are_readable(table):
-        return max(len(table), 1), length
-    entry = 4 * max(table[:1].numel() // length, 1)
-    columns = max(1, _BLOCK_BYTES // entry)
-    return max(1, columns // length), min(columns, length)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from matchers.costs.checks import check_module
 from matchers.costs.classes import focal_cost
+from matchers.costs.multi_hot import cost_of_labels, probability_of_labels
 from matchers.geometry.overlaps import giou
 from matchers.geometry.places import center_size_l1
 from matchers.pairs.pairs import Pairs
@@ -37,6 +38,7 @@ def detr_costs(
     giou_weight: float = 2.0,
     alpha: float = 0.25,
     gamma: float = 2.0,
+    mean_over_labels: bool = False,
 ) -> dict[str, PairCost]:
     """The cost terms of DETR and its successors.
 
@@ -46,6 +48,8 @@ def detr_costs(
         l1_weight: Weight of the L1 distance of boxes as centre and size.
         giou_weight: Weight of ``1 - GIoU``.
         alpha, gamma: Of the focal cost.
+        mean_over_labels: Of targets with multi-hot labels, whether the class cost is the mean over the labels, as in
+            MDETR and Grounding DINO for the tokens of a phrase, and not the sum. See ``focal_class_cost``.
 
     >>> list(detr_costs())
     ['class', 'l1', 'giou']
@@ -55,12 +59,13 @@ def detr_costs(
     check_share(alpha, "alpha")
     check_not_negative(gamma, "gamma")
     check_one_of(classes, ("focal", "softmax"), "classes")
+    check_flag(mean_over_labels, "mean_over_labels")
 
     # Not closures: a matcher can be pickled and copied.
     if classes == "softmax":
-        class_cost = partial(_softmax_cost, weight=class_weight)
+        class_cost = partial(_softmax_cost, weight=class_weight, mean=mean_over_labels)
     else:
-        class_cost = partial(_focal_cost, weight=class_weight, alpha=alpha, gamma=gamma)
+        class_cost = partial(_focal_cost, weight=class_weight, alpha=alpha, gamma=gamma, mean=mean_over_labels)
     return {
         "class": class_cost,
         "l1": partial(_l1_cost, weight=l1_weight),
@@ -74,7 +79,8 @@ def module_costs(
     """Cost terms from loss modules.
 
     Args:
-        cls_match_module: Takes logits (n, C) and labels (n,); None for no class cost. A module that has a method
+        cls_match_module: Takes logits (n, C) and labels (n,), or targets (n, C), floating, where labels are multi-hot;
+            None for no class cost. A module that has a method
             ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is
             known.
         loc_match_module: Takes boxes and target boxes (n, 4), xyxy; None for no box cost. Its result is (n,), or is
@@ -146,12 +152,12 @@ def _checked(name: str, cost: Any, pairs: Pairs) -> Tensor:
     return cost
 
 
-def _softmax_cost(pairs: Pairs, *, weight: float) -> Tensor:
-    return pairs.log_probabilities_of_labels().exp_().mul_(-weight)
+def _softmax_cost(pairs: Pairs, *, weight: float, mean: bool) -> Tensor:
+    return probability_of_labels(pairs, mean=mean).mul_(-weight)
 
 
-def _focal_cost(pairs: Pairs, *, weight: float, alpha: float, gamma: float) -> Tensor:
-    return focal_cost(pairs.logits_of_labels(), alpha=alpha, gamma=gamma).mul_(weight)
+def _focal_cost(pairs: Pairs, *, weight: float, alpha: float, gamma: float, mean: bool) -> Tensor:
+    return cost_of_labels(pairs, partial(focal_cost, alpha=alpha, gamma=gamma), mean=mean).mul_(weight)
 
 
 def _l1_cost(pairs: Pairs, *, weight: float) -> Tensor:
@@ -185,12 +191,15 @@ def _cost_of_rows(module: nn.Module, pairs: Pairs) -> Tensor:
     count, classes = logits.shape[1:]
 
     def block(labels: Tensor, sample: Tensor) -> Tensor:
-        repeated = labels.repeat_interleave(count, output_size=len(labels) * count)
+        repeated = labels.repeat_interleave(count, 0, output_size=len(labels) * count)
         return _per_pair(module(logits[sample].reshape(-1, classes), repeated), len(labels), count)
+
+    several = pairs.labels_of_classes()
+    every = pairs.need_labels() if several is None else several.to(logits.dtype)
 
     size = max(1, _BLOCK_BYTES // (4 * max(count * classes, 1)))
     return torch.cat(
-        [block(*part) for part in zip(pairs.need_labels().split(size), pairs.sample.split(size), strict=True)]
+        [block(*part) for part in zip(every.split(size), pairs.sample.split(size), strict=True)]
         or [logits.new_zeros(0, count)]
     )
 

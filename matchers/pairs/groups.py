@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
+# So many pairs of filler cost an accelerator about as much as the launches that go without them.
+FILLER = 1 << 21
+
 
 class Group(NamedTuple):
     """Some images that follow each other in an order, and how many rows each of them has."""
@@ -17,6 +23,34 @@ class Group(NamedTuple):
     def rows(self) -> int:
         """How many rows all of them have."""
         return self.images * self.most
+
+
+def static_groups(sizes: Sequence[int] | None, shape: Sequence[int], num_predictions: int) -> tuple[Group, ...]:
+    """The groups of rows in static shape: those of ``grouped`` where sizes are known, or all images as one.
+
+    Args:
+        sizes: How many targets each image has.
+        shape: (N, G).
+        num_predictions: P.
+    """
+    num_samples, most = shape
+    if sizes is not None:
+        allowed = max(sum(sizes), FILLER // max(num_predictions, 1))
+        groups = tuple(grouped(sorted(sizes, reverse=True), allowed))
+        if len(groups) > 1:
+            return groups
+    return (Group(0, num_samples, most),)
+
+
+def slots_of(groups: Sequence[Group], order: Tensor | None, which: Tensor) -> Tensor:
+    """(R,): which of the N * G slots of targets ``which`` the rows of groups are; all, without an order."""
+    if order is None:
+        return torch.arange(which.numel(), device=which.device)
+    most = which.shape[1]
+    within, first = torch.arange(most, device=which.device), order.unsqueeze(-1) * most
+    return torch.cat(
+        [(first[each.first : each.first + each.images] + within[: each.most]).flatten() for each in groups]
+    )
 
 
 def grouped(sizes: Sequence[int], allowed: int) -> list[Group]:

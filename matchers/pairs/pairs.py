@@ -16,13 +16,12 @@ from torch import Tensor
 
 from matchers.assignments.selection import reduce_rows_
 from matchers.geometry.boxes import Coordinates, coordinates
-from matchers.pairs.groups import Group, cut, grouped
+from matchers.pairs.groups import Group, cut, slots_of, static_groups
 from matchers.pairs.problem import Problem
+from matchers.pairs.reading import with_one_label
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite, values_are_readable
 
-# So many pairs of filler cost an accelerator about as much as the launches that go without them.
-_FILLER = 1 << 21
 _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "amin": torch.minimum,
     "amax": torch.maximum,
@@ -37,7 +36,7 @@ class Pairs:
     Args:
         problem: Where the targets are from.
         corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
-        labels: (R,); None if targets have none.
+        labels: (R,), or (R, C) if they are multi-hot; None if targets have none.
         sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
             layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
             batch.
@@ -83,20 +82,11 @@ class Pairs:
             padded: Keep all N * G slots, also where the host can read the mask.
         """
         which = problem.matchable if which is None else which
-        groups: list[Group] = []
-        order: Tensor | None = None
         packed = not padded and values_are_readable(which)
-        if not packed:
-            sizes = None if padded else problem.known_sizes
-            if sizes is not None:
-                filler = max(sum(sizes), _FILLER // max(problem.num_predictions, 1))
-                groups = grouped(sorted(sizes, reverse=True), filler)
-            if len(groups) > 1:
-                order = problem.num_targets.argsort(descending=True, stable=True)
-            else:
-                groups = [Group(0, problem.num_samples, problem.max_num_targets)]
-        slots, valid = _slots(problem, groups, order), which.reshape(-1)
-        is_whole = not packed and order is None  # the slots are all there are, in their order
+        sizes = None if padded else problem.known_sizes
+        groups = () if packed else static_groups(sizes, which.shape, problem.num_predictions)
+        order = problem.num_targets.argsort(descending=True, stable=True) if len(groups) > 1 else None
+        slots, valid, is_whole = slots_of(groups, order, which), which.reshape(-1), not packed and order is None
         if packed:
             slots, valid = slots[valid], valid[valid]
         elif not is_whole:
@@ -115,7 +105,7 @@ class Pairs:
             valid=valid,
             row=slots if is_whole else torch.arange(slots.shape[0], device=problem.device),
             packed=packed,
-            groups=tuple(groups),
+            groups=groups,
             order=order,
         )
 
@@ -133,11 +123,15 @@ class Pairs:
         assert self.corners is not None
         return self.corners
 
+    def labels_of_classes(self) -> Tensor | None:
+        """(R, C), how much each class is one of each target, if labels are multi-hot; None if there is one label."""
+        return None if self.labels is None or self.labels.dim() == 1 else self.labels
+
     def need_labels(self) -> Tensor:
-        """Labels (R,); or a ``ValueError``."""
+        """Labels (R,), one of each target; or a ``ValueError``."""
         self.problem.need_targets("labels", "this matcher")
         assert self.labels is not None
-        return self.labels
+        return with_one_label(self.labels)
 
     def gt_field(self, name: str) -> Tensor:
         """What the targets have of a field, (R, …)."""
@@ -299,14 +293,3 @@ class Pairs:
             groups=groups,
             order=self.order,
         )
-
-
-def _slots(problem: Problem, groups: list[Group], order: Tensor | None) -> Tensor:
-    """(R,): which of the N * G slots of targets the rows of groups are."""
-    if order is None:
-        return torch.arange(problem.matchable.numel(), device=problem.device)
-    within = torch.arange(problem.max_num_targets, device=problem.device)
-    first = order.unsqueeze(-1) * problem.max_num_targets
-    return torch.cat(
-        [(first[each.first : each.first + each.images] + within[: each.most]).flatten() for each in groups]
-    )

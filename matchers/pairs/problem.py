@@ -38,7 +38,7 @@ class Problem:
         boxes: Predicted boxes (N, P, 4), or None.
         priors: Priors (P, 4) or (N, P, 4), or None.
         gt_boxes: (N, G, 4); filler is 0. None if targets have no boxes.
-        labels: (N, G); filler is 0. None if targets have no labels.
+        labels: (N, G), or (N, G, C) if they are multi-hot; filler is 0. None if targets have no labels.
         matchable: (N, G), true for targets that are neither filler nor ignored nor given to a prediction already.
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.

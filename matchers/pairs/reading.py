@@ -42,7 +42,7 @@ def merged_targets(targets: Targets, batch_shape: tuple[int, ...], normalized: b
 
     return {
         "gt_boxes": if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
-        "labels": if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
+        "labels": if_any(targets.labels, lambda _: merged(targets.padded_labels())),
         "matchable": merged(targets.matchable),
         "ignored": None if targets.ignore is None else merged(targets.ignored),
         "num_targets": merged(targets.num_targets),
@@ -133,3 +133,13 @@ def check_budget(max_pairwise_bytes: int | None) -> None:
     """Raise unless this is None or a number of bytes."""
     if max_pairwise_bytes is not None:
         check_positive(max_pairwise_bytes, "max_pairwise_bytes")
+
+
+def with_one_label(labels: Tensor) -> Tensor:
+    """The labels (R,) of targets; or a ``ValueError`` if they are multi-hot."""
+    if labels.dim() > 1:
+        raise ValueError(
+            "this matcher or cost reads the one class of each target, but labels are multi-hot, (*batch, G, C): "
+            "match by detr_costs or by a cost with sum_over_labels, or give one label of each target, (*batch, G)"
+        )
+    return labels

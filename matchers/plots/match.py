@@ -17,6 +17,7 @@ from matchers.pairs.problem import AnyPredictions
 from matchers.plots.costs import SMALLEST_WEIGHT, check_result, import_pyplot, own_position, plot_cost, strengths_of
 from matchers.plots.picture import picture_of
 from matchers.targets.targets import Targets
+from matchers.targets.values import text_of
 from ragged.values.checks import check_flag, check_has_values, check_is_sequence, check_is_tensor, check_number
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class _Scene:
     """One image: boxes (n, 4) of targets, boxes (P, 4) or points (P, 2) of predictions, and what belongs together."""
 
     boxes: Tensor
-    labels: list[int]
+    labels: Tensor
+    """(n,) or (n, C)"""
     ignored: list[bool]
     shapes: Tensor
     ignored_predictions: Tensor
@@ -172,7 +174,7 @@ def _scene(
         ignored = (result.background[at].cpu() == 0) & (strengths.sum(-1) == 0)
     return _Scene(
         unit.scaled(targets.boxes_as("xyxy")[own][:count], targets.normalized),
-        targets.labels.tensor[own][:count].tolist(),
+        targets.labels.tensor[own][:count].cpu(),
         (~targets.matchable[own][:count]).tolist(),
         shapes,
         ignored,
@@ -226,8 +228,7 @@ def _draw_targets(ax: Axes, scene: _Scene, text: bool, class_names: Sequence[str
         color = _GREY if scene.ignored[target] else _COLORS[target % len(_COLORS)]
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, zorder=3, **styles[kind]))
         if text:
-            label = scene.labels[target]
-            name = _name(label, class_names)
+            name = text_of(scene.labels[target], lambda label: _name(label, class_names))
             box = {"boxstyle": "square,pad=0.15", "fc": color, "ec": "none", "alpha": 0.85}
             where: dict[str, Any] = {"ha": "left", "va": "bottom", "clip_on": True, "zorder": 6, "bbox": box}
             ax.text(x1, y1, f"{target}: {name}", color="white", fontsize=7.5, **where)

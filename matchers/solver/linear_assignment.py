@@ -18,18 +18,10 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.parts import BACKGROUND
+from matchers.solver.arguments import SOLVERS, checked_problem
 from ragged import RaggedBatch
-from ragged.values.checks import (
-    INTEGER_DTYPES,
-    check_is_tensor,
-    check_one_of,
-    check_same_device,
-    check_values,
-    sample_name,
-)
+from ragged.values.checks import check_one_of
 from ragged.values.sizes import prefix_mask
-
-SOLVERS = ("auto", "scipy", "triton", "lapx")
 
 HostSolver = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -47,13 +39,14 @@ def batched_linear_sum_assignment(
 
     As many pairs are made as there are targets or predictions, whichever are fewer. A cost that is not finite is
     avoided: as few such pairs are made as possible. A forbidden pair is never made, even if a target stays without.
-    Among equally cheap assignments, one is chosen that depends on the sample alone.
+    Among equally cheap assignments, one is chosen that depends on the sample alone. ``one_to_one_assignment`` is the
+    same as an ``Assignment``.
 
     Args:
         cost: ``(*batch, G, P)``, floating, target-major; or ragged along G, as costs of ragged targets are.
         num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default, or the sizes of
-            a ragged cost.
-        forbidden: ``(*batch, G, P)``, bool.
+            a ragged cost. Leading dimensions that the costs alone have, layers for example, may be missing.
+        forbidden: ``(*batch, G, P)``, bool. Leading dimensions may be missing, too.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
             unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere. ``"lapx"`` does as
@@ -71,51 +64,13 @@ def batched_linear_sum_assignment(
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])
     """
-    cost, num_targets = _costs_of_targets(cost, num_targets)
-    check_is_tensor(cost, "cost")
-    check_one_of(solver, SOLVERS, "solver")
-    if cost.dim() < 3 or not cost.is_floating_point():
-        raise (ValueError if cost.is_floating_point() else TypeError)(
-            f"cost must be a floating tensor of shape (*batch, G, P), got {tuple(cost.shape)}, {cost.dtype}"
-        )
-    batch_shape, (width, num_predictions) = cost.shape[:-2], cost.shape[-2:]
-    if num_targets is None:
-        num_targets = torch.full(batch_shape, width, device=cost.device)
-    check_is_tensor(num_targets, "num_targets")
-    if num_targets.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"num_targets must be integers, got {num_targets.dtype}")
-    if num_targets.shape != batch_shape:
-        raise ValueError(f"num_targets must have shape {tuple(batch_shape)}, got {tuple(num_targets.shape)}")
-    check_same_device(num_targets.device, cost.device, name="num_targets", reference="cost")
-    counts = num_targets
-    check_values(
-        (counts >= 0) & (counts <= width),
-        lambda at: f"num_targets must lie between 0 and {width}, got {int(counts[at])} for {sample_name(at)}",
-        summary="batched_linear_sum_assignment: a number of targets is out of range",
-    )
-    if forbidden is not None:
-        if not isinstance(forbidden, Tensor) or forbidden.dtype != torch.bool:
-            raise TypeError("forbidden must be a boolean tensor")
-        check_is_tensor(forbidden, "forbidden")
-        if forbidden.shape != cost.shape:
-            raise ValueError(f"forbidden must have the shape {tuple(cost.shape)} of cost, got {tuple(forbidden.shape)}")
-        forbidden = forbidden.flatten(0, -2)
+    cost, num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
+    *batch_shape, width, num_predictions = cost.shape
     start = torch.arange(num_targets.numel(), device=cost.device) * width
     valid = prefix_mask(num_targets, width).reshape(-1)
-    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden, solver)
+    never = None if forbidden is None else forbidden.flatten(0, -2)
+    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, never, solver)
     return matched.reshape(*batch_shape, num_predictions)
-
-
-def _costs_of_targets(cost: Tensor | RaggedBatch, num_targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Padded costs, and how many targets there are."""
-    if not isinstance(cost, RaggedBatch):
-        return cost, num_targets
-    if cost.ragged_axis or cost.dim() != cost.num_batch_dims + 2:
-        raise ValueError(
-            f"a ragged cost must have shape (*batch, G, P), ragged along G, got {tuple(cost.shape)} with "
-            f"non_uniform_dim={cost.non_uniform_dim}"
-        )
-    return cost.tensor, cost.sample_sizes if num_targets is None else num_targets
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())

@@ -110,6 +110,11 @@ def _boxes(boxes: list[Any], index: int) -> Tensor:
 def _labels(annotations: list[Mapping[str, Any]], label_of: Mapping[int, int] | None, index: int) -> list[int]:
     categories = [each["category_id"] for each in annotations]
     for category in categories:
+        if is_sequence(category):
+            raise TypeError(
+                f"each category_id of sample {index} must be an integer, got {category}; several labels of an object "
+                'are read from dicts with boxes and multi-hot "labels" (n, C)'
+            )
         check_whole(category, f"each category_id of sample {index}")
         if label_of is not None and category not in label_of:
             raise ValueError(f"sample {index} has the category {category!r}, which has no label in label_of")

@@ -28,7 +28,8 @@ def targets_from_dicts(
     """Read one dict per image, as torchvision and DETR have them.
 
     Args:
-        samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"`` (n,); optionally ``"weights"`` (n,) and ``"ignore"`` or
+        samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"``, integers (n,) or multi-hot (n, C), bool or floating, of
+            as many classes in all of them; optionally ``"weights"`` (n,) and ``"ignore"`` or
             ``"iscrowd"`` (n,), True or 1 and False or 0, in all of them or in none. What is said of images, such as
             ``"image_id"`` and ``"orig_size"``, is left alone.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each (n, …), of any dtype. With fields, boxes
@@ -88,7 +89,9 @@ def targets_from_lists(
     fields: Mapping[str, Sequence[Any]] | None = None,
     **format_of_boxes: Any,
 ) -> Targets:
-    """Read a list of boxes (n, 4) and a list of labels (n,), and optional lists of weights, ignore flags and fields.
+    """Read a list of boxes (n, 4) and a list of labels, and optional lists of weights, ignore flags and fields.
+
+    Labels are integers (n,), or multi-hot (n, C), bool or floating.
 
     With ``fields``, lists of tensors (n, …) by name, boxes and labels may be None.
 
@@ -112,7 +115,10 @@ def targets_from_lists(
         dtype = next((box.dtype for box in given["boxes"] if box.numel()), None)
         given["boxes"] = [box.to(dtype) if dtype and not box.numel() else box for box in given["boxes"]]
         _check_boxes(given["boxes"])
-    first = next(iter(given))
+    first, of_any_shape = next(iter(given)), set(fields)
+    if any(_is_multi_hot(item) for item in given.get("labels", ())):
+        of_any_shape.add("labels")
+        _check_multi_hot(given["labels"])
     counts = [
         item.numel() // 4 if first == "boxes" else _count(item, first, at) for at, item in enumerate(given[first])
     ]
@@ -122,8 +128,8 @@ def targets_from_lists(
             raise ValueError(f"{first} are given for {len(counts)} images, {name} for {len(column)}")
         if name != "boxes":
             for index, (count, item) in enumerate(zip(counts, column, strict=True)):
-                _check_sample(item, name, index, count, first, given[first][0].device, is_field=name in fields)
-        converted[name] = _converted(name, column, counts, is_field=name in fields)
+                _check_sample(item, name, index, count, first, given[first][0].device, is_field=name in of_any_shape)
+        converted[name] = _converted(name, column, counts, is_field=name in of_any_shape)
     combined: dict[str, Any] = dict(combine_columns(converted))
     own = {name: combined.pop(name) for name in fields}
     return Targets(**combined, fields=own, **format_of_boxes).knowing(counts)
@@ -132,7 +138,7 @@ def targets_from_lists(
 def _converted(name: str, column: list[Tensor], counts: list[int], *, is_field: bool) -> list[Tensor]:
     if is_field:
         # An empty list says nothing of shape and dtype.
-        like = next((item for item, count in zip(column, counts, strict=True) if count), column[0])
+        like = max(zip(counts, column, strict=True), key=lambda pair: (pair[0] > 0, pair[1].dim()))[1]
         return [
             item if count else like.new_zeros(0, *like.shape[1:]) for item, count in zip(column, counts, strict=True)
         ]
@@ -181,5 +187,25 @@ def _check_sample(
         raise ValueError(f"sample {index} has {count} {first}, but {name} of shape {tuple(item.shape)}, not {wanted}")
     if item.device != device:
         raise ValueError(f"{name} of sample {index} are on {item.device}, {first} on {device}")
-    if name == "labels" and item.dtype not in STORED_INTEGER_DTYPES:
-        raise TypeError(f"labels of sample {index} must be integers, got {item.dtype}; use .long()")
+    if name == "labels" and not is_field and item.dtype not in STORED_INTEGER_DTYPES:
+        raise TypeError(
+            f"labels of sample {index} must be integers, got {item.dtype}; use .long(), or multi-hot labels (n, C)"
+        )
+
+
+def _is_multi_hot(item: Tensor) -> bool:
+    return item.dim() == 2 and (item.dtype == torch.bool or item.is_floating_point())
+
+
+def _check_multi_hot(labels: list[Tensor]) -> None:
+    """Raise unless labels are (n, C) of one dtype and one number of classes; those of no target may be (0,)."""
+    known, like = next((at, item) for at, item in enumerate(labels) if _is_multi_hot(item))
+    for index, item in enumerate(labels):
+        if item.numel() == 0 and item.dim() == 1:
+            continue
+        if not _is_multi_hot(item) or (item.dtype, item.shape[1]) != (like.dtype, like.shape[1]):
+            raise ValueError(
+                f"labels of sample {known} are multi-hot {tuple(like.shape)}, {like.dtype}, those of sample {index} "
+                f"are {tuple(item.shape)}, {item.dtype}; all need one dtype and as many classes: pad positive maps of "
+                "captions with False to the longest"
+            )

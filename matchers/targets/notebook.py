@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from matchers.targets.values import text_of
 from ragged import RaggedBatch
 from ragged.batch.notebook import MAX_ENTRIES, Cell, count_of, first_positions, name_of, numbers, table
 from ragged.values.readable import has_values
@@ -36,7 +37,7 @@ def _targets_of(parts: Mapping[str, RaggedBatch], shown: list[str], ignored: Ten
     values = {name: batch.tensor[at][:count].detach().cpu() for name, batch in parts.items()}
     cells: list[Cell] = [count_of(size, "target", "targets")]
     for index, grey in enumerate(ignored[at][:count].tolist()):
-        label = f"{values['labels'][index].item()}: " if "labels" in values else ""
+        label = f"{text_of(values['labels'][index])}: " if "labels" in values else ""
         box = numbers(values["boxes"][index]) if "boxes" in values else ""
         own = [f"{name} {numbers(values[name][index].reshape(-1))}" for name in shown]
         cells.append((label + "; ".join(([box] if box else []) + own), "ignored" if grey else ""))

@@ -13,13 +13,15 @@ from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import checked_names, exact_integers, flags_of
 from ragged import RaggedBatch, get_compact_lists
-from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_tensor, check_values, sample_name
+from ragged.values.checks import STORED_INTEGER_DTYPES, check_flag, check_is_tensor, check_values, sample_name
 
 _OPTIONAL = ("weights", "ignore")
 
 
-@reads(lambda source: isinstance(source, Mapping), *OF_BOXES, "fields", general=True)
-def targets_from_padded(padded: Mapping[str, Any], *, fields: Sequence[str] = (), **format_of_boxes: Any) -> Targets:
+@reads(lambda source: isinstance(source, Mapping), *OF_BOXES, "fields", "multi_hot", general=True)
+def targets_from_padded(
+    padded: Mapping[str, Any], *, fields: Sequence[str] = (), multi_hot: bool = False, **format_of_boxes: Any
+) -> Targets:
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
     Args:
@@ -28,6 +30,7 @@ def targets_from_padded(padded: Mapping[str, Any], *, fields: Sequence[str] = ()
             may stand anywhere in the mask. Without a mask all targets are valid.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each ``(*batch, G, …)``, of any dtype. With
             fields, boxes and labels may be left out.
+        multi_hot: Whether labels ``(*batch, G, C)``, bool or floating, are of several classes, and stay as they are.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])
@@ -51,7 +54,8 @@ def targets_from_padded(padded: Mapping[str, Any], *, fields: Sequence[str] = ()
     for key, value in parts.items():
         check_is_tensor(value, f"padded {key}")
     mask = padded.get("mask")
-    shape, name = _shape_of_targets(parts, mask)
+    check_flag(multi_hot, "multi_hot")
+    shape, name = _shape_of_targets(parts, mask, bool(multi_hot))
     for key, value in parts.items():
         if tuple(value.shape[: len(shape)]) != shape:
             raise ValueError(f"padded {key} must begin with the shape {shape} of {name}, got {tuple(value.shape)}")
@@ -69,7 +73,7 @@ def _targets_of(parts: dict[str, Any], fields: Sequence[str], format_of_boxes: d
     return Targets(**parts, fields=own, **format_of_boxes)
 
 
-def _shape_of_targets(parts: dict[str, Any], mask: Any) -> tuple[tuple[int, ...], str]:
+def _shape_of_targets(parts: dict[str, Any], mask: Any, multi_hot: bool) -> tuple[tuple[int, ...], str]:
     """``(*batch, G)``, and which part says so. Labels are brought into int64, and out of one-hot form."""
     if "labels" not in parts:
         name, dims = ("boxes", -1) if "boxes" in parts else next((key, None) for key in parts)
@@ -77,6 +81,8 @@ def _shape_of_targets(parts: dict[str, Any], mask: Any) -> tuple[tuple[int, ...]
             return tuple(mask.shape), "the mask"
         return tuple(parts[name].shape[:dims] if dims else parts[name].shape[:2]), name
     labels, boxes = parts["labels"], parts.get("boxes")
+    if multi_hot:
+        return tuple(labels.shape[:-1]), "multi-hot labels without their classes"
     if labels.dtype in STORED_INTEGER_DTYPES:
         labels = parts["labels"] = labels.to(torch.int64)
     if boxes is not None and labels.dim() == boxes.dim() and labels.shape[:-1] == boxes.shape[:-1]:
@@ -145,7 +151,10 @@ def _from_one_hot(labels: Tensor, mask: Any) -> Tensor:
     ok = ((rows == 1).sum(-1) == 1) & ((rows == 0).sum(-1) == rows.shape[-1] - 1)
     check_values(
         ok if not isinstance(mask, Tensor) or mask.shape != ok.shape else ok | ~mask.bool(),
-        lambda at: f"one-hot labels must have a single 1; not so at position {at[-1]} of {sample_name(at[:-1])}",
+        lambda at: (
+            f"one-hot labels must have a single 1; not so at position {at[-1]} of {sample_name(at[:-1])}; "
+            "if targets are of several classes, give multi_hot=True"
+        ),
         summary="one-hot labels must have a single 1",
     )
     return rows.argmax(-1)

@@ -12,22 +12,29 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
-from matchers.targets.values import KnowsSizes, check_names_of_fields, check_target_boxes, checked_canvas
+from matchers.targets.values import (
+    KnowsSizes,
+    check_classes,
+    check_names_of_fields,
+    check_target_boxes,
+    checked_canvas,
+    checked_labels,
+    is_multi_hot,
+)
 from ragged import RaggedBatch
 from ragged.batch.layout import check_same_sizes
 from ragged.interop.registration import register_dataclass
-from ragged.values.checks import (
-    STORED_INTEGER_DTYPES,
-    check_count,
-    check_flag,
-    check_same_device,
-    check_values,
-    check_weights,
-    sample_name,
-)
+from ragged.values.checks import check_count, check_flag, check_same_device, check_weights
 from ragged.values.precision import wide
 
 _OPTIONAL = ("boxes", "labels", "weights", "ignore")
+# Of these parts, and how many dimensions there are behind G.
+_SHAPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    "boxes": ("(*batch, G, 4)", (1,)),
+    "labels": ("(*batch, G), or (*batch, G, C) if multi-hot", (0, 1)),
+    "weights": ("(*batch, G)", (0,)),
+    "ignore": ("(*batch, G)", (0,)),
+}
 # Names that a field cannot have: those of the class, and of dicts that are read.
 _TAKEN = frozenset(("boxes", "labels", "weights", "ignore", "iscrowd", "mask", "fields"))
 
@@ -41,7 +48,8 @@ class Targets(KnowsSizes):
 
     Args:
         boxes: ``(*batch, G, 4)``, floating, ragged along G; None if there are none.
-        labels: ``(*batch, G)``, integers from 0; None if there are none. Those of ignored targets may be anything.
+        labels: ``(*batch, G)``, integers from 0, or multi-hot ``(*batch, G, C)``, bool or floating from 0 to 1, where
+            a target is of any number of classes; None if there are none. Those of ignored targets may be anything.
         weights: ``(*batch, G)``, floating, finite and not negative: how much each target counts in a loss. None means
             1. Those of ignored targets may be anything.
         ignore: ``(*batch, G)``, bool: crowds and regions that nobody annotated. They are never matched; a prediction
@@ -54,8 +62,9 @@ class Targets(KnowsSizes):
 
     Raises:
         TypeError: A field is no RaggedBatch, boxes are not floating or labels not integers.
-        ValueError: Shapes, sizes or devices do not fit; a label is negative; a weight is negative or not finite; a box
-            is not finite, has a negative side, or lies far from [0, 1] though normalised. The message names the sample.
+        ValueError: Shapes, sizes or devices do not fit; a label is negative, or not from 0 to 1; a weight is negative
+            or not finite; a box is not finite, has a negative side, or lies far from [0, 1] though normalised. The
+            message names the sample.
 
     Boxes may leave the image, as those of crops and mosaics do. Matchers and criteria take targets as constants.
 
@@ -94,19 +103,8 @@ class Targets(KnowsSizes):
             object.__setattr__(self, "canvas_size", canvas)
         if self.boxes is not None:
             check_target_boxes(self.boxes, self.box_format, self.normalized)
-        if self.labels is None:
-            return
-        if self.labels.dtype not in STORED_INTEGER_DTYPES:
-            raise TypeError(f"labels must be integers, got {self.labels.dtype}")
-        object.__setattr__(self, "labels", self.labels.to_dtype(torch.int64))
-        check_values(
-            (self.labels.tensor >= 0) | ~self.matchable,
-            lambda at: (
-                f"labels must not be negative, got {int(self.labels.tensor[at])} "
-                f"at position {at[-1]} of {sample_name(at[:-1])}"
-            ),
-            summary="Targets: a label is negative",
-        )
+        if self.labels is not None:
+            object.__setattr__(self, "labels", checked_labels(self.labels, self.matchable))
 
     # --- what it holds ---------------------------------------------------------------------------------------------
 
@@ -178,18 +176,22 @@ class Targets(KnowsSizes):
         boxes = convert(boxes, self.box_format, box_format)
         return in_unit(boxes, self.normalized, normalized, self.canvas_size)
 
+    @property
+    def is_multi_hot(self) -> bool:
+        """Whether there are labels ``(*batch, G, C)``: how much each class is one of each target."""
+        return self.labels is not None and is_multi_hot(self.labels)
+
+    def padded_labels(self) -> Tensor:
+        """``(*batch, G)`` or ``(*batch, G, C)``, the labels with 0 for filler and for ignored targets."""
+        self.check_has("labels", "a matcher or loss of classes")
+        counts = self.matchable.unsqueeze(-1) if self.is_multi_hot else self.matchable
+        return self.labels.tensor.masked_fill(~counts, 0)
+
     def check_labels(self, num_classes: int) -> None:
-        """Raise ``ValueError``, naming the sample, unless every label is below ``num_classes``."""
+        """Raise ``ValueError``, naming the sample, unless labels are below ``num_classes``, or multi-hot of so many."""
         check_count(num_classes, "num_classes")
         self.check_has("labels", "a matcher or loss of classes")
-        check_values(
-            (self.labels.tensor < num_classes) | ~self.matchable,
-            lambda at: (
-                f"label {int(self.labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])} "
-                f"is out of range for {num_classes} classes; labels count from 0"
-            ),
-            summary="Targets: a label is not below the number of classes",
-        )
+        check_classes(self.labels, num_classes, self.matchable)
 
     # --- other forms -----------------------------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Targets(KnowsSizes):
         return self._with_parts(parts, canvas_size=canvas)
 
     def to_dicts(self) -> list[dict[str, Tensor]]:
-        """One dict per image: ``"boxes"`` (n, 4), ``"labels"`` (n,), ``"weights"``, ``"ignore"`` and fields, if known.
+        """One dict per image: ``"boxes"`` (n, 4), ``"labels"``, ``"weights"``, ``"ignore"`` and fields, if known.
 
         Boxes keep their format. Several batch dimensions are flattened. Synchronises on an accelerator.
 
@@ -273,9 +275,9 @@ class Targets(KnowsSizes):
             return None
         if not isinstance(batch, RaggedBatch):
             raise TypeError(f"{name} must be a RaggedBatch, got {type(batch).__name__}; Targets.of reads other layouts")
-        wanted = {"boxes": "(*batch, G, 4)"}.get(name, "(*batch, G)" if name in _OPTIONAL else "(*batch, G, …)")
+        wanted, dims = _SHAPES.get(name, ("(*batch, G, …)", None))
         trailing = batch.dim() - batch.num_batch_dims - 1
-        if batch.ragged_axis != 0 or (name in _OPTIONAL and trailing != (name == "boxes")):
+        if batch.ragged_axis != 0 or (dims is not None and trailing not in dims):
             raise ValueError(f"{name} must have shape {wanted}, ragged along G, got {tuple(batch.shape)}")
         if name == "boxes":
             return check_boxes(batch.tensor, "boxes")
@@ -291,4 +293,4 @@ class Targets(KnowsSizes):
         return None
 
 
-register_dataclass(Targets, constants=("box_format", "normalized"), kept=("boxes", "weights", "canvas_size"))
+register_dataclass(Targets, constants=("box_format", "normalized"), kept=("boxes", "labels", "weights", "canvas_size"))

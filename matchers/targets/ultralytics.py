@@ -60,7 +60,8 @@ def targets_from_ultralytics(
     if boxes.dim() != 2 or boxes.shape[-1] != 4 or any(each.shape != (boxes.shape[0], 1) for each in (image, label)):
         raise ValueError(
             "batch_idx, cls and bboxes must have shapes (N,), (N, 1) and (N, 4), "
-            f"got {', '.join(str(tuple(batch[key].shape)) for key in ('batch_idx', 'cls', 'bboxes'))}"
+            f"got {', '.join(str(tuple(batch[key].shape)) for key in ('batch_idx', 'cls', 'bboxes'))}; several labels "
+            'of an object are read from dicts with boxes and multi-hot "labels" (n, C)'
         )
     images = batch.get("img")
     if images is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -171,3 +171,72 @@ def check_target_boxes(batch: RaggedBatch, box_format: str, normalized: bool) ->
         )
 
     check_values(ok, message, summary="Targets: a box is not finite, has a negative side, or is not normalised")
+
+
+def is_multi_hot(labels: RaggedBatch) -> bool:
+    """Whether labels are ``(*batch, G, C)``, how much each class is one of each target, and not one class of each."""
+    return labels.dim() > labels.num_batch_dims + 1
+
+
+def checked_labels(labels: RaggedBatch, matchable: Tensor) -> RaggedBatch:
+    """Labels of targets, integers as int64; raises unless those of ``matchable`` targets are some."""
+    values = labels.tensor
+    if is_multi_hot(labels):
+        if values.dtype != torch.bool and not values.is_floating_point():
+            raise TypeError(
+                f"multi-hot labels {tuple(values.shape)} must be boolean or floating, got {labels.dtype}; integers are "
+                "one label of each target, (*batch, G)"
+            )
+        if values.is_floating_point():
+            check_values(
+                ((values >= 0) & (values <= 1)) | ~matchable.unsqueeze(-1),
+                lambda at: (
+                    f"multi-hot labels must lie in [0, 1], got {values[at].item():g} of class {at[-1]} "
+                    f"at position {at[-2]} of {sample_name(at[:-2])}"
+                ),
+                summary="Targets: a multi-hot label is not in [0, 1]",
+            )
+        return labels
+    if labels.dtype not in STORED_INTEGER_DTYPES:
+        raise TypeError(f"labels must be integers, got {labels.dtype}; multi-hot ones have a shape (*batch, G, C)")
+    labels = labels.to_dtype(torch.int64)
+    check_values(
+        (labels.tensor >= 0) | ~matchable,
+        lambda at: (
+            f"labels must not be negative, got {int(labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])}"
+        ),
+        summary="Targets: a label is negative",
+    )
+    return labels
+
+
+def check_classes(labels: RaggedBatch, num_classes: int, matchable: Tensor) -> None:
+    """Raise ``ValueError`` unless labels of ``matchable`` targets are below the number of classes, or of so many."""
+    if is_multi_hot(labels):
+        if labels.tensor.shape[-1] != num_classes:
+            raise ValueError(
+                f"multi-hot labels are of {labels.tensor.shape[-1]} classes, shape {tuple(labels.shape)}, but there "
+                f"are {num_classes}; pad positive maps of captions with False to as many tokens as there are logits"
+            )
+        return
+    check_values(
+        (labels.tensor < num_classes) | ~matchable,
+        lambda at: (
+            f"label {int(labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])} "
+            f"is out of range for {num_classes} classes; labels count from 0"
+        ),
+        summary="Targets: a label is not below the number of classes",
+    )
+
+
+def classes_of(label: Tensor) -> list[tuple[int, float]]:
+    """The classes of one target, and how much each is one of it: 1 unless its labels are multi-hot and floating."""
+    if label.dim() == 0:
+        return [(int(label), 1.0)]
+    return [(index, float(value)) for index, value in enumerate(label.tolist()) if value > 0]
+
+
+def text_of(label: Tensor, name: Callable[[int], str] = str) -> str:
+    """The classes of one target for people: ``3``, or ``0, 2`` of multi-hot labels, with scores if they are some."""
+    found = [name(index) + ("" if value == 1 else f" {value:.2g}") for index, value in classes_of(label)]
+    return ", ".join(found) if found else "none"

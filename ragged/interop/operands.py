@@ -63,7 +63,7 @@ def method_takes_batches(**ranks: int | None) -> Callable[[Method], Method]:
 
 
 def takes_batches_of_pairs(
-    rows: Mapping[str, int], columns: Mapping[str, int]
+    rows: Mapping[str, int | None], columns: Mapping[str, int]
 ) -> Callable[[Callable[Parameters, Result]], TakesBatches[Parameters, Result]]:
     """Let a function of every pair of a row and a column, ``(*batch, G, P)``, take ragged rows and columns.
 
@@ -71,7 +71,7 @@ def takes_batches_of_pairs(
     are 0, and sizes of rows and columns may differ.
 
     Args:
-        rows: Arguments ``(*batch, G, …)``: how many of their last dimensions belong to a row.
+        rows: Arguments ``(*batch, G, …)``: how many of their last dimensions belong to a row; None as above.
         columns: Arguments ``(*batch, P, …)``, the same of a column.
 
     >>> @takes_batches_of_pairs(rows={"own": 0}, columns={"others": 0})
@@ -132,10 +132,11 @@ def _on_entries(function: Callable[..., Any], ranks: Ranks, given: dict[str, Any
     return pytree.tree_map(lambda found: _of_entries(who, first, found), result)
 
 
-def _on_pairs(rows: Mapping[str, int], function: Callable[..., Any], ranks: Ranks, given: dict[str, Any]) -> Any:
+def _on_pairs(rows: Ranks, function: Callable[..., Any], ranks: Ranks, given: dict[str, Any]) -> Any:
     who, batches = function.__qualname__, _batches(function.__qualname__, ranks, given)
     for name, batch in batches.items():
-        last = batch.dim() - 1 - (ranks[name] or 0)
+        rank = ranks[name]
+        last = batch.num_batch_dims if rank is None else batch.dim() - 1 - rank
         if batch.non_uniform_dim != last or batch.ragged_axis:
             raise ValueError(
                 f"{who}: {name} must be ragged along the first dimension after the batch, dimension {last}, got "

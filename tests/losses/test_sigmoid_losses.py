@@ -189,8 +189,12 @@ def test_bad_input() -> None:
         sigmoid_focal_loss(logits, torch.zeros(2, 3, dtype=torch.complex64))
     with pytest.raises(TypeError, match="targets must be a torch.Tensor, got list"):
         varifocal_loss(logits, [0, 1])
-    with pytest.raises(ValueError, match="scores go with labels of an integer dtype, got targets of torch.float32"):
-        quality_focal_loss(logits, torch.zeros(2, 3), scores=torch.zeros(2))
+    with pytest.raises(
+        ValueError, match=r"scores must have the shape of the logits without their classes, \(2,\), got"
+    ):
+        quality_focal_loss(logits, torch.zeros(2, 3), scores=torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"scores must lie in \[0, 1\], got 2 at position 1"):
+        quality_focal_loss(logits, torch.ones(2, 3), scores=torch.tensor([0.0, 2.0]))
     with pytest.raises(ValueError, match=r"scores must have the shape of the labels, \(2,\), got \(2, 1\)"):
         quality_focal_loss(logits, labels, scores=torch.zeros(2, 1))
     with pytest.raises(TypeError, match="scores must have a floating dtype, got torch.int64"):

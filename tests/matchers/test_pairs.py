@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
 from matchers import Pairs, Predictions, Problem, Targets
+from matchers.pairs import groups as groups_module
 from matchers.pairs import pairs as module
 from matchers.pairs import reading
 from matchers.pairs.groups import grouped
@@ -81,7 +82,7 @@ def test_static_blocks_are_whole_images_or_part_of_one(monkeypatch: Any, at_once
 def static_pairs(monkeypatch: Any, sizes: list[int], *, is_known: bool, at_once: int | None = None) -> Pairs:
     """As on an accelerator, where the host knows sizes or not."""
     monkeypatch.setattr(module, "values_are_readable", lambda _: False)
-    monkeypatch.setattr(module, "_FILLER", 0)
+    monkeypatch.setattr(groups_module, "FILLER", 0)
     own = replace(problem(sizes, 3, at_once=at_once), known_sizes=tuple(sizes) if is_known else None)
     return Pairs.of(own)
 
@@ -110,7 +111,7 @@ def test_matchers_say_the_same_where_the_host_knows_sizes(monkeypatch: Any, name
     monkeypatch.setattr(module, "values_are_readable", lambda _: False)
     expected = matcher(predictions, targets, priors)
     monkeypatch.setattr(reading, "values_are_readable", lambda _: False)
-    monkeypatch.setattr(module, "_FILLER", 0)
+    monkeypatch.setattr(groups_module, "FILLER", 0)
     found = matcher(predictions, targets, priors)
     for one, other in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
         torch.testing.assert_close(one, other)

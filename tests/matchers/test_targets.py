@@ -537,8 +537,9 @@ def test_fields_that_do_not_fit_each_other() -> None:
         Targets(boxes, labels.with_max_sample_size(4))
     with pytest.raises(ValueError, match=r"boxes must have shape \(\*batch, G, 4\), ragged along G, got \(2, 3\)"):
         Targets(labels, labels)
-    with pytest.raises(ValueError, match=r"labels must have shape \(\*batch, G\), ragged along G, got \(2, 3, 4\)"):
-        Targets(boxes, boxes)
+    three = RaggedBatch(torch.zeros(2, 3, 4, 5), sample_sizes=[1, 3])
+    with pytest.raises(ValueError, match=r"labels must have shape \(\*batch, G\), or .* got \(2, 3, 4, 5\)"):
+        Targets(boxes, three)
     with pytest.raises(TypeError, match="ignore must be boolean, got torch.int64"):
         replace(targets, ignore=labels)
     with pytest.raises(TypeError, match="weights must be a RaggedBatch, got list"):

@@ -125,6 +125,14 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
         lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets, max_num_targets=5).quality,
         lambda a: (a.target_index >= 0).float(),
     ),
+    "Assignment.from_index[per target]": of_assignment(
+        lambda a: Assignment.from_index(
+            torch.where(a.quality > 0.6, a.target_index, -1),
+            num_targets=a.num_targets,
+            max_num_targets=5,
+            per_target=PREDICTIONS - 1,
+        ).pairs(),
+    ),
     "Assignment.from_index[reading]": of_assignment(
         lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets).target_index,
         same_index,

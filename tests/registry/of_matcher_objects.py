@@ -99,6 +99,20 @@ OF_TARGETS = {
     "Targets.ignored": of_targets(lambda t: t.boxes.create_with_sample_sizes_like_self(t.ignored), lambda t: t.ignore),
     "Targets.num_targets": of_targets(lambda t: t.num_targets, lambda t: len(t.labels)),
     "Targets.check_labels": of_targets(lambda t: (t.check_labels(CLASSES), t.labels)[1], lambda t: t.labels),
+    "Targets.is_multi_hot": Elsewhere(
+        "tests/matchers/test_multi_hot.py", "says what the labels are, not what is in them"
+    ),
+    "Targets.padded_labels": of_targets(
+        lambda t: t.labels.create_with_sample_sizes_like_self(t.padded_labels()),
+        lambda t: t.labels.masked_fill(t.ignore, 0),
+    ),
+    "Targets.padded_labels[multi-hot]": Operation(
+        lambda labels, ignore: labels.create_with_sample_sizes_like_self(
+            Targets(labels=labels, ignore=ignore).padded_labels()
+        ),
+        lambda: (wrapped(uniform(3, 5, CLASSES) > 0.6), wrapped(uniform(3, 5, seed=3) > 0.6)),
+        reference=lambda labels, ignore: labels & ~ignore.unsqueeze(-1),
+    ),
     "Targets.to": of_targets(lambda t: columns(t.to(t.device)), columns),
     "Targets.to_dicts": of_targets(
         lambda t: torch.stack([each["boxes"].sum(0) for each in t.to_dicts()]),
@@ -169,6 +183,7 @@ OF_PROBLEMS = {
     "Pairs.predicted": of_pairs(lambda pairs: tuple(pairs.predicted)),
     "Pairs.priors": of_pairs(lambda pairs: tuple(pairs.priors)),
     "Pairs.logits_of_labels": of_pairs(lambda pairs: pairs.logits_of_labels()),
+    "Pairs.labels_of_classes": Elsewhere("tests/matchers/test_multi_hot.py", "is None for the usual labels"),
     "Pairs.log_probabilities_of_labels": of_pairs(lambda pairs: pairs.log_probabilities_of_labels()),
     "Pairs.counts": of_pairs(lambda pairs: pairs.counts(pairs.gt.x1 > 2)),
     "Pairs.of_sample": of_pairs(lambda pairs: pairs.of_sample(pairs.problem.log_normalizer)),

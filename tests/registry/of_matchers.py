@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from reference import boxes as box_loops
 from reference import costs as cost_loops
+from reference import multi_hot as multi_hot_loops
 from reference.denoising import hidden_queries
 from reference.given import by_key
 from scipy.optimize import linear_sum_assignment
@@ -32,7 +34,7 @@ from registry.entries import (
     uniform,
     wrapped,
 )
-from registry.of_assignments import assignment
+from registry.of_assignments import assignment, fields
 from registry.of_matcher_objects import targets
 
 PRIORS = "tests/matchers/test_priors.py"
@@ -70,6 +72,15 @@ def class_cost(name: str, loop: Callable[..., float], *more: Callable[[], Any]) 
         pairs_of(getattr(matchers, name)),
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES), *(make() for make in more)),
         reference=table,
+    )
+
+
+def several_labels(cost: Callable[..., Tensor], loop: Callable[..., Tensor]) -> Operation:
+    """A class cost of targets with soft multi-hot labels."""
+    return Operation(
+        pairs_of(cost),
+        lambda: (torch.clamp(data(CLASSES), max=1), normal(3, PREDICTIONS, CLASSES)),
+        reference=lambda own, logits: loop(logits.detach(), own.detach()),
     )
 
 
@@ -176,6 +187,13 @@ OF_COSTS = {
         pairs_of(matchers.binary_class_cost),
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES), normal(3, PREDICTIONS, seed=5)),
     ),
+    "sum_over_labels": several_labels(matchers.sum_over_labels, multi_hot_loops.table),
+    "sum_over_labels[mean]": several_labels(
+        partial(matchers.sum_over_labels, mean=True), partial(multi_hot_loops.table, mean=True)
+    ),
+    "focal_class_cost[multi-hot]": several_labels(matchers.focal_class_cost, multi_hot_loops.focal),
+    "softmax_class_cost[multi-hot]": several_labels(matchers.softmax_class_cost, multi_hot_loops.softmax),
+    "binary_class_cost[multi-hot]": several_labels(matchers.binary_class_cost, multi_hot_loops.binary),
     "softlabel_class_cost": class_cost("softlabel_class_cost", cost_loops.softlabel, lambda: data(PREDICTIONS)),
     "alignment_metric": class_cost("alignment_metric", cost_loops.alignment, lambda: data(PREDICTIONS)),
     "l1_cost": box_cost("l1_cost", cost_loops.l1),
@@ -209,6 +227,20 @@ OF_ASSIGNING = {
             cost.tensor, cost.sample_sizes, forbidden=never.with_padded_set_to(False).tensor
         ),
         lambda: (data(PREDICTIONS), wrapped(uniform(3, 5, PREDICTIONS, seed=9) > 0.8)),
+    ),
+    "one_to_one_assignment": Operation(
+        lambda cost, never: fields(
+            matchers.one_to_one_assignment(
+                cost.tensor, cost.sample_sizes, forbidden=never.with_padded_set_to(False).tensor
+            )
+        ),
+        lambda: (data(PREDICTIONS), wrapped(uniform(3, 5, PREDICTIONS, seed=9) > 2)),
+        reference=lambda cost, never: (
+            (index := solved(cost)),
+            (index >= 0).float(),
+            torch.tensor(len(cost)),
+            torch.tensor(0),
+        ),
     ),
     "denoising_indices": Operation(
         lambda count: matchers.denoising_indices(count, 2, 3).target_index,

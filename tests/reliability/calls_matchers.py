@@ -53,9 +53,15 @@ CALLS: dict[str, Callable[[], Call]] = {
         num_targets=torch.tensor([2, 0]),
         quality=torch.ones(2, 2),
         max_num_targets=2,
+        per_target=1,
     ),
     "Assignment.from_pairs": lambda: call(
-        Assignment.from_pairs, *pair_sizes(), num_predictions=3, num_targets=torch.tensor(SIZES), max_num_targets=2
+        Assignment.from_pairs,
+        *pair_sizes(),
+        num_predictions=3,
+        num_targets=torch.tensor(SIZES),
+        max_num_targets=2,
+        per_target=3,
     ),
     "Assignment.gather": lambda: call(assignment().gather, labels(), fill=-1),
     "Assignment.stack": lambda: call(Assignment.stack, [assignment(), assignment()]),
@@ -91,6 +97,7 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Targets.boxes_as": lambda: call(targets().boxes_as, "cxcywh", normalized=True),
     "Targets.check_labels": lambda: call(targets().check_labels, 4),
     "Targets.with_max_num_targets": lambda: call(targets().with_max_num_targets, 5),
+    "Targets.padded_labels": lambda: call(targets().padded_labels),
     "Targets.to_dicts": lambda: call(targets().to_dicts),
     "alignment": lambda: call(matchers.alignment, torch.zeros(3), torch.ones(3) / 2, alpha=1.0, beta=6.0),
     "alignment_metric": lambda: call(matchers.alignment_metric, logits(), labels(), overlap(), alpha=1.0, beta=6.0),
@@ -125,9 +132,12 @@ CALLS: dict[str, Callable[[], Call]] = {
         giou_weight=2.0,
         alpha=0.25,
         gamma=2.0,
+        mean_over_labels=True,
     ),
     "feature_sizes": lambda: call(matchers.feature_sizes, (16, 16), [4, (8, 8)]),
-    "focal_class_cost": lambda: call(matchers.focal_class_cost, logits(), labels(), alpha=0.25, gamma=2.0),
+    "focal_class_cost": lambda: call(
+        matchers.focal_class_cost, logits(), labels(), alpha=0.25, gamma=2.0, mean_over_labels=False
+    ),
     "focal_cost": lambda: call(matchers.focal_cost, torch.zeros(3), alpha=0.25, gamma=2.0),
     "gather_labels": lambda: call(matchers.gather_labels, logits(), labels()),
     "giou_cost": lambda: call(matchers.giou_cost, gt(), boxes(3, COUNT)),
@@ -146,6 +156,12 @@ CALLS: dict[str, Callable[[], Call]] = {
         is_anchor_based=True,
     ),
     "normalize": lambda: call(matchers.normalize, boxes(3, 2), torch.ones(2)),
+    "one_to_one_assignment": lambda: call(
+        matchers.one_to_one_assignment,
+        torch.rand(3, 2, 4),
+        torch.tensor(SIZES),
+        forbidden=torch.zeros(2, 4, dtype=torch.bool),
+    ),
     "pairwise": lambda: call(matchers.pairwise, matchers.iou, boxes(3, 2), boxes(3, 5)),
     "points_in_boxes": lambda: call(matchers.points_in_boxes, torch.rand(3, 5, 2), gt(), margin=0.5),
     "points_near_centers": lambda: call(matchers.points_near_centers, torch.rand(3, 5, 2), gt(), torch.ones(3, 5)),
@@ -154,7 +170,8 @@ CALLS: dict[str, Callable[[], Call]] = {
     "read_targets(padded)": lambda: call(matchers.read_targets, padded(), num_classes=4, normalized=False),
     "read_targets(flat)": lambda: call(matchers.read_targets, flat(), batch_size=3),
     "softlabel_class_cost": lambda: call(matchers.softlabel_class_cost, logits(), labels(), overlap()),
-    "softmax_class_cost": lambda: call(matchers.softmax_class_cost, logits(), labels()),
+    "softmax_class_cost": lambda: call(matchers.softmax_class_cost, logits(), labels(), mean_over_labels=True),
+    "sum_over_labels": lambda: call(matchers.sum_over_labels, logits(), torch.ones(3, 2, 4), mean=True),
     "ssd_default_boxes": lambda: call(
         matchers.ssd_default_boxes,
         [(4, 4), (2, 2)],
@@ -185,7 +202,12 @@ CALLS: dict[str, Callable[[], Call]] = {
     "targets_from_lists": lambda: call(
         matchers.targets_from_lists, *columns(), weights=[torch.ones(size) for size in SIZES], ignore=[[0, 1], [], [0]]
     ),
-    "targets_from_padded": lambda: call(matchers.targets_from_padded, padded(), box_format="xyxy"),
+    "targets_from_padded": lambda: call(
+        matchers.targets_from_padded,
+        padded() | {"labels": torch.ones(3, 2, 4)},
+        multi_hot=True,
+        box_format="xyxy",
+    ),
     "targets_from_padded_tensor": lambda: call(matchers.targets_from_padded_tensor, table(), canvas_size=(16, 16)),
     "targets_from_ultralytics": lambda: call(
         matchers.targets_from_ultralytics,

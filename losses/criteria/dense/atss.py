@@ -79,6 +79,8 @@ class ATSSCriterion(Criterion):
     ['loss_bbox', 'loss_centerness', 'loss_cls']
     """
 
+    MULTI_HOT = True
+
     anchors: Tensor | None
 
     def __init__(
@@ -195,7 +197,7 @@ class ATSSCriterion(Criterion):
             overlaps = box_values(self.loss_bbox, deltas, self.bbox_coder.encode(anchors, assigned.boxes))
         quality = rows.per_prediction(iou(boxes.detach(), assigned.boxes)) if self.use_qfl else None
         scores = class_values(
-            self.loss_cls, predictions.logits, assigned.labels, quality, class_mask=predictions.class_mask
+            self.loss_cls, predictions.logits, assigned.class_targets(), quality, class_mask=predictions.class_mask
         )
         if self.bg_loss_weight >= 0:
             scores = torch.where(assigned.labels == BACKGROUND, scores * self.bg_loss_weight, scores)

@@ -76,6 +76,8 @@ class FCOSCriterion(Criterion):
     {'loss_cls': tensor(0.6065), 'loss_bbox': tensor(1.), 'loss_centerness': tensor(0.6931)}
     """
 
+    MULTI_HOT = True
+
     anchors: Tensor | None
 
     def __init__(
@@ -148,7 +150,7 @@ class FCOSCriterion(Criterion):
         central = centerness_of_points(points[..., :2], assigned.boxes)
         entropy = class_values(self.loss_centerness, logits, torch.zeros_like(rows.target), central)
         mask = predictions.class_mask
-        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, class_mask=mask)
+        scores = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), class_mask=mask)
         return {
             "loss_cls": Term(assigned.counted(scores), count),
             "loss_bbox": Term(assigned.counted_rows(overlaps), count, rows),

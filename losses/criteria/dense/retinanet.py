@@ -70,6 +70,8 @@ class RetinaNetCriterion(Criterion):
     {'loss_cls': tensor(0.6931), 'loss_bbox': tensor(4.)}
     """
 
+    MULTI_HOT = True
+
     anchors: Tensor | None
 
     def __init__(
@@ -120,7 +122,7 @@ class RetinaNetCriterion(Criterion):
         deltas, anchors = wide(rows.of_predictions(predictions.deltas)), rows.of_priors(predictions.priors)
         boxes = box_values(self.loss_bbox, deltas, self.bbox_coder.encode(anchors, assigned.boxes))
         mask = predictions.class_mask
-        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, class_mask=mask)
+        scores = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), class_mask=mask)
         return {
             "loss_cls": Term(assigned.counted(scores), count, per_image=divisor),
             "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, per_image=divisor),

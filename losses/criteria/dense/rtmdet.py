@@ -60,6 +60,8 @@ class RTMDetCriterion(Criterion):
     ['loss_bbox', 'loss_cls']
     """
 
+    MULTI_HOT = True
+
     def __init__(
         self,
         num_classes: int,
@@ -105,7 +107,9 @@ class RTMDetCriterion(Criterion):
         quality = assigned.quality_of_rows().detach().to(boxes.dtype)
         overlaps = box_values(self.loss_bbox, boxes, assigned.boxes) * quality
         mask = predictions.class_mask
-        scores = class_values(self.loss_cls, predictions.logits, assigned.labels, assigned.quality, class_mask=mask)
+        scores = class_values(
+            self.loss_cls, predictions.logits, assigned.class_targets(), assigned.quality, class_mask=mask
+        )
         count = {"sum_of_quality": rows.per_sample(assigned.counted_rows(quality))}
         return {
             "loss_cls": Term(assigned.counted(scores), count),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from losses.coders.boxes import BoxCoder, SSDCoder, check_coder
-from losses.core.assigned import AssignedTargets, look_up
+from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion, GlobalCount
+from losses.core.looking_up import look_up
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, Terms
 from losses.functional.boxes import smooth_l1_loss

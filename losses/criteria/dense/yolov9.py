@@ -73,6 +73,8 @@ class YOLOv9Criterion(Criterion):
     ['loss_cls', 'loss_df', 'loss_iou']
     """
 
+    MULTI_HOT = True
+
     def __init__(
         self,
         num_classes: int,
@@ -175,7 +177,7 @@ class YOLOv9Criterion(Criterion):
             boxes = wide(rows.of_predictions(predictions.boxes))
         overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
         distances = self.loss_dfl(sides, self.bbox_coder.encode(points, assigned.boxes)).mean(-1)
-        classes = class_values(self.loss_cls, predictions.logits, assigned.labels, quality)
+        classes = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), quality)
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),
             "loss_df": Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),

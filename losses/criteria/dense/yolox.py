@@ -66,6 +66,8 @@ class YOLOXCriterion(Criterion):
     ['loss_bbox', 'loss_cls', 'loss_obj']
     """
 
+    MULTI_HOT = True
+
     def __init__(
         self,
         num_classes: int,
@@ -122,7 +124,7 @@ class YOLOXCriterion(Criterion):
         scores = class_values(
             self.loss_cls,
             rows.of_predictions(predictions.logits),
-            assigned.labels_of_rows(),
+            assigned.class_targets_of_rows(),
             assigned.quality_of_rows(),
             class_mask=rows.of_class_mask(predictions.class_mask, self.num_classes),
         )

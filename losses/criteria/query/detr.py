@@ -45,7 +45,8 @@ class DetrCriterion(Criterion):
 
     Terms, each divided by the number of targets of the batch, or by 1:
 
-    * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score;
+    * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score, of each of its classes if
+      labels are multi-hot;
     * ``loss_bbox``: L1 of the matched boxes, as cxcywh;
     * ``loss_giou``: ``1 - GIoU`` of the matched boxes.
 
@@ -81,6 +82,7 @@ class DetrCriterion(Criterion):
     # A model may leave out the denoising queries of a batch without targets, which other ranks have.
     COUNTS: tuple[str, ...] = ("num_boxes", "num_boxes_dn")
     DISTRIBUTIONS: bool = False
+    MULTI_HOT: bool = True
 
     def __init__(
         self,

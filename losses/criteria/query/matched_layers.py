@@ -74,7 +74,7 @@ class MatchedLayers:
 
     def class_term(self, loss: ClassLoss) -> list[Term]:
         """Of all queries, with the IoU of a matched box as score."""
-        values = class_values(loss, self.layers.logits, self.classes.labels, self.overlap_of_queries())
+        values = class_values(loss, self.layers.logits, self.classes.class_targets(), self.overlap_of_queries())
         return [Term(self.classes.counted(values), self.class_counts)]
 
     def box_term(self, rows: Tensor) -> list[Term]:

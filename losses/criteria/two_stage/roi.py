@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
-from losses.core.assigned import AssignedTargets, look_up
+from losses.core.assigned import AssignedTargets
 from losses.core.background import background_label, check_target_labels
 from losses.core.criterion import Criterion
+from losses.core.looking_up import look_up
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.criteria.two_stage.rpn import Sampler

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
-from losses.core.assigned import AssignedTargets, look_up
+from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
+from losses.core.looking_up import look_up
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.functional.boxes import smooth_l1_loss
