@@ -66,7 +66,7 @@ BUGS = [
         "divided by the positives of one image",
         "losses.criteria.dense.fcos",
         '"num_positives": assigned.num_positives()}',
-        '"num_positives": assigned.num_positives().amax().expand(rows.shape[0])}',
+        '"num_positives": assigned.num_positives().amax().expand(assigned.labels.shape[0])}',
         "fcos",
         "images alone",
     )

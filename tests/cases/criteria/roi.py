@@ -89,10 +89,10 @@ BAD_INPUTS = [
 BUGS = [
     Mutant(
         "batch-global",
-        "divided by the samples of one image",
+        "each image divided by the samples of all",
         "losses.criteria.two_stage.roi",
         '{"num_samples": assigned.num_counted()}',
-        '{"num_samples": assigned.num_counted().amax().expand(rows.shape[0])}',
+        '{"num_samples": assigned.num_counted().sum().expand(assigned.labels.shape[0])}',
         "roi",
         "images alone",
     )

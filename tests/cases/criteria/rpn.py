@@ -65,7 +65,7 @@ BUGS = [
         "divided by the samples of one image",
         "losses.criteria.two_stage.rpn",
         '{"num_samples": assigned.num_counted()}',
-        '{"num_samples": assigned.num_counted().amax().expand(rows.shape[0])}',
+        '{"num_samples": assigned.num_counted().amax().expand(assigned.labels.shape[0])}',
         "rpn",
         "images alone",
     )

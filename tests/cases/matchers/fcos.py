@@ -28,12 +28,13 @@ BAD_INPUTS = [
 OPERATIONS = {"fcos": of_matcher(FCOS, points)}
 BUGS = [
     Mutant(
-        "batch-global",
-        "targets of image 0 are wanted",
-        "matchers.dense.fcos",
-        "tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile",
-        "tile = 0 * pairs.sample[tiles.row] + tiles.tile",
+        "wrong broadcast",
+        "targets of all images are wanted by image 0",
+        "matchers.pairs.pairs",
+        "reduce_rows_(into, self.sample, values, reduce)",
+        "reduce_rows_(into, 0 * self.sample, values, reduce)",
         "fcos",
         "order",
+        ("matchers.dense.rule", "matchers.dense.fcos"),
     )
 ]
