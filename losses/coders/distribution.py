@@ -17,7 +17,7 @@ from losses.coders.boxes import CanvasSize
 from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_scores
 from matchers.geometry.maps import Stride, feature_sizes
-from matchers.geometry.priors import grid_points
+from matchers.geometry.priors import known_points
 from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
@@ -147,7 +147,7 @@ class Vec2Box:
         """``grid_points`` (P, 4): x, y and strides in pixels; on the device of ``like``, in float32 at least."""
         check_is_tensor(like, "like")
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        return grid_points(self.image_size, self.strides, device=like.device, dtype=dtype)
+        return known_points(self.image_size, self.strides, device=like.device, dtype=dtype)
 
     def __call__(self, levels: Sequence[Sequence[Tensor]]) -> DecodedLevels:
         """Flatten the maps of all levels, and decode.

@@ -13,7 +13,7 @@ from torch import Tensor
 from losses.coders.boxes import BoxCoder
 from losses.functional.numerics import check_broadcasts, check_floating, check_shape
 from matchers.geometry.maps import Stride, stride_pairs
-from matchers.geometry.priors import grid_points
+from matchers.geometry.priors import known_points
 from matchers.pairs.predictions import Predictions
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import (
@@ -187,7 +187,7 @@ def read_dense(
 
 def points_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> Tensor:
     """Grid points (P, 4) in the upper left corners of the cells of these maps."""
-    return grid_points(image_size_of(maps, strides), strides, offset=0.0, device=maps[0].device)
+    return known_points(image_size_of(maps, strides), strides, offset=0.0, device=maps[0].device)
 
 
 def priors_per_cell(priors: Tensor, num_cells: int) -> int:

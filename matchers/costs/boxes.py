@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matchers.costs.checks import check_radius, checked_boxes, checked_points
-from matchers.geometry.boxes import coordinates
+from matchers.geometry.boxes import Coordinates, coordinates, with_more_dims
 from matchers.geometry.overlaps import giou, iou, pairwise
 from matchers.geometry.places import inside, near_center
 from ragged.interop.operands import takes_batches_of_pairs
@@ -66,8 +66,7 @@ def points_in_boxes(points: Tensor, gt_boxes: Tensor, *, margin: float = 0.0) ->
     """
     gt = checked_points(points, gt_boxes)
     check_number(margin, "margin", low=None)
-    x, y = points.unsqueeze(-3).unbind(-1)
-    return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
+    return inside(*_both(points, gt), margin=margin)
 
 
 @takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"points": 1, "radius": 0})
@@ -79,5 +78,12 @@ def points_near_centers(points: Tensor, gt_boxes: Tensor, radius: Tensor) -> Ten
     """
     gt = checked_points(points, gt_boxes)
     check_radius(radius, points, gt)
-    x, y = points.unsqueeze(-3).unbind(-1)
-    return near_center(x, y, coordinates(gt.unsqueeze(-2)), radius.unsqueeze(-2))
+    return near_center(*_both(points, gt), radius.unsqueeze(-2))
+
+
+def _both(points: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Coordinates]:
+    """Points (2, …, 1, P) and boxes (…, G, 1), of as many dimensions."""
+    stacked, boxes = points.unsqueeze(-3).movedim(-1, 0), coordinates(gt_boxes.unsqueeze(-2))
+    missing = boxes.area.dim() + 1 - stacked.dim()
+    corners = with_more_dims(boxes.corners, -missing)
+    return with_more_dims(stacked, missing), Coordinates(corners, boxes.area)

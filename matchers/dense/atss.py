@@ -98,8 +98,8 @@ class ATSS(Rule):
             prediction = self._nearest(pairs, sizes)
             boxes = _priors_at(pairs, prediction)
             overlap = iou(boxes, pairs.gt)
-            x, y = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
-            positive = (overlap >= _threshold(overlap)) & inside(x, y, pairs.gt, margin=self.min_center_margin)
+            within = inside((boxes.low + boxes.high) / 2, pairs.gt, margin=self.min_center_margin)
+            positive = (overlap >= _threshold(overlap)) & within
             best.see_pairs(overlap, pairs.sample, pairs.target, prediction, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
         return target, overlap, None
@@ -111,7 +111,7 @@ class ATSS(Rule):
     def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
         """The candidates of each target, (R, K)."""
         prior, gt = pairs.priors, pairs.gt
-        distance = squared_center_distance((prior.x1 + prior.x2) / 2, (prior.y1 + prior.y2) / 2, gt)
+        distance = squared_center_distance((prior.low + prior.high) / 2, gt)
         found, first = [], 0
         for level in distance.split(list(sizes), -1):
             found.append(smallest(level, self.topk, nonnegative=True)[1] + first)

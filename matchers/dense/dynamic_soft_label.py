@@ -111,7 +111,8 @@ class DynamicSoftLabel(Rule):
         }
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
-        x, y, stride, _ = map(pairs.of_points, points.unbind(-1))
-        distance = squared_center_distance(x, y, pairs.gt).sqrt_().div_(stride).sub_(self.soft_center_radius)
+        parts = points[:, :3].mT.contiguous()
+        parts = parts.unsqueeze(1) if pairs.prediction is None else parts[:, pairs.prediction]
+        distance = squared_center_distance(parts[:2], pairs.gt).sqrt_().div_(parts[2]).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.
         return distance.clamp_(max=_FARTHEST).mul_(math.log(10)).exp_()

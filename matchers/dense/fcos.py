@@ -68,11 +68,11 @@ class FCOS(Rule):
         """The smallest target of each point."""
         points = problem.need_points("FCOS")
         ranges = _Ranges.of(points, self.regress_range)
-        tiling = Tiling.of(torch.stack(Extent.of(points)).unsqueeze(1))
+        tiling = Tiling.of(Extent.of(points).stacked())
         best = BestTarget(problem.num_samples * tiling.per_image, tiling.size, problem.device, highest=False)
         for pairs in Pairs.of(problem).blocks(larger=tiling.share):
             tiles = tiling.met_by(pairs, self._is_central)
-            where = Extent(*tiles.parts.unbind())
+            where = Extent.of_stacked(tiles.parts)
             wanted = self._is_central(where, tiles.gt) & ranges.hold(where, tiles.gt)
             area = tiles.gt.area.expand_as(wanted)
             if tiling.hulls is None:
@@ -122,8 +122,8 @@ class _Ranges:
 
     def hold(self, where: Extent, gt: Coordinates) -> Tensor:
         """Whether the level of points is one for targets; everything broadcasts."""
-        across = torch.maximum(where.x1 - gt.x1, gt.x2 - where.x1)
-        farthest = torch.maximum(across, torch.maximum(where.y1 - gt.y1, gt.y2 - where.y1))
+        sides = torch.maximum(where.low - gt.low, gt.high - where.low)
+        farthest = torch.maximum(sides[0], sides[1])
         low, high = (where.stride * each for each in self.strides)
         above = (farthest > low) | (where.stride == self.finest)
         return above & ((farthest < high) | (where.stride == self.coarsest))

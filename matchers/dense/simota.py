@@ -104,7 +104,7 @@ class SimOTA(Rule):
 
     def _is_outside(self, pairs: Pairs, where: Extent) -> Tensor:
         """Whether a point is not both in the box and near its centre."""
-        where = Extent(*map(pairs.of_points, where))
+        where = where.at(pairs.prediction)
         return ~(in_box(where, pairs.gt) & near_center(where, pairs.gt, radius=self.center_radius))
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:

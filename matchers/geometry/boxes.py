@@ -218,9 +218,12 @@ def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coord
 
 
 def _with_more_dims(boxes: Coordinates, count: int) -> Coordinates:
-    if not count:
-        return boxes
-    return Coordinates(boxes.corners.reshape(4, *(1,) * count, *boxes.area.shape), boxes.area)
+    return Coordinates(with_more_dims(boxes.corners, count), boxes.area) if count else boxes
+
+
+def with_more_dims(stacked: Tensor, count: int) -> Tensor:
+    """Coordinates ``(K, …)`` with so many dimensions of size 1 behind the first."""
+    return stacked.reshape(len(stacked), *(1,) * count, *stacked.shape[1:]) if count > 0 else stacked
 
 
 def product(sides: Tensor) -> Tensor:

@@ -7,33 +7,29 @@ from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates, aligned
 
-# With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
-# rounded numbers never shrinks as the first of them grows.
+# Points are given by x and y, stacked, (2, …). With ``up_to``, these two are of all points from there up to there, and
+# true if any of them may pass: a difference of rounded numbers never shrinks as the first of them grows.
 
 
-def inside(
-    x: Tensor, y: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
+def inside(points: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: Tensor | None = None) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
-    right, bottom = up_to or (x, y)
-    across, down = torch.minimum(right - boxes.x1, boxes.x2 - x), torch.minimum(bottom - boxes.y1, boxes.y2 - y)
-    return torch.minimum(across, down) > margin
+    farthest = points if up_to is None else up_to
+    within = torch.minimum(farthest - boxes.low, boxes.high - points)
+    return torch.minimum(within[0], within[1]) > margin
 
 
-def near_center(
-    x: Tensor, y: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
+def near_center(points: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: Tensor | None = None) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
-    right, bottom = up_to or (x, y)
-    middle, half = (boxes.x1 + boxes.x2) / 2, (boxes.y1 + boxes.y2) / 2
-    across, down = torch.maximum(x - middle, middle - right), torch.maximum(y - half, half - bottom)
-    return torch.maximum(across, down) < radius
+    middle = (boxes.low + boxes.high) / 2
+    away = points - middle
+    away = away.abs() if up_to is None else torch.maximum(away, middle - up_to)
+    return torch.maximum(away[0], away[1]) < radius
 
 
-def squared_center_distance(x: Tensor, y: Tensor, boxes: Coordinates) -> Tensor:
-    """Squares of the distances of points from the centres of boxes; everything broadcasts."""
-    across, down = x - (boxes.x1 + boxes.x2) / 2, y - (boxes.y1 + boxes.y2) / 2
-    return across.square_().add_(down.square_())
+def squared_center_distance(points: Tensor, boxes: Coordinates) -> Tensor:
+    """Squares of the distances of points ``(2, …)`` from the centres of boxes; everything broadcasts."""
+    across, down = (points - (boxes.low + boxes.high) / 2).square_()
+    return across.add_(down)
 
 
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:

@@ -24,6 +24,7 @@ from matchers.geometry.maps import (
     stride_pairs,
 )
 from ragged.values.checks import check_all_positive, check_is_sequence, check_number
+from ragged.values.once import made_once
 
 
 def grid_points(
@@ -120,3 +121,26 @@ def anchors(
         shapes = [(base[0] * s * r**0.5, base[1] * s / r**0.5) for r in ratios for s in scales]
         levels.append(boxes_around(*middles_of_cells(size, stride, offset, like), shapes))
     return torch.cat([like, *levels]).to(dtype)
+
+
+def known_points(
+    image_size: Sequence[int],
+    strides: Sequence[Stride],
+    *,
+    offset: float = 0.5,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """``grid_points``, made once for all images of a size, and not to be written into."""
+    return _points(tuple(image_size), tuple(stride_pairs(strides)), offset, device, dtype)
+
+
+@made_once
+def _points(
+    image_size: tuple[int, int],
+    strides: tuple[tuple[int, int], ...],
+    offset: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    return grid_points(image_size, strides, offset=offset, device=device, dtype=dtype)

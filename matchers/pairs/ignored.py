@@ -30,8 +30,8 @@ def point_in_region(points: Tensor) -> PairTest:
     """Whether the points (P, 2) or (N, P, 2) lie in the region."""
 
     def test(pairs: Pairs) -> Tensor:
-        x, y = (pairs.of_sample(points) if points.dim() == 3 else points.unsqueeze(0)).unbind(-1)
-        return inside(x, y, pairs.gt)
+        own = pairs.of_sample(points) if points.dim() == 3 else points.unsqueeze(0)
+        return inside(own.movedim(-1, 0), pairs.gt)
 
     return test
 

@@ -29,12 +29,12 @@ Found = tuple[Tensor, Tensor]
 
 def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
     """Whether points lie inside boxes by more than ``margin``."""
-    return places.inside(where.x1, where.y1, boxes, margin=margin, up_to=(where.x2, where.y2))
+    return places.inside(where.low, boxes, margin=margin, up_to=where.high)
 
 
 def near_center(where: Extent, boxes: Coordinates, *, radius: float) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` strides of the centres of boxes."""
-    return places.near_center(where.x1, where.y1, boxes, radius * where.stride, up_to=(where.x2, where.y2))
+    return places.near_center(where.low, boxes, radius * where.stride, up_to=where.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,24 +46,26 @@ class Nearby:
         test: Which pairs (R, P) of some of them these are, bool.
         search: Looks for the pairs of some of them; None where the host does not.
         first: The pairs of the first targets that were looked for, which are all of them as a rule.
+        all: Which pairs they are of all rows, if these are one block.
     """
 
     rows: Pairs
     test: Callable[[Pairs], Tensor]
     search: Callable[[Pairs], Found] | None = None
     first: list[Found] = field(default_factory=list)
+    all: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, rows: Pairs, points: Tensor, region: Region, *, narrow: bool) -> Nearby:
         """Those whose point is in a region; the host looks for them if ``narrow``, see ``can_be_narrowed``."""
         where = Extent.of(points)
-        search = partial(_search, Tiling.of(torch.stack(where).unsqueeze(1)), region) if narrow else None
+        search = partial(_search, Tiling.of(where.stacked()), region) if narrow else None
         return cls(rows, lambda pairs: region(where, pairs.gt), search)
 
     @classmethod
     def of_candidates(cls, rows: Pairs, points: Tensor, candidates: Tensor, region: Region, *, narrow: bool) -> Nearby:
         """Those whose prediction is one of ``candidates`` (N, P); if ``narrow``, only those in the region."""
-        tiling = Tiling.of(torch.stack(Extent.of(points)).unsqueeze(1)) if narrow else None
+        tiling = Tiling.of(Extent.of(points).stacked()) if narrow else None
 
         def search(pairs: Pairs) -> Found:
             assert tiling is not None
@@ -103,10 +105,17 @@ class Nearby:
         """
         if self.search is None:
             for pairs in self.rows.blocks():
-                yield replace(pairs, near=self.test(pairs))
+                yield replace(pairs, near=self._tested(pairs))
             return
         for pairs, found in self._found():
             yield from _blocks(pairs, found, at_least)
+
+    def _tested(self, pairs: Pairs) -> Tensor:
+        if pairs is not self.rows:
+            return self.test(pairs)
+        if not self.all:  # asked for twice
+            self.all.append(self.test(pairs))
+        return self.all[0]
 
     def _found(self) -> Iterator[tuple[Pairs, Found]]:
         """The pairs of so many targets that a list of these takes no more memory than a block."""
@@ -143,7 +152,7 @@ def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:
 def _search(tiling: Tiling, region: Region, targets: Pairs) -> Found:
     """The pairs in the region."""
     tiles = tiling.met_by(targets, region)
-    which, within = region(Extent(*tiles.parts.unbind()), tiles.gt).nonzero(as_tuple=True)
+    which, within = region(Extent.of_stacked(tiles.parts), tiles.gt).nonzero(as_tuple=True)
     return tiles.row[which], tiles.tile[which] * tiling.size + within
 
 

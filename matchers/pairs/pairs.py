@@ -192,10 +192,6 @@ class Pairs:
         """Values (N, P) of the predictions, for each row (R, P)."""
         return values.index_select(0, self.sample) if self.prediction is None else values.flatten()[self.slots]
 
-    def of_points(self, values: Tensor) -> Tensor:
-        """Values (P,) of points that all images share, (P,) or (R, W)."""
-        return values if self.prediction is None else values[self.prediction]
-
     def of_sample(self, values: Tensor) -> Tensor:
         """Values (N, …) of the images, for each row (R, …)."""
         return values.index_select(0, self.sample)

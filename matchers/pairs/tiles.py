@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,23 +23,40 @@ NOWHERE = (torch.inf, torch.inf, -torch.inf, -torch.inf, 0.0)
 """What fills up the last tile: nothing is near it."""
 
 
-class Extent(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Extent:
     """Where points or boxes are, between lowest and highest x and y, and the largest stride of points.
 
-    Of one point, lowest and highest are alike. Of boxes, the stride means nothing.
+    Args:
+        low: Lowest x and y, ``(2, …)``.
+        high: The highest; None of points, for which they are the lowest.
+        stride: ``(…)``. Of boxes, it means nothing.
     """
 
-    x1: Tensor
-    y1: Tensor
-    x2: Tensor
-    y2: Tensor
+    low: Tensor
+    high: Tensor | None
     stride: Tensor
 
     @classmethod
     def of(cls, points: Tensor) -> Extent:
-        """Of grid points (P, 4): x, y and strides."""
-        x, y, stride_x, stride_y = points.unbind(-1)
-        return cls(x, y, x, y, torch.maximum(stride_x, stride_y))
+        """Of grid points (P, 4), x, y and strides: (1, P) each."""
+        parts = points.mT.contiguous().unsqueeze(1)
+        return cls(parts[:2], None, torch.maximum(parts[2], parts[3]))
+
+    @classmethod
+    def of_stacked(cls, stacked: Tensor) -> Extent:
+        """Of lowest and highest x and y, and strides, in one tensor ``(5, …)``."""
+        return cls(stacked[:2], stacked[2:4], stacked[4])
+
+    def stacked(self) -> Tensor:
+        """Lowest and highest x and y, and strides, in one tensor ``(5, …)``."""
+        return torch.cat([self.low, self.low if self.high is None else self.high, self.stride.unsqueeze(0)])
+
+    def at(self, prediction: Tensor | None) -> Extent:
+        """Of the points ``prediction`` (R, W) of all that there are, (1, P); None keeps these."""
+        if prediction is None:
+            return self
+        return Extent(self.low[:, 0, prediction], None, self.stride[0, prediction])
 
 
 Region = Callable[[Extent, Coordinates], Tensor]
@@ -49,7 +65,8 @@ Region = Callable[[Extent, Coordinates], Tensor]
 
 def overlapping(where: Extent, gt: Coordinates) -> Tensor:
     """Whether boxes may overlap targets."""
-    return (gt.x1 < where.x2) & (gt.x2 > where.x1) & (gt.y1 < where.y2) & (gt.y2 > where.y1)
+    meet = (gt.low < (where.low if where.high is None else where.high)) & (gt.high > where.low)
+    return meet[0] & meet[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +131,7 @@ class Tiling:
             parts = self.parts if self.is_shared else self.parts.index_select(1, pairs.sample)
             return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt)
         hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
-        row, tile = region(Extent(*hulls.unbind()), pairs.gt).nonzero(as_tuple=True)
+        row, tile = region(Extent.of_stacked(hulls), pairs.gt).nonzero(as_tuple=True)
         of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
         gt = Coordinates.of_stacked(pairs.need_corners().index_select(1, row))
         prediction = tile.unsqueeze(-1) * self.size + within

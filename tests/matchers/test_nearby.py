@@ -122,9 +122,9 @@ def test_a_tile_with_a_point_in_a_region_passes(region: Any, seed: int) -> None:
     boxes = coordinates(torch.rand(8, 1, 4, generator=generator).mul(10).sort(-1).values)
     options = {"radius": 0.3} if region is near.near_center else {"margin": 0.5}
     where = Extent.of(points)
-    tiling = Tiling.of(torch.stack(where).unsqueeze(1))
+    tiling = Tiling.of(where.stacked())
     assert tiling.hulls is not None
-    hulls = Extent(*tiling.hulls.unbind())
+    hulls = Extent.of_stacked(tiling.hulls)
     passes = region(where, boxes, **options)
     row, place = passes.nonzero(as_tuple=True)
     assert region(hulls, boxes, **options)[row, place // SIZE].all()

@@ -24,7 +24,7 @@ from losses.modules.classes import BinaryCrossEntropy, FocalLoss, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.fcos import FCOS
 from matchers.geometry.maps import Stride, stride_pairs
-from matchers.geometry.priors import grid_points
+from matchers.geometry.priors import known_points
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.keys import KnownKeys
@@ -124,7 +124,7 @@ class FCOSCriterion(Criterion):
         def points(maps: Sequence[Tensor]) -> Tensor:
             if anchors is not None:
                 return _points_of(anchors)
-            return grid_points(image_size_of(maps, self.strides), self.strides, device=maps[0].device)
+            return known_points(image_size_of(maps, self.strides), self.strides, device=maps[0].device)
 
         return read_dense(
             predictions,

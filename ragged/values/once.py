@@ -1,0 +1,44 @@
+"""Constants of a size, such as the points of a grid, made once and not in every step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._guards import detect_fake_mode
+
+_MOST = 64
+"""Results that a function keeps. None of them is ever dropped for another: a CUDA graph may read its memory."""
+
+
+def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, which keeps what it made of the first arguments it was called with.
+
+    Results are shared by all callers. One that somebody has written into is made again. Nothing is kept of a graph that
+    is traced or captured, nor in inference mode, whose tensors no backward pass can use.
+
+    Args:
+        function: Of arguments that can be hashed. Equal ones give equal tensors.
+    """
+    kept: dict[Hashable, tuple[Tensor, int]] = {}
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Tensor:
+        if torch.compiler.is_compiling() or detect_fake_mode() is not None:
+            return function(*args)
+        result, version = kept.get(args, (None, 0))
+        if result is not None and result._version == version:
+            return result
+        made = function(*args)
+        if (args in kept or len(kept) < _MOST) and not made.is_inference() and not _is_captured(made):
+            kept[args] = made, made._version
+        return made
+
+    return call
+
+
+def _is_captured(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
