@@ -29,5 +29,5 @@ def rpn_loss(
 
 
 def smooth_l1(differences: Tensor, beta: float) -> Tensor:
-    parts = [d * d / (2 * beta) if abs(float(d)) < beta else d.abs() - beta / 2 for d in differences]
+    parts = [d * d / (2 * beta) if abs(float(d.detach())) < beta else d.abs() - beta / 2 for d in differences]
     return torch.stack(parts).sum()
