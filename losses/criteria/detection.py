@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
-from losses.core.terms import Losses, Term, check_reduction, total
+from losses.core.terms import Losses, Term, total
+from losses.criteria.detection_arguments import checked_ratio, checked_reduction
 from losses.criteria.detection_terms import DetectionTerms
+from losses.heads.class_masks import checked_class_mask, with_labels, without_classes
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
@@ -38,6 +40,7 @@ class _Given:
 
     predictions: Predictions
     anchors: Tensor | None = None
+    class_mask: Tensor | None = None
 
 
 POSITIONS = ("first", "last", "none")
@@ -149,7 +152,7 @@ class DetectionLoss(Criterion):
         normalizer: Normalizer | None = None,
         negatives_without_positives: float = 0.0,
     ) -> None:
-        reduction = _reduction(size_average, reduce, reduction)
+        reduction = checked_reduction(size_average, reduce, reduction)
         super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
         check_loss(cls_loss_module, "cls_loss_module")
         check_loss(loc_loss_module, "loc_loss_module")
@@ -158,12 +161,18 @@ class DetectionLoss(Criterion):
         self.bg_class_position = bg_class_position
         check_flag(use_hard_negative_mining, "use_hard_negative_mining")
         self.use_hard_negative_mining = bool(use_hard_negative_mining)
-        self.neg_to_pos_ratio = _checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
+        self.neg_to_pos_ratio = checked_ratio(use_hard_negative_mining, neg_to_pos_ratio)
         check_not_negative(negatives_without_positives, "negatives_without_positives")
         self.negatives_without_positives = negatives_without_positives
 
     def forward(
-        self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None
+        self,
+        input: AnyPredictions,
+        target: Any,
+        anchors: Tensor | None = None,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
     ) -> Any:
         """Match, and compute the loss.
 
@@ -173,6 +182,8 @@ class DetectionLoss(Criterion):
             target: A dict with ``"labels"`` (B, G), ``"boxes"`` (B, G, 4), xyxy, and ``"mask"`` (B, G), or anything
                 else that ``Targets.of`` reads.
             anchors: (P, 4) or (B, P, 4), xyxy, for matchers with ``is_anchor_based=True`` and the like.
+            valid_label_mask: (B, C), booleans: which of the classes count in an image, and have a class loss there. The
+                background, and the classes of an image's targets, count in any case.
             global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
 
         Returns:
@@ -183,7 +194,7 @@ class DetectionLoss(Criterion):
         """
         predictions, targets = Predictions.of(input), Targets.of(target)
         match = self.assign(predictions, targets, anchors)
-        return self.loss(predictions, targets, match, global_count=global_count)
+        return self.loss(predictions, targets, match, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
@@ -196,10 +207,12 @@ class DetectionLoss(Criterion):
         match: Assignment | Plan | None = None,
         anchors: Tensor | None = None,
         *,
+        valid_label_mask: Tensor | None = None,
         global_count: GlobalCount = None,
     ) -> Any:
         """The second step: the loss of predictions that are matched. Anchors play no role any more."""
-        return super().loss(_Given(Predictions.of(input)), target, match, global_count=global_count)
+        given = _Given(Predictions.of(input))
+        return super().loss(given, target, match, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def parts(
         self,
@@ -216,6 +229,14 @@ class DetectionLoss(Criterion):
     def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
         return super().counts(_Given(Predictions.of(input)), target, match)
+
+    def with_class_mask(self, predictions: _Given, mask: Tensor | None) -> _Given:
+        """The predictions with the mask of a call."""
+        logits = predictions.predictions.logits
+        if mask is None or logits is None:
+            return predictions
+        shape = (*logits.shape[:-2], logits.shape[-1])
+        return replace(predictions, class_mask=checked_class_mask(mask, shape, logits.device, only_flags=True))
 
     def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
         """What the matcher says, of predictions, targets and anchors."""
@@ -239,12 +260,18 @@ class DetectionLoss(Criterion):
         check_same_device(targets.device, given.device, name="targets", reference="predictions")
         boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
         unit = targets.normalized if given.normalized is None else given.normalized
+        background, logits = self._background(given.logits.shape[-1], targets), wide(given.logits)
+        if predictions.class_mask is not None:
+            labels = targets.labels.tensor.masked_fill(~targets.matchable, background).expand(*logits.shape[:-2], -1)
+            always = labels.new_full((*labels.shape[:-1], 1), background)
+            flags = with_labels(predictions.class_mask, torch.cat([labels, always], -1))
+            logits = without_classes(logits, flags.unsqueeze(-2))
         terms = DetectionTerms(
-            wide(given.logits),
+            logits,
             in_unit(boxes, unit, targets.normalized, targets.canvas_size),
             self.cls_loss_module,
             self.loc_loss_module,
-            self._background(given.logits.shape[-1], targets),
+            background,
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
@@ -268,27 +295,3 @@ class DetectionLoss(Criterion):
             summary="DetectionLoss: the label of a target is that of the background",
         )
         return background
-
-
-def _checked_ratio(mining: bool, ratio: float | None) -> float | None:
-    if ratio is not None:
-        check_not_negative(ratio, "neg_to_pos_ratio")
-    if mining and ratio is None:
-        raise ValueError("use_hard_negative_mining needs a neg_to_pos_ratio, got None")
-    if not mining and ratio is not None:
-        warnings.warn("neg_to_pos_ratio has no effect without use_hard_negative_mining", UserWarning, stacklevel=3)
-    return ratio
-
-
-def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction, also as torch said it before: the old arguments win."""
-    check_reduction(reduction)
-    for name, flag in (("size_average", size_average), ("reduce", reduce)):
-        if flag is not None:
-            check_flag(flag, name)
-    if size_average is None and reduce is None:
-        return reduction
-    summed = size_average is not None and not size_average
-    old = "none" if reduce is not None and not reduce else "sum" if summed else "mean"
-    warnings.warn(f"size_average and reduce are deprecated, use reduction={old!r}", DeprecationWarning, stacklevel=3)
-    return old

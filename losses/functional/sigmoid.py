@@ -60,7 +60,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     >>> binary_cross_entropy(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), scores=torch.tensor([0.5]))
     tensor([[0.6931, 1.1269]])
     """
-    return _per_class(_binary_cross_entropy, logits, targets, scores, exponent=0)
+    return per_class_loss(_binary_cross_entropy, logits, targets, scores, exponent=0)
 
 
 def sigmoid_focal_loss(
@@ -102,7 +102,7 @@ def sigmoid_focal_loss(
         return loss if alpha is None else loss * (targets * (2 * alpha - 1) + (1 - alpha))
 
     scale = 1.0 if alpha is None else 1 - alpha
-    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=scale)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=scale)
 
 
 def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None, beta: float = 2.0) -> Tensor:
@@ -130,7 +130,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
         return power((targets - logits.sigmoid()).abs(), beta) * _binary_cross_entropy(logits, targets)
 
-    return _per_class(loss, logits, targets, scores, exponent=beta)
+    return per_class_loss(loss, logits, targets, scores, exponent=beta)
 
 
 def varifocal_loss(
@@ -176,7 +176,7 @@ def varifocal_loss(
         weights = torch.where(targets > 0 if positive is None else positive, targets, weights)
         return weights * _binary_cross_entropy(logits, targets)
 
-    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
 
 
 def matchability_aware_loss(
@@ -215,7 +215,7 @@ def matchability_aware_loss(
         positive = targets > 0 if positive is None else positive
         return weights.masked_fill(positive, 1) * _binary_cross_entropy(logits, (targets**gamma).where(positive, 0))
 
-    return _per_class(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
 
 
 def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
@@ -256,7 +256,7 @@ def focal_difference(logits: Tensor, *, alpha: float | None, gamma: float) -> Te
     return background_loss(-logits, gamma, scale=positive) - background_loss(logits, gamma, scale=negative)
 
 
-def _per_class(
+def per_class_loss(
     loss: _Loss,
     logits: Tensor,
     targets: Tensor,

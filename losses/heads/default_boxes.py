@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.coders.boxes import BoxCoder
 from losses.core.assigned import AssignedTargets, checked_assignment
 from losses.functional.numerics import check_floating
+from losses.heads.class_masks import checked_class_mask, with_background, with_labels, without_classes
 from losses.heads.levels import Maps, flatten_levels
 from losses.modules.base import BoxLoss
 from losses.modules.boxes import box_values
@@ -32,6 +33,7 @@ class SSDPredictions:
         scores: Of each level (B, A, C, n), logits of A boxes in each of n cells; C counts the background.
         deltas: (B, P, 4).
         priors: (P, 4) or (B, P, 4).
+        class_mask: (B, C), which classes count in which images, the background among them; None for all.
 
     Raises:
         ValueError: Numbers of images or of boxes, or devices, differ.
@@ -40,6 +42,7 @@ class SSDPredictions:
     scores: tuple[Tensor, ...]
     deltas: Tensor
     priors: Tensor
+    class_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, tensor in (("boxes", self.deltas), ("anchors", self.priors)):
@@ -64,6 +67,26 @@ class SSDPredictions:
             raise ValueError(
                 f"class scores must have {channels} classes, the background included, got {self.num_channels}"
             )
+
+    def with_class_mask(self, mask: Tensor | None, background: int) -> SSDPredictions:
+        """The same predictions, of which some classes do not count in some images.
+
+        Args:
+            mask: (B, C - 1), or what broadcasts to it, booleans; None changes nothing.
+            background: Its label, which counts in any case.
+        """
+        if mask is None:
+            return self
+        shape = (self.deltas.shape[0], self.num_channels - 1)
+        own = checked_class_mask(mask, shape, self.deltas.device, only_flags=True)
+        return replace(self, class_mask=with_background(own, background))
+
+    def scores_of(self, labels: Tensor) -> tuple[Tensor, ...]:
+        """The scores, of which those of classes that do not count cannot be seen; labels (B, P) of an image count."""
+        if self.class_mask is None:
+            return self.scores
+        flags = with_labels(self.class_mask, labels)[:, None, :, None]
+        return tuple(without_classes(level, flags) for level in self.scores)
 
     def class_logits(self, background: int) -> Tensor:
         """(B, P, C - 1), without the background, in one tensor."""

@@ -115,7 +115,7 @@ class SSDCriterion(Criterion):
             return predictions
         if isinstance(predictions, DensePredictions):
             if predictions.class_mask is not None:
-                raise ValueError("SSDCriterion has a softmax over all classes, and takes no mask of them")
+                raise ValueError("SSDCriterion has a softmax over all classes: give it the mask as valid_label_mask=")
             predictions = (predictions.logits, predictions.deltas, predictions.priors)
         maps, boxes, anchors = with_anchors(predictions, self.anchors, "SSDCriterion")
         scores = level_scores(maps, self.num_classes + 1)
@@ -125,6 +125,10 @@ class SSDCriterion(Criterion):
             deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=per_cell),
             priors=anchors,
         )
+
+    def with_class_mask(self, predictions: SSDPredictions, mask: Tensor | None) -> SSDPredictions:
+        """See ``SSDPredictions.with_class_mask``."""
+        return predictions.with_class_mask(mask, self.num_classes)
 
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match anchors."""
@@ -142,7 +146,7 @@ class SSDCriterion(Criterion):
         """See the class."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         entropy = mined_cross_entropy(
-            predictions.scores,
+            predictions.scores_of(assigned.labels),
             assigned.labels,
             assigned.weights,
             background=self.num_classes,

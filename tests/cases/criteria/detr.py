@@ -70,7 +70,7 @@ def weights_and_flags() -> list[tuple[RaggedBatch, RaggedBatch]]:
     return [(weights, weights.create_with_sample_sizes_like_self(torch.arange(16).view(4, 4) % 2 == 0))]
 
 
-_NUM_TARGETS = "losses.criteria.query.detr:num_targets"
+_NUM_TARGETS = "losses.criteria.query.matching:num_targets"
 OPERATIONS = {
     "number of targets": Case(
         number_of_targets,
