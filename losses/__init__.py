@@ -62,6 +62,7 @@ from losses.modules.classes import (
 )
 from losses.modules.combined import MultipleObjectiveLoss
 from losses.modules.per_prediction import CrossEntropy, NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
+from losses.modules.weighted import WeightedClasses
 
 __all__ = [
     "ATSSCriterion",
@@ -107,6 +108,7 @@ __all__ = [
     "SigmoidFocalLoss",
     "VarifocalLoss",
     "Vec2Box",
+    "WeightedClasses",
     "YOLOXCriterion",
     "YOLOXLoss",
     "YOLOv9Criterion",
