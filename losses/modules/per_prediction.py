@@ -109,7 +109,7 @@ class CrossEntropy(LossModule):
         num_classes = logits.shape[-1]
         if self.weight is not None:
             check_shape(self.weight, (num_classes - 1,), "weight", "the classes of the logits but the background")
-            weights = wide(self.weight).to(logits.device)
+            weights = wide(self.weight)
             return torch.cat([weights, weights.new_full((1,), self.eos_coef)])
         last = torch.arange(num_classes, device=logits.device) == num_classes - 1
         return torch.ones_like(last, dtype=wide(logits).dtype).masked_fill(last, self.eos_coef)

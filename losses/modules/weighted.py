@@ -86,4 +86,4 @@ class WeightedClasses(LossTraits, WideModule):
                 f"WeightedClasses has {len(self.weight)} weights, for a loss with a value for each class of logits "
                 f"{tuple(logits.shape)}; its loss gave {tuple(values.shape)}"
             )
-        return values * self.weight.to(values)
+        return values * self.weight.to(values.dtype)

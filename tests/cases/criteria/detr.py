@@ -86,7 +86,7 @@ BAD_INPUTS = [
     ("two class losses of other channels", lambda: DetrCriterion({"loss_cls": 1.0, "loss_vfl": 1.0}, loss_cls=CrossEntropy()), ValueError, "loss_vfl has a sigmoid for each class, and loss_cls a background among them"),
     ("no channel for the background", lambda: call(CASES["detr with a background"], CASES["detr in groups"].predictions(SIZES)), ValueError, r"pred_logits of outputs must have shape \(B, Q, 6\), got \(2, 21, 5\); num_classes counts no background, which this loss_cls has"),
     ("groups that do not divide the queries", lambda: call(CASES["detr in groups"], system([torch.zeros(0, 4)] * 2, 0)  | {"enc_outputs": layer([torch.zeros(0, 4)] * 2, 10, torch.Generator())}), ValueError, "num_groups must divide the queries: got 3 groups and 10 queries of layer '_enc'"),
-    ("no group", lambda: query_criterion("rf-detr", num_groups=0), ValueError, "num_groups must be positive"),
+    ("no group", lambda: query_criterion("rf-detr", num_groups=0), ValueError, "num_groups must be at least 1, got 0"),
     ("an unknown system", lambda: query_criterion("rfdetr"), ValueError, "system must be one of detr, .* deim, got 'rfdetr'; did you mean 'rf-detr'"),
     ("an argument that no criterion has", lambda: query_criterion("detr", groups=2), TypeError, "unexpected keyword argument 'groups'"),
     ("a mask of other classes", lambda: criterion_of(CASE)(*given(CASE), valid_label_mask=torch.ones(2, 9)), ValueError, r"valid_label_mask must broadcast to the shape of images and classes \(B, C\), \(2, 5\), got \(2, 9\)"),
