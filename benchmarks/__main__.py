@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, references
+from benchmarks import compiled, core, criteria, growth, launches, limit, matchers, memory, references
 from benchmarks.contest import Options
 from benchmarks.core import Row
 
@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, Any]] = {
     "matchers": ("Matchers", matchers),
     "criteria": ("Criteria", criteria),
     "limit": ("The limit", limit),
+    "launches": ("Launches", launches),
     "reference": ("Plain loops", references),
     "compiled": ("Compiled", compiled),
     "growth": ("Growth", growth),

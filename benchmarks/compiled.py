@@ -34,11 +34,13 @@ CASES = tuple(name for name, case in criteria.CASES.items() if case.compiled)
 def padded(scene: CriterionScene, layout: str) -> tuple[Any, Targets]:
     """What a graph is given of a scene: its lists, of targets and of denoising queries, are padded before."""
     given, output = ground_truth(scene, layout), scene.output
-    targets = given if isinstance(given, Targets) else Targets.of(given, box_format="cxcywh", normalized=True)
+    options: dict[str, Any] = {"batch_size": len(scene.boxes)} if layout == "rows" else {}
+    if not isinstance(given, Targets):
+        given = Targets.of(given, box_format="cxcywh", normalized=True, **options)
     if isinstance(output, dict) and "dn_meta" in output:
         meta = output["dn_meta"]
         output = {**output, "dn_meta": {**meta, "dn_positive_idx": combine_data(meta["dn_positive_idx"])}}
-    return output, targets
+    return output, given
 
 
 def changing(case: Any, images: int) -> Iterator[CriterionScene]:

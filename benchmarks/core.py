@@ -180,7 +180,7 @@ def class_costs() -> Iterator[Row]:
     for layers, batch_size, targets, queries, classes in COST_SHAPES:
         logits = torch.randn(layers, batch_size, queries, classes)
         labels = torch.randint(classes, (layers, batch_size, targets))
-        rivals = {
+        rivals: dict[str, Callable[..., Tensor]] = {
             "focal_class_cost": focal_class_cost,
             "of all classes, then gathered": _gathered_costs,
             "gathered, then of those": _costs_of_gathered,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contest import Case, Options, contest, packages, table
-from benchmarks.scenes import Scene, dense_scene, normalized, set_scene
+from benchmarks.scenes import Scene, Size, dense_scene, normalized, set_scene
 from matchers import (
     ATSS,
     BalancedSinkhorn,
@@ -32,6 +32,26 @@ and the same skew. The counterparts are given the same inputs.
 """
 
 
+@dataclass(frozen=True)
+class MatcherCase(Case):
+    """A matcher, and all that is measured of it.
+
+    Args:
+        match: One call, with targets that are read already.
+        targets: Reads them.
+    """
+
+    match: Callable[[Scene, Targets], object]
+    targets: Callable[[Scene], Targets]
+
+
+def matcher_case(
+    match: Callable[[Scene, Targets], object], targets: Callable[[Scene], Targets], scene: Callable[[Size], Scene]
+) -> MatcherCase:
+    """What is measured of a matcher: from lists of ground truth to an assignment."""
+    return MatcherCase(lambda given: lambda: match(given, targets(given)), scene, match, targets)
+
+
 def _targets(scene: Scene) -> Targets:
     return Targets.of((scene.boxes, scene.labels), canvas_size=(scene.canvas, scene.canvas))
 
@@ -40,22 +60,24 @@ def _query_targets(scene: Scene) -> Targets:
     return Targets.of((normalized(scene), scene.labels), box_format="cxcywh", normalized=True)
 
 
-def _queries(matcher: Callable[[], Callable[[Any, Targets], object]]) -> Case:
-    return Case(lambda scene: lambda: matcher()(scene.predictions, _query_targets(scene)), set_scene)
+def _queries(matcher: Callable[[], Callable[[Any, Targets], object]]) -> MatcherCase:
+    return matcher_case(lambda scene, targets: matcher()(scene.predictions, targets), _query_targets, set_scene)
 
 
-def _dense(call: Callable[[Scene], object]) -> Case:
-    return Case(lambda scene: partial(call, scene), dense_scene)
+def _dense(match: Callable[[Scene, Targets], object]) -> MatcherCase:
+    return matcher_case(match, _targets, dense_scene)
 
 
 CASES = {
     "Hungarian": _queries(Hungarian),
-    "SimOTA": _dense(lambda scene: SimOTA()(scene.predictions, _targets(scene), scene.points)),
-    "DynamicSoftLabel": _dense(lambda scene: DynamicSoftLabel()(scene.predictions, _targets(scene), scene.points)),
-    "ATSS": _dense(lambda scene: ATSS()(None, _targets(scene), scene.anchors, level_sizes=scene.level_sizes)),
-    "TaskAligned": _dense(lambda scene: TaskAligned()(scene.predictions, _targets(scene), scene.points)),
-    "TaskAligned, YOLOv8": _dense(lambda scene: TaskAligned.yolov8()(scene.predictions, _targets(scene), scene.points)),
-    "MaxIoU": _dense(lambda scene: MaxIoU()(None, _targets(scene), scene.anchors)),
+    "SimOTA": _dense(lambda scene, targets: SimOTA()(scene.predictions, targets, scene.points)),
+    "DynamicSoftLabel": _dense(lambda scene, targets: DynamicSoftLabel()(scene.predictions, targets, scene.points)),
+    "ATSS": _dense(lambda scene, targets: ATSS()(None, targets, scene.anchors, level_sizes=scene.level_sizes)),
+    "TaskAligned": _dense(lambda scene, targets: TaskAligned()(scene.predictions, targets, scene.points)),
+    "TaskAligned, YOLOv8": _dense(
+        lambda scene, targets: TaskAligned.yolov8()(scene.predictions, targets, scene.points)
+    ),
+    "MaxIoU": _dense(lambda scene, targets: MaxIoU()(None, targets, scene.anchors)),
 }
 EVERY_CASE = CASES | {
     "ClosestTarget": _queries(ClosestTarget),

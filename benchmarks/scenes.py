@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers import Predictions, convert, grid_points, level_sizes
 
@@ -55,13 +56,18 @@ class Scene:
     @cached_property
     def points(self) -> Tensor:
         """Grid points in the middle of the cells, (P, 4)."""
-        return grid_points((self.canvas, self.canvas), STRIDES)
+        return grid_points((self.canvas, self.canvas), STRIDES).to(self.predictions.device)
 
     @cached_property
     def anchors(self) -> Tensor:
         """Square anchors of eight strides around the points, (P, 4), xyxy."""
         half = 4 * self.points[:, 2:]
         return torch.cat([self.points[:, :2] - half, self.points[:, :2] + half], 1)
+
+    def predicted_on(self, device: str) -> Scene:
+        """The same, with predictions on a device; ground truth stays in lists on the host."""
+        predictions = pytree.tree_map(lambda tensor: tensor.to(device), self.predictions)
+        return replace(self, predictions=predictions)
 
     @property
     def level_sizes(self) -> list[int]:

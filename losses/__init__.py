@@ -10,6 +10,7 @@ from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import detached, total
 from losses.criteria.dense.atss import ATSSCriterion
+from losses.criteria.dense.fcos import FCOSCriterion
 from losses.criteria.dense.retinanet import RetinaNetCriterion
 from losses.criteria.dense.rtmdet import RTMDetCriterion
 from losses.criteria.dense.ssd import SSDCriterion
@@ -21,6 +22,7 @@ from losses.criteria.query.deim import DEIMCriterion
 from losses.criteria.query.detr import DetrCriterion
 from losses.criteria.query.dfine import DFINECriterion
 from losses.criteria.query.presets import query_criterion
+from losses.criteria.two_stage.rpn import RPNCriterion
 from losses.functional.boxes import (
     centerness,
     centerness_of_points,
@@ -86,6 +88,7 @@ __all__ = [
     "DetrCriterion",
     "DistanceCoder",
     "DistributionCoder",
+    "FCOSCriterion",
     "FocalLoss",
     "GIoULoss",
     "HardMiningCrossEntropyLoss",
@@ -99,6 +102,7 @@ __all__ = [
     "Normalizer",
     "Positives",
     "QualityFocalLoss",
+    "RPNCriterion",
     "RTMDetCriterion",
     "RetinaNetCriterion",
     "SSDCoder",

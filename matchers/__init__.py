@@ -2,8 +2,9 @@
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
-from matchers.assignments.denoising_mask import denoising_attention_mask
+from matchers.assignments.denoising_layout import denoising_attention_mask
 from matchers.assignments.parts import BACKGROUND, IGNORED
+from matchers.assignments.sampling import RandomSampler, sample_assignment
 from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min
 from matchers.by_cost.hungarian import Hungarian
 from matchers.by_cost.softmin import SoftMin
@@ -23,6 +24,7 @@ from matchers.costs.classes import (
 from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
 from matchers.dense.dynamic_soft_label import DynamicSoftLabel
+from matchers.dense.fcos import FCOS
 from matchers.dense.max_iou import MaxIoU
 from matchers.dense.rule import Rule
 from matchers.dense.simota import SimOTA
@@ -42,6 +44,7 @@ from matchers.geometry.default_boxes import ssd_default_boxes
 from matchers.geometry.maps import feature_sizes, level_sizes
 from matchers.geometry.overlaps import area, ciou, diou, giou, iof, iou, pairwise
 from matchers.geometry.priors import anchors, grid_points
+from matchers.pairs.keys import match_by_key
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import Problem
@@ -60,6 +63,7 @@ from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 __all__ = [
     "ATSS",
     "BACKGROUND",
+    "FCOS",
     "IGNORED",
     "Assignment",
     "BalancedPOT",
@@ -74,6 +78,7 @@ __all__ = [
     "Plan",
     "Predictions",
     "Problem",
+    "RandomSampler",
     "Rule",
     "SimOTA",
     "SoftMin",
@@ -111,6 +116,7 @@ __all__ = [
     "iou_cost",
     "l1_cost",
     "level_sizes",
+    "match_by_key",
     "module_costs",
     "normalize",
     "pairwise",
@@ -119,6 +125,7 @@ __all__ = [
     "points_in_boxes",
     "points_near_centers",
     "read_targets",
+    "sample_assignment",
     "softlabel_class_cost",
     "softmax_class_cost",
     "ssd_default_boxes",

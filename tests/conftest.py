@@ -1,4 +1,4 @@
-"""One launch of ranks for all tests that need several processes."""
+"""One launch of ranks for all tests that need several processes, and one skipped item for a test without its device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,23 @@ from typing import Any
 import pytest
 import torch
 from distributed_worker import launch
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a CUDA device, a test that needs one is one skipped item, whatever its parameters."""
+    if torch.cuda.is_available():
+        return
+    seen: set[tuple[object, str]] = set()
+    kept, left_out = [], []
+    for item in items:
+        needs_cuda = item.get_closest_marker("cuda") is not None
+        name = (item.parent, getattr(item, "originalname", item.name))
+        (left_out if needs_cuda and name in seen else kept).append(item)
+        if needs_cuda:
+            seen.add(name)
+    if left_out:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

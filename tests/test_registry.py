@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry import TABLES, USUAL_GRAPHS, names_of, operations, skipped_by_default
-from registry.entries import Elsewhere
+from determinism import assert_deterministic_on_a_device, assert_repeats, moved
+from registry import GIVE_NUMBERS, TABLES, USUAL_GRAPHS, names_of, operations, skipped_by_default
+from registry.entries import Elsewhere, Operation
+from runs import run_operation
 
 from ragged import RaggedBatch
 from ragged.testing import PROPERTIES
@@ -51,14 +53,19 @@ def test_every_public_member_of_ragged_batch_has_an_entry() -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_keeps_to_its_properties(name: str) -> None:
-    checked = OPERATIONS[name].check(skip=skipped_by_default(name))
-    assert {"filler", "padding"} <= set(checked)
-
-
-@pytest.mark.parametrize("name", [name for name, entry in OPERATIONS.items() if entry.without])
-def test_no_exception_is_listed_that_is_not_needed(name: str) -> None:
+def test_operation(name: str) -> None:
+    """The one walk over all operations: the properties, what is excepted, no entry at all, and bits that repeat."""
     entry = OPERATIONS[name]
+    checked = entry.check(skip=skipped_by_default(name))
+    assert {"filler", "padding"} <= set(checked)
+    check_that_exceptions_are_needed(entry)
+    if not entry.without:
+        check_without_any_entry(entry)
+    if name not in GIVE_NUMBERS:
+        check_bits(name, entry)
+
+
+def check_that_exceptions_are_needed(entry: Operation) -> None:
     for exception in entry.without:
         given = (*entry.arguments(), *entry.shared) if exception == "synchronisation" else entry.arguments()
         options: dict[str, Any] = {} if exception == "synchronisation" else {"shared": entry.shared}
@@ -67,13 +74,19 @@ def test_no_exception_is_listed_that_is_not_needed(name: str) -> None:
             PROPERTIES[exception](entry.function, *given, **options)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in OPERATIONS.items() if not entry.without])
-def test_operation_without_any_entry(name: str) -> None:
+def check_without_any_entry(entry: Operation) -> None:
     """No sample has an entry, and there is no padding either: a ragged dimension of size 0."""
-    entry = OPERATIONS[name]
     nothing = trimmed(emptied(entry.arguments(), first_only=False))
     PROPERTIES["synchronisation"](entry.function, *nothing, *entry.shared)
     evaluate(entry.function, nothing, shared=entry.shared, batch_shape=batch_shape_of(nothing))
+
+
+def check_bits(name: str, entry: Operation) -> None:
+    arguments = (*entry.arguments(), *entry.shared)
+    assert_repeats(lambda: run_operation(entry.function, arguments), name, "cpu")
+    if "synchronisation" not in entry.without:
+        on_meta = moved(arguments, "meta")
+        assert_deterministic_on_a_device(lambda: run_operation(entry.function, on_meta), name)
 
 
 def test_graphs_of_every_run_are_of_entries() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from registry import operations
+from determinism import assert_repeats, moved
+from registry import GIVE_NUMBERS, operations
+from registry.entries import Operation
+from runs import run_operation
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -27,13 +28,17 @@ OPERATIONS = {
 }
 
 
-def moved(tree: Any, device: str) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
-
-
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_values_and_gradients_of_the_cpu(name: str) -> None:
-    entry, arguments = OPERATIONS[name], list(OPERATIONS[name].arguments())
+def test_operation_on_cuda(name: str) -> None:
+    check_values_and_gradients_of_the_cpu(OPERATIONS[name])
+    check_that_nothing_waits(OPERATIONS[name])
+    if name not in GIVE_NUMBERS:
+        arguments = moved((*OPERATIONS[name].arguments(), *OPERATIONS[name].shared), "cuda")
+        assert_repeats(lambda: run_operation(OPERATIONS[name].function, arguments), name, "cuda")
+
+
+def check_values_and_gradients_of_the_cpu(entry: Operation) -> None:
+    arguments = list(entry.arguments())
     options = {"batch_shape": batch_shape_of(arguments)}
     expected = evaluate(entry.function, arguments, shared=entry.shared, **options)
     found = evaluate(entry.function, moved(arguments, "cuda"), shared=moved(entry.shared, "cuda"), **options)
@@ -47,9 +52,7 @@ def test_values_and_gradients_of_the_cpu(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_nothing_waits_for_the_device(name: str) -> None:
-    entry = OPERATIONS[name]
+def check_that_nothing_waits(entry: Operation) -> None:
     arguments, shared = moved(list(entry.arguments()), "cuda"), moved(entry.shared, "cuda")
     leaves, structure = pytree.tree_flatten(arguments)
     leaves = [

@@ -15,7 +15,7 @@ PACKAGES = (
             ("modules", "coders", "core"),
             ("heads",),
             ("criteria",),
-            ("criteria.query", "criteria.dense"),
+            ("criteria.query", "criteria.dense", "criteria.two_stage"),
         ),
     ),
     (

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from losses.functional.numerics import check_fraction
 from matchers.geometry.boxes import check_boxes, convert
+from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.values.checks import (
     check_all_positive,
     check_broadcast,
@@ -96,12 +97,14 @@ class DeltaXYWHCoder:
         if self.wh_ratio_clip is not None:
             check_fraction(self.wh_ratio_clip, "wh_ratio_clip")
 
+    @method_takes_batches(priors=1, boxes=1)
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to xyxy ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         deltas = relative_to(convert(priors, "xyxy", "cxcywh"), convert(boxes, "xyxy", "cxcywh"))
         return (deltas - row(self.means, deltas)) / row(self.stds, deltas)
 
+    @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``, cut off at the border of ``canvas_size``."""
         priors, deltas = inputs(priors, deltas, "deltas")
@@ -134,12 +137,14 @@ class SSDCoder:
     def __post_init__(self) -> None:
         check_all_positive((self.scale_xy, self.scale_wh), "scale_xy and scale_wh")
 
+    @method_takes_batches(priors=1, boxes=1)
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (…, 4) of cxcywh ``boxes`` (…, 4) relative to cxcywh ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         deltas = relative_to(priors, boxes)
         return deltas / row(self._scales, deltas)
 
+    @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), cxcywh, from ``deltas`` relative to cxcywh ``priors``, cut off at the border of the image.
 
@@ -156,6 +161,7 @@ class SSDCoder:
         return self.scale_xy, self.scale_xy, self.scale_wh, self.scale_wh
 
 
+@takes_batches(boxes=1)
 def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
     """Cut xyxy boxes ``(*batch, N, 4)`` off at the border of the image; as they are if there is no ``canvas_size``.
 

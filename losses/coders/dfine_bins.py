@@ -13,6 +13,7 @@ from torch import Tensor
 
 from losses.coders.boxes import NO_SIDE, inputs
 from matchers.geometry.boxes import convert
+from ragged.interop.operands import takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_tensor, check_number, check_same_device
 from ragged.values.precision import wide
@@ -82,6 +83,7 @@ def weighting_function(
     return torch.cat([-ends, -grown.flip(0), exponents.new_zeros(1), grown, ends])
 
 
+@takes_batches(points=1, distance=1)
 def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor) -> Tensor:
     """Boxes of D-FINE from distances of the sides relative to a reference box.
 
@@ -112,6 +114,7 @@ def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor
     return torch.cat([center, points[..., 2:] + (left_top + right_bottom) * unit], -1)
 
 
+@takes_batches(points=1, boxes=1)
 def bbox2distance(
     points: Tensor, boxes: Tensor, *, reg_max: int, reg_scale: float | Tensor, up: float | Tensor
 ) -> BinTargets:

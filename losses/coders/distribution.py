@@ -18,11 +18,13 @@ from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_scores
 from matchers.geometry.maps import Stride, feature_sizes
 from matchers.geometry.priors import grid_points
+from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
 from ragged.values.precision import wide
 
 
+@takes_batches(logits=1)
 def integral(logits: Tensor, values: Tensor | None = None) -> Tensor:
     """Mean of a distribution over bins, ``sum_i softmax(logits)_i values_i``.
 
@@ -83,11 +85,13 @@ class DistributionCoder:
         if not 0 <= self.margin < 1:
             raise ValueError(f"margin must lie in [0, 1), got {self.margin}")
 
+    @method_takes_batches(priors=1, boxes=1)
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Distances (…, 4) of xyxy ``boxes`` (…, 4) from ``grid_points`` (…, 4), in strides and clamped."""
         coder = DistanceCoder(scale_by_stride=True, max_distance=self.reg_max - 1 - self.margin)
         return coder.encode(priors, boxes)
 
+    @method_takes_batches(priors=1, logits=2)
     def decode(self, priors: Tensor, logits: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, in the unit of the points, from ``logits`` (…, 4, R) at ``grid_points`` (…, 4).
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losses.coders.boxes import NO_SIDE, CanvasSize, clip_to_canvas, from_relative, inputs, relative_to
 from matchers.geometry.boxes import convert
+from ragged.interop.operands import method_takes_batches
 from ragged.values.checks import check_all_positive, check_flag
 
 
@@ -40,6 +41,7 @@ class DistanceCoder:
         if self.max_distance is not None:
             check_all_positive((self.max_distance,), "max_distance")
 
+    @method_takes_batches(priors=1, boxes=1)
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Distances (…, 4), in the order ltrb, of xyxy ``boxes`` (…, 4).
 
@@ -54,6 +56,7 @@ class DistanceCoder:
             distances = distances / _strides_twice(priors)
         return distances if self.max_distance is None else distances.clamp(0, self.max_distance)
 
+    @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from distances ``deltas`` (…, 4), ltrb, cut off at the border of ``canvas_size``."""
         priors, distances = inputs(priors, deltas, "deltas", points=True)
@@ -78,11 +81,13 @@ class CenterLogSizeCoder:
     tensor([16.,  8., 24., 16.])
     """
 
+    @method_takes_batches(priors=1, boxes=1)
     def encode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to grid points ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         return relative_to(priors, convert(boxes, "xyxy", "cxcywh"))
 
+    @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from ``deltas`` relative to grid points, cut off at the border of ``canvas_size``."""
         priors, deltas = inputs(priors, deltas, "deltas")

@@ -223,6 +223,12 @@ class AssignedTargets:
             return self.is_positive.sum(-1).float()
         return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
 
+    def num_counted(self) -> Tensor:
+        """``(*batch,)``, float32 at least: the sum of the weights of all that are not ignored."""
+        if self.weights is None:
+            return (~self.is_ignored).sum(-1).float()
+        return self.counted(torch.ones_like(self.weights)).sum(-1)
+
     def labels_of_rows(self) -> Tensor:
         """(R,), the classes of the positives; 0 in rows that are not valid."""
         return self.positives.of_predictions(self.labels)

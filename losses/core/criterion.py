@@ -10,8 +10,10 @@ from torch import Tensor
 
 from losses.core.assigned import AssignedTargets, checked_assignment, look_up
 from losses.core.normalizer import Normalizer, checked_normalizer
+from losses.core.ragged_predictions import check_filler_is_ignored, of_sizes
 from losses.core.terms import Losses, Terms, check_reduction, count_terms, reduce_terms
 from matchers.assignments.assignment import Assignment
+from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_is_callable, checked_positive
 from ragged.values.precision import WideModule
@@ -33,7 +35,7 @@ class Criterion(WideModule):
         matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
         reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
             one value for each image, the loss that it would have alone. ``"none"``: a RaggedBatch, one value for each
-            prediction, weighted but not divided. ``"sum"``: not divided.
+            prediction, weighted but not divided, ragged as the predictions are. ``"sum"``: not divided.
         normalizer: How counts are added up over the ranks, and what they are at least.
 
     Raises:
@@ -134,7 +136,7 @@ class Criterion(WideModule):
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
 
     def _reduced(self, read: Any, terms: Terms, global_count: GlobalCount) -> Losses:
-        return reduce_terms(
+        losses = reduce_terms(
             terms,
             reduction=self.reduction,
             normalizer=self.normalizer,
@@ -142,10 +144,16 @@ class Criterion(WideModule):
             layers=self.num_layers(read),
             counted=self.COUNTS,
         )
+        if self.reduction == "none":
+            losses = {name: of_sizes(values, self.sizes_of(read, name)) for name, values in losses.items()}
+        return losses
 
     def _terms(self, read: Any, targets: Any, assignment: Any) -> Terms:
         own = targets if isinstance(targets, AssignedTargets) else self.read_targets(targets, read)
-        return self.terms(read, self.look_up(read, own, assignment))
+        assigned = self.look_up(read, own, assignment)
+        if isinstance(assigned, AssignedTargets):
+            check_filler_is_ignored(assigned.labels, self.sizes_of(read))
+        return self.terms(read, assigned)
 
     # --- what a criterion has to say -------------------------------------------------------------------------------
 
@@ -187,6 +195,15 @@ class Criterion(WideModule):
         Boxes are xyxy, in pixels, unless the criterion says otherwise.
         """
         return look_up(targets, assignment, normalized=False, num_classes=self.num_classes)
+
+    def sizes_of(self, predictions: Any, name: Any = None) -> Tensor | None:
+        """How many predictions each image has, ``(*batch,)``, where what was read is ragged; None if all have P.
+
+        Args:
+            predictions: What was read.
+            name: Of a term, where terms are of different predictions.
+        """
+        return predictions.sizes if isinstance(predictions, Predictions) else None
 
     def num_layers(self, predictions: Any) -> int:
         """How many leading dimensions of what was read are layers, each with a loss and counts of its own."""

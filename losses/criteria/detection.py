@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
@@ -15,7 +14,7 @@ from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, total
 from losses.criteria.detection_arguments import checked_ratio, checked_reduction
 from losses.criteria.detection_terms import DetectionTerms
-from losses.heads.class_masks import checked_class_mask, with_labels, without_classes
+from losses.heads.class_masks import checked_class_mask, without_others
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
@@ -262,10 +261,8 @@ class DetectionLoss(Criterion):
         unit = targets.normalized if given.normalized is None else given.normalized
         background, logits = self._background(given.logits.shape[-1], targets), wide(given.logits)
         if predictions.class_mask is not None:
-            labels = targets.labels.tensor.masked_fill(~targets.matchable, background).expand(*logits.shape[:-2], -1)
-            always = labels.new_full((*labels.shape[:-1], 1), background)
-            flags = with_labels(predictions.class_mask, torch.cat([labels, always], -1))
-            logits = without_classes(logits, flags.unsqueeze(-2))
+            labels = targets.labels.tensor.masked_fill(~targets.matchable, background)
+            logits = without_others(logits, predictions.class_mask, labels, background)
         terms = DetectionTerms(
             logits,
             in_unit(boxes, unit, targets.normalized, targets.canvas_size),
@@ -275,7 +272,13 @@ class DetectionLoss(Criterion):
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
-        return terms.of_plan(targets, match) if isinstance(match, Plan) else terms.of_assignment(targets, match)
+        if isinstance(match, Plan):
+            return terms.of_plan(targets, match, sizes=given.sizes)
+        return terms.of_assignment(targets, match, sizes=given.sizes)
+
+    def sizes_of(self, predictions: _Given, name: Any = None) -> Tensor | None:
+        """Those of the predictions."""
+        return predictions.predictions.sizes
 
     def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
         """The sum of both parts."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.core.assigned import AssignedTargets
+from losses.core.ragged_predictions import check_filler_has_no_mass, check_filler_is_ignored
 from losses.core.terms import Term
 from losses.functional.expected import expected_loss
 from losses.functional.mining import hardest_negatives
@@ -44,9 +45,12 @@ class DetectionTerms:
     ratio: float | None = None
     negatives_without_positives: float = 0.0
 
-    def of_assignment(self, targets: Targets, assignment: Assignment) -> dict[str, Term]:
-        """The terms of a hard assignment."""
+    def of_assignment(
+        self, targets: Targets, assignment: Assignment, *, sizes: Tensor | None = None
+    ) -> dict[str, Term]:
+        """The terms of a hard assignment; ``sizes`` are of ragged predictions."""
         _check_assignment(assignment, self.logits.shape[:-1])
+        check_filler_is_ignored(assignment.target_index, sizes)
         assigned = AssignedTargets.of(targets, assignment)
         labels = torch.where(assigned.is_positive, assigned.labels, self.background)
         values = self._of_labels(self.logits, labels)
@@ -64,10 +68,13 @@ class DetectionTerms:
             "loss_loc": Term(assigned.counted_rows(boxes), {"num_positives": assigned.num_positives()}, rows),
         }
 
-    def of_plan(self, targets: Targets, plan: Plan) -> dict[str, Term]:
-        """The terms of a soft plan. Nothing has a value for each class of each pair."""
+    def of_plan(self, targets: Targets, plan: Plan, *, sizes: Tensor | None = None) -> dict[str, Term]:
+        """The terms of a soft plan; ``sizes`` as above. Nothing has a value for each class of each pair."""
         shape = self.logits.shape[:-1]
         _check_plan(targets, plan, shape)
+        if sizes is not None:
+            mass = plan.weights.with_padded_set_to(0).tensor
+            check_filler_has_no_mass(mass, plan.background, sizes)
         labels, theirs, mass = _merged(targets, plan, shape[:-1])
         values = self._of_mass(labels, mass, plan.background.detach().flatten(0, -2))
         boxes = expected_loss(

@@ -13,12 +13,14 @@ from torch.nn import functional
 
 from losses.functional.numerics import check_floating, check_fraction
 from matchers.geometry.overlaps import ciou, diou, giou, iou
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_not_negative, check_one_of, check_same_device
 from ragged.values.precision import wide
 
 MODES = ("linear", "square", "log")
 
 
+@takes_batches(pred=1, target=1)
 def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float = 1e-6) -> Tensor:
     """How far the IoU is from 1: ``1 - IoU``, ``1 - IoU²`` (YOLOX, 2021) or ``-log IoU`` (Yu et al., UnitBox, 2016).
 
@@ -47,6 +49,7 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     return 1 - (overlap if mode == "linear" else overlap**2)
 
 
+@takes_batches(pred=1, target=1)
 def giou_loss(pred: Tensor, target: Tensor) -> Tensor:
     """``1 - GIoU``, in [0, 2], of xyxy boxes ``(…, 4)``: ``(…)`` (Rezatofighi et al., 2019).
 
@@ -57,6 +60,7 @@ def giou_loss(pred: Tensor, target: Tensor) -> Tensor:
     return 1 - giou(pred, target)
 
 
+@takes_batches(pred=1, target=1)
 def diou_loss(pred: Tensor, target: Tensor) -> Tensor:
     """``1 - DIoU``, in [0, 2], of xyxy boxes ``(…, 4)``: ``(…)`` (Zheng et al., 2020).
 
@@ -67,6 +71,7 @@ def diou_loss(pred: Tensor, target: Tensor) -> Tensor:
     return 1 - diou(pred, target)
 
 
+@takes_batches(pred=1, target=1)
 def ciou_loss(pred: Tensor, target: Tensor, *, detach_trade_off: bool = True) -> Tensor:
     """``1 - CIoU`` of xyxy boxes ``(…, 4)``: ``(…)`` (Zheng et al., 2020).
 
@@ -81,6 +86,7 @@ def ciou_loss(pred: Tensor, target: Tensor, *, detach_trade_off: bool = True) ->
     return 1 - ciou(pred, target, detach_trade_off=detach_trade_off)
 
 
+@takes_batches(pred=0, target=0)
 def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     """``|x - t|`` of every element.
 
@@ -100,6 +106,7 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     return (pred - target).abs()
 
 
+@takes_batches(pred=0, target=0)
 def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor:
     """``d² / (2 beta)`` up to a distance ``d = |x - t|`` of beta, ``d - beta / 2`` beyond (Girshick, Fast R-CNN, 2015).
 
@@ -120,6 +127,7 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor
     return functional.smooth_l1_loss(*_alike(pred, target), reduction="none", beta=beta)
 
 
+@takes_batches(distances=1)
 @torch.no_grad()
 def centerness(distances: Tensor) -> Tensor:
     """How central a point is in a box, in [0, 1] (Tian et al., FCOS, 2019). A target: it has no gradient.
@@ -146,6 +154,7 @@ def centerness(distances: Tensor) -> Tensor:
     return shares.sqrt().prod(-1)
 
 
+@takes_batches(points=1, boxes=1)
 @torch.no_grad()
 def centerness_of_points(points: Tensor, boxes: Tensor) -> Tensor:
     """``centerness`` of points ``(…, 2)``, such as centres of anchors, in xyxy boxes ``(…, 4)``: ``(…)``.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from losses.functional.numerics import check_broadcasts, check_floating, check_scores, check_shape, check_with
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_number
 from ragged.values.precision import wide
 
@@ -17,6 +18,7 @@ from ragged.values.precision import wide
 _MARGIN = 0.01
 
 
+@takes_batches(logits=1, distances=0)
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     """Distribution focal loss: cross entropy with the two bins next to the target (Li et al., GFL, 2020).
 
@@ -47,6 +49,7 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     return _two_bins(logits, distances, 1 - right, right)
 
 
+@takes_batches(logits=1, left=0, weight_left=0, weight_right=0, quality=0)
 def fine_grained_localization_loss(
     logits: Tensor, left: Tensor, *, weight_left: Tensor, weight_right: Tensor, quality: Tensor | None = None
 ) -> Tensor:
@@ -86,6 +89,7 @@ def fine_grained_localization_loss(
     return loss * quality.detach().to(logits.dtype)
 
 
+@takes_batches(logits=1, teacher=1)
 def decoupled_distillation_loss(logits: Tensor, teacher: Tensor, *, temperature: float = 5.0) -> Tensor:
     """Decoupled distillation focal loss, of one edge: what a layer learns from the last (Peng et al., D-FINE, 2024).
 

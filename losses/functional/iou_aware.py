@@ -7,9 +7,11 @@ from torch.nn import functional
 
 from losses.functional.numerics import check_share, power, power_of_p
 from losses.functional.sigmoid import per_class_loss
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_not_negative
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def iou_aware_binary_cross_entropy(
     logits: Tensor,
     targets: Tensor,

@@ -33,6 +33,7 @@ from losses.functional.numerics import (
     power,
     power_of_p,
 )
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_flag, check_not_negative
 from ragged.values.precision import wide
 
@@ -41,6 +42,7 @@ from ragged.values.precision import wide
 _Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
     """Binary cross entropy with hard or soft targets.
 
@@ -63,6 +65,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     return per_class_loss(_binary_cross_entropy, logits, targets, scores, exponent=0)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def sigmoid_focal_loss(
     logits: Tensor,
     targets: Tensor,
@@ -105,6 +108,7 @@ def sigmoid_focal_loss(
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=scale)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None = None, beta: float = 2.0) -> Tensor:
     """Quality focal loss: the target of the labelled class is how good the box is (Li et al., GFL, 2020).
 
@@ -133,6 +137,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     return per_class_loss(loss, logits, targets, scores, exponent=beta)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def varifocal_loss(
     logits: Tensor,
     targets: Tensor,
@@ -179,6 +184,7 @@ def varifocal_loss(
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
 
 
+@takes_batches(logits=1, targets=None, scores=0)
 def matchability_aware_loss(
     logits: Tensor,
     targets: Tensor,
@@ -218,6 +224,7 @@ def matchability_aware_loss(
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
 
 
+@takes_batches(logits=1, labels=0)
 def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
     """What calling a prediction by its label changes in the focal loss (Zhu et al., Deformable DETR, 2021).
 

@@ -19,10 +19,12 @@ from losses.functional.numerics import (
     check_with,
     power,
 )
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_not_negative, check_weights, check_whole
 from ragged.values.precision import wide
 
 
+@takes_batches(logits=1, labels=0)
 def cross_entropy(
     logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, ignored_label: int | None = None
 ) -> Tensor:
@@ -47,6 +49,7 @@ def cross_entropy(
     return _without(ignored, -log_p if weights is None else -log_p * weights)
 
 
+@takes_batches(logits=1, labels=0)
 def softmax_focal_loss(
     logits: Tensor,
     labels: Tensor,
@@ -79,6 +82,7 @@ def softmax_focal_loss(
     return _without(ignored, loss if weights is None else loss * weights)
 
 
+@takes_batches(logits=1, labels=0)
 def negative_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """Minus the softmax probability of the label, in [-1, 0] (Carion et al., DETR, 2020).
 

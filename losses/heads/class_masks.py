@@ -55,3 +55,10 @@ def with_labels(flags: Tensor, labels: Tensor) -> Tensor:
 def without_classes(logits: Tensor, flags: Tensor) -> Tensor:
     """Logits as if the classes that do not count could not be seen; their gradient is 0."""
     return logits.masked_fill(~flags, _NOT_THERE)
+
+
+def without_others(logits: Tensor, flags: Tensor, labels: Tensor, background: int) -> Tensor:
+    """Logits ``(*batch, P, C)`` of the classes that count, and of those of labels ``(…, G)`` and of the background."""
+    labels = labels.expand(*logits.shape[:-2], -1)
+    always = labels.new_full((*labels.shape[:-1], 1), background)
+    return without_classes(logits, with_labels(flags, torch.cat([labels, always], -1)).unsqueeze(-2))

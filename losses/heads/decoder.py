@@ -19,6 +19,8 @@ from losses.heads.decoder_checks import (
     check_layer,
     is_agnostic,
 )
+from matchers.pairs.padded import padded
+from matchers.pairs.predictions import Predictions
 from matchers.targets.known_keys import (
     DECODER_LAYER,
     DECODER_OUTPUTS,
@@ -54,6 +56,7 @@ class DecoderLayers:
         boxes: (L, B, Q, 4), cxcywh, in fractions of the image.
         extras: Of each layer, what else it gives, by name.
         denoising: Whether the queries are made from the targets.
+        sizes: (L, B), how many of Q queries each image has, where they are ragged: filler is 0. None if all have Q.
         agnostic: Whether all targets are of class 0: the encoder asks whether there is something, not what.
     """
 
@@ -62,7 +65,14 @@ class DecoderLayers:
     boxes: Tensor
     extras: tuple[Mapping[str, Tensor], ...]
     denoising: bool
+    sizes: Tensor | None = None
     agnostic: bool = False
+
+    def predictions(self) -> Predictions:
+        """Logits and boxes."""
+        return Predictions._of_padded(
+            self.sizes, logits=self.logits, boxes=self.boxes, box_format="cxcywh", normalized=True
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +108,8 @@ class DecoderOutputs:
                 ``"interm_outputs"``, and of denoising queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and
                 ``"dn_pre_outputs"`` with ``"dn_meta"``. The names of transformers are read as well: ``"logits"``,
                 ``"auxiliary_outputs"``, ``"dn_auxiliary_outputs"`` and ``"denoising_meta_values"``. The dict is not
-                changed. States of a model, such as ``"last_hidden_state"``, are left alone.
+                changed. States of a model, such as ``"last_hidden_state"``, are left alone. Where images differ in
+                their number of queries, all that a layer gives is ragged along Q, with the same sizes.
             num_classes: C.
             distributions: Whether boxes as distributions, ``"pred_corners"`` and what belongs to them, are read.
             has_background: Whether logits have a last channel more, that of the background.
@@ -129,14 +140,18 @@ class DecoderOutputs:
         outputs = by_own_names(outputs, SAME_OF_DECODERS, "outputs")
         layers = _layers_of(outputs, num_classes, has_background, agnostic_encoder)
         for layer in layers:
-            channels = 1 if layer.agnostic and layer.entries["pred_logits"].shape[-1] == 1 + has_background else None
             check_layer(
-                layer.entries, outputs, layer.where, channels or num_classes, has_background, layer.may_be_agnostic
+                layer.entries,
+                layers[0].entries,
+                layer.where,
+                layer.num_classes(num_classes, has_background),
+                has_background,
+                layer.may_be_agnostic,
             )
             check_extras(layer.entries, layer.where)
         for layer in layers[1:]:
             keys[1].check(layer.entries, layer.where)
-        check_denoising(outputs, [key for key, _, denoising in _LISTS if denoising])
+        check_denoising(outputs, layers[0].entries, [key for key, _, denoising in _LISTS if denoising])
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
         return cls(_grouped(layers), outputs.get("dn_meta"), constants)
 
@@ -176,11 +191,17 @@ class _Layer:
     denoising: bool = False
     agnostic: bool = False
     may_be_agnostic: bool = False
+    sizes: Tensor | None = None
+
+    def num_classes(self, given: int, has_background: bool) -> int:
+        """How many classes its logits must have: one, where it asks for none and has no more channels."""
+        single = self.agnostic and self.entries["pred_logits"].shape[-1] == 1 + has_background
+        return 1 if single else given
 
 
 def _layers_of(outputs: Mapping[str, Any], num_classes: int, has_background: bool, agnostic: bool) -> list[_Layer]:
     """The layers in the order of their terms, that of the outputs themselves first."""
-    layers = [_Layer("", outputs, "outputs")]
+    layers = [_padded(_Layer("", outputs, "outputs"))]
     for key, suffix, denoising in _LISTS:
         given = outputs.get(key)
         if given is None:
@@ -193,9 +214,29 @@ def _layers_of(outputs: Mapping[str, Any], num_classes: int, has_background: boo
             where = f"outputs[{key!r}]" + f"[{index}]" * several
             check_is_layer(layer, where)
             own = by_own_names(layer, SAME_OF_DECODERS, where)
-            asks = key in _OF_ENCODER and is_agnostic(own, outputs, num_classes, has_background, agnostic)
-            layers.append(_Layer(suffix.format(index), own, where, denoising, asks, key in _OF_ENCODER))
+            read = _padded(_Layer(suffix.format(index), own, where, denoising))
+            if key in _OF_ENCODER:
+                asks = is_agnostic(read.entries, outputs, num_classes, has_background, agnostic)
+                read = replace(read, agnostic=asks, may_be_agnostic=True)
+            layers.append(read)
     return layers
+
+
+def _padded(layer: _Layer) -> _Layer:
+    """A layer whose tensors are padded, with the sizes of its ragged queries."""
+    keys = ("pred_logits", "pred_boxes", *EXTRAS)
+    given = {key: layer.entries[key] for key in keys if layer.entries.get(key) is not None}
+    try:
+        parts, sizes = padded(given)
+    except ValueError as error:
+        raise ValueError(f"{layer.where}: {error}") from None
+    if sizes is None:
+        return layer
+    if layer.denoising:
+        raise ValueError(f"{layer.where} are of denoising queries, whose filler is known of dn_meta: give tensors")
+    if sizes.dim() != 1:
+        raise ValueError(f"{layer.where} must be ragged along Q in (B, Q, …), got sizes of shape {tuple(sizes.shape)}")
+    return replace(layer, entries={**layer.entries, **parts}, sizes=sizes)
 
 
 def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
@@ -214,6 +255,7 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
             torch.stack([layer.entries["pred_boxes"] for layer in group]),
             tuple({key: each.entries[key] for key in EXTRAS if each.entries.get(key) is not None} for each in group),
             group[0].denoising,
+            None if group[0].sizes is None else torch.stack([each.sizes for each in group if each.sizes is not None]),
             group[0].agnostic,
         )
         for group in groups
@@ -222,7 +264,8 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
 
 def _are_alike(one: _Layer, other: _Layer) -> bool:
     """Whether layers can be stacked. Sizes are compared, not hashed: that would fix them in a compiled graph."""
-    return (one.denoising, one.agnostic) == (other.denoising, other.agnostic) and all(
+    kinds = [(each.denoising, each.agnostic, each.sizes is None) for each in (one, other)]
+    return kinds[0] == kinds[1] and all(
         one.entries[key].shape == other.entries[key].shape and one.entries[key].dtype == other.entries[key].dtype
         for key in ("pred_logits", "pred_boxes")
     )

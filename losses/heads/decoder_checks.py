@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from losses.functional.numerics import check_floating, check_scores
-from matchers.assignments.denoising_meta import read_meta
+from matchers.assignments.denoising_layout import read_meta
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.known_keys import ENCODER
 from ragged.values.checks import check_flag, check_same_device
@@ -61,7 +61,7 @@ def check_layer(
     check_same_device(boxes.device, logits.device, name=f"pred_boxes of {where}", reference="its pred_logits")
 
 
-def check_denoising(outputs: Mapping[str, Any], keys: Sequence[str]) -> None:
+def check_denoising(outputs: Mapping[str, Any], last: Mapping[str, Any], keys: Sequence[str]) -> None:
     """Raise unless denoising queries, their description, and the queries of the last layer fit each other."""
     if "dn_outputs" in outputs and "dn_aux_outputs" in outputs:
         raise KeyError("outputs have both 'dn_outputs' and 'dn_aux_outputs', whose terms have the same names: give one")
@@ -70,7 +70,7 @@ def check_denoising(outputs: Mapping[str, Any], keys: Sequence[str]) -> None:
     if has_layers and "dn_meta" not in outputs:
         raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
     own = read_meta(meta)[0]
-    queries = outputs["pred_logits"].shape[1]
+    queries = last["pred_logits"].shape[1]
     if meta is None or not own:
         return
     if queries != meta["dn_num_split"][1]:

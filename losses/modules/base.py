@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from losses.modules.traits import LossTraits
+from ragged import RaggedBatch
 from ragged.values.checks import check_not_negative, check_one_of
 
 BoxLoss = Callable[[Tensor, Tensor], Tensor]
@@ -65,12 +66,24 @@ class LossModule(LossTraits, nn.Module):
         self._reduction = reduction
 
     def reduced(self, loss: Tensor) -> Tensor:
-        """The loss with its weight, reduced as asked for."""
+        """The loss with its weight, reduced as asked for; that of a ragged batch over its valid entries."""
         if self.loss_weight != 1:
             loss = loss * self.loss_weight
-        return loss if self.reduction == "none" else loss.mean() if self.reduction == "mean" else loss.sum()
+        if self.reduction == "none":
+            return loss
+        if isinstance(loss, RaggedBatch):
+            return over_entries(loss, self.reduction)
+        return loss.mean() if self.reduction == "mean" else loss.sum()
 
     def with_labels(self, logits: Tensor, labels: Tensor, *, one_hot: bool) -> Tensor:
         """With labels: modules here take -1 for no class."""
         values: Tensor = self(logits, labels)
         return values
+
+
+def over_entries(values: RaggedBatch, reduction: str) -> Tensor:
+    """The ``"mean"`` or ``"sum"`` of all numbers of the valid entries; the mean of none is NaN, as torch's."""
+    added = values.with_padded_set_to(0).tensor.sum()
+    if reduction == "sum":
+        return added
+    return added / (values.sample_sizes.sum() * (values.tensor.numel() // max(values.mask.numel(), 1)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from losses.modules.adapters import traits_of
 from losses.modules.classes import sum_of_classes
 from losses.modules.of_mass import ClassLosses
 from losses.modules.traits import LossTraits
+from ragged import RaggedBatch
 from ragged.values.checks import check_is_sequence, check_not_negative
 from ragged.values.precision import WideModule, wide
 
@@ -71,7 +73,7 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The weighted sum; arguments as for each of the losses, which see float32 at least."""
-        args = tuple(wide(each) if isinstance(each, Tensor) and each.is_floating_point() else each for each in args)
+        args = tuple(_wide(each) for each in args)
         return self._added([loss(*args, **kwargs) for loss in self.losses.values()])
 
     def per_class(self, logits: Tensor) -> ClassLosses | None:
@@ -110,11 +112,17 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
 
     def _added(self, values: list[Tensor]) -> Tensor:
         fewest = min(value.dim() for value in values)
-        values = [value.sum(-1) if value.dim() > fewest else value for value in values]
+        values = [torch.sum(value, -1) if value.dim() > fewest else value for value in values]
         total: Any = 0
         for value, weight in zip(values, self.weights.values(), strict=True):
             total = total + value * weight
         return total
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, RaggedBatch):
+        return value.create_with_sample_sizes_like_self(_wide(value.tensor))
+    return wide(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _weights_by_name(weights: Sequence[float] | Mapping[str, float] | None, names: list[str]) -> dict[str, float]:

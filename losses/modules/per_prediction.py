@@ -19,6 +19,7 @@ from losses.modules.base import LossModule
 from losses.modules.of_mass import ClassLosses
 from matchers.costs.classes import focal_cost
 from matchers.pairs.pairs import Pairs
+from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.values.checks import check_not_negative, check_number, check_shares, check_weights
 from ragged.values.precision import wide
 
@@ -42,11 +43,7 @@ class NegativeProbLoss(LossModule):
             logits: (…, C).
             targets: Labels (…), of which -1 is no class and has loss 0; or one-hot targets (…, C), floating.
         """
-        if is_dense(logits, targets):
-            return self.reduced(-(wide(logits).softmax(-1) * targets.detach()).sum(-1))
-        check_integer(targets, "targets")
-        none = targets == -1
-        return self.reduced(negative_probability(logits, targets.masked_fill(none, 0)).masked_fill(none, 0))
+        return self.reduced(_negative_probability(logits, targets))
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
@@ -56,6 +53,15 @@ class NegativeProbLoss(LossModule):
     def pair_cost(self, pairs: Pairs) -> Tensor:
         """Costs (R, P) of pairs of targets and predictions."""
         return pairs.log_probabilities_of_labels().exp_().mul_(-self.loss_weight)
+
+
+@takes_batches(logits=1, targets=None)
+def _negative_probability(logits: Tensor, targets: Tensor) -> Tensor:
+    if is_dense(logits, targets):
+        return -(wide(logits).softmax(-1) * targets.detach()).sum(-1)
+    check_integer(targets, "targets")
+    none = targets == -1
+    return negative_probability(logits, targets.masked_fill(none, 0)).masked_fill(none, 0)
 
 
 class CrossEntropy(LossModule):
@@ -99,10 +105,14 @@ class CrossEntropy(LossModule):
             logits: (…, C), those of the background last.
             targets: Labels (…), of which C - 1 and -1 are the background.
         """
+        return self.reduced(self._values(logits, targets))
+
+    @method_takes_batches(logits=1, targets=0)
+    def _values(self, logits: Tensor, targets: Tensor) -> Tensor:
         check_floating(logits, "logits")
         check_integer(targets, "targets")
         labels = targets.masked_fill(targets == -1, logits.shape[-1] - 1)
-        return self.reduced(cross_entropy(logits, labels, class_weights=self.class_weights(logits)))
+        return cross_entropy(logits, labels, class_weights=self.class_weights(logits))
 
     def class_weights(self, logits: Tensor) -> Tensor:
         """(C,), float32 at least."""
@@ -175,7 +185,7 @@ class SigmoidFocalLoss(_Focal):
             targets: Labels (…), of which any number that is no class means that there is none; or targets (…, C) from 0
                 to 1, floating.
         """
-        return self.reduced(sigmoid_focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma).sum(-1))
+        return self.reduced(torch.sum(sigmoid_focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma), -1))
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
@@ -223,12 +233,16 @@ class SigmoidFocalCost(_Focal):
             logits: (…, C).
             targets: Labels (…), of which -1 is no class and has cost 0; or one-hot targets (…, C), floating.
         """
+        return self.reduced(self._values(logits, targets))
+
+    @method_takes_batches(logits=1, targets=None)
+    def _values(self, logits: Tensor, targets: Tensor) -> Tensor:
         if is_dense(logits, targets):
-            return self.reduced((self._own(wide(logits)) * targets.detach()).sum(-1))
+            return (self._own(wide(logits)) * targets.detach()).sum(-1)
         check_integer(targets, "targets")
         none = targets == -1
         cost = sigmoid_focal_cost(logits, targets.masked_fill(none, 0), alpha=self.alpha, gamma=self.gamma)
-        return self.reduced(cost.masked_fill(none, 0))
+        return cost.masked_fill(none, 0)
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The costs of all classes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch.utils import _pytree as pytree
 
 from losses.core.terms import total
 from matchers import Targets, convert
-from matchers.testing import CANVAS, make_boxes
+from matchers.testing import CANVAS, MakeTargets, make_boxes
+from matchers.testing.own_scenes import made_targets
+from matchers.testing.scene import with_batches
 from ragged import RaggedBatch
 from ragged.testing import refilled
 
@@ -27,21 +29,25 @@ class CriterionCase:
         make: ``make(reduction=…, normalizer=…)`` gives the criterion; by default "mean".
         predict: ``predict(boxes, seed)`` gives predictions for images with these target boxes (n, 4), xyxy in pixels,
             as a pytree of tensors; some predicted boxes should lie near the targets, or hardly anything is positive.
+            With ``make_targets`` it is ``predict(targets, seed)``.
         num_classes: Labels of targets are below it.
         box_format, normalized: Of the targets that the criterion expects.
         as_terms: Makes a dict of terms of what the criterion returns, if it returns something else.
         reductions: Values of ``reduction`` that ``make`` takes; none if it takes no such argument.
         constants: Keys of predictions that get no gradient: those of a teacher, for example.
+        make_targets: ``make_targets(sizes, generator)`` gives ``Targets`` of images with so many objects each, for a
+            criterion of other targets than boxes and labels; the random numbers are the generator's.
     """
 
     make: Callable[..., nn.Module]
-    predict: Callable[[list[Tensor], int], Any]
+    predict: Callable[[Any, int], Any]
     num_classes: int = 5
     box_format: str = "xyxy"
     normalized: bool = False
     as_terms: Callable[[Any], dict[str, Any]] | None = None
     reductions: tuple[str, ...] = ("mean", "sample", "sum", "none")
     constants: tuple[str, ...] = ()
+    make_targets: MakeTargets | None = None
 
     def boxes(self, sizes: Sequence[int], seed: int = 0) -> list[Tensor]:
         """Target boxes of each image, xyxy in pixels."""
@@ -50,11 +56,14 @@ class CriterionCase:
 
     def predictions(self, sizes: Sequence[int], seed: int = 0) -> Any:
         """Predictions for the images of ``targets``."""
-        return self.predict(self.boxes(sizes, seed), seed)
+        known = self.boxes(sizes, seed) if self.make_targets is None else self.targets(sizes, seed)
+        return self.predict(known, seed)
 
     def targets(self, sizes: Sequence[int], seed: int = 0, **layout: Any) -> Targets:
         """Targets of images with so many objects."""
         generator = torch.Generator().manual_seed(seed + 1)
+        if self.make_targets is not None:
+            return made_targets(self.make_targets, sizes, generator)
         boxes = [convert(each, "xyxy", self.box_format) for each in self.boxes(sizes, seed)]
         boxes = [each / CANVAS for each in boxes] if self.normalized else boxes
         labels = [torch.randint(self.num_classes, (size,), generator=generator) for size in sizes]
@@ -121,20 +130,14 @@ def take_targets(targets: Targets, images: Sequence[int]) -> Targets:
     """Targets of some of the images, in that order, padded as before."""
     where = torch.tensor(list(images), dtype=torch.int64)
     canvas = None if targets.canvas_size is None else targets.canvas_size[where]
-    fields: dict[str, Any] = {
-        name: RaggedBatch(batch.tensor[where], sample_sizes=batch.sample_sizes[where])
-        for name in ("boxes", "labels", "weights", "ignore")
-        if (batch := getattr(targets, name)) is not None
-    }
-    return replace(targets, **fields, canvas_size=canvas)
+
+    def rows(batch: RaggedBatch) -> RaggedBatch:
+        return RaggedBatch(batch.tensor[where], sample_sizes=batch.sample_sizes[where])
+
+    return with_batches(targets, rows, canvas_size=canvas)
 
 
 def padded(targets: Targets, slack: int, filler: str) -> Targets:
     """The same targets in more padding, with other filler."""
     width = targets.max_num_targets + slack
-    fields: dict[str, Any] = {
-        name: refilled(batch.with_max_sample_size(width), filler)
-        for name in ("boxes", "labels", "weights", "ignore")
-        if (batch := getattr(targets, name)) is not None
-    }
-    return replace(targets, **fields)
+    return with_batches(targets, lambda batch: refilled(batch.with_max_sample_size(width), filler))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.assignments import explanation, notebook
+from matchers.assignments import explanation, joining, notebook
 from matchers.assignments.building import (
-    check_alike,
     checked_index,
     checked_max_num_targets,
     checked_quality,
@@ -106,39 +105,10 @@ class Assignment:
         index = index_of_pairs(matched_gt_indices, matched_pred_indices, num_predictions, num_targets)
         return cls.from_index(index, num_targets=num_targets, max_num_targets=max_num_targets)
 
-    @classmethod
-    def stack(cls, assignments: Sequence[Assignment]) -> Assignment:
-        """One assignment with a first batch dimension more: of the layers of a decoder, for example.
-
-        Raises:
-            TypeError: Something is no ``Assignment``.
-            ValueError: There is none, or shapes differ.
-
-        >>> one = Assignment.from_index(torch.tensor([[0, -1]]), num_targets=torch.tensor([1]))
-        >>> Assignment.stack([one, one, one]).target_index.shape
-        torch.Size([3, 1, 2])
-        """
-        check_alike(assignments, Assignment)
-
-        def stacked(name: str) -> Tensor:
-            return torch.stack([getattr(each, name) for each in assignments])
-
-        return cls(
-            stacked("target_index"),
-            stacked("quality"),
-            stacked("num_targets"),
-            stacked("num_invalid"),
-            max(each.max_num_targets for each in assignments),
-            max(each.max_pairs for each in assignments),
-        )
-
-    def unstack(self) -> list[Assignment]:
-        """The inverse of ``stack``."""
-        parts = (part.unbind(0) for part in (self.target_index, self.quality, self.num_targets, self.num_invalid))
-        return [
-            Assignment(index, quality, targets, invalid, self.max_num_targets, self.max_pairs)
-            for index, quality, targets, invalid in zip(*parts, strict=True)
-        ]
+    stack = staticmethod(joining.stack)
+    unstack = joining.unstack
+    cat = staticmethod(joining.cat)
+    split = joining.split
 
     # --- what it says ----------------------------------------------------------------------------------------------
 

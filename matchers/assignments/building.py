@@ -1,21 +1,16 @@
-"""Assignments from what was made elsewhere: indices of targets, pairs of indices, and several assignments."""
+"""Assignments from what was made elsewhere: indices of targets, and pairs of indices."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from matchers.assignments.checks import check_num_targets, check_quality
-from matchers.assignments.parts import BACKGROUND, IGNORED, AssignmentParts
+from matchers.assignments.parts import BACKGROUND, IGNORED
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.ops.indices import as_indices, check_range
 from ragged.values.checks import (
-    all_equal,
     check_count,
-    check_is_sequence,
     check_is_tensor,
     check_same_device,
     check_shares,
@@ -89,19 +84,3 @@ def index_of_pairs(
     check_same_device(num_targets.device, gt_indices.device, name="num_targets", reference="the indices")
     check_range(gt_indices, num_targets.unsqueeze(-1), what="matched_gt_indices")
     return batched_indexing_write(gt_indices, matched_pred_indices, none, check_duplicates=True)
-
-
-AnyAssignment = TypeVar("AnyAssignment", bound=AssignmentParts)
-
-
-def check_alike(assignments: Sequence[AnyAssignment], kind: type[AnyAssignment]) -> None:
-    """Raise unless these are some assignments of one shape."""
-    check_is_sequence(assignments, "assignments", "Assignments")
-    wrong = [type(each).__name__ for each in assignments if not isinstance(each, kind)]
-    if wrong:
-        raise TypeError(f"expected an Assignment, or a sequence of them, got {wrong[0]}")
-    if not assignments:
-        raise ValueError("expected the assignments of one layer at least, got none")
-    shapes = [tuple(each.target_index.shape) for each in assignments]
-    if not all_equal(shapes):
-        raise ValueError(f"the assignments of all layers must have the same shape, got {list(dict.fromkeys(shapes))}")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
-from matchers.assignments.denoising_meta import as_batch, read_meta, slots_of
+from matchers.assignments.denoising_layout import as_batch, read_meta, slots_of
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from matchers.assignments.assignment import Assignment
 from matchers.costs.terms import PairCost, detr_costs, module_costs, padded_costs, total_cost
 from matchers.pairs.ignored import in_ignored_region, predicted_box_in_region, prior_box_in_region
 from matchers.pairs.pairs import Pairs
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.reading import check_budget
+from ragged import RaggedBatch
 from ragged.values.checks import check_flag, check_is_callable, check_not_negative
 from ragged.values.parameters import module_dataclass
 from ragged.values.precision import WideModule
@@ -75,12 +78,26 @@ class CostMatcher(WideModule):
         """The cost terms ``(*batch, G, P)`` by name, for ``Assignment.explain`` and plots; arguments as in a call."""
         return padded_costs(self.terms, self.problem(predictions, targets, priors))
 
-    def problem(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Problem:
+    def problem(
+        self,
+        predictions: AnyPredictions,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        given: Assignment | None = None,
+        free: RaggedBatch | Tensor | None = None,
+    ) -> Problem:
         """The arguments of a call in the form that is computed on."""
         if priors is not None and not self.uses_priors:
             raise ValueError(f"{type(self).__name__} compares predicted boxes; for priors set is_anchor_based=True")
         problem = Problem.of(
-            predictions, targets, priors, normalized=self.normalized, max_pairwise_bytes=self.max_pairwise_bytes
+            predictions,
+            targets,
+            priors,
+            normalized=self.normalized,
+            max_pairwise_bytes=self.max_pairwise_bytes,
+            given=given,
+            free=free,
         )
         if self.is_anchor_based:
             problem.need_priors(type(self).__name__, "with is_anchor_based=True, xyxy boxes (P, 4) or (*batch, P, 4)")

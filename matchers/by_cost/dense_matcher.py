@@ -12,6 +12,7 @@ from matchers.by_cost.cost_matcher import CostMatcher, IgnoringMatcher
 from matchers.by_cost.groups import Group, groups_of, joined
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
+from ragged import RaggedBatch
 from ragged.values.checks import check_flag, check_number
 from ragged.values.parameters import module_dataclass
 from ragged.values.precision import wide
@@ -44,16 +45,26 @@ class DenseMatcher(IgnoringMatcher):
         self.background, self.background_cost = bool(self.background), float(self.background_cost)
 
     @torch.no_grad()
-    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan | Assignment:
+    def forward(
+        self,
+        predictions: AnyPredictions,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        given: Assignment | None = None,
+        free: RaggedBatch | Tensor | None = None,
+    ) -> Plan | Assignment:
         """Match a batch.
 
         Args:
             predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
-                ``Predictions.of`` reads.
+                ``Predictions.of`` reads; ragged along P where images differ in number.
             targets: Anything that ``Targets.of`` reads.
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
+            given, free: What is known already, and which of the other predictions are matched; see ``Hungarian``. In a
+                plan, a given pair has weight 1.
         """
-        problem = self.problem(predictions, targets, priors)
+        problem = self.problem(predictions, targets, priors, given=given, free=free)
         return matched(self, problem)
 
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan | Assignment:
@@ -92,8 +103,10 @@ def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
 
 
 def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pairs (N, G, P) have a target to be matched and a finite cost, and how many (N,) have an unusable cost."""
+    """Which pairs (N, G, P) are to be matched and have a finite cost, and how many (N,) have an unusable cost."""
     valid = problem.matchable.unsqueeze(-1)
+    if problem.free is not None:
+        valid = valid & problem.free.unsqueeze(1)
     finite = cost.isfinite()
     return finite & valid, (~finite & valid).sum((1, 2))
 

@@ -15,6 +15,7 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from matchers.solver.linear_assignment import check_available, solve_rows
+from ragged import RaggedBatch
 from ragged.values.checks import check_number
 from ragged.values.parameters import module_dataclass
 
@@ -50,16 +51,34 @@ class Hungarian(IgnoringMatcher):
             check_number(self.background_cost, "background_cost", low=None)
 
     @torch.no_grad()
-    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Assignment:
+    def forward(
+        self,
+        predictions: AnyPredictions,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        given: Assignment | None = None,
+        free: RaggedBatch | Tensor | None = None,
+    ) -> Assignment:
         """Match a batch.
 
         Args:
             predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
-                ``Predictions.of`` reads.
+                ``Predictions.of`` reads; ragged along P where images differ in number.
             targets: Anything that ``Targets.of`` reads.
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
+            given: What is known already, an assignment of these predictions to these targets; leading dimensions that
+                only the predictions have may be missing. Its pairs are kept, with their quality; its ignored
+                predictions stay ignored. What is background there is matched as usual, with targets that have no given
+                prediction. A target keeps all predictions that are given to it. An ignored target makes predictions
+                that are given to it ignored.
+            free: bool ``(*batch, P)``, ragged if the predictions are: which predictions without a given target are
+                matched at all. The others are background, such as those of tracks that have ended. All by default.
+
+        Raises:
+            ValueError: ``given`` is of other predictions or targets, or has a target for filler.
         """
-        problem = self.problem(predictions, targets, priors)
+        problem = self.problem(predictions, targets, priors, given=given, free=free)
         pairs = Pairs.of(problem)
         return self._match(pairs, self.total_cost(pairs))
 
@@ -70,12 +89,16 @@ class Hungarian(IgnoringMatcher):
         return self._match(pairs, cost[pairs.sample, pairs.target])
 
     def _match(self, pairs: Pairs, cost: Tensor) -> Assignment:
-        problem, num_invalid = pairs.problem, count_invalid(cost, pairs)
+        problem, forbidden = pairs.problem, None
+        if problem.free is not None:
+            forbidden = ~pairs.of_predictions(problem.free)
+            cost = cost.masked_fill(forbidden, 0)
+        num_invalid = count_invalid(cost, pairs)
         if self.background_cost is not None:
             # What would not pay costs as much as the background: chosen or not, it changes no sum.
             cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
         start, count = pairs.runs()
-        row = solve_rows(cost, start, count, pairs.valid, solver=self.solver)
+        row = solve_rows(cost, start, count, pairs.valid, forbidden, self.solver)
         target = _targets_of_rows(row, start, pairs.target)
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))

@@ -59,7 +59,7 @@ class SoftMin(DenseMatcher):
         nothing = logits.new_zeros(logits.shape[0], logits.shape[2])
         if self.source == "target":
             weights = torch.where(usable, logits.softmax(-1), 0)
-            background = nothing + self._background_total(problem).to(nothing.dtype) / max(problem.num_predictions, 1)
+            background = nothing + self._background_total(problem).to(nothing.dtype) / problem.num_free
         else:
             level = -self.background_cost / self.reg if self.background else -torch.inf
             logits = torch.cat([logits, (nothing + level).unsqueeze(1)], 1)
@@ -71,4 +71,4 @@ class SoftMin(DenseMatcher):
 
     def _background_total(self, problem: Problem) -> Tensor:
         count = problem.matchable.sum(-1, keepdim=True)
-        return (problem.num_predictions - count).clamp(min=0) if self.background_weight else torch.ones_like(count)
+        return (problem.num_free - count).clamp(min=0) if self.background_weight else torch.ones_like(count)

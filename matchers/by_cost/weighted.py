@@ -15,6 +15,7 @@ from matchers.by_cost.cost_matcher import CostMatcher
 from matchers.by_cost.dense_matcher import matched
 from matchers.costs.terms import PairCost
 from matchers.pairs.problem import AnyPredictions, Problem
+from ragged import RaggedBatch
 from ragged.values.checks import check_flag, check_is_sequence, check_number
 from ragged.values.parameters import module_dataclass
 
@@ -69,7 +70,15 @@ class WeightedSum(CostMatcher):
         self.normalize, self.same_cost = bool(self.normalize), bool(self.same_cost)
 
     @torch.no_grad()
-    def forward(self, predictions: AnyPredictions, targets: Any, priors: Tensor | None = None) -> Plan:
+    def forward(
+        self,
+        predictions: AnyPredictions,
+        targets: Any,
+        priors: Tensor | None = None,
+        *,
+        given: Assignment | None = None,
+        free: RaggedBatch | Tensor | None = None,
+    ) -> Plan:
         """Match a batch.
 
         Args:
@@ -77,11 +86,14 @@ class WeightedSum(CostMatcher):
                 ``Predictions.of`` reads.
             targets: Anything that ``Targets.of`` reads.
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, for matchers with ``is_anchor_based``.
+            given, free: See ``DenseMatcher``; every matcher gets them.
         """
+        known: dict[str, Any] = {"given": given, "free": free}
         if self.same_cost:
-            problem = self.problem(predictions, targets, priors)
+            problem = self.problem(predictions, targets, priors, **known)
             return matched(self, problem)
-        return self._sum(lambda module: module(predictions, targets, priors))
+        known = {name: value for name, value in known.items() if value is not None}
+        return self._sum(lambda module: module(predictions, targets, priors, **known))
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from matchers.costs.terms import PairCost
+from matchers.pairs.groups import grouped
 from matchers.pairs.pairs import Pairs
 from ragged.values.checks import check_is_callable
 
 BatchedCost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
-# Images join a group as long as no more pairs than that are filler: computing them takes less than another group.
+# So many pairs of filler take less than another group of images does.
 _FILLER = 1 << 15
 
 
@@ -55,8 +56,11 @@ def _cost_of_pairs(function: BatchedCost, pairs: Pairs) -> Tensor:
 def _packed(function: BatchedCost, pairs: Pairs) -> Tensor:
     count, found = pairs.problem.num_predictions, None
     first, size = pairs.runs()
-    for images, most in _groups(size, count):
-        within = torch.minimum(torch.arange(most), (size[images] - 1).unsqueeze(-1))
+    sizes, order = size.sort(descending=True, stable=True)
+    known = [each for each in sizes.tolist() if each]
+    for group in grouped(known, max(sum(known) // 3, _FILLER // max(count, 1))):
+        images = order[group.first : group.first + group.images]
+        within = torch.minimum(torch.arange(group.most), (size[images] - 1).unsqueeze(-1))
         row = first[images].unsqueeze(-1) + within
         cost = _of_images(function, pairs, row, images)
         found = cost.new_empty(len(pairs), count) if found is None else found
@@ -65,10 +69,13 @@ def _packed(function: BatchedCost, pairs: Pairs) -> Tensor:
 
 
 def _static(function: BatchedCost, pairs: Pairs) -> Tensor:
-    first, count = pairs.images
-    row = torch.arange(len(pairs), device=pairs.sample.device).view(count, len(pairs) // max(count, 1))
-    images = torch.arange(first, first + count, device=row.device)
-    return _of_images(function, pairs, row, images).flatten(0, 1)
+    every = torch.arange(pairs.problem.num_samples, device=pairs.sample.device)
+    rows = torch.arange(len(pairs), device=every.device).split([group.rows for group in pairs.groups])
+    costs = [
+        _of_images(function, pairs, row.view(group.images, group.most), every[pairs.images_of(group)]).flatten(0, 1)
+        for group, row in zip(pairs.groups, rows, strict=True)
+    ]
+    return costs[0] if len(costs) == 1 else torch.cat(costs)
 
 
 def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor) -> Tensor:
@@ -86,19 +93,3 @@ def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor)
         got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(f"a batched cost must be a tensor (images, targets, predictions) = {shape}, got {got}")
     return cost
-
-
-def _groups(sizes: Tensor, num_predictions: int) -> Iterator[tuple[Tensor, int]]:
-    """Images with targets, the most crowded first, and how many targets those of a group have at most."""
-    ordered, order = sizes.sort(descending=True, stable=True)
-    counts = [size for size in ordered.tolist() if size]
-    start = 0
-    while start < len(counts):
-        stop, filler = start + 1, 0
-        while stop < len(counts):
-            filler += (counts[start] - counts[stop]) * num_predictions
-            if filler > _FILLER and 4 * counts[stop] < 3 * counts[start]:
-                break
-            stop += 1
-        yield order[start:stop], counts[start]
-        start = stop

@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from matchers.costs.checks import TargetValues, check_radius, checked_boxes, checked_points
+from matchers.costs.checks import check_radius, checked_boxes, checked_points
 from matchers.geometry.boxes import coordinates
 from matchers.geometry.overlaps import giou, iou, pairwise
 from matchers.geometry.places import inside, near_center
+from ragged.interop.operands import takes_batches_of_pairs
 from ragged.values.checks import check_number
 from ragged.values.precision import wide
 
 
+@takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"boxes": 1})
 @torch.no_grad()
-def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+def l1_cost(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
     """Sum of the absolute differences of four coordinates, in the format and unit that both have.
 
     >>> l1_cost(torch.zeros(1, 4), torch.ones(2, 4))
@@ -28,8 +30,9 @@ def l1_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     return cost
 
 
+@takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"boxes": 1})
 @torch.no_grad()
-def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+def iou_cost(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
     """``1 - IoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
 
     >>> iou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
@@ -38,8 +41,9 @@ def iou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     return 1 - pairwise(iou, checked_boxes(gt_boxes, boxes), boxes)
 
 
+@takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"boxes": 1})
 @torch.no_grad()
-def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
+def giou_cost(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
     """``1 - GIoU`` of xyxy boxes ``(…, G, 4)`` and ``(…, P, 4)``.
 
     >>> giou_cost(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]]))
@@ -48,7 +52,8 @@ def giou_cost(gt_boxes: TargetValues, boxes: Tensor) -> Tensor:
     return 1 - pairwise(giou, checked_boxes(gt_boxes, boxes), boxes)
 
 
-def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0.0) -> Tensor:
+@takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"points": 1})
+def points_in_boxes(points: Tensor, gt_boxes: Tensor, *, margin: float = 0.0) -> Tensor:
     """Whether points ``(…, P, 2)`` lie inside xyxy boxes ``(…, G, 4)``: bool ``(…, G, P)``.
 
     Args:
@@ -65,7 +70,8 @@ def points_in_boxes(points: Tensor, gt_boxes: TargetValues, *, margin: float = 0
     return inside(x, y, coordinates(gt.unsqueeze(-2)), margin=margin)
 
 
-def points_near_centers(points: Tensor, gt_boxes: TargetValues, radius: Tensor) -> Tensor:
+@takes_batches_of_pairs(rows={"gt_boxes": 1}, columns={"points": 1, "radius": 0})
+def points_near_centers(points: Tensor, gt_boxes: Tensor, radius: Tensor) -> Tensor:
     """Whether points ``(…, P, 2)`` lie, in x and y, strictly within ``radius`` (…, P) of a box's centre.
 
     >>> points_near_centers(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([1.5]))

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from matchers.geometry.boxes import check_boxes
-from ragged import RaggedBatch
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_broadcast,
@@ -20,19 +19,6 @@ from ragged.values.checks import (
 from ragged.values.readable import known_within
 
 
-def dense(values: RaggedBatch | Tensor, name: str) -> Tensor:
-    """Values of targets as a tensor, with 0 for filler."""
-    if isinstance(values, RaggedBatch):
-        if values.ragged_axis != 0:
-            raise ValueError(
-                f"{name} must be ragged along the first dimension after the batch, got {tuple(values.shape)} with "
-                f"non_uniform_dim={values.non_uniform_dim}"
-            )
-        return values.with_padded_set_to(0).tensor
-    check_is_tensor(values, name)
-    return values
-
-
 def check_values_of(values: Tensor, name: str, last: str, *, at_least: int = 1) -> None:
     """Raise unless this is a floating tensor with so many dimensions; ``last`` names them in the message."""
     check_is_tensor(values, name)
@@ -42,10 +28,10 @@ def check_values_of(values: Tensor, name: str, last: str, *, at_least: int = 1) 
         raise ValueError(f"{name} must have shape {last}, got {tuple(values.shape)}")
 
 
-def checked_labels(labels: RaggedBatch | Tensor, logits: Tensor) -> Tensor:
+def checked_labels(labels: Tensor, logits: Tensor) -> Tensor:
     """Labels ``(*batch, G)``, int64, that fit logits ``(*batch, P, C)``."""
     check_values_of(logits, "logits", "(*batch, P, C)", at_least=2)
-    labels = dense(labels, "labels")
+    check_is_tensor(labels, "labels")
     if labels.dtype not in INTEGER_DTYPES:
         raise TypeError(f"labels must be integers, got {labels.dtype}")
     if labels.dim() == 0 or labels.shape[:-1] != logits.shape[:-2]:
@@ -84,30 +70,28 @@ def check_objectness(objectness: Tensor | None, logits: Tensor) -> None:
     check_same_device(objectness.device, logits.device, name="objectness", reference="logits")
 
 
-def checked_boxes(gt_boxes: RaggedBatch | Tensor, boxes: Tensor) -> Tensor:
-    """Boxes of targets ``(*batch, G, 4)`` as a tensor, beside others ``(*batch, P, 4)`` whose batch broadcasts."""
-    gt = dense(gt_boxes, "gt_boxes")
-    for values, name in ((gt, "gt_boxes"), (boxes, "boxes")):
+def checked_boxes(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes of targets ``(*batch, G, 4)``, beside others ``(*batch, P, 4)`` whose batch broadcasts."""
+    for values, name in ((gt_boxes, "gt_boxes"), (boxes, "boxes")):
         check_boxes(values, name)
         if values.dim() < 2:
             raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(values.shape)}")
-    check_same_device(boxes.device, gt.device, name="boxes", reference="gt_boxes")
-    check_broadcast(gt.shape[:-2], boxes.shape[:-2], "the batch shape of gt_boxes", "that of boxes,")
-    return gt
+    check_same_device(boxes.device, gt_boxes.device, name="boxes", reference="gt_boxes")
+    check_broadcast(gt_boxes.shape[:-2], boxes.shape[:-2], "the batch shape of gt_boxes", "that of boxes,")
+    return gt_boxes
 
 
-def checked_points(points: Tensor, gt_boxes: RaggedBatch | Tensor) -> Tensor:
-    """Boxes of targets ``(*batch, G, 4)`` as a tensor, beside points ``(*batch, P, 2)`` whose batch broadcasts."""
+def checked_points(points: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Boxes of targets ``(*batch, G, 4)``, beside points ``(*batch, P, 2)`` whose batch broadcasts."""
     check_values_of(points, "points", "(*batch, P, 2)", at_least=2)
     if points.shape[-1] != 2:
         raise ValueError(f"points must have shape (*batch, P, 2), got {tuple(points.shape)}")
-    gt = dense(gt_boxes, "gt_boxes")
-    check_boxes(gt, "gt_boxes")
-    if gt.dim() < 2:
-        raise ValueError(f"gt_boxes must have shape (*batch, G, 4), got {tuple(gt.shape)}")
-    check_same_device(points.device, gt.device, name="points", reference="gt_boxes")
-    check_broadcast(gt.shape[:-2], points.shape[:-2], "the batch shape of gt_boxes", "that of points,")
-    return gt
+    check_boxes(gt_boxes, "gt_boxes")
+    if gt_boxes.dim() < 2:
+        raise ValueError(f"gt_boxes must have shape (*batch, G, 4), got {tuple(gt_boxes.shape)}")
+    check_same_device(points.device, gt_boxes.device, name="points", reference="gt_boxes")
+    check_broadcast(gt_boxes.shape[:-2], points.shape[:-2], "the batch shape of gt_boxes", "that of points,")
+    return gt_boxes
 
 
 def check_radius(radius: Tensor, points: Tensor, gt_boxes: Tensor) -> None:
@@ -134,6 +118,3 @@ def _check_tensors(module: nn.Module, name: str) -> None:
             raise TypeError(
                 f"{name} is computed in float32 at least, but its {own} is {tensor.dtype}: make it with float32 values"
             )
-
-
-TargetValues = RaggedBatch | Tensor

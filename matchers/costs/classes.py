@@ -1,8 +1,8 @@
 """Costs of pairing a target with a prediction: those of its class.
 
 Two forms of each. The functions of whole batches take logits ``(…, P, C)``, labels ``(…, G)`` and boxes ``(…, N, 4)``,
-and give costs ``(…, G, P)``, target-major; labels and boxes of targets may be ragged batches, whose filler gives costs
-that mean nothing. What they are made of takes the logit of the target's class in each prediction, of any shape: that is
+and give costs ``(…, G, P)``, target-major; any of them may be ragged batches, and so are the costs
+then. What they are made of takes the logit of the target's class in each prediction, of any shape: that is
 what a matcher computes, block by block. A class cost reads one logit of each prediction for each target; nothing of
 shape P×G×C is ever made. All is computed in float32 at least, without gradient. Weighted sums of costs are ordinary
 arithmetic.
@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matchers.costs.checks import TargetValues, check_objectness, check_of_pairs, check_values_of, checked_labels
+from matchers.costs.checks import check_objectness, check_of_pairs, check_values_of, checked_labels
+from ragged.interop.operands import takes_batches, takes_batches_of_pairs
 from ragged.values.checks import check_broadcast, check_not_negative, check_same_device, check_share
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
@@ -32,6 +33,7 @@ _BLOCK_BYTES = 1 << 22
 # --- classes, from the logit of the target's class -----------------------------------------------------------------
 
 
+@takes_batches(logits=0)
 @torch.no_grad()
 def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """What calling a prediction by a target's class changes in the focal loss (Zhu et al., Deformable DETR, 2021).
@@ -49,6 +51,7 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
 
 
+@takes_batches(logits=0, overlap=0)
 @torch.no_grad()
 def alignment(logits: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0) -> Tensor:
     """Task alignment ``p^alpha IoU^beta`` with the sigmoid probability p (Feng et al., TOOD, 2021); larger is better.
@@ -136,7 +139,8 @@ def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     return (cost if objectness is None else cost + _softplus(-wide(objectness))).mul_(-0.5)
 
 
-def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
+@takes_batches_of_pairs(rows={"labels": 0}, columns={"values": 1})
+def gather_labels(values: Tensor, labels: Tensor) -> Tensor:
     """Of values ``(…, P, C)``, those of the targets' classes ``(…, G)``: ``(…, G, P)``.
 
     >>> gather_labels(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1]))
@@ -150,8 +154,9 @@ def gather_labels(values: Tensor, labels: TargetValues) -> Tensor:
 # --- whole batches -------------------------------------------------------------------------------------------------
 
 
+@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1})
 @torch.no_grad()
-def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
+def softmax_class_cost(logits: Tensor, labels: Tensor) -> Tensor:
     """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
 
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
@@ -161,8 +166,9 @@ def softmax_class_cost(logits: Tensor, labels: TargetValues) -> Tensor:
     return -gather_labels(wide(logits).softmax(-1), labels)
 
 
+@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1})
 @torch.no_grad()
-def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_class_cost(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """``focal_cost`` of every pair.
 
     Both orders give the same. With fewer classes than targets the costs of all classes are computed, and those of the
@@ -177,8 +183,9 @@ def focal_class_cost(logits: Tensor, labels: TargetValues, *, alpha: float = 0.2
     return focal_cost(gather_labels(logits, labels), alpha=alpha, gamma=gamma)
 
 
+@takes_batches_of_pairs(rows={"labels": 0}, columns={"logits": 1, "objectness": 0})
 @torch.no_grad()
-def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor | None = None) -> Tensor:
+def binary_class_cost(logits: Tensor, labels: Tensor, objectness: Tensor | None = None) -> Tensor:
     """``binary_cost`` of every pair, as in SimOTA.
 
     >>> binary_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]))
@@ -191,8 +198,9 @@ def binary_class_cost(logits: Tensor, labels: TargetValues, objectness: Tensor |
     return binary_cost(log_joint_score(gather_labels(logits, labels), own), others)
 
 
+@takes_batches_of_pairs(rows={"labels": 0, "overlap": 1}, columns={"logits": 1})
 @torch.no_grad()
-def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) -> Tensor:
+def softlabel_class_cost(logits: Tensor, labels: Tensor, overlap: Tensor) -> Tensor:
     """``softlabel_cost`` of every pair with IoU ``(…, G, P)``, as in RTMDet.
 
     >>> softlabel_class_cost(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), torch.tensor([1]), torch.tensor([[0.5, 0.5]]))
@@ -203,9 +211,10 @@ def softlabel_class_cost(logits: Tensor, labels: TargetValues, overlap: Tensor) 
     return softlabel_cost(own, overlap, softlabel_background(logits).unsqueeze(-2))
 
 
+@takes_batches_of_pairs(rows={"labels": 0, "overlap": 1}, columns={"logits": 1})
 @torch.no_grad()
 def alignment_metric(
-    logits: Tensor, labels: TargetValues, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
+    logits: Tensor, labels: Tensor, overlap: Tensor, *, alpha: float = 1.0, beta: float = 6.0
 ) -> Tensor:
     """``alignment`` of every pair with IoU ``(…, G, P)``, as in TOOD. Larger is better: its negative is a cost.
 

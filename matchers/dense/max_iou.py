@@ -39,6 +39,8 @@ class MaxIoU(Rule):
         min_pos_iou: The least IoU at which a target takes its best prior.
         match_low_quality: Whether targets take their best priors.
         gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
+        keep_best_target: Whether a prior that is taken keeps the target that it overlaps most itself, whichever takes
+            it: then low quality makes priors positive, and nothing else (torchvision). Otherwise the taker gets it.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
             above 1, none is.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
@@ -58,6 +60,7 @@ class MaxIoU(Rule):
     min_pos_iou: float = 0.0
     match_low_quality: bool = True
     gt_max_assign_all: bool = False
+    keep_best_target: bool = False
     ignore_iof: float = 0.5
     max_pairwise_bytes: int | None = None
     normalized: ClassVar[bool | None] = None
@@ -71,7 +74,7 @@ class MaxIoU(Rule):
             check_share(value, name)
         check_share(self.min_pos_iou, "min_pos_iou")
         check_not_negative(self.ignore_iof, "ignore_iof")
-        for name in ("match_low_quality", "gt_max_assign_all"):
+        for name in ("match_low_quality", "gt_max_assign_all", "keep_best_target"):
             check_flag(getattr(self, name), name)
         if not low <= high <= self.pos_iou_thr:
             raise ValueError(
@@ -118,6 +121,8 @@ class MaxIoU(Rule):
         target_index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
         if self.match_low_quality:
             taker, taken = forced.result()
+            if self.keep_best_target:
+                return torch.where(taker >= 0, target, target_index), overlap, _num_invalid(problem)
             target_index = torch.where(taker >= 0, taker, target_index)
             overlap = torch.where(taker >= 0, taken, overlap)
         return target_index, overlap, _num_invalid(problem)

@@ -22,7 +22,8 @@ from matchers.pairs.ignored import (
     predicted_box_in_region,
     prior_box_in_region,
 )
-from matchers.pairs.problem import AnyPredictions, Problem, check_budget
+from matchers.pairs.problem import AnyPredictions, Problem
+from matchers.pairs.reading import check_budget
 
 
 class Rule:
@@ -136,6 +137,11 @@ class Rule:
             problem = Problem.of(
                 predictions, targets, priors, normalized=self.normalized, max_pairwise_bytes=self.max_pairwise_bytes
             )
+            if problem.free is not None:
+                raise ValueError(
+                    f"{type(self).__name__} needs as many predictions in each image, got ragged "
+                    "predictions; matchers by cost take them"
+                )
             handle = self._handle
             if handle is not None and as_operation.can_be_used(problem):
                 target_index, quality, num_invalid = as_operation.decide(handle, problem, level_sizes)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of, check_same_device
 from ragged.values.precision import wide
 
@@ -28,6 +29,7 @@ FORMATS = ("xyxy", "cxcywh", "xywh")
 """Corners; centre and size; upper left corner and size."""
 
 
+@takes_batches(boxes=1)
 def convert(boxes: Tensor, source: str, to: str) -> Tensor:
     """Convert boxes ``(…, 4)`` between the formats ``"xyxy"``, ``"cxcywh"`` and ``"xywh"``.
 
@@ -53,6 +55,7 @@ def convert(boxes: Tensor, source: str, to: str) -> Tensor:
     return torch.cat([first, first + second] if to == "xyxy" else [first + half, second], -1)
 
 
+@takes_batches(boxes=1)
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """``convert(boxes, "xyxy", "cxcywh")``.
 
@@ -62,6 +65,7 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return convert(boxes, "xyxy", "cxcywh")
 
 
+@takes_batches(boxes=1)
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """``convert(boxes, "cxcywh", "xyxy")``.
 
@@ -71,6 +75,7 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     return convert(boxes, "cxcywh", "xyxy")
 
 
+@takes_batches(boxes=1)
 def xyxy_to_xywh(boxes: Tensor) -> Tensor:
     """``convert(boxes, "xyxy", "xywh")``.
 
@@ -80,6 +85,7 @@ def xyxy_to_xywh(boxes: Tensor) -> Tensor:
     return convert(boxes, "xyxy", "xywh")
 
 
+@takes_batches(boxes=1)
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
     """``convert(boxes, "xywh", "xyxy")``.
 
@@ -89,6 +95,7 @@ def xywh_to_xyxy(boxes: Tensor) -> Tensor:
     return convert(boxes, "xywh", "xyxy")
 
 
+@takes_batches(boxes=1)
 def xywh_to_cxcywh(boxes: Tensor) -> Tensor:
     """``convert(boxes, "xywh", "cxcywh")``.
 
@@ -98,6 +105,7 @@ def xywh_to_cxcywh(boxes: Tensor) -> Tensor:
     return convert(boxes, "xywh", "cxcywh")
 
 
+@takes_batches(boxes=1)
 def cxcywh_to_xywh(boxes: Tensor) -> Tensor:
     """``convert(boxes, "cxcywh", "xywh")``.
 
@@ -107,6 +115,7 @@ def cxcywh_to_xywh(boxes: Tensor) -> Tensor:
     return convert(boxes, "cxcywh", "xywh")
 
 
+@takes_batches(boxes=1)
 def normalize(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     """Pixels to fractions of the image; any format.
 
@@ -120,6 +129,7 @@ def normalize(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     return boxes / _width_height_twice(boxes, canvas_size)
 
 
+@takes_batches(boxes=1)
 def denormalize(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     """Fractions of the image to pixels; any format. The inverse of ``normalize``.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates, check_boxes, coordinates
+from ragged.interop.operands import takes_batches, takes_batches_of_pairs
 from ragged.values.checks import check_broadcast, check_flag, check_is_callable, check_same_device
 
 # An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
@@ -23,6 +24,7 @@ _NO_AREA = 1e-16
 _NO_SIDE = 1e-7
 
 
+@takes_batches(boxes=1)
 def area(boxes: Tensor | Coordinates) -> Tensor:
     """Areas ``(…)`` of xyxy boxes ``(…, 4)``; 0 for an inverted box.
 
@@ -32,6 +34,7 @@ def area(boxes: Tensor | Coordinates) -> Tensor:
     return coordinates(boxes).area
 
 
+@takes_batches(first=1, second=1)
 def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """Intersection over union, in [0, 1], of xyxy boxes ``(…, 4)`` that broadcast; 0 where the union has no area.
 
@@ -42,6 +45,7 @@ def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     return _ratio(intersection, union)
 
 
+@takes_batches(first=1, second=1)
 def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """Intersection over the area of ``first`` (the foreground), in [0, 1]; otherwise as ``iou``.
 
@@ -52,6 +56,7 @@ def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     return _ratio(_intersection(a, b), a.area)
 
 
+@takes_batches(first=1, second=1)
 def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """Generalised IoU, in [-1, 1], of xyxy boxes that broadcast.
 
@@ -68,6 +73,7 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
+@takes_batches(first=1, second=1)
 def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """Distance IoU, in [-1, 1], of xyxy boxes that broadcast.
 
@@ -80,6 +86,7 @@ def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     return _ratio(*_overlap(a, b)) - _centre_distance(a, b)
 
 
+@takes_batches(first=1, second=1)
 def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_trade_off: bool = True) -> Tensor:
     """Complete IoU of xyxy boxes that broadcast.
 
@@ -103,6 +110,7 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     return overlap - _centre_distance(a, b) - trade_off * v
 
 
+@takes_batches_of_pairs(rows={"first": 1}, columns={"second": 1})
 def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
     """``measure`` of every pair: boxes ``(*batch, N, 4)`` and ``(*batch, M, 4)`` give ``(*batch, N, M)``.
 

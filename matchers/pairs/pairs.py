@@ -1,13 +1,13 @@
 """Pairs of a target with predictions of the target's own image, in rows: R targets, with all P predictions each.
 
 Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
-filler nor a crowded image costs anything; elsewhere they are all padded slots, of static shape, some of them not valid.
+filler nor a crowded image costs anything. Elsewhere they are padded slots, of static shape, some of them not valid:
+images with about as many targets together if the host knows sizes, so that a crowded one pads few others.
 Rows are computed in blocks that fit the cache: the result does not depend on the blocks.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from matchers.assignments.selection import reduce_rows_
 from matchers.geometry.boxes import Coordinates, coordinates
+from matchers.pairs.groups import Group, cut, grouped
 from matchers.pairs.problem import Problem
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite, values_are_readable
 
+# So many pairs of filler cost an accelerator about as much as the launches that go without them.
+_FILLER = 1 << 21
 _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "amin": torch.minimum,
     "amax": torch.maximum,
@@ -35,12 +38,13 @@ class Pairs:
         problem: Where the targets are from.
         corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
         labels: (R,); None if targets have none.
-        sample: (R,), the image of each target; ascending.
+        sample: (R,), the image of each target; those of an image follow each other.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
         row: (R,), which of all targets to be matched.
         packed: Whether there are no rows of filler.
-        images: The first image and how many there are, if not packed: each of them has as many rows, in order.
+        groups: The images, if not packed, in the order of their rows.
+        order: (N,), the images in the order of groups; None if that is the order of the batch.
         prediction: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
         near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.pairs.near``.
         computed: What was computed on the way.
@@ -61,7 +65,8 @@ class Pairs:
     valid: Tensor
     row: Tensor
     packed: bool
-    images: tuple[int, int] = (0, 0)
+    groups: tuple[Group, ...] = ()
+    order: Tensor | None = None
     prediction: Tensor | None = None
     near: Tensor | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
@@ -76,11 +81,23 @@ class Pairs:
             padded: Keep all N * G slots, also where the host can read the mask.
         """
         which = problem.matchable if which is None else which
-        slots = torch.arange(which.numel(), device=problem.device)
-        valid = which.reshape(-1)
+        groups: list[Group] = []
+        order: Tensor | None = None
         packed = not padded and values_are_readable(which)
+        if not packed:
+            sizes = None if padded else problem.known_sizes
+            if sizes is not None:
+                filler = max(sum(sizes), _FILLER // max(problem.num_predictions, 1))
+                groups = grouped(sorted(sizes, reverse=True), filler)
+            if len(groups) > 1:
+                order = problem.num_targets.argsort(descending=True, stable=True)
+            else:
+                groups = [Group(0, problem.num_samples, problem.max_num_targets)]
+        slots, valid = _slots(problem, groups, order), which.reshape(-1)
         if packed:
             slots, valid = slots[valid], valid[valid]
+        elif order is not None:
+            valid = valid[slots]
         width, boxes = max(problem.max_num_targets, 1), problem.gt_boxes
         return cls(
             problem=problem,
@@ -91,7 +108,8 @@ class Pairs:
             valid=valid,
             row=torch.arange(slots.shape[0], device=problem.device),
             packed=packed,
-            images=(0, problem.num_samples),
+            groups=tuple(groups),
+            order=order,
         )
 
     def __len__(self) -> int:
@@ -191,8 +209,17 @@ class Pairs:
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
         samples = torch.arange(self.problem.num_samples, device=self.sample.device)
-        start = torch.searchsorted(self.sample, samples)
-        return start, torch.searchsorted(self.sample, samples, right=True) - start
+        if self.order is None:
+            start = torch.searchsorted(self.sample, samples)
+            return start, torch.searchsorted(self.sample, samples, right=True) - start
+        size = torch.cat([samples.new_full((group.images,), group.most) for group in self.groups])
+        start = size.cumsum(0) - size
+        return torch.empty_like(start).index_copy_(0, self.order, start), size[self.order.argsort()]
+
+    def images_of(self, group: Group) -> Tensor | slice:
+        """Those of a group, to index what is given for each of the N images."""
+        which = slice(group.first, group.first + group.images)
+        return which if self.order is None else self.order[which]
 
     def over_targets(self, values: Tensor, reduce: str, *, none: int = 0, into: Tensor | None = None) -> Tensor:
         """Values (R, …) reduced over the targets of each image, (N, …).
@@ -210,16 +237,17 @@ class Pairs:
             into = values.new_full(shape, none) if into is None else into
             reduce_rows_(into, self.sample, values, reduce)
             return into
-        first, count = self.images
-        width = len(self) // max(count, 1)
-        if not width:
-            return values.new_full(shape, none) if into is None else into
-        found: Tensor = getattr(values.unflatten(0, (count, width)), reduce)(1)
-        if into is None and count == self.problem.num_samples:
-            return found
+        parts = [
+            (group, getattr(part.unflatten(0, (group.images, group.most)), reduce)(1))
+            for group, part in zip(self.groups, values.split([group.rows for group in self.groups]), strict=True)
+            if group.rows
+        ]
+        if into is None and self.order is None and len(parts) == 1 and parts[0][0].images == self.problem.num_samples:
+            return parts[0][1]
         into = values.new_full(shape, none) if into is None else into
-        own = into[first : first + count]
-        own.copy_(_JOINED[reduce](own, found))
+        for group, found in parts:
+            images = self.images_of(group)
+            into[images] = _JOINED[reduce](into[images], found)
         return into
 
     def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
@@ -228,28 +256,38 @@ class Pairs:
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return
-        run = len(self) if self.packed else len(self) // self.images[1]
-        for start, stop in _cuts(len(self), size, run):
-            part = slice(start, stop)
-            yield Pairs(
-                problem=self.problem,
-                corners=None if self.corners is None else self.corners[:, part],
-                labels=None if self.labels is None else self.labels[part],
-                sample=self.sample[part],
-                target=self.target[part],
-                valid=self.valid[part],
-                row=self.row[part],
-                packed=self.packed,
-                images=(self.images[0] + start // run, max((stop - start) // run, 1)),
-            )
+        if self.packed:
+            count = -(-len(self) // size)
+            for number in range(count):
+                yield self._part(number * len(self) // count, (number + 1) * len(self) // count, ())
+            return
+        for block in cut(self.groups, size):
+            start, (last, group) = block[0][0], block[-1]
+            yield self._part(start, last + group.rows, tuple(group for _, group in block))
+
+    def _part(self, start: int, stop: int, groups: tuple[Group, ...]) -> Pairs:
+        """Some rows that follow each other."""
+        part = slice(start, stop)
+        return Pairs(
+            problem=self.problem,
+            corners=None if self.corners is None else self.corners[:, part],
+            labels=None if self.labels is None else self.labels[part],
+            sample=self.sample[part],
+            target=self.target[part],
+            valid=self.valid[part],
+            row=self.row[part],
+            packed=self.packed,
+            groups=groups,
+            order=self.order,
+        )
 
 
-def _cuts(count: int, size: int, run: int) -> list[tuple[int, int]]:
-    """Where blocks of at most ``size`` rows begin and end, nearly equal: of whole runs of rows, or within one."""
-    if size < run:
-        size = math.ceil(run / math.ceil(run / size))
-        within = [(start, min(start + size, run)) for start in range(0, run, size)]
-        return [(first + start, first + stop) for first in range(0, count, run) for start, stop in within]
-    runs = count // run
-    size = math.ceil(runs / math.ceil(runs / (size // run))) * run
-    return [(start, min(start + size, count)) for start in range(0, count, size)]
+def _slots(problem: Problem, groups: list[Group], order: Tensor | None) -> Tensor:
+    """(R,): which of the N * G slots of targets the rows of groups are."""
+    if order is None:
+        return torch.arange(problem.matchable.numel(), device=problem.device)
+    within = torch.arange(problem.max_num_targets, device=problem.device)
+    first = order.unsqueeze(-1) * problem.max_num_targets
+    return torch.cat(
+        [(first[each.first : each.first + each.images] + within[: each.most]).flatten() for each in groups]
+    )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format
+from matchers.pairs.padded import padded
 from matchers.targets import known_keys
 from matchers.targets.values import check_names_of_fields, checked_names, fields_of
+from ragged import RaggedBatch, combine_data
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import all_equal, check_flag, check_is_tensor
+from ragged.values.sizes import prefix_mask
 
 _TAKEN = frozenset(("logits", "boxes", "objectness", "fields"))
 KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "objectness"}
@@ -26,6 +29,10 @@ class Predictions:
 
     ``*batch`` may have more leading dimensions than the targets (decoder layers, for example); targets broadcast.
 
+    Images may differ in their number of predictions: give ragged batches, all with the same sizes. The attributes are
+    padded tensors then, with 0 in the filler, which gets no gradient. No matcher matches it: in an ``Assignment`` it is
+    ``IGNORED``, in a ``Plan`` it has no mass.
+
     Args:
         logits: ``(*batch, P, C)``, before sigmoid or softmax. None if classes play no role.
         boxes: ``(*batch, P, 4)``, decoded. None if a matcher looks at priors alone.
@@ -34,12 +41,17 @@ class Predictions:
         normalized: Whether boxes are fractions of the image. None means as the targets are.
         fields: What else is predicted, tensors ``(*batch, P, …)`` by name, of any dtype: for costs of your own.
 
+    Attributes:
+        sizes: ``(*batch,)``, int64: how many of the P predictions each image has, where they are ragged; else None.
+
     Raises:
         TypeError: Something is no tensor, or logits, boxes or objectness are not floating.
-        ValueError: Shapes do not fit each other, or there is nothing.
+        ValueError: Shapes or sizes do not fit each other, or there is nothing.
 
     >>> Predictions(torch.randn(2, 100, 80), torch.rand(2, 100, 4), box_format="cxcywh").num_predictions
     100
+    >>> Predictions(combine_data([torch.randn(3, 80), torch.randn(1, 80)])).sizes
+    tensor([3, 1])
     """
 
     logits: Tensor | None = None
@@ -48,8 +60,29 @@ class Predictions:
     box_format: str | None = None
     normalized: bool | None = None
     fields: Mapping[str, Tensor] = field(default_factory=dict)
+    sizes: Tensor | None = field(default=None, init=False)
+
+    if TYPE_CHECKING:  # what is given may be ragged, the attributes are not
+
+        def __init__(
+            self,
+            logits: Tensor | RaggedBatch | None = None,
+            boxes: Tensor | RaggedBatch | None = None,
+            objectness: Tensor | RaggedBatch | None = None,
+            box_format: str | None = None,
+            normalized: bool | None = None,
+            fields: Mapping[str, Tensor | RaggedBatch] = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
+        check_names_of_fields(self.fields, _TAKEN, "tensors")
+        own = {name: getattr(self, name) for name in ("logits", "boxes", "objectness")}
+        parts, sizes = padded({**own, **self.fields})
+        object.__setattr__(self, "fields", {name: parts[name] for name in self.fields})
+        if sizes is not None:
+            for name in own:
+                object.__setattr__(self, name, parts[name])
+            object.__setattr__(self, "sizes", sizes)
         if self.box_format is not None:
             check_format(self.box_format)
         if self.normalized is not None:
@@ -63,8 +96,6 @@ class Predictions:
             check_is_tensor(value, name)
             if not value.is_floating_point():
                 raise TypeError(f"{name} must be a floating tensor, got {value.dtype}")
-        check_names_of_fields(self.fields, _TAKEN, "tensors")
-        object.__setattr__(self, "fields", dict(self.fields))
         for name, value in self.fields.items():
             check_is_tensor(value, f"the field {name!r}")
             if value.dim() < 2:
@@ -80,6 +111,11 @@ class Predictions:
         devices = {value.device for value in known if value is not None}
         if len(devices) > 1:
             raise ValueError(f"predictions must be on one device, got {', '.join(sorted(map(str, devices)))}")
+        if self.sizes is not None and self.sizes.dim() != len(self.batch_shape):
+            raise ValueError(
+                f"the predictions of shape {self._leading} must be ragged along P, after the batch dimensions, got "
+                f"sizes of shape {tuple(self.sizes.shape)}"
+            )
         shapes = {"logits (*batch, P, C)": self.logits, "boxes (*batch, P, 4)": self.boxes}
         leading = {name: tuple(value.shape[:-1]) for name, value in shapes.items() if value is not None}
         if self.objectness is not None:
@@ -100,9 +136,9 @@ class Predictions:
 
     @property
     def _leading(self) -> tuple[int, ...]:
-        # Fields alone do not say how many batch dimensions there are: one, then.
+        # Fields alone do not say how many batch dimensions there are, unless they are ragged: one, then.
         if self.boxes is None and self.logits is None:
-            return tuple(self._reference.shape[:2])
+            return tuple(self._reference.shape[: 2 if self.sizes is None else self.sizes.dim() + 1])
         return tuple(self._reference.shape[:-1])
 
     @property
@@ -120,9 +156,24 @@ class Predictions:
         """Where the predictions are."""
         return self._reference.device
 
+    @property
+    def mask(self) -> Tensor | None:
+        """``(*batch, P)``, true for predictions, false for filler; None if all images have P."""
+        return None if self.sizes is None else prefix_mask(self.sizes, self.num_predictions)
+
     def to(self, *args: Any, **kwargs: Any) -> Predictions:
         """On another device, or in another floating dtype; arguments as ``torch.Tensor.to``."""
-        return pytree.tree_map(lambda tensor: tensor.to(*args, **kwargs), self)
+        moved = pytree.tree_map(lambda tensor: tensor.to(*args, **kwargs), self)
+        if self.sizes is not None:
+            object.__setattr__(moved, "sizes", self.sizes.to(moved.device))
+        return moved
+
+    @classmethod
+    def _of_padded(cls, sizes: Tensor | None, **parts: Any) -> Predictions:
+        """Of padded tensors whose filler is clean."""
+        made = cls(**parts)
+        object.__setattr__(made, "sizes", sizes)
+        return made
 
     @classmethod
     def of(
@@ -132,8 +183,8 @@ class Predictions:
 
         Args:
             source: A ``Predictions``; a dict with ``"pred_logits"``, ``"pred_boxes"`` and, if there is one,
-                ``"pred_objectness"``; or a list of such dicts, one per image. States of a model, such as
-                ``"last_hidden_state"``, are left alone.
+                ``"pred_objectness"``; or a list of such dicts, one per image, of any number of predictions. States of a
+                model, such as ``"last_hidden_state"``, are left alone.
             fields: Other keys to keep, such as ``("keypoints",)``: each ``(*batch, P, …)``.
 
         Raises:
@@ -161,8 +212,10 @@ class Predictions:
         raise TypeError(f"predictions must be Predictions, a dict or a list of dicts, got {type(source).__name__}")
 
 
-def _stacked(items: Sequence[Mapping[str, Any]], keys: Sequence[str], fields: Sequence[str]) -> dict[str, Tensor]:
-    """The predictions of images, with the first dimension B."""
+def _stacked(
+    items: Sequence[Mapping[str, Any]], keys: Sequence[str], fields: Sequence[str]
+) -> dict[str, Tensor | RaggedBatch]:
+    """The predictions of images, with the first dimension B; ragged if their numbers differ."""
     present = [key for key in keys if key in items[0]]
     for index, item in enumerate(items):
         known_keys.PREDICTIONS.and_read(*fields).check(item, f"the predictions of sample {index}")
@@ -170,7 +223,7 @@ def _stacked(items: Sequence[Mapping[str, Any]], keys: Sequence[str], fields: Se
             if key not in item:
                 raise ValueError(f"the predictions of sample {index} have no {key!r}")
             check_is_tensor(item[key], f"{key!r} of sample {index}")
-            if item[key].shape != items[0][key].shape:
+            if item[key].shape[1:] != items[0][key].shape[1:] or item[key].dim() != items[0][key].dim():
                 raise ValueError(
                     f"{key!r} of sample {index} has shape {tuple(item[key].shape)}, "
                     f"that of sample 0 {tuple(items[0][key].shape)}"
@@ -178,7 +231,10 @@ def _stacked(items: Sequence[Mapping[str, Any]], keys: Sequence[str], fields: Se
         strange = [key for key in keys if key in item and key not in present]
         if strange:
             raise ValueError(f"the predictions of sample {index} have {strange[0]!r}, those of sample 0 do not")
-    return {key: torch.stack([item[key] for item in items]) for key in present}
+    columns = {key: [item[key] for item in items] for key in present}
+    if all(all_equal([tuple(value.shape) for value in column]) for column in columns.values()):
+        return {key: torch.stack(column) for key, column in columns.items()}
+    return {key: combine_data(column) for key, column in columns.items()}
 
 
 register_dataclass(Predictions, constants=("box_format", "normalized"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,19 +12,12 @@ from torch.utils import _pytree as pytree
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.geometry.boxes import coordinates
+from matchers.pairs import reading
 from matchers.pairs.predictions import Predictions
-from matchers.pairs.reading import (
-    checked_points,
-    if_any,
-    in_place_of_predictions,
-    merged_boxes,
-    merged_predictions,
-    merged_priors,
-    needed,
-)
+from matchers.pairs.settled import Settled
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
-from ragged.values.checks import check_positive, check_same_device, check_values
+from ragged.values.checks import check_same_device
 from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
@@ -47,12 +39,14 @@ class Problem:
         priors: Priors (P, 4) or (N, P, 4), or None.
         gt_boxes: (N, G, 4); filler is 0. None if targets have no boxes.
         labels: (N, G); filler is 0. None if targets have no labels.
-        matchable: (N, G), true for targets that are neither filler nor ignored.
+        matchable: (N, G), true for targets that are neither filler nor ignored nor given to a prediction already.
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
         batch_shape: What N stands for.
+        known_sizes: ``num_targets`` as numbers of the host, if it knows them though it cannot read the tensor.
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
         fields: Those of the targets, (N, G, …) by name; filler is 0.
+        settled: Predictions that are not to be matched: filler, and those with a given target. None if there are none.
         computed: What was computed on the way, for all blocks of pairs.
     """
 
@@ -65,8 +59,10 @@ class Problem:
     ignored: Tensor | None
     num_targets: Tensor
     batch_shape: tuple[int, ...]
+    known_sizes: tuple[int, ...] | None = None
     max_pairwise_bytes: int | None = None
     fields: dict[str, Tensor] = field(default_factory=dict)
+    settled: Settled | None = None
     computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -78,6 +74,8 @@ class Problem:
         *,
         normalized: bool | None = None,
         max_pairwise_bytes: int | None = None,
+        given: Assignment | None = None,
+        free: RaggedBatch | Tensor | None = None,
     ) -> Problem:
         """Bring what a matcher was called with into one form.
 
@@ -87,12 +85,15 @@ class Problem:
             priors: ``(P, 4)`` or ``(*batch, P, 4)``, or None.
             normalized: The unit of all boxes; None means that of the targets.
             max_pairwise_bytes: See the class.
+            given, free: Pairs that are known, and predictions that take part; see ``Hungarian``.
 
         Raises:
             ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
         """
         targets = Targets.of(targets)
-        predictions = in_place_of_predictions(priors, targets) if predictions is None else Predictions.of(predictions)
+        predictions = (
+            reading.in_place_of_predictions(priors, targets) if predictions is None else Predictions.of(predictions)
+        )
         check_same_device(targets.device, predictions.device, name="targets", reference="predictions")
         batch_shape, own = predictions.batch_shape, targets.batch_shape
         if not own or batch_shape[len(batch_shape) - len(own) :] != own:
@@ -102,22 +103,18 @@ class Problem:
         if predictions.logits is not None and targets.labels is not None:
             targets.check_labels(predictions.logits.shape[-1])
 
-        def merged(tensor: Tensor) -> Tensor:
-            rest = tensor.shape[len(own) :]
-            return tensor.expand(*batch_shape, *rest).reshape(math.prod(batch_shape), *rest)
-
+        settled = Settled.of(predictions, targets, given, free)
+        parts = reading.merged_targets(targets, batch_shape, normalized)
+        if settled is not None and settled.taken is not None:
+            parts["matchable"] = parts["matchable"] & ~settled.taken
         return cls(
-            predictions=merged_predictions(predictions),
-            boxes=merged_boxes(predictions, targets, normalized),
-            priors=merged_priors(priors, predictions),
-            gt_boxes=if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
-            labels=if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
-            matchable=merged(targets.matchable),
-            ignored=None if targets.ignore is None else merged(targets.ignored),
-            num_targets=merged(targets.num_targets),
+            predictions=reading.merged_predictions(predictions),
+            boxes=reading.merged_boxes(predictions, targets, normalized),
+            priors=reading.merged_priors(priors, predictions),
             batch_shape=batch_shape,
             max_pairwise_bytes=max_pairwise_bytes,
-            fields={name: merged(each.detach().with_padded_set_to(0).tensor) for name, each in targets.fields.items()},
+            settled=settled,
+            **parts,
         )
 
     @property
@@ -141,6 +138,16 @@ class Problem:
         return self.matchable.device
 
     @property
+    def free(self) -> Tensor | None:
+        """(N, P), true for predictions to be matched; None for all. The others are filler, or have a given target."""
+        return None if self.settled is None else self.settled.free
+
+    @property
+    def num_free(self) -> int | Tensor:
+        """How many predictions of each image are to be matched, at least 1: a number, or (N, 1)."""
+        return max(self.num_predictions, 1) if self.free is None else self.free.sum(-1, keepdim=True).clamp(min=1)
+
+    @property
     def pairs_at_once(self) -> int:
         """Of how many pairs a block should be, so that what is computed of it keeps to the memory."""
         usual = _USUAL_BYTES if self.device.type == "cpu" else _USUAL_BYTES_ON_DEVICE
@@ -153,13 +160,13 @@ class Problem:
 
     def need_targets(self, name: str, who: str) -> Tensor:
         """What targets have of this name, ``"boxes"``, ``"labels"`` or a field, (N, G, …); or a ``ValueError``."""
-        return needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
+        return reading.needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
 
     def need_predictions(self, name: str, who: str) -> Tensor:
         """What predictions have of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
         own = self.predictions
         known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
-        return needed(known, name, who, "predictions")
+        return reading.needed(known, name, who, "predictions")
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
@@ -182,7 +189,7 @@ class Problem:
     def need_points(self, who: str) -> Tensor:
         """Priors that are grid points, (P, 4): x, y and strides."""
         points = self.need_priors(who, "grid points (P, 4): x, y, stride in x, stride in y, in pixels")
-        return checked_points(points, who)
+        return reading.checked_points(points, who)
 
     @property
     def predicted(self) -> Tensor:
@@ -202,16 +209,8 @@ class Problem:
     def prior_boxes(self) -> Tensor:
         """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
 
-        def make() -> Tensor:
-            priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
-            check_values(
-                (priors[..., 2:] >= priors[..., :2]).all(-1),
-                lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
-                summary="priors must be xyxy boxes",
-            )
-            return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
-
-        return self._once("prior_boxes", make)
+        what = "xyxy boxes (P, 4) or (*batch, P, 4)"
+        return self._once("prior_boxes", lambda: reading.stacked_prior_boxes(self.need_priors("this matcher", what)))
 
     def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
@@ -230,13 +229,15 @@ class Problem:
             predictions=pytree.tree_map(of, self.predictions),
             boxes=None if self.boxes is None else of(self.boxes),
             priors=of(self.priors) if self.priors is not None and self.priors.dim() == 3 else self.priors,
-            gt_boxes=if_any(self.gt_boxes, lambda own: of(own[:, :most])),
-            labels=if_any(self.labels, lambda own: of(own[:, :most])),
+            gt_boxes=reading.if_any(self.gt_boxes, lambda own: of(own[:, :most])),
+            labels=reading.if_any(self.labels, lambda own: of(own[:, :most])),
             fields={name: of(value[:, :most]) for name, value in self.fields.items()},
             matchable=of(self.matchable[:, :most]),
             ignored=None if self.ignored is None else of(self.ignored[:, :most]),
             num_targets=of(self.num_targets),
+            settled=reading.if_any(self.settled, lambda own: own.of_images(images)),
             batch_shape=tuple(images.shape),
+            known_sizes=None,
             computed={},
         )
 
@@ -251,7 +252,7 @@ class Problem:
         """The result of a matcher, with the batch dimensions of the predictions again.
 
         Args:
-            target_index: (N, P).
+            target_index: (N, P); that of filler, and of predictions with a given target, is known better.
             quality: (N, P), read where positive; 1 there if not given.
             num_invalid: (N,); 0 if not given.
             per_target: How many predictions a target has at most.
@@ -262,6 +263,9 @@ class Problem:
         most = self.num_predictions
         if per_target is not None:
             most = min(most, per_target * self.max_num_targets)
+        if self.settled is not None:
+            target_index, quality = self.settled.put_into(target_index, quality)
+            most = min(self.num_predictions, most + self.settled.max_pairs)
         return Assignment(
             self.unmerged(target_index),
             self.unmerged(quality),
@@ -275,11 +279,13 @@ class Problem:
         """The result of a soft matcher, with the batch dimensions of the predictions again.
 
         Args:
-            weights: (N, P, G).
-            background: (N, P).
+            weights: (N, P, G); those of filler, and of predictions with a given target, are known better.
+            background: (N, P), likewise.
             num_invalid: (N,).
             residual: (N,), if the matcher has one.
         """
+        if self.settled is not None:
+            weights, background = self.settled.put_into_plan(weights, background)
         sizes = self.unmerged(self.num_targets)
         mask = prefix_mask(sizes, self.max_num_targets)
         return Plan(
@@ -292,9 +298,3 @@ class Problem:
     def unmerged(self, tensor: Tensor) -> Tensor:
         """A tensor (N, …) with the batch dimensions of the predictions again."""
         return tensor.reshape(*self.batch_shape, *tensor.shape[1:])
-
-
-def check_budget(max_pairwise_bytes: int | None) -> None:
-    """Raise unless this is None or a number of bytes."""
-    if max_pairwise_bytes is not None:
-        check_positive(max_pairwise_bytes, "max_pairwise_bytes")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from matchers.geometry.boxes import check_boxes, convert, in_unit
+from matchers.geometry.boxes import check_boxes, convert, coordinates, in_unit
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_same_device, check_values
+from ragged.values.checks import check_positive, check_same_device, check_values
 from ragged.values.precision import wide
-from ragged.values.readable import known_finite
+from ragged.values.readable import known_finite, values_are_readable
 
 
 def in_place_of_predictions(priors: Tensor | None, targets: Targets) -> Predictions:
@@ -29,17 +30,32 @@ def in_place_of_predictions(priors: Tensor | None, targets: Targets) -> Predicti
 def merged_predictions(predictions: Predictions) -> Predictions:
     """Their batch dimensions merged into one, without gradient."""
     count = len(predictions.batch_shape)
+    return pytree.tree_map(lambda value: value.detach().flatten(0, count - 1), predictions)
 
-    def merged(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.detach().flatten(0, count - 1)
 
-    return replace(
-        predictions,
-        logits=merged(predictions.logits),
-        boxes=merged(predictions.boxes),
-        objectness=merged(predictions.objectness),
-        fields={name: value.detach().flatten(0, count - 1) for name, value in predictions.fields.items()},
-    )
+def merged_targets(targets: Targets, batch_shape: tuple[int, ...], normalized: bool | None) -> dict[str, Any]:
+    """What a ``Problem`` holds of targets, for all images of ``batch_shape``, which ends with the targets' own."""
+    own = len(targets.batch_shape)
+
+    def merged(tensor: Tensor) -> Tensor:
+        rest = tensor.shape[own:]
+        return tensor.expand(*batch_shape, *rest).reshape(math.prod(batch_shape), *rest)
+
+    return {
+        "gt_boxes": if_any(targets.boxes, lambda _: merged(targets.boxes_as("xyxy", normalized=normalized).detach())),
+        "labels": if_any(targets.labels, lambda own: merged(own.tensor.masked_fill(~targets.matchable, 0))),
+        "matchable": merged(targets.matchable),
+        "ignored": None if targets.ignore is None else merged(targets.ignored),
+        "num_targets": merged(targets.num_targets),
+        "known_sizes": _sizes_of_host(targets, math.prod(batch_shape)),
+        "fields": {name: merged(each.detach().with_padded_set_to(0).tensor) for name, each in targets.fields.items()},
+    }
+
+
+def _sizes_of_host(targets: Targets, count: int) -> tuple[int, ...] | None:
+    """How many targets ``count`` images and layers of them have, if the host knows that of tensors it cannot read."""
+    sizes = None if values_are_readable(targets.mask) else targets.known_sizes
+    return sizes * (count // len(sizes)) if sizes else None
 
 
 def merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | None) -> Tensor | None:
@@ -78,6 +94,16 @@ def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | N
     return priors.detach().expand(*shape, 4).flatten(0, -3)
 
 
+def stacked_prior_boxes(priors: Tensor) -> Tensor:
+    """Coordinates of xyxy boxes (P, 4) or (N, P, 4), stacked, (5, 1, P) or (5, N, P); a ``ValueError`` of others."""
+    check_values(
+        (priors[..., 2:] >= priors[..., :2]).all(-1),
+        lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
+        summary="priors must be xyxy boxes",
+    )
+    return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
+
+
 def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:
     """What is known by this name; or a ``ValueError`` that says who needs it, and what there is."""
     found = known.get(name)
@@ -102,3 +128,9 @@ def checked_points(points: Tensor, who: str) -> Tensor:
         summary="grid points must have strides above 0",
     )
     return points
+
+
+def check_budget(max_pairwise_bytes: int | None) -> None:
+    """Raise unless this is None or a number of bytes."""
+    if max_pairwise_bytes is not None:
+        check_positive(max_pairwise_bytes, "max_pairwise_bytes")

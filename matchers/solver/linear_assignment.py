@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.parts import BACKGROUND
+from ragged import RaggedBatch
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_is_tensor,
@@ -36,7 +37,11 @@ _LARGE = 1e100
 
 
 def batched_linear_sum_assignment(
-    cost: Tensor, num_targets: Tensor | None = None, *, forbidden: Tensor | None = None, solver: str = "auto"
+    cost: Tensor | RaggedBatch,
+    num_targets: Tensor | None = None,
+    *,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
 ) -> Tensor:
     """Match targets and predictions one-to-one so that the total cost of each sample is smallest.
 
@@ -45,8 +50,9 @@ def batched_linear_sum_assignment(
     Among equally cheap assignments, one is chosen that depends on the sample alone.
 
     Args:
-        cost: ``(*batch, G, P)``, floating, target-major.
-        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default.
+        cost: ``(*batch, G, P)``, floating, target-major; or ragged along G, as costs of ragged targets are.
+        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default, or the sizes of
+            a ragged cost.
         forbidden: ``(*batch, G, P)``, bool.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
@@ -65,6 +71,7 @@ def batched_linear_sum_assignment(
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])
     """
+    cost, num_targets = _costs_of_targets(cost, num_targets)
     check_is_tensor(cost, "cost")
     check_one_of(solver, SOLVERS, "solver")
     if cost.dim() < 3 or not cost.is_floating_point():
@@ -97,6 +104,18 @@ def batched_linear_sum_assignment(
     valid = prefix_mask(num_targets, width).reshape(-1)
     matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, forbidden, solver)
     return matched.reshape(*batch_shape, num_predictions)
+
+
+def _costs_of_targets(cost: Tensor | RaggedBatch, num_targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Padded costs, and how many targets there are."""
+    if not isinstance(cost, RaggedBatch):
+        return cost, num_targets
+    if cost.ragged_axis or cost.dim() != cost.num_batch_dims + 2:
+        raise ValueError(
+            f"a ragged cost must have shape (*batch, G, P), ragged along G, got {tuple(cost.shape)} with "
+            f"non_uniform_dim={cost.non_uniform_dim}"
+        )
+    return cost.tensor, cost.sample_sizes if num_targets is None else num_targets
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())

@@ -13,7 +13,7 @@ from matchers.targets.described_boxes import read_description
 from matchers.targets.layouts import OF_BOXES, reads
 from matchers.targets.targets import Targets
 from matchers.targets.values import as_tensor, checked_names, flags_of
-from ragged import combine_data
+from ragged.ops.combine import combine_columns
 from ragged.values.checks import STORED_INTEGER_DTYPES, check_is_sequence, is_sequence
 
 
@@ -120,17 +120,17 @@ def targets_from_lists(
     counts = [
         item.numel() // 4 if first == "boxes" else _count(item, first, at) for at, item in enumerate(given[first])
     ]
-    combined: dict[str, Any] = {}
+    converted: dict[str, list[Tensor]] = {}
     for name, column in given.items():
         if len(column) != len(counts):
             raise ValueError(f"{first} are given for {len(counts)} images, {name} for {len(column)}")
         if name != "boxes":
             for index, (count, item) in enumerate(zip(counts, column, strict=True)):
                 _check_sample(item, name, index, count, first, given[first][0].device, is_field=name in fields)
-        like = {"other_with_same_sample_sizes": combined[first]} if combined else {}
-        combined[name] = combine_data(_converted(name, column, counts, is_field=name in fields), **like)
+        converted[name] = _converted(name, column, counts, is_field=name in fields)
+    combined: dict[str, Any] = dict(combine_columns(converted))
     own = {name: combined.pop(name) for name in fields}
-    return Targets(**combined, fields=own, **format_of_boxes)
+    return Targets(**combined, fields=own, **format_of_boxes).knowing(counts)
 
 
 def _converted(name: str, column: list[Tensor], counts: list[int], *, is_field: bool) -> list[Tensor]:

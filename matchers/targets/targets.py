@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
-from matchers.targets.values import check_names_of_fields, check_target_boxes, checked_canvas
+from matchers.targets.values import KnowsSizes, check_names_of_fields, check_target_boxes, checked_canvas
 from ragged import RaggedBatch
 from ragged.batch.layout import check_same_sizes
 from ragged.interop.registration import register_dataclass
@@ -33,7 +33,7 @@ _TAKEN = frozenset(("boxes", "labels", "weights", "ignore", "iscrowd", "mask", "
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class Targets(KnowsSizes):
     """The objects of each image, G at most.
 
     Boxes and labels are there where a matcher or a criterion asks for them. ``fields`` hold what else is known of each
@@ -215,7 +215,7 @@ class Targets:
         >>> Targets.of([{"boxes": torch.tensor([[0.0, 0.0, 1.0, 2.0]]), "labels": torch.tensor([3])}]).to_dicts()
         [{'boxes': tensor([[0., 0., 1., 2.]]), 'labels': tensor([3])}]
         """
-        parts = {name: _flat(batch).split() for name, batch in self.parts.items()}
+        parts = {name: batch.flatten_batch_dims().split() for name, batch in self.parts.items()}
         return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
 
     def with_max_num_targets(self, max_size: int) -> Targets:
@@ -234,7 +234,7 @@ class Targets:
     def _with_parts(self, parts: dict[str, Any], **others: Any) -> Targets:
         """The same with other ``parts``."""
         fields = {name: parts.pop(name) for name in self.fields}
-        return replace(self, fields=fields, **parts, **others)
+        return replace(self, fields=fields, **parts, **others).knowing(self.known_sizes)
 
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
         """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
@@ -289,10 +289,6 @@ class Targets:
                 f"{name} are padded to {batch.max_sample_size} targets, {other} to {reference.max_sample_size}"
             )
         return None
-
-
-def _flat(batch: RaggedBatch) -> RaggedBatch:
-    return batch if batch.num_batch_dims == 1 else batch.flatten_batch_dims()
 
 
 register_dataclass(Targets, constants=("box_format", "normalized"), kept=("boxes", "weights", "canvas_size"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,35 @@ from ragged.values.checks import (
     sample_name,
 )
 from ragged.values.precision import wide
+from ragged.values.readable import values_are_readable
 
 # How far normalised coordinates may leave [0, 1]: boxes reach beyond the border of an image; those in pixels, farther.
 _SLACK = 1.0
+AnyTargets = TypeVar("AnyTargets", bound="KnowsSizes")
 _DTYPE_OF_NOTHING = {"labels": torch.int64, "ignore": torch.bool, "iscrowd": torch.bool}
+
+
+class KnowsSizes:
+    """Something with ``num_targets`` on an accelerator, whose host may know them without waiting."""
+
+    _sizes: ClassVar[tuple[int, ...] | None] = None
+
+    @property
+    def num_targets(self) -> Tensor:
+        """``(*batch,)``."""
+        raise NotImplementedError
+
+    @property
+    def known_sizes(self) -> tuple[int, ...] | None:
+        """``num_targets`` of all images as numbers, if the host can read them, or has seen them before."""
+        if torch.compiler.is_compiling():  # a graph is of no sizes in particular
+            return None
+        return tuple(self.num_targets.flatten().tolist()) if values_are_readable(self.num_targets) else self._sizes
+
+    def knowing(self: AnyTargets, sizes: Sequence[int] | None) -> AnyTargets:
+        """The same object, which knows its sizes from now on; they are not checked."""
+        object.__setattr__(self, "_sizes", None if sizes is None else tuple(sizes))
+        return self
 
 
 def as_tensor(item: Any, name: str, index: int) -> Tensor:

@@ -8,6 +8,7 @@ Needs hypothesis: ``pip install "ragged-batch[testing]"``.
 
 from matchers.testing.check import MATCHER_PROPERTIES, check_matcher, standard_scenes
 from matchers.testing.dense_scenes import ODD_BOXES, SCENES, dense_scene
+from matchers.testing.own_scenes import MakeTargets, scenes_of
 from matchers.testing.random_scenes import make_boxes, make_scene
 from matchers.testing.scene import CANVAS, Image, Scene
 from matchers.testing.strategies import LAYOUTS, in_layout, numbers_of_targets, scenes, target_sources
@@ -19,6 +20,7 @@ __all__ = [
     "ODD_BOXES",
     "SCENES",
     "Image",
+    "MakeTargets",
     "Scene",
     "check_matcher",
     "dense_scene",
@@ -27,6 +29,7 @@ __all__ = [
     "make_scene",
     "numbers_of_targets",
     "scenes",
+    "scenes_of",
     "standard_scenes",
     "target_sources",
 ]

@@ -14,7 +14,9 @@ from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import IGNORED
 from matchers.geometry.priors import grid_points
 from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from matchers.testing.dense_scenes import SCENES, dense_scene
+from matchers.testing.own_scenes import SIZES, MakeTargets, scenes_of
 from matchers.testing.scene import CANVAS, Scene
 from ragged.testing import (
     PropertyViolation,
@@ -30,9 +32,6 @@ from ragged.testing import (
 
 Matcher = Callable[..., Assignment | Plan]
 
-SIZES = ([5, 0, 1, 14], [0, 0], [1])
-"""Numbers of targets of the scenes: more than there are predictions, none, and one."""
-
 
 def check_matcher(
     matcher: Matcher,
@@ -40,6 +39,8 @@ def check_matcher(
     *,
     num_classes: int = 4,
     scenes: Iterable[Scene] | None = None,
+    make_targets: MakeTargets | None = None,
+    predict: Callable[[Targets, int], Predictions] | None = None,
     without: Collection[str] = (),
     rtol: float = 1e-4,
     atol: float = 1e-5,
@@ -54,6 +55,8 @@ def check_matcher(
         num_classes: C of the predictions.
         scenes: Those to match; by default ``standard_scenes``: boxes huge, tiny, without area, the same twice, outside;
             ties; ignored targets; logits that saturate; NaN; images without targets, and with more than predictions.
+        make_targets, predict: For targets of your own, such as keypoints: the scenes are ``scenes_of(make_targets,
+            predict)``.
         without: Names of ``MATCHER_PROPERTIES`` that the matcher does not promise.
         rtol, atol: How far qualities and weights may differ where sums are made in another order.
 
@@ -70,6 +73,10 @@ def check_matcher(
     unknown = set(without) - MATCHER_PROPERTIES.keys()
     if unknown:
         raise ValueError(f"unknown property {min(unknown)!r}; there are {', '.join(MATCHER_PROPERTIES)}")
+    if make_targets is not None or predict is not None:
+        if make_targets is None or predict is None or scenes is not None:
+            raise ValueError("make_targets and predict go together, and make the scenes: give both, and no scenes")
+        scenes = scenes_of(make_targets, predict).values()
     given = list(standard_scenes(priors, num_classes=num_classes).values() if scenes is None else scenes)
     names = [name for name in MATCHER_PROPERTIES if name not in without]
     for name in names:
@@ -198,7 +205,11 @@ def _one_layer(scene: Scene) -> Scene:
 
 
 def _with_gradient(predictions: Predictions) -> Predictions:
-    return pytree.tree_map(lambda leaf: leaf.detach().clone().requires_grad_(), predictions)
+    return pytree.tree_map(_leaf_with_gradient, predictions)
+
+
+def _leaf_with_gradient(leaf: Tensor) -> Tensor:
+    return leaf.detach().clone().requires_grad_(leaf.is_floating_point())
 
 
 def _detached(tree: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import convert, normalize
 from matchers.pairs.predictions import Predictions
@@ -48,12 +49,12 @@ class Scene:
 
     @property
     def logits(self) -> Tensor:
-        """``(*batch, P, C)``, those of the predictions, which every scene has."""
+        """``(*batch, P, C)``, those of the predictions, which every scene of boxes has."""
         return cast(Tensor, self.predictions.logits)
 
     @property
     def boxes(self) -> Tensor:
-        """``(*batch, P, 4)``, the predicted ones, which every scene has."""
+        """``(*batch, P, 4)``, the predicted ones, which every scene of boxes has."""
         return cast(Tensor, self.predictions.boxes)
 
     def images(self) -> list[Image]:
@@ -100,22 +101,15 @@ class Scene:
             )
 
         place = len(self.predictions.batch_shape) - 1
-        fields = {
-            name: value.index_select(place, where)
-            for name in ("logits", "boxes", "objectness")
-            if (value := getattr(self.predictions, name)) is not None
-        }
-        taken = self._over_targets(rows)
-        return replace(taken, predictions=replace(self.predictions, **fields))
+        predictions = pytree.tree_map(lambda value: value.index_select(place, where), self.predictions)
+        return replace(self._over_targets(rows), predictions=predictions)
 
     def cast(self, dtype: torch.dtype) -> Scene:
         """Floating tensors in another dtype."""
-        fields = {
-            name: value.to(dtype)
-            for name in ("logits", "boxes", "objectness")
-            if (value := getattr(self.predictions, name)) is not None
-        }
-        return Scene(replace(self.predictions, **fields), self.targets.to(dtype))
+        predictions = pytree.tree_map(
+            lambda value: value.to(dtype) if value.is_floating_point() else value, self.predictions
+        )
+        return Scene(predictions, self.targets.to(dtype))
 
     def in_format(self, *, predictions: str, targets: str, normalized: bool | tuple[bool, bool] = False) -> Scene:
         """The same in other box formats and units (of predictions and of targets); targets know their canvas."""
@@ -138,13 +132,15 @@ class Scene:
         )
 
     def _over_targets(self, change: Callable[[RaggedBatch], RaggedBatch]) -> Scene:
-        own = self.targets
-        fields: dict[str, Any] = {
-            name: change(batch)
-            for name in ("boxes", "labels", "weights", "ignore")
-            if (batch := getattr(own, name)) is not None
-        }
-        canvas = own.canvas_size
-        if canvas is not None and fields["boxes"].batch_shape != own.batch_shape:
-            canvas = canvas.expand(*fields["boxes"].batch_shape, 2)
-        return replace(self, targets=replace(own, **fields, canvas_size=canvas))
+        own, canvas = self.targets, self.targets.canvas_size
+        shape = change(own.reference).batch_shape
+        if canvas is not None and shape != own.batch_shape:
+            canvas = canvas.expand(*shape, 2)
+        return replace(self, targets=with_batches(own, change, canvas_size=canvas))
+
+
+def with_batches(targets: Targets, change: Callable[[RaggedBatch], RaggedBatch], **others: Any) -> Targets:
+    """The same targets with every ragged batch changed, those of fields too, and with other attributes."""
+    parts: dict[str, Any] = {name: change(batch) for name, batch in targets.parts.items()}
+    fields = {name: parts.pop(name) for name in targets.fields}
+    return replace(targets, fields=fields, **parts, **others)

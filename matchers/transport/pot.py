@@ -38,20 +38,22 @@ class _POT(TransportMatcher):
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
         """A plan (N, K, P) that gives each prediction 1, and the largest error of a total (N,)."""
-        reg = self.regularization(transport.log_kernel.shape[-1])
-        costs = transport.log_kernel.cpu().double().numpy() * -reg
+        kernels = transport.log_kernel.cpu().double().numpy()
         demands = transport.demand.cpu().double().numpy()
-        plans = np.stack([self._solved(*sample, reg) for sample in zip(costs, demands, strict=True)])
+        free = np.ones_like(kernels[:, 0], dtype=bool) if transport.free is None else transport.free.cpu().numpy()
+        plans = np.stack([self._solved(*sample) for sample in zip(kernels, demands, free, strict=True)])
         plan = torch.from_numpy(plans).to(transport.log_kernel)
-        return plan, marginal_error(plan, transport.demand)
+        return plan, marginal_error(plan, transport)
 
-    def _solved(self, cost: np.ndarray, demand: np.ndarray, reg: float) -> np.ndarray:
-        rows, count = demand > 0, cost.shape[1]
-        plan = np.zeros_like(cost)
-        solve = self.solver()
-        found = solve(np.full(count, 1 / count), demand[rows], np.ascontiguousarray(cost[rows].T), reg)
+    def _solved(self, log_kernel: np.ndarray, demand: np.ndarray, free: np.ndarray) -> np.ndarray:
+        plan, pairs, count = np.zeros_like(log_kernel), np.ix_(demand > 0, free), int(free.sum())
+        if not count:
+            return plan
+        reg = float(self.regularization(count))
+        cost = np.ascontiguousarray(log_kernel[pairs].T * -reg)
+        found = self.solver()(np.full(count, 1 / count), demand[demand > 0], cost, reg)
         # Where a method fails, its result is not finite; the residual shows that.
-        plan[rows] = np.nan_to_num(np.asarray(found), nan=0.0, posinf=0.0, neginf=0.0).T * count
+        plan[pairs] = np.nan_to_num(np.asarray(found), nan=0.0, posinf=0.0, neginf=0.0).T * count
         return plan
 
     def solver(self) -> Solver:

@@ -10,7 +10,7 @@ from torch import Tensor
 from matchers.assignments.assignment import Plan
 from matchers.by_cost.dense_matcher import DenseMatcher, make_plan
 from matchers.pairs.problem import Problem
-from matchers.transport.transport import Iteration, Transport, change, marginal_error
+from matchers.transport.transport import Iteration, Number, Transport, change, marginal_error, per_pair
 from ragged.values.checks import check_flag, check_number, check_positive
 from ragged.values.parameters import module_dataclass
 
@@ -40,9 +40,13 @@ class TransportMatcher(DenseMatcher):
         check_flag(self.normalize_cost_matrix, "normalize_cost_matrix")
         self.normalize_cost_matrix = bool(self.normalize_cost_matrix)
 
-    def regularization(self, num_predictions: int) -> float:
-        """The regularisation for this number of predictions."""
-        return self.reg if self.reg is not None else self.reg_dimless / (math.log(2 * max(num_predictions, 1)) + 1)
+    def regularization(self, num_predictions: int | Tensor) -> Number:
+        """The regularisation for this number of predictions; of several numbers, each one's."""
+        if self.reg is not None:
+            return self.reg
+        if isinstance(num_predictions, Tensor):
+            return self.reg_dimless / ((2 * num_predictions.clamp(min=1)).log() + 1)
+        return self.reg_dimless / (math.log(2 * max(num_predictions, 1)) + 1)
 
     @torch.no_grad()
     def match_costs(self, problem: Problem, cost: Tensor) -> Plan:
@@ -51,7 +55,7 @@ class TransportMatcher(DenseMatcher):
             problem,
             cost,
             background_cost=self.background_cost if self.background else None,
-            reg=self.regularization(problem.num_predictions),
+            reg=self.regularization(problem.num_free),
             normalize=self.normalize_cost_matrix,
         )
         if transport.log_kernel.numel():
@@ -106,8 +110,8 @@ class BalancedSinkhorn(TransportMatcher):
         f, _ = Iteration(1, 1, self.num_iter, self.tolerance).solve(transport)
         demand = transport.demand.unsqueeze(-1)
         plan = (transport.log_kernel + f.unsqueeze(1)).softmax(-1)
-        plan = torch.where(demand > 0, plan * (demand * f.shape[-1]), 0)
-        return plan, marginal_error(plan, transport.demand)
+        plan = torch.where(demand > 0, plan * (demand * per_pair(transport.count)), 0)
+        return plan, marginal_error(plan, transport)
 
 
 @module_dataclass
@@ -153,15 +157,14 @@ class UnbalancedSinkhorn(TransportMatcher):
 
     def transport_plan(self, transport: Transport) -> tuple[Tensor, Tensor]:
         """A plan (N, K, P), and by which part of itself the last iteration has changed a weight at most (N,)."""
-        num_predictions = transport.log_kernel.shape[-1]
-        reg = self.regularization(num_predictions)
+        reg = self.regularization(transport.count)
         supply, demand = (strength / (strength + reg) for strength in (self.reg_pred, self.reg_target))
         iteration = Iteration(supply, demand, self.num_iter, self.tolerance)
         f, before = iteration.solve(transport)
         sums = transport.row_sums(f)
         g = iteration.demand_potential(transport, sums)
         # The total of a row is exp(g + sums); written so, large numbers do not cancel.
-        total = (demand * transport.demand.log() + (1 - demand) * sums).exp() * num_predictions
+        total = (demand * transport.demand.log() + (1 - demand) * sums).exp() * transport.count
         plan = (transport.log_kernel + f.unsqueeze(1)).softmax(-1) * total.unsqueeze(-1)
         plan = torch.where(transport.demand.unsqueeze(-1) > 0, plan, 0)
         return plan, change(transport, (f, g), before)

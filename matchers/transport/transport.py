@@ -21,6 +21,9 @@ from ragged.values.readable import values_are_readable
 Potentials = tuple[Tensor, Tensor]
 """f (N, P) and g (N, K)."""
 
+Number = float | Tensor
+"""One for all images, or (N, 1) where these differ in their number of predictions."""
+
 _SMALLEST_SCALE = 1e-8
 # A kernel is scaled anew when a scaling leaves exp(±5). Parts below exp(-70) are left out: as long as no scaling
 # is above exp(15), what they would add to a sum is below exp(-45), and sums are larger by far.
@@ -33,18 +36,22 @@ class Transport:
     """A transport problem of N images with K = G + 1 rows, the background last.
 
     Args:
-        log_kernel: (N, K, P): -cost / reg; -inf in rows that get nothing.
-        demand: (N, K): the mass of each row; sums to 1. Each prediction has 1 / P.
+        log_kernel: (N, K, P): -cost / reg; -inf in rows that get nothing, and for predictions that give nothing.
+        demand: (N, K): the mass of each row; sums to 1. Each prediction has 1 / count.
         num_invalid: (N,): costs of targets that were not finite.
+        count: How many predictions give something, P or (N, 1); at least 1.
+        free: (N, P), which predictions these are; None for all. The potential of the others is 0.
     """
 
     log_kernel: Tensor
     demand: Tensor
     num_invalid: Tensor
+    count: int | Tensor
+    free: Tensor | None = None
 
     @classmethod
     def of(
-        cls, problem: Problem, cost: Tensor, *, background_cost: float | None, reg: float, normalize: bool
+        cls, problem: Problem, cost: Tensor, *, background_cost: float | None, reg: Number, normalize: bool
     ) -> Transport:
         """Bring costs (N, G, P) into this form; without ``background_cost`` no background competes.
 
@@ -55,15 +62,27 @@ class Transport:
         scale = cost.abs().flatten(1)
         scale = scale.amax(-1) if scale.shape[1] else scale.new_zeros(len(cost))
         scale = scale.clamp(min=max(_SMALLEST_SCALE, abs(background_cost or 0.0))).view(-1, 1, 1)
-        unit = reg * scale if normalize else torch.full_like(scale, reg)
-        demand = demands(problem.matchable, problem.num_predictions, background=background_cost is not None)
+        reg = per_pair(reg)
+        unit = reg * scale if normalize else reg
+        if not isinstance(unit, Tensor):
+            unit = torch.full_like(scale, unit)
+        count, free = problem.num_free, problem.free
+        demand = demands(problem.matchable, count, background=background_cost is not None)
         demand = demand.to(cost.dtype)
+        if free is not None:
+            demand = demand.masked_fill(~free.any(-1, keepdim=True), 0)
         log_kernel = cost.new_empty(cost.shape[0], cost.shape[1] + 1, cost.shape[2])
         log_kernel[:, :-1] = torch.where(usable, -cost / unit, -(3 * scale / unit + 50))
         log_kernel[:, -1:] = -(background_cost or 0.0) / unit
         # Costs without bounds in units of a tiny regularisation could be infinite.
         log_kernel.clamp_(min=-1e30).masked_fill_(demand.unsqueeze(-1) == 0, -torch.inf)
-        return cls(log_kernel, demand, num_invalid)
+        if free is not None:
+            log_kernel.masked_fill_(~free.unsqueeze(1), -torch.inf)
+        return cls(log_kernel, demand, num_invalid, count, free)
+
+    def with_others(self, values: Tensor, other: float) -> Tensor:
+        """Values (N, P) of predictions that give something, and another one of those that do not."""
+        return values if self.free is None else values.masked_fill(~self.free, other)
 
     def row_sums(self, f: Tensor) -> Tensor:
         """(N, K): logarithm of the sum of ``exp(f_i) kernel_ij`` over predictions."""
@@ -79,14 +98,19 @@ class Transport:
         return torch.threshold_(log, _LEFT_OUT, -torch.inf).exp_()
 
 
-def demands(valid: Tensor, num_predictions: int, *, background: bool) -> Tensor:
+def per_pair(number: Number) -> Number:
+    """A number of images as it is of pairs, (N, 1, 1)."""
+    return number.unsqueeze(-1) if isinstance(number, Tensor) else number
+
+
+def demands(valid: Tensor, num_predictions: int | Tensor, *, background: bool) -> Tensor:
     """Mass of each target and, last, of the background: (N, G + 1), float64 where there is such a thing, sums to 1.
 
     A target has as much as a prediction, 1 / P, and the background what remains. Without background, or with more
     targets than predictions, the targets share everything. An image without targets is all background.
     """
     count = valid.sum(-1, keepdim=True)
-    size = count.clamp(min=max(num_predictions, 1)) if background else count.clamp(min=1)
+    size = count.clamp(min=num_predictions) if background else count.clamp(min=1)
     wide = widest(valid.device)
     each = valid.to(wide) / size
     rest = ((size - count).to(wide) / size) if background else (count == 0).to(wide)
@@ -106,8 +130,8 @@ class Iteration:
             if a = b = 1, else that of ``change``.
     """
 
-    supply_power: float
-    demand_power: float
+    supply_power: Number
+    demand_power: Number
     count: int
     tolerance: float | None = None
 
@@ -127,12 +151,21 @@ class Iteration:
 
     def _solve_in_logarithms(self, transport: Transport) -> tuple[Tensor, Potentials]:
         num_samples, num_rows, num_predictions = transport.log_kernel.shape
-        f = transport.log_kernel.new_zeros(num_samples, num_predictions)
+        live = transport.demand > 0
+        # A row that gets nothing has a potential of -inf: what it adds to a sum is 0, whatever finite kernel it has.
+        # Said before the loop, so that no step has to ask.
+        kernel = transport.log_kernel.masked_fill(~live.unsqueeze(-1), 0)
+        if transport.free is not None:
+            kernel = kernel.masked_fill(~transport.free.unsqueeze(1), -torch.inf)
+        log_demand = self.demand_power * transport.demand.log()
+        log_supply = -self.supply_power * _logarithm(transport.count)
+        f = kernel.new_zeros(num_samples, num_predictions)
         before = f, f.new_full((num_samples, num_rows), torch.inf)
         active = torch.ones_like(transport.num_invalid, dtype=torch.bool)
         for step in range(self.count):
-            g = self.demand_potential(transport, transport.row_sums(f))
-            following = self.supply_power * (-math.log(num_predictions) - transport.column_sums(g))
+            g = _less(log_demand, (kernel + f.unsqueeze(1)).logsumexp(-1), self.demand_power)
+            following = _less(log_supply, (kernel + g.unsqueeze(-1)).logsumexp(1), self.supply_power)
+            following = transport.with_others(following, 0)
             if self.tolerance is None:
                 before, f = (f, g), following
                 continue
@@ -147,9 +180,10 @@ class Iteration:
 
         f and g are in the kernel, u and v by how much the potentials have moved since. None if they move too fast.
         """
-        share, demand = 1 / transport.log_kernel.shape[-1], transport.demand.unsqueeze(-1)
+        share, demand = per_pair(1 / transport.count), transport.demand.unsqueeze(-1)
         g = self.demand_potential(transport, transport.log_kernel.logsumexp(-1))
-        f = math.log(share) - (transport.log_kernel + g.unsqueeze(-1)).amax(1)
+        f = -_logarithm(transport.count) - (transport.log_kernel + g.unsqueeze(-1)).amax(1)
+        f = transport.with_others(f, 0)
         kernel, factors = transport.scaled_kernel(f, g), self._factors(f, g)
         u, v = torch.ones_like(f).unsqueeze(-1), torch.ones_like(demand)
         now = before = torch.zeros_like(f), g
@@ -158,7 +192,8 @@ class Iteration:
             if step:
                 # Rows that get nothing have a sum of 0.
                 v = _scaling(demand / torch.bmm(kernel, u).clamp_(min=_TINY), self.demand_power, factors[1])
-            following = _scaling(share / torch.bmm(v.mT, kernel).mT, self.supply_power, factors[0])
+            ratio = transport.with_others((share / torch.bmm(v.mT, kernel)).squeeze(1), 1).unsqueeze(-1)
+            following = _scaling(ratio, self.supply_power, factors[0])
             peak, (low, high) = v.max().item(), (bound.item() for bound in following.aminmax())
             if not (peak <= _TOO_FAR and high <= _TOO_FAR):
                 return None
@@ -182,15 +217,31 @@ class Iteration:
         return supply.exp_().unsqueeze(-1), demand.exp_().unsqueeze(-1)
 
     def _error(self, transport: Transport, following: Tensor, now: Potentials, before: Potentials) -> Tensor:
-        if self.supply_power == self.demand_power == 1:
+        if _is_1(self.supply_power) and _is_1(self.demand_power):
             return (now[0] - following).expm1().abs().amax(-1)
         return change(transport, now, before)
 
 
-def _scaling(ratio: Tensor, power: float, factor: Tensor) -> Tensor:
+def _is_1(power: Number) -> bool:
+    return not isinstance(power, Tensor) and power == 1
+
+
+def _logarithm(count: int | Tensor) -> Number:
+    return count.log() if isinstance(count, Tensor) else math.log(count)
+
+
+def _less(value: Number, sums: Tensor, power: Number) -> Tensor:
+    """``value - power * sums``, in one operation where the power is a number of the host."""
+    if isinstance(power, Tensor):
+        return value - power * sums
+    return torch.sub(value, sums, alpha=power) if isinstance(value, Tensor) else torch.rsub(sums, value, alpha=power)
+
+
+def _scaling(ratio: Tensor, power: Number, factor: Tensor) -> Tensor:
     """What a mass divided by a sum makes of a scaling, if the potential is in the kernel already."""
-    if power == 1:
+    if _is_1(power):
         return ratio
+    power = per_pair(power)
     # A sum that is too small to be exact must not pass as a scaling that is not too large.
     return ratio.pow_(power).mul_(factor) if ratio.max() <= _TOO_SMALL else torch.full_like(ratio, torch.inf)
 
@@ -208,12 +259,14 @@ def change(transport: Transport, now: Potentials, before: Potentials) -> Tensor:
     """(N,): by which part of itself the weight of a pair has changed at most, between two pairs of potentials."""
     live = transport.demand > 0
     supply, demand = now[0] - before[0], now[1] - before[1]
-    most = supply.amax(-1) + demand.masked_fill(~live, -torch.inf).amax(-1)
-    least = supply.amin(-1) + demand.masked_fill(~live, torch.inf).amin(-1)
-    return torch.maximum(most, -least).expm1()
+    highest, lowest = transport.with_others(supply, -torch.inf), transport.with_others(supply, torch.inf)
+    most = highest.amax(-1) + demand.masked_fill(~live, -torch.inf).amax(-1)
+    least = lowest.amin(-1) + demand.masked_fill(~live, torch.inf).amin(-1)
+    found = torch.maximum(most, -least).expm1()
+    return found if transport.free is None else found.masked_fill(~transport.free.any(-1), 0)
 
 
-def marginal_error(plan: Tensor, demand: Tensor) -> Tensor:
+def marginal_error(plan: Tensor, transport: Transport) -> Tensor:
     """(N,): the largest error of a prediction's total or a row's, in a plan (N, K, P) that gives each prediction 1."""
-    rows = (plan.sum(-1) - demand * plan.shape[-1]).abs().amax(-1)
-    return torch.maximum(rows, (plan.sum(1) - 1).abs().amax(-1))
+    rows = (plan.sum(-1) - transport.demand * transport.count).abs().amax(-1)
+    return torch.maximum(rows, transport.with_others(plan.sum(1) - 1, 0).abs().amax(-1))

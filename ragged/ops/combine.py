@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +21,7 @@ from ragged.values.checks import (
     check_whole,
     sample_name,
 )
-from ragged.values.sizes import prefix_mask
+from ragged.values.sizes import prefix_mask, sizes_on
 
 NamedTupleT = TypeVar("NamedTupleT", bound=tuple[Any, ...])
 
@@ -88,8 +88,26 @@ def combine_data(
     if other is not None:
         check_same_device(padded.device, other.device, name="data_list", reference="other_with_same_sample_sizes")
         return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
-    sample_sizes = torch.tensor(sizes, dtype=torch.int64, device=padded.device).view(batch_shape)
+    sample_sizes = sizes_on(padded.device, sizes).view(batch_shape)
     return RaggedBatch._unchecked(padded, prefix_mask(sample_sizes, max_size), sample_sizes, dim - nb)
+
+
+def combine_columns(columns: Mapping[str, list[Tensor]]) -> dict[str, RaggedBatch]:
+    """Several tensors of each sample, ``(n, …)``, padded with one mask and one tensor of sizes.
+
+    Sizes are those of the shapes in the first column, which all columns have: nothing is read on the host.
+    """
+    combined: dict[str, RaggedBatch] = {}
+    for name, tensors in columns.items():
+        if not combined:
+            first, sizes = combine_data(tensors), [len(tensor) for tensor in tensors]
+            combined[name] = first
+            continue
+        fitting, _ = _with_common_shape(tensors, sizes)
+        padded = _pad(fitting, sizes, first.max_sample_size)
+        padded = padded.view(len(sizes), first.max_sample_size, *fitting[0].shape[1:])
+        combined[name] = RaggedBatch._unchecked(padded, first.mask, first.sample_sizes, 0)
+    return combined
 
 
 def _only_one(sample: Tensor, batch_shape: tuple[int, ...], dim: int) -> RaggedBatch:

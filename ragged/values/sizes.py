@@ -24,6 +24,13 @@ def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
     return torch.arange(max_size, device=sample_sizes.device) < sample_sizes.unsqueeze(-1)
 
 
+def sizes_on(device: torch.device, sizes: Sequence[int]) -> Tensor:
+    """Numbers of the host as an int64 tensor on a device, which the host does not wait for."""
+    if device.type != "cuda":
+        return torch.tensor(sizes, dtype=torch.int64, device=device)
+    return torch.tensor(sizes, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
+
+
 def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) -> Tensor:
     """Return ``sample_sizes`` as an int64 tensor; a list is moved to ``device``."""
     if isinstance(sample_sizes, Tensor):

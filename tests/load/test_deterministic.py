@@ -1,18 +1,13 @@
-"""Deterministic mode: nothing that torch calls nondeterministic is used, and two runs agree to the last bit."""
+"""Criteria and matchers in deterministic mode; operations are in ``tests/test_registry.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 import torch
-from cases import EVERY_CRITERION, EVERY_MATCHER, ON_THE_HOST, RAISES_ON_CUDA, scene
-from registry import operations
-from runs import assert_same_bits, run_criterion, run_matcher, run_operation
+from cases import EVERY_CRITERION, EVERY_MATCHER, ON_THE_HOST, scene
+from determinism import assert_deterministic_on_a_device, assert_repeats, deterministic, moved
+from runs import run_criterion, run_matcher
 from torch import Tensor
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses import (
     DetectionLoss,
@@ -26,11 +21,6 @@ from losses import (
 from matchers import BalancedSinkhorn
 
 SIZES = [3, 0, 1, 6]
-# They give numbers, which are the same or not.
-NUMBERS = ("RaggedBatch.largest_sample_size", "RaggedBatch.total_num_entries")
-OPERATIONS = {name: entry for name, entry in operations() if name not in NUMBERS}
-# On CUDA torch has no deterministic sum of floats up to each place.
-RAISING = RAISES_ON_CUDA | {"cumsum_over_targets"}
 
 each_device = pytest.mark.parametrize(
     "device",
@@ -47,34 +37,6 @@ each_device = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Uninitialised memory is filled with NaN, too, so that nothing can depend on it."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    assert torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-def moved(values: Any, device: str) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, values)
-
-
-def raises_on(device: str, name: str) -> bool:
-    return device != "cpu" and name.partition("[")[0] in RAISING
-
-
-def check(run: Callable[[], list[Tensor]], *, raises: bool = False) -> None:
-    if raises:
-        with pytest.raises(RuntimeError, match="cumsum"):
-            run()
-        return
-    expected = run()
-    for _ in range(2):
-        assert_same_bits(run(), expected)
-
-
 @each_device
 @pytest.mark.parametrize("reduction", ["mean", "sample"])
 @pytest.mark.parametrize("name", EVERY_CRITERION)
@@ -82,7 +44,7 @@ def test_criteria(name: str, reduction: str, device: str) -> None:
     case = EVERY_CRITERION[name]
     criterion = case.make(reduction=reduction).to(device)
     predictions, targets = moved((case.predictions(SIZES), case.targets(SIZES)), device)
-    check(lambda: run_criterion(case, criterion, predictions, targets), raises=raises_on(device, name))
+    assert_repeats(lambda: run_criterion(case, criterion, predictions, targets), name, device)
 
 
 @each_device
@@ -90,15 +52,7 @@ def test_criteria(name: str, reduction: str, device: str) -> None:
 def test_matchers(name: str, device: str) -> None:
     matcher, priors = EVERY_MATCHER[name]
     predictions, targets = moved(scene(5, 0, 30, 1), device)
-    check(lambda: run_matcher(matcher, moved(priors, device), predictions, targets))
-
-
-@each_device
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operations(name: str, device: str) -> None:
-    entry = OPERATIONS[name]
-    arguments = moved((*entry.arguments(), *entry.shared), device)
-    check(lambda: run_operation(entry.function, arguments), raises=raises_on(device, name))
+    assert_repeats(lambda: run_matcher(matcher, moved(priors, device), predictions, targets), name, device)
 
 
 @each_device
@@ -113,7 +67,7 @@ def test_a_prediction_of_many_targets(device: str) -> None:
         values = [each(leaves, targets) for each in (criterion, plain)]
         return [*values, *torch.autograd.grad(total(dict(enumerate(values))), list(leaves.values()))]
 
-    check(run)
+    assert_repeats(run, "", device)
 
 
 class L1OfLogits(torch.nn.Module):
@@ -138,29 +92,7 @@ def test_hard_negatives_with_ties(device: str) -> None:
         value = HardMiningCrossEntropyLoss(1.5)(leaf, labels)
         return [mined, value, *torch.autograd.grad(value.sum(), leaf)]
 
-    check(run)
-
-
-class _RejectNondeterministic(TorchDispatchMode):
-    """Rejects what torch calls nondeterministic on CUDA, on any device."""
-
-    NAMES = ("index_reduce", "index_reduce_", "kthvalue", "median", "nanmedian", "histc", "put_", "bincount")
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        of_floats = bool(args) and isinstance(args[0], Tensor) and args[0].is_floating_point()
-        if name in self.NAMES or (name in ("cumsum", "cumsum_") and of_floats):
-            raise RuntimeError(f"{name} is not deterministic on CUDA")
-        return func(*args, **(kwargs or {}))
-
-
-def check_on_device(run: Callable[[], list[Tensor]], name: str) -> None:
-    with _RejectNondeterministic():
-        if not raises_on("meta", name):
-            assert run()
-            return
-        with pytest.raises(RuntimeError, match="cumsum is not deterministic"):
-            run()
+    assert_repeats(run, "", device)
 
 
 @pytest.mark.parametrize("name", EVERY_CRITERION)
@@ -168,24 +100,19 @@ def test_what_criteria_do_on_a_device(name: str) -> None:
     case = EVERY_CRITERION[name]
     criterion = case.make().to("meta")
     predictions, targets = moved((case.predictions(SIZES), case.targets(SIZES)), "meta")
-    check_on_device(lambda: run_criterion(case, criterion, predictions, targets), name)
+    assert_deterministic_on_a_device(lambda: run_criterion(case, criterion, predictions, targets), name)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_MATCHER if name not in ON_THE_HOST])
 def test_what_matchers_do_on_a_device(name: str) -> None:
     matcher, priors = EVERY_MATCHER[name]
     predictions, targets = moved(scene(5, 0, 30, 1), "meta")
-    check_on_device(lambda: run_matcher(matcher, moved(priors, "meta"), predictions, targets), name)
-
-
-@pytest.mark.parametrize("name", [name for name, entry in OPERATIONS.items() if "synchronisation" not in entry.without])
-def test_what_operations_do_on_a_device(name: str) -> None:
-    entry = OPERATIONS[name]
-    arguments = moved((*entry.arguments(), *entry.shared), "meta")
-    check_on_device(lambda: run_operation(entry.function, arguments), name)
+    assert_deterministic_on_a_device(lambda: run_matcher(matcher, moved(priors, "meta"), predictions, targets), name)
 
 
 def test_the_mode_is_on() -> None:
     """What torch has no deterministic way for raises."""
-    assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
-    assert torch.empty(3).isnan().all()
+    with deterministic():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.empty(3).isnan().all()

@@ -33,7 +33,8 @@ NO_LEARNING: dict[str, Call] = {
     "max_iou all": MaxIoU(pos_iou_thr=0.6, neg_iou_thr=(0.1, 0.4), gt_max_assign_all=True),
 }
 MATCHERS: dict[str, Call] = {**RULES, **NO_LEARNING, "yolov8": TaskAligned.yolov8()}
-LEARNING = [name for name in MATCHERS if name not in NO_LEARNING]
+# FCOS looks at points alone.
+LEARNING = [name for name in MATCHERS if name not in NO_LEARNING and name != "fcos"]
 each_matcher = pytest.mark.parametrize("name", MATCHERS)
 each_learning = pytest.mark.parametrize("name", LEARNING)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from matchers import (
     ATSS,
+    FCOS,
     Assignment,
     DynamicSoftLabel,
     Hungarian,
@@ -47,6 +48,7 @@ def with_points(matcher: Any) -> Call:
 CALLS: dict[str, tuple[Call, Any, dict[str, Any]]] = {
     "max_iou": (lambda scene: MaxIoU()(None, scene.targets, ANCHORS), reference.max_iou, {}),
     "atss": (lambda scene: ATSS()(None, scene.targets, ANCHORS, level_sizes=LEVELS), reference.atss, {}),
+    "fcos": (with_points(FCOS()), reference.fcos, {}),
     "simota": (with_points(SimOTA()), reference.simota, {}),
     "dynamic_soft_label": (with_points(DynamicSoftLabel()), reference.dynamic_soft_label, {}),
     "task_aligned": (with_points(TaskAligned()), reference.task_aligned, asdict(TaskAligned())),

@@ -22,6 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "between": {"pos_iou_thr": 0.6, "neg_iou_thr": 0.3, "min_pos_iou": 0.25},
     "range": {"pos_iou_thr": 0.5, "neg_iou_thr": (0.05, 0.35)},
     "all": {"pos_iou_thr": 0.7, "gt_max_assign_all": True},
+    "own best": {"pos_iou_thr": 0.7, "neg_iou_thr": 0.3, "gt_max_assign_all": True, "keep_best_target": True},
+    "own best, first": {"pos_iou_thr": 0.7, "keep_best_target": True},
     "thresholds only": {"match_low_quality": False},
     "never background": {"neg_iou_thr": 0.0},
     "everything": {"pos_iou_thr": 0.0, "neg_iou_thr": 0.0},
@@ -95,6 +97,17 @@ def test_the_pair_with_the_higher_overlap_gets_the_shared_best_prior() -> None:
     result = MaxIoU(pos_iou_thr=0.95)(None, target([0, 0, 10, 5], [0, 0, 10, 8]), priors)
     assert result.target_index.tolist() == [[1]]
     assert result.quality.tolist() == [[pytest.approx(0.8)]]
+
+
+def test_a_prior_that_is_taken_may_keep_its_own_best_target() -> None:
+    """The first target takes the only prior it overlaps; the prior overlaps the second more, but not enough."""
+    priors = torch.tensor([[0.0, 0, 10, 10], [0.0, 0, 10, 30]])
+    boxes = target([0, 0, 5, 4], [0, 0, 10, 24])
+    taken = MaxIoU(pos_iou_thr=0.9, neg_iou_thr=0.9)(None, boxes, priors)
+    assert taken.target_index.tolist() == [[0, 1]]
+    kept = MaxIoU(pos_iou_thr=0.9, neg_iou_thr=0.9, keep_best_target=True)(None, boxes, priors)
+    assert kept.target_index.tolist() == [[1, 1]]
+    assert kept.quality.tolist() == [[pytest.approx(100 / 240), pytest.approx(0.8)]]
 
 
 def test_ties_go_to_the_first() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils import _pytree as pytree
 
-from matchers import ATSS, Assignment, DynamicSoftLabel, MaxIoU, Problem, Rule, SimOTA, TaskAligned
+from matchers import ATSS, FCOS, Assignment, DynamicSoftLabel, MaxIoU, Problem, Rule, SimOTA, TaskAligned
 from matchers.dense import as_operation
 
 ROOT = Path(__file__).parent.parent.parent
@@ -297,6 +297,7 @@ def of_numpy(real: Any) -> dict[str, Any]:
         "simota": SimOTA(center_radius=real(2.5), candidate_topk=topk, iou_weight=real(0.7), max_pairwise_bytes=budget),
         "dynamic_soft_label": DynamicSoftLabel(topk=topk, soft_center_radius=real(2.7), max_pairwise_bytes=budget),
         "tood": TaskAligned(topk=topk, alpha=real(0.3), only_inside=np.bool_(True), overlap=np.str_("ciou")),
+        "fcos": FCOS(center_radius=real(2), regress_range=(real(4), real(8)), max_pairwise_bytes=budget),
         "atss": ATSS(topk=topk, min_center_margin=real(0.01), ignore_iof=real(0.4)),
         "max_iou": MaxIoU(
             pos_iou_thr=real(0.6),

@@ -132,5 +132,8 @@ def test_all_fields_on_one_device() -> None:
 
 
 def test_images_of_different_numbers_of_predictions() -> None:
+    found = Predictions.of([{"pred_boxes": BOXES[0]}, {"pred_boxes": BOXES[0, :2]}])
+    assert found.sizes is not None and found.sizes.tolist() == [5, 2]
+    assert found.boxes is not None and torch.equal(found.boxes[1, :2], BOXES[0, :2])
     with pytest.raises(ValueError, match="sample 1"):
-        Predictions.of([{"pred_boxes": BOXES[0]}, {"pred_boxes": BOXES[0, :2]}])
+        Predictions.of([{"pred_logits": LOGITS[0]}, {"pred_logits": LOGITS[0, :2, :2]}])

@@ -99,6 +99,7 @@ def max_iou(
     min_pos_iou: float = 0.0,
     match_low_quality: bool = True,
     gt_max_assign_all: bool = False,
+    keep_best_target: bool = False,
     ignore_iof: float = 0.5,
 ) -> Answer:
     low, high = neg_iou_thr if isinstance(neg_iou_thr, tuple) else (0.0, neg_iou_thr)
@@ -127,6 +128,9 @@ def max_iou(
                 claims.setdefault(p, []).append((highest, g))
     for p, claim in claims.items():
         quality[p], target[p] = max(claim, key=lambda each: (each[0], -each[1]))
+        if keep_best_target:
+            target[p] = max(picture.real, key=lambda g, p=p: (table[g, p], -g))
+            quality[p] = table[target[p], p]
     target = picture.in_regions(lambda p, region: part_inside(priors[p], region) >= ignore_iof, target)
     return Answer(target, quality)
 
@@ -162,6 +166,34 @@ def atss(
             quality[p], target[p] = max(wants, key=lambda each: (each[0], -each[1]))
     target = picture.in_regions(lambda p, region: part_inside(priors[p], region) >= ignore_iof, target)
     return Answer(target, quality)
+
+
+def fcos(
+    picture: Picture,
+    vary: Noise = exact,
+    *,
+    center_radius: float | None = 1.5,
+    regress_range: tuple[float, float] = (4.0, 8.0),
+) -> Answer:
+    strides = [max(sx, sy) for _, _, sx, sy in picture.priors]
+    target = [NO_TARGET] * len(strides)
+    for p, (x, y, *_) in enumerate(picture.priors):
+        low = 0.0 if strides[p] == min(strides) else regress_range[0] * strides[p]
+        high = math.inf if strides[p] == max(strides) else regress_range[1] * strides[p]
+        wants = []
+        for g in picture.real:
+            x1, y1, x2, y2 = box = picture.gt[g]
+            off_center = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            if not is_inside(x, y, box, vary=vary):
+                continue
+            if center_radius is not None and vary(off_center) >= center_radius * strides[p]:
+                continue
+            if low < vary(max(x - x1, y - y1, x2 - x, y2 - y)) < high:
+                wants.append((vary(area(box)), g))
+        if wants:
+            target[p] = min(wants)[1]
+    target = picture.in_regions(lambda p, region: is_inside(*picture.points()[p], region), target)
+    return Answer(target, [float(t >= 0) for t in target])
 
 
 # --- dynamic k -------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ PROVED_BY_CASES: dict[str, set[str]] = {
     "losses": set(listed(CRITERIA, "PROVES")),
 }
 
+# They give numbers, which are the same or not.
+GIVE_NUMBERS = ("RaggedBatch.largest_sample_size", "RaggedBatch.total_num_entries")
+
 
 def operations() -> Iterator[tuple[str, Operation]]:
     """Every operation of all packages, by name."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matchers import Assignment, Plan
+from matchers import Assignment, Plan, RandomSampler, sample_assignment
 from ragged import RaggedBatch
 from registry.entries import (
     PREDICTIONS,
@@ -89,6 +89,11 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
                 a.target_index, num_targets=a.num_targets, quality=a.quality.detach(), max_num_targets=5
             )
         )
+    ),
+    # Where more are asked for than there are, nothing is left to chance; tests/matchers/test_sampling.py draws.
+    "sample_assignment": of_assignment(lambda a: sample_assignment(a, 2 * PREDICTIONS, 1.0).target_index, same_index),
+    "RandomSampler": of_assignment(
+        lambda a: RandomSampler(num_samples=2 * PREDICTIONS, positive_fraction=1.0)(a).target_index, same_index
     ),
     "Assignment.from_index": of_assignment(
         lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets, max_num_targets=5).quality,

@@ -29,9 +29,7 @@ def points() -> RaggedBatch:
 
 
 def coder(function: Callable[..., Tensor], *arguments: Callable[[], RaggedBatch], loop: Any) -> Operation:
-    return Operation(
-        rows(function), lambda: tuple(make() for make in arguments), reference=per_row(loop, 4), is_loop=True
-    )
+    return Operation(function, lambda: tuple(make() for make in arguments), reference=per_row(loop, 4), is_loop=True)
 
 
 def level_maps() -> list[list[Tensor]]:
@@ -79,20 +77,20 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
         SSD.decode, lambda: centred(0), lambda: data(4), loop=lambda p, d: loops.ssd_decode(p, d, 0.1, 0.2)
     ),
     "DistanceCoder": Operation(
-        rows(DISTANCE.encode),
+        DISTANCE.encode,
         lambda: (points(), boxes()),
         reference=lambda p, b: torch.cat([p[:, :2] - b[:, :2], b[:, 2:] - p[:, :2]], -1) / p[:, 2:].repeat(1, 2),
     ),
     "DistanceCoder.decode": Operation(
-        rows(DISTANCE.decode),
+        DISTANCE.decode,
         lambda: (points(), data(4)),
         reference=lambda p, d: p[:, :2].repeat(1, 2) + d * p[:, 2:].repeat(1, 2) * torch.tensor([-1, -1, 1, 1]),
     ),
     "CenterLogSizeCoder": coder(CENTER.encode, points, boxes, loop=loops.yolox_encode),
     "CenterLogSizeCoder.decode": coder(CENTER.decode, points, lambda: data(4), loop=loops.yolox_decode),
-    "DistributionCoder": Operation(rows(DISTRIBUTION.encode), lambda: (points(), boxes())),
+    "DistributionCoder": Operation(DISTRIBUTION.encode, lambda: (points(), boxes())),
     "DistributionCoder.decode": Operation(
-        rows(DISTRIBUTION.decode),
+        DISTRIBUTION.decode,
         lambda: (points(), data(4, BINS)),
         reference=lambda p, x: DISTANCE.decode(p, (x.softmax(-1) * torch.arange(BINS)).sum(-1)),
     ),
@@ -103,7 +101,7 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
         loop=lambda p, d: loops.distance2bbox(p, d, 4.0),
     ),
     "bbox2distance": Operation(
-        rows(lambda p, b: tuple(losses.bbox2distance(p, b, reg_max=BINS, reg_scale=4.0, up=0.5))),
+        lambda p, b: tuple(losses.bbox2distance(p, b, reg_max=BINS, reg_scale=4.0, up=0.5)),
         lambda: (centred(0), centred(1)),
         reference=reference_bins,
     ),

@@ -23,7 +23,6 @@ from registry.entries import (
     integers,
     labels,
     per_row,
-    rows,
     scores,
     uniform,
     wrapped,
@@ -98,7 +97,7 @@ def operation_of(case: Case) -> Operation:
     cut = {"gradients": "a part of it is a constant for the gradient, as its docstring says"}
     loop = loop_of(case)
     return Operation(
-        rows(call),
+        call,
         lambda: tuple(wrapped(value.clone()) for value in values),
         shared=tuple(constants[name].float() for name in shared),
         constants=tuple(range(len(inputs), len(values))),
@@ -119,7 +118,7 @@ def of_every_loss() -> dict[str, Operation]:
 
 def of_boxes(module: nn.Module, function: Callable[..., Tensor]) -> Operation:
     return Operation(
-        rows(module),
+        module,
         lambda: (boxes(), boxes(1)),
         reference=function,
         without={"gradients": "as ciou"} if isinstance(module, losses.CIoULoss) else {},
@@ -128,7 +127,7 @@ def of_boxes(module: nn.Module, function: Callable[..., Tensor]) -> Operation:
 
 def of_labels(module: nn.Module, function: Callable[..., Tensor], **options: Any) -> Operation:
     return Operation(
-        rows(module), lambda: (scores(CLASSES), labels(CLASSES)), reference=lambda x, y: function(x, y), **options
+        module, lambda: (scores(CLASSES), labels(CLASSES)), reference=lambda x, y: function(x, y), **options
     )
 
 
@@ -201,10 +200,10 @@ OF_MODULES: dict[str, Operation | Elsewhere] = {
 
 OF_OTHERS = {
     "centerness": Operation(
-        rows(losses.centerness), lambda: (data(4),), reference=per_row(lambda d: loops.centerness(*d)), is_loop=True
+        losses.centerness, lambda: (data(4),), reference=per_row(lambda d: loops.centerness(*d)), is_loop=True
     ),
     "centerness_of_points": Operation(
-        rows(losses.centerness_of_points),
+        losses.centerness_of_points,
         lambda: (wrapped(uniform(3, SLOTS, 2) * 4), boxes()),
         reference=per_row(lambda p, b: loops.centerness(p[0] - b[0], p[1] - b[1], b[2] - p[0], b[3] - p[1])),
         is_loop=True,
@@ -222,12 +221,12 @@ OF_OTHERS = {
         lambda a: losses.detached({"a": a * 2}), lambda: (data(),), reference=lambda a: {"a": a.detach() * 2}
     ),
     "clip_to_canvas": Operation(
-        rows(losses.clip_to_canvas),
+        losses.clip_to_canvas,
         lambda: (boxes(), uniform(3, 2) * 8),
         reference=lambda b, size: torch.minimum(b.clamp(min=0), size.flip(-1).repeat(2)),
     ),
     "integral": Operation(
-        rows(losses.integral), lambda: (scores(BINS),), reference=lambda x: (x.softmax(-1) * torch.arange(BINS)).sum(-1)
+        losses.integral, lambda: (scores(BINS),), reference=lambda x: (x.softmax(-1) * torch.arange(BINS)).sum(-1)
     ),
 }
 

@@ -27,7 +27,6 @@ from registry.entries import (
     labels,
     normal,
     per_row,
-    rows,
     scores,
     uniform,
     wrapped,
@@ -40,12 +39,12 @@ MADE_OF_SIZES = "makes numbers from sizes of images and maps, and takes no tenso
 
 
 def of_boxes(function: Callable[..., Any]) -> Operation:
-    return Operation(rows(function), lambda: (boxes(),), reference=function)
+    return Operation(function, lambda: (boxes(),), reference=function)
 
 
 def conversion(name: str, source: str, to: str) -> Operation:
     return Operation(
-        rows(getattr(matchers, name)),
+        getattr(matchers, name),
         lambda: (boxes(),),
         reference=lambda sample: matchers.convert(sample, source, to),
     )
@@ -54,19 +53,12 @@ def conversion(name: str, source: str, to: str) -> Operation:
 def measure(name: str, **options: Any) -> Operation:
     """Of two boxes; values by the loop, gradients by finite differences."""
     loop = per_row(getattr(box_loops, name))
-    return Operation(
-        rows(getattr(matchers, name)), lambda: (boxes(), boxes(1)), reference=loop, is_loop=True, **options
-    )
+    return Operation(getattr(matchers, name), lambda: (boxes(), boxes(1)), reference=loop, is_loop=True, **options)
 
 
-def pairs_of(cost: Callable[..., Tensor]) -> Callable[..., RaggedBatch]:
+def pairs_of(cost: Callable[..., Any]) -> Callable[..., Any]:
     """A cost of predictions and targets, called with the targets' ragged values first; result (G, P), ragged."""
-
-    def on_ragged(of_targets: RaggedBatch, of_predictions: Tensor, *more: Any) -> RaggedBatch:
-        dense = [each.with_padded_set_to(0).tensor if isinstance(each, RaggedBatch) else each for each in more]
-        return of_targets.create_with_sample_sizes_like_self(cost(of_predictions, of_targets, *dense))
-
-    return on_ragged
+    return lambda of_targets, of_predictions, *more: cost(of_predictions, of_targets, *more)
 
 
 def class_cost(name: str, loop: Callable[..., float], *more: Callable[[], Any]) -> Operation:
@@ -143,12 +135,12 @@ OF_BOXES = {
     "cxcywh_to_xywh": conversion("cxcywh_to_xywh", "cxcywh", "xywh"),
     "area": of_boxes(lambda b: matchers.area(b)),
     "normalize": Operation(
-        rows(matchers.normalize),
+        matchers.normalize,
         lambda: (boxes(), uniform(3, 2) * 20),
         reference=lambda b, size: b / size.flip(-1).repeat(2),
     ),
     "denormalize": Operation(
-        rows(matchers.denormalize),
+        matchers.denormalize,
         lambda: (boxes(), uniform(3, 2) * 20),
         reference=lambda b, size: b * size.flip(-1).repeat(2),
     ),
@@ -157,12 +149,8 @@ OF_BOXES = {
     "giou": measure("giou"),
     "diou": measure("diou"),
     "ciou": measure("ciou", without={"gradients": "its trade-off is a constant for the gradient, as in the paper"}),
-    "ciou[trade-off]": Operation(
-        rows(lambda a, b: matchers.ciou(a, b, detach_trade_off=False)), lambda: (boxes(), boxes(1))
-    ),
-    "pairwise": Operation(
-        rows(lambda a, b: matchers.pairwise(matchers.iou, a, b)), lambda: (boxes(), corners(3, 2, seed=3))
-    ),
+    "ciou[trade-off]": Operation(lambda a, b: matchers.ciou(a, b, detach_trade_off=False), lambda: (boxes(), boxes(1))),
+    "pairwise": Operation(lambda a, b: matchers.pairwise(matchers.iou, a, b), lambda: (boxes(), corners(3, 2, seed=3))),
 }
 
 OF_COSTS = {
@@ -171,9 +159,9 @@ OF_COSTS = {
         lambda: (labels(CLASSES), normal(3, PREDICTIONS, CLASSES)),
         reference=lambda own, values: values[:, own].T,
     ),
-    "focal_cost": Operation(rows(matchers.focal_cost), lambda: (scores(),), reference=lambda x: focal(x.detach())),
+    "focal_cost": Operation(matchers.focal_cost, lambda: (scores(),), reference=lambda x: focal(x.detach())),
     "alignment": Operation(
-        rows(matchers.alignment), lambda: (scores(), data()), reference=lambda x, iou: (x.sigmoid() * iou**6).detach()
+        matchers.alignment, lambda: (scores(), data()), reference=lambda x, iou: (x.sigmoid() * iou**6).detach()
     ),
     "softmax_class_cost": class_cost("softmax_class_cost", cost_loops.softmax),
     "focal_class_cost": class_cost("focal_class_cost", cost_loops.focal),
@@ -206,7 +194,7 @@ OF_COSTS = {
 
 OF_ASSIGNING = {
     "batched_linear_sum_assignment": Operation(
-        lambda cost: matchers.batched_linear_sum_assignment(cost.tensor, cost.sample_sizes),
+        lambda cost: matchers.batched_linear_sum_assignment(cost),
         lambda: (data(PREDICTIONS),),
         reference=solved,
     ),

@@ -157,5 +157,9 @@ ROWS = [
     ("queries without groups", lambda: matchers.denoising_assignment({"dn_num_split": [4, 5]}, targets()), ValueError, "dn_meta needs 'dn_num_group'"),
     ("queries of other images", lambda: matchers.denoising_assignment(meta() | {"dn_positive_idx": [torch.tensor([0])]}, targets()), ValueError, r"batch shape \(1,\), targets have \(3,\)"),
     ("union of layers that differ", lambda: matchers.union_of_matches([assignment(), Assignment.from_index(INDEX, num_targets=TWO)]), ValueError, "must have the same shape"),
+    ("samples of an index", lambda: matchers.sample_assignment(INDEX, 4), TypeError, "assignment must be an Assignment, got Tensor"),
+    ("no samples", lambda: matchers.sample_assignment(assignment(), 0), ValueError, "num_samples must be at least 1, got 0"),
+    ("a share of positives above 1", lambda: matchers.RandomSampler(num_samples=4, positive_fraction=2), ValueError, r"positive_fraction must lie in \[0, 1\], got 2"),
+    ("a seed for a generator", lambda: matchers.RandomSampler(num_samples=4, generator=0), TypeError, "generator must be a torch.Generator, got int"),
     ("picture of no result", lambda: matchers.plot_match(None, predictions(), targets(), 0), TypeError, "result must be an Assignment or a Plan, got NoneType"),
 ]

@@ -183,6 +183,8 @@ CALLS: dict[str, Callable[[], Call]] = {
         canvas_size=(16, 16),
         max_num_targets=2,
     ),
+    "sample_assignment": lambda: call(matchers.sample_assignment, assignment(), 4, 0.5, generator=None),
+    "RandomSampler": lambda: call(matchers.RandomSampler, num_samples=4, positive_fraction=0.5, generator=None),
     "union_of_matches": lambda: call(matchers.union_of_matches, [assignment(), assignment()]),
     "plot_cost": lambda: call(
         matchers.plot_cost,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,18 +13,16 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
-from losses.heads.anchors import check_anchors, with_anchors
-from losses.heads.levels import DensePredictions, Maps, checked_classes, flatten_levels, priors_per_cell
+from losses.heads.anchors import check_anchors, entries_of, read_anchored
+from losses.heads.levels import DensePredictions, checked_classes
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import L1Loss, box_values
 from losses.modules.checks import check_class_loss, check_loss
 from losses.modules.classes import FocalLoss, class_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
-from matchers.geometry.boxes import check_boxes
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_is_sequence
 from ragged.values.keys import KnownKeys
 from ragged.values.precision import wide
 
@@ -54,15 +52,16 @@ class RetinaNetCriterion(Criterion):
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
             row by row, those of a cell next to each other.
         matcher: Positive from an IoU of 0.5, background below 0.4, ignored in between, and each target takes all priors
-            that overlap it most: ``MaxIoU(neg_iou_thr=0.4, gt_max_assign_all=True)`` unless given.
+            that overlap it most, where each keeps the target that it overlaps most itself: ``MaxIoU(neg_iou_thr=0.4,
+            gt_max_assign_all=True, keep_best_target=True)`` unless given.
         reduction, normalizer: See ``Criterion``. With ``"sum"`` and ``"none"`` nothing is divided.
 
     Raises:
         KeyError: A dict has a key that nobody reads.
         TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class.
 
-    Differences to other implementations: in torchvision, a prior that a target takes as its best keeps the target that
-    it overlaps most itself, and a target that overlaps no prior takes all that overlap it as little.
+    Differences to other implementations: in torchvision, a target that overlaps no prior takes all of the image, for
+    all overlap it as little.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
     >>> targets = ([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [torch.tensor([1])])
@@ -85,7 +84,8 @@ class RetinaNetCriterion(Criterion):
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        matcher = MaxIoU(neg_iou_thr=0.4, gt_max_assign_all=True) if matcher is None else matcher
+        if matcher is None:
+            matcher = MaxIoU(neg_iou_thr=0.4, gt_max_assign_all=True, keep_best_target=True)
         super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         self.loss_cls = FocalLoss() if loss_cls is None else loss_cls
         self.loss_bbox = L1Loss() if loss_bbox is None else loss_bbox
@@ -98,23 +98,13 @@ class RetinaNetCriterion(Criterion):
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""
-        if isinstance(predictions, Mapping):
-            HEAD.check(predictions, "the outputs of the head")
-            missing = [key for key in HEAD.read[:2] if predictions.get(key) is None]
-            if missing:
-                raise KeyError(f"the outputs of the head must have {missing[0]!r}, got {list(predictions)}")
-            predictions = [predictions[key] for key in HEAD.read if predictions.get(key) is not None]
+        predictions = entries_of(predictions, HEAD, needed=2)
         if isinstance(predictions, DensePredictions):
             if predictions.confidence is not None:
                 raise ValueError("predictions have a confidence, which RetinaNetCriterion does not read; leave it out")
             return checked_classes(predictions, self.num_classes)
-        scores, boxes, anchors = with_anchors(predictions, self.anchors, "RetinaNetCriterion")
-        check_boxes(anchors, "anchors")
-        count = self._num_per_cell(scores, anchors)
-        return DensePredictions(
-            logits=flatten_levels(scores, channels=self.num_classes, name="class scores", num_per_cell=count),
-            deltas=flatten_levels(boxes, channels=4, name="boxes", num_per_cell=count),
-            priors=anchors,
+        return read_anchored(
+            predictions, self.anchors, channels=self.num_classes, name="class scores", who="RetinaNetCriterion"
         )
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
@@ -135,11 +125,3 @@ class RetinaNetCriterion(Criterion):
             "loss_cls": Term(assigned.counted(scores), count, per_image=divisor),
             "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, per_image=divisor),
         }
-
-    @staticmethod
-    def _num_per_cell(maps: Maps, anchors: Tensor) -> int:
-        if isinstance(maps, Tensor):  # all levels together
-            return 1
-        check_is_sequence(maps, "class scores", "maps, one for each level")
-        cells = [each.shape[-2] * each.shape[-1] for each in maps if isinstance(each, Tensor) and each.dim() == 4]
-        return priors_per_cell(anchors, sum(cells))

@@ -13,13 +13,14 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
 from losses.criteria.query.cardinality import cardinality_errors
-from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, layer_of
+from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, layer_of, sizes_of_layers
 from losses.criteria.query.matching import (
     matches_of_denoising,
     matches_of_layers,
     num_targets,
     of_groups,
     pairs_by_query,
+    usual_matcher,
     without_labels,
 )
 from losses.criteria.query.weights import checked_weights
@@ -31,8 +32,6 @@ from losses.modules.checks import check_loss
 from losses.modules.classes import VarifocalLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
-from matchers.by_cost.hungarian import Hungarian
-from matchers.costs.terms import detr_costs
 from matchers.geometry.boxes import convert
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, checked_positive
@@ -49,8 +48,9 @@ _LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 class DetrCriterion(Criterion):
     """The loss of a detection transformer: one-to-one matching of every layer, then classes and boxes.
 
-    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. Targets that are
-    no ``Targets`` yet are read as such boxes too; others are converted, for which pixels need a ``canvas_size``.
+    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. They are ragged
+    along the queries where images differ in their number. Targets that are no ``Targets`` yet are read as such boxes
+    too; others are converted, for which pixels need a ``canvas_size``.
 
     Terms, each divided by the number of targets of the batch, or by 1:
 
@@ -122,17 +122,15 @@ class DetrCriterion(Criterion):
         if loss_cls is not None:
             check_loss(loss_cls, "loss_cls")
         has_background = loss_cls is not None and traits_of(loss_cls).has_background
-        if matcher is None:
-            matcher = Hungarian(detr_costs(classes="softmax", class_weight=1.0)) if has_background else Hungarian()
+        matcher = usual_matcher(has_background) if matcher is None else matcher
         super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
         self.weight_dict = checked_weights(weight_dict, self.TERMS, loss_cls is not None, has_background)
-        check_flag(sum_groups, "sum_groups")
-        check_flag(agnostic_encoder, "agnostic_encoder")
-        self.alpha, self.gamma = alpha, gamma
-        self.loss_cls, self.has_background = loss_cls, has_background
+        for name, flag in (("sum_groups", sum_groups), ("agnostic_encoder", agnostic_encoder)):
+            check_flag(flag, name)
+        self.alpha, self.gamma, self.loss_cls, self.has_background = alpha, gamma, loss_cls, has_background
         self.takes_scores = loss_cls is None or traits_of(loss_cls).takes_scores()
-        self.num_groups, self.sum_groups = checked_positive(num_groups, "num_groups"), bool(sum_groups)
-        self.agnostic_encoder = bool(agnostic_encoder)
+        self.num_groups = checked_positive(num_groups, "num_groups")
+        self.sum_groups, self.agnostic_encoder = bool(sum_groups), bool(agnostic_encoder)
         if has_background:
             self.COUNTS = (*self.COUNTS, "class_mass_dn")
         self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
@@ -157,13 +155,13 @@ class DetrCriterion(Criterion):
 
     def match(self, predictions: DecoderOutputs, targets: Targets) -> LayerAssignments:
         """The assignments of all layers, by the suffixes of their terms."""
-        found = []
-        for group in predictions.groups:
-            if group.denoising:
-                found.append(matches_of_denoising(predictions.dn_meta, targets, group))
-            else:
-                found.append(matches_of_layers(group, targets, self.call_matcher, self.groups))
-        return LayerAssignments(tuple(found), tuple(group.suffixes for group in predictions.groups))
+        found = tuple(
+            matches_of_denoising(predictions.dn_meta, targets, group)
+            if group.denoising
+            else matches_of_layers(group, targets, self.call_matcher, self.groups)
+            for group in predictions.groups
+        )
+        return LayerAssignments(found, tuple(group.suffixes for group in predictions.groups))
 
     def look_up(self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | None) -> list[MatchedLayers]:
         """The groups of layers with their targets, of assignments as ``match`` or as ``assign`` gives them."""
@@ -175,6 +173,10 @@ class DetrCriterion(Criterion):
             )
         targets.check_labels(self.num_classes)
         return self.matched_layers(predictions, targets, of_groups(predictions, assignment))
+
+    def sizes_of(self, predictions: DecoderOutputs, name: Any = None) -> Tensor | None:
+        """Those of the layers of a term, (L, B)."""
+        return sizes_of_layers(predictions, name[1])
 
     def num_layers(self, predictions: DecoderOutputs) -> int:
         """1: all tensors begin with the layers of a group."""
@@ -207,8 +209,7 @@ class DetrCriterion(Criterion):
         {'cardinality_error': tensor(1.)}
         """
         read = self.read(predictions)
-        own = self.read_targets(targets, read)
-        return cardinality_errors(read, own, has_background=self.has_background, num_groups=self.groups)
+        return cardinality_errors(read, self.read_targets(targets, read), self.has_background, self.groups)
 
     # --- terms -----------------------------------------------------------------------------------------------------
 
@@ -217,6 +218,7 @@ class DetrCriterion(Criterion):
         terms: LayerTerms = {}
         (decoder,) = [group for group in assigned if "" in group.layers.suffixes]
         for group in assigned:
+            group.check_filler()
             for (name, suffixes), part in self.group_terms(group, decoder, predictions).items():
                 terms[name, suffixes] = [replace(term, weight=self.weight_dict[name]) for term in part]
         return terms
@@ -229,8 +231,7 @@ class DetrCriterion(Criterion):
         for group, assignment in zip(read.groups, assignments, strict=True):
             seen = without_labels(targets, group)
             own = targets_of_layers(seen, assignment)
-            counts = self.divided_by(group, read, targets, own)
-            same = group.denoising or len(group.suffixes) == 1
+            counts, same = self.divided_by(group, read, targets, own), group.denoising or len(group.suffixes) == 1
             mask = None if group.agnostic else read.class_mask
             groups.append(MatchedLayers(group, own, own, counts, counts, same, mask, (seen, assignment)))
         return groups
@@ -258,14 +259,15 @@ class DetrCriterion(Criterion):
 
     def class_terms(self, group: MatchedLayers) -> LayerTerms:
         """The class losses that have a weight."""
+        suffixes = group.layers.suffixes
         terms: LayerTerms = {}
         if self.loss_cls is not None and self.takes_scores:
             of_quality = traits_of(self.loss_cls).of_quality
-            terms["loss_cls", group.layers.suffixes] = group.class_term(self.loss_cls, of_quality=of_quality)
+            terms["loss_cls", suffixes] = group.class_term(self.loss_cls, of_quality=of_quality)
         elif self.loss_cls is not None:
-            terms["loss_cls", group.layers.suffixes] = group.label_term(self.loss_cls, self.has_background)
+            terms["loss_cls", suffixes] = group.label_term(self.loss_cls, self.has_background)
         if "loss_vfl" in self.weight_dict:
-            terms["loss_vfl", group.layers.suffixes] = group.class_term(self.loss_vfl)
+            terms["loss_vfl", suffixes] = group.class_term(self.loss_vfl)
         return terms
 
     def box_terms(self, group: MatchedLayers) -> LayerTerms:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
 from losses.core.positives import Positives
+from losses.core.ragged_predictions import check_filler_is_ignored
 from losses.core.terms import Term
 from losses.heads.class_masks import with_background, without_classes
-from losses.heads.decoder import DecoderLayers
+from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss
 from losses.modules.classes import class_values, sum_of_classes
@@ -75,6 +76,12 @@ class MatchedLayers:
     same_boxes: bool = False
     class_mask: Tensor | None = None
     matches: tuple[Targets, Assignment] | None = None
+
+    def check_filler(self) -> None:
+        """Raise unless filler of ragged queries has no target and is no background."""
+        check_filler_is_ignored(self.classes.labels, self.layers.sizes)
+        if self.boxes is not self.classes:
+            check_filler_is_ignored(self.boxes.labels, self.layers.sizes)
 
     def class_term(self, loss: ClassLoss, *, of_quality: bool = True) -> list[Term]:
         """Of all queries, with the IoU of a matched box as score, or with 1."""
@@ -153,10 +160,18 @@ def overlap(pred: Tensor, target: Tensor) -> Tensor:
     return iou(convert(wide(pred), "cxcywh", "xyxy"), convert(target, "cxcywh", "xyxy"))
 
 
+def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | None:
+    """How many queries the images of some layers have, (L, B); None if they are not ragged."""
+    (group,) = [each for each in read.groups if suffixes[0] in each.suffixes]
+    if group.sizes is None:
+        return None
+    return torch.stack([group.sizes[group.suffixes.index(suffix)] for suffix in suffixes])
+
+
 def layer_of(values: Any, index: int) -> Any:
     """The values of one layer, of those of several."""
     if isinstance(values, RaggedBatch):
-        return RaggedBatch.from_full_tensor(values.tensor[index], num_batch_dims=values.num_batch_dims - 1)
+        return RaggedBatch._unchecked(values.tensor[index], values.mask[index], values.sample_sizes[index], 0)
     return values[index]
 
 

@@ -14,6 +14,8 @@ from losses.criteria.query.matched_layers import LayerAssignments
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
+from matchers.by_cost.hungarian import Hungarian
+from matchers.costs.terms import detr_costs
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.keys import KnownKeys
@@ -22,21 +24,30 @@ from ragged.values.precision import wide
 Matcher = Callable[[Predictions, Targets], Assignment]
 
 
+def usual_matcher(has_background: bool) -> Hungarian:
+    """The cost of Deformable DETR; that of DETR for a softmax over the classes and a background."""
+    return Hungarian(detr_costs(classes="softmax", class_weight=1.0)) if has_background else Hungarian()
+
+
 def matches_of_layers(layers: DecoderLayers, targets: Targets, matcher: Matcher, num_groups: int) -> Assignment:
     """The assignment (L, B, Q) of queries that are matched; each of the groups of queries on its own."""
-    logits, boxes = layers.logits, layers.boxes
-    if num_groups > 1:
-        queries = logits.shape[-2]
-        if queries % num_groups:
-            raise ValueError(
-                f"num_groups must divide the queries: got {num_groups} groups and {queries} queries of "
-                f"layer {layers.suffixes[0]!r}"
-            )
-        logits, boxes = (
-            each.unflatten(-2, (num_groups, queries // num_groups)).movedim(-3, 0) for each in (logits, boxes)
+    seen = without_labels(targets, layers)
+    if num_groups == 1:
+        return matcher(layers.predictions(), seen)
+    queries = layers.logits.shape[-2]
+    if layers.sizes is not None:
+        raise ValueError(
+            f"num_groups must be 1 for ragged queries, got {num_groups}: where a group ends is not known of them"
         )
-    found = matcher(Predictions(logits, boxes, box_format="cxcywh", normalized=True), without_labels(targets, layers))
-    return found if num_groups == 1 else _side_by_side(found)
+    if queries % num_groups:
+        raise ValueError(
+            f"num_groups must divide the queries: got {num_groups} groups and {queries} queries of "
+            f"layer {layers.suffixes[0]!r}"
+        )
+    logits, boxes = (
+        each.unflatten(-2, (num_groups, queries // num_groups)).movedim(-3, 0) for each in (layers.logits, layers.boxes)
+    )
+    return _side_by_side(matcher(Predictions(logits, boxes, box_format="cxcywh", normalized=True), seen))
 
 
 def matches_of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, layers: DecoderLayers) -> Assignment:

@@ -23,6 +23,7 @@ reference = by_rule(
     "min_pos_iou",
     "match_low_quality",
     "gt_max_assign_all",
+    "keep_best_target",
     "ignore_iof",
 )
 CHOICES = {"MaxIoU": Choice("anchors", MaxIoU)}
@@ -35,6 +36,7 @@ CALLS = {
         min_pos_iou=0.1,
         match_low_quality=True,
         gt_max_assign_all=True,
+        keep_best_target=True,
         ignore_iof=0.5,
     ),
     "MaxIoU(range)": matcher(MaxIoU, PRIORS, neg_iou_thr=(0.1, 0.4)),

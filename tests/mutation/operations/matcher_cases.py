@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ GATHER, PER_TARGET = (
     "matchers.assignments.forms:gathered",
     "matchers.assignments.assignment:Assignment.predictions_per_target",
 )
-STACK = "matchers.assignments.assignment:Assignment.stack"
+STACK = "matchers.assignments.joining:stack"
 
 
 def assignment_of(values: RaggedBatch) -> Assignment:
@@ -64,7 +63,7 @@ def number_of_pairs(assignment: Assignment) -> Tensor:
 
 def stacked_pairs(code: Callable[[str], Any]) -> Callable[..., Any]:
     """Of a layer with one prediction for each target, and one with many."""
-    stack = partial(code(STACK).__func__, Assignment)  # a copy is a class method that has no class
+    stack = code(STACK)
 
     def op(index: Tensor, values: RaggedBatch) -> Any:
         width = values.max_sample_size

@@ -1,0 +1,71 @@
+"""Images with about as many targets together, so that a crowded one pads few others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+
+class Group(NamedTuple):
+    """Some images that follow each other in an order, and how many rows each of them has."""
+
+    first: int
+    images: int
+    most: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows all of them have."""
+        return self.images * self.most
+
+
+def grouped(sizes: Sequence[int], allowed: int) -> list[Group]:
+    """As few groups as it takes for at most ``allowed`` rows of filler; each is padded to its first image.
+
+    Args:
+        sizes: How many targets each image has, the most first.
+        allowed: Rows that are no target. With as many groups as sizes there are none.
+    """
+    ends = [len(sizes)]
+
+    def groups() -> list[Group]:
+        starts = [0, *ends[:-1]]
+        return [Group(start, end - start, sizes[start]) for start, end in zip(starts, ends, strict=True) if end > start]
+
+    total = sum(sizes)
+    while sum(group.rows for group in groups()) - total > allowed:
+        # Cut where most rows are saved: all behind the cut are padded to the first of them from then on.
+        _, cut = max(
+            ((group.most - sizes[at]) * (group.first + group.images - at), at)
+            for group in groups()
+            for at in range(group.first + 1, group.first + group.images)
+        )
+        ends = sorted([*ends, cut])
+    return groups()
+
+
+def cut(groups: Sequence[Group], size: int) -> Iterator[list[tuple[int, Group]]]:
+    """Blocks of at most ``size`` rows: of whole images, or within one, each piece with its first row.
+
+    An image that is cut is a group of its own, with fewer rows.
+    """
+    block: list[tuple[int, Group]] = []
+    room, row = size, 0
+    for first, images, most in groups:
+        while images and most:
+            if room < most and block:
+                yield block
+                block, room = [], size
+            if most > size:
+                pieces = -(-most // size)
+                for piece in range(pieces):
+                    start, stop = piece * most // pieces, (piece + 1) * most // pieces
+                    yield [(row + start, Group(first, 1, stop - start))]
+                taken = 1
+            else:
+                taken = min(images, room // most)
+                block.append((row, Group(first, taken, most)))
+                room -= taken * most
+            first, images, row = first + taken, images - taken, row + taken * most
+    if block:
+        yield block
