@@ -131,8 +131,7 @@ class DetrCriterion(Criterion):
         self.takes_scores = loss_cls is None or traits_of(loss_cls).takes_scores()
         self.num_groups = checked_positive(num_groups, "num_groups")
         self.sum_groups, self.agnostic_encoder = bool(sum_groups), bool(agnostic_encoder)
-        if has_background:
-            self.COUNTS = (*self.COUNTS, "class_mass_dn")
+        self.COUNTS = (*self.COUNTS, *["class_mass_dn"] * has_background)
         self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
 
     def read(self, predictions: Any) -> DecoderOutputs:
