@@ -9,12 +9,13 @@ from torch import Tensor
 from example.data import Task
 from example.detector import Detector, Maps, detections, flat
 from example.model import DenseModel
-from losses import ATSSCriterion, DeltaXYWHCoder, SSDCriterion
+from losses import ATSSCriterion, DeltaXYWHCoder, RetinaNetCriterion, SSDCriterion
 from matchers import Predictions, anchors
 
 _CODER = DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))
 # In strides; digits are 16 to 36 pixels high.
 _ATSS_SIDES, _SSD_SIDES = (3.0,), (2.25, 3.375)
+_RETINA_SIDES = (2.25, 3.375)
 
 
 def square_anchors(task: Task, sides: Sequence[float]) -> Tensor:
@@ -66,4 +67,26 @@ def ssd(task: Task) -> Detector:
     )
 
 
-DETECTORS = (atss, ssd)
+def retinanet(task: Task) -> Detector:
+    """RetinaNet: two anchors in each cell, and a focal loss."""
+    priors = square_anchors(task, _RETINA_SIDES)
+
+    def decode(maps: Maps) -> Predictions:
+        deltas = flat(maps["boxes"], 4).float()
+        return detections(
+            flat(maps["classes"], task.num_classes).sigmoid(), _CODER.decode(priors.to(deltas.device), deltas)
+        )
+
+    per_cell = len(_RETINA_SIDES)
+    return Detector(
+        model=DenseModel(task, {"classes": per_cell * task.num_classes, "boxes": per_cell * 4}),
+        make_criterion=lambda reduction: RetinaNetCriterion(
+            task.num_classes, _CODER, anchors=priors, reduction=reduction
+        ),
+        inputs=lambda maps: (maps["classes"], maps["boxes"]),
+        decode=decode,
+        centers=lambda maps: centers_of(priors),
+    )
+
+
+DETECTORS = (atss, ssd, retinanet)

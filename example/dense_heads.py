@@ -16,6 +16,7 @@ from losses import (
     CenterLogSizeCoder,
     DetectionLoss,
     DistanceCoder,
+    FCOSCriterion,
     FocalLoss,
     GIoULoss,
     L1Loss,
@@ -25,7 +26,7 @@ from losses import (
     YOLOv9Criterion,
     YOLOXCriterion,
 )
-from matchers import BalancedSinkhorn, Predictions, Targets, grid_points
+from matchers import FCOS, BalancedSinkhorn, Predictions, Targets, grid_points
 
 _BINS = 8
 # Bounds keep an untrained detector from boxes of infinite size.
@@ -134,6 +135,30 @@ def yolov9(task: Task) -> Detector:
     )
 
 
+def fcos(task: Task) -> Detector:
+    """FCOS: distances of the sides, and how central a point is in its digit."""
+
+    def distances(maps: Maps) -> list[Tensor]:
+        return [level.float().clamp(-_WIDEST_LOG, _WIDEST_LOG).exp() for level in maps["boxes"]]
+
+    def decode(maps: Maps) -> Predictions:
+        sides = flat(distances(maps), 4)
+        boxes = DistanceCoder(scale_by_stride=True).decode(points(task, sides), sides)
+        classes, centerness = flat(maps["classes"], task.num_classes).sigmoid(), flat(maps["centerness"], 1).sigmoid()
+        return detections(classes * centerness, boxes)
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "boxes": 4, "centerness": 1}),
+        # Digits are 16 to 36 pixels high: both levels shall have some.
+        make_criterion=lambda reduction: FCOSCriterion(
+            task.num_classes, strides=task.strides, matcher=FCOS(regress_range=(1.0, 2.0)), reduction=reduction
+        ),
+        inputs=lambda maps: (maps["classes"], distances(maps), maps["centerness"]),
+        decode=decode,
+        centers=lambda maps: points(task, maps["boxes"][0])[:, :2],
+    )
+
+
 class TransportLoss(DetectionLoss):
     """``DetectionLoss`` with its parts as the terms."""
 
@@ -157,4 +182,4 @@ def ot(task: Task) -> Detector:
     )
 
 
-DETECTORS = (own, yolox, yolov9, rtmdet, ot)
+DETECTORS = (own, yolox, yolov9, rtmdet, fcos, ot)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from example import anchor_heads, dense_heads, query_heads
+from example import anchor_heads, dense_heads, query_heads, two_stage_heads
 from example.data import Task
 from example.dense_heads import own
 from example.detector import Detector
 
 DETECTORS: dict[str, Callable[[Task], Detector]] = {
-    make.__name__: make for heads in (dense_heads, query_heads, anchor_heads) for make in heads.DETECTORS
+    make.__name__: make
+    for heads in (dense_heads, query_heads, anchor_heads, two_stage_heads)
+    for make in heads.DETECTORS
 }
 
 

@@ -101,7 +101,10 @@ class DenseModel(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Of each name a map (B, channels, rows, columns) for each level."""
-        features = self.pyramid(images)
+        return self.of_features(self.pyramid(images))
+
+    def of_features(self, features: list[Tensor]) -> dict[str, list[Tensor]]:
+        """The same of the pyramid's features."""
         towers: dict[str, Any] = dict(self.towers.items())
         return {
             name: [tower(level) for tower, level in zip(of_levels, features, strict=True)]

@@ -110,7 +110,7 @@ def walkthrough_loss(
     boxes_of_pred = ragged.batched_indexing_access(boxes, pred_indices)
     probabilities_of_pred = ragged.batched_indexing_access(probabilities, pred_indices)
 
-    overlap = boxes_of_gt.create_with_sample_sizes_like_self(iou(boxes_of_gt.tensor, boxes_of_pred.tensor))
+    overlap = iou(boxes_of_gt, boxes_of_pred)
     overlap_loss = ragged.sum_over_targets((1 - overlap) * weights_of_gt)
 
     exists = ragged.get_mask_from_indices(existence.shape[1], pred_indices).to(existence.dtype)

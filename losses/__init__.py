@@ -22,6 +22,7 @@ from losses.criteria.query.deim import DEIMCriterion
 from losses.criteria.query.detr import DetrCriterion
 from losses.criteria.query.dfine import DFINECriterion
 from losses.criteria.query.presets import query_criterion
+from losses.criteria.two_stage.roi import RoICriterion
 from losses.criteria.two_stage.rpn import RPNCriterion
 from losses.functional.boxes import (
     centerness,
@@ -105,6 +106,7 @@ __all__ = [
     "RPNCriterion",
     "RTMDetCriterion",
     "RetinaNetCriterion",
+    "RoICriterion",
     "SSDCoder",
     "SSDCriterion",
     "SSDLoss",

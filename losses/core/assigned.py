@@ -15,7 +15,7 @@ from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.geometry.boxes import check_boxes
 from matchers.targets.targets import Targets
-from ragged.batch.layout import check_same_sizes
+from ragged.batch.layout import check_equal_sizes
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_positive, check_same_device, check_values, check_weights, sample_name
 from ragged.values.precision import wide
@@ -278,10 +278,8 @@ def _check_same_targets(targets: Targets, assignment: Assignment) -> None:
         raise ValueError(
             f"the assignment is of {assignment.max_num_targets} targets at most, there are {targets.max_num_targets}"
         )
-    reference = targets.reference
-    if len(own) < len(batch):
-        reference = reference.broadcast_batch_dims_to_shape(batch)
-    check_same_sizes(assignment.predictions_per_target(), reference, what="the assignment and the targets")
+    sizes = targets.num_targets.expand(batch)
+    check_equal_sizes(assignment.num_targets, sizes, what="the assignment and the targets")
 
 
 register_dataclass(AssignedTargets)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from ragged.values.readable import values_are_readable
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """R rows, each a prediction with its target, of N images with P predictions.
+    """R rows, each a prediction with the target that it was assigned: the pairs of a match, flat over N images.
+
+    ``Assignment.pairs()`` gives the same pairs as ragged indices of each image, ordered by target.
 
     Where the host can read the assignment (on CPU) there is a row for each positive prediction; elsewhere the number of
     rows is static, and some of them are not valid. Values of such rows are 0 when they are read, so that whatever is
@@ -29,6 +32,7 @@ class Positives:
         valid: (R,), or None if all rows are. If given, all images have as many rows.
         shape: ``(*batch, P)``.
         whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
+        computed: What was computed on the way.
 
     >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
     >>> positives = Positives.of(assignment)
@@ -42,6 +46,7 @@ class Positives:
     valid: Tensor | None
     shape: tuple[int, ...]
     whole: bool = False
+    computed: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, assignment: Assignment) -> Positives:
@@ -84,7 +89,13 @@ class Positives:
     @property
     def slots(self) -> Tensor:
         """(R,), the index of each prediction among those of all images."""
-        return self.sample * self.shape[-1] + self.prediction
+        return self._once("slots", lambda: self.sample * self.shape[-1] + self.prediction)
+
+    def _once(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        # Several terms ask for the same.
+        if name not in self.computed:
+            self.computed[name] = make()
+        return self.computed[name]
 
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
@@ -121,7 +132,8 @@ class Positives:
             # The sum of nothing, so that the zeros are part of the graph.
             return values.new_zeros(len(self), *values.shape[own + 1 :]) + values.sum(dtype=values.dtype)
         merged = values.reshape(images * count, *values.shape[own + 1 :])
-        return self._only_valid(merged.index_select(0, self.sample % images * count + self.target))
+        slots = self._once((images, count), lambda: self.sample % images * count + self.target)
+        return self._only_valid(merged.index_select(0, slots))
 
     def per_prediction(self, rows: Tensor) -> Tensor:
         """Values (R,) at their predictions, ``(*batch, P)``, and 0 elsewhere. Differentiable."""
@@ -139,12 +151,14 @@ class Positives:
 
     def masked(self, rows: Tensor) -> Tensor:
         """Values (R,), 0 where the row is not valid."""
-        return rows if self.valid is None else rows.masked_fill(~self.valid, 0)
+        return self._only_valid(rows)
 
     def _only_valid(self, rows: Tensor) -> Tensor:
-        if self.valid is None:
+        valid = self.valid
+        if valid is None:
             return rows
-        return rows.masked_fill(~self.valid.view(-1, *(1,) * (rows.dim() - 1)), 0)
+        filler = self._once("filler", lambda: ~valid)
+        return rows.masked_fill(filler.view(-1, *(1,) * (rows.dim() - 1)), 0)
 
 
 register_dataclass(Positives, constants=("shape", "whole"))

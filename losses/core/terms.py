@@ -36,12 +36,21 @@ class Term:
 
     Args:
         values: ``(*batch, P)``, one for each prediction; or (R,), one for each of ``rows``.
-        counts: What the sum is divided by, ``(*batch,)`` each, by name. Terms may share a count.
+        counts: What the sum is divided by, ``(*batch,)`` each, by name; a dimension of layers that share a count may be
+            1. Terms may share a count.
         rows: Which predictions the values are of, if not of all.
         weight: Of the term.
         divisor: Makes the divisor of the counts' totals, given in order; by default their only one, at least 1.
         per_image: What the sum of each image is divided by before, ``(*batch,)``; nothing if not given. With ``"sum"``
             and ``"none"`` nothing is divided at all.
+
+    Raises:
+        ValueError: Values are not one for each row, or a count is not one for each image of each layer. A count
+            ``(B,)`` beside values ``(L, B, P)`` would make the loss L times too large.
+
+    >>> Term(torch.zeros(6, 2, 300), {"num_positives": torch.ones(2)})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: the count 'num_positives' must have the batch shape (6, 2) of values (6, 2, 300), got (2,): one for ...
     """
 
     values: Tensor
@@ -50,6 +59,36 @@ class Term:
     weight: float = 1.0
     divisor: Callable[..., Tensor] | None = None
     per_image: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_is_tensor(self.values, "the values of a term")
+        own = tuple(self.values.shape)
+        if self.rows is not None and own != (len(self.rows),):
+            raise ValueError(f"values of rows must have shape ({len(self.rows)},), one for each row, got {own}")
+        if not own:
+            raise ValueError("the values of a term must have shape (*batch, P), got a single number")
+        self.check_counts(max(len(self.batch_shape) - 1, 0))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """``*batch``."""
+        return tuple(self.values.shape[:-1]) if self.rows is None else self.rows.batch_shape
+
+    def check_counts(self, layers: int) -> None:
+        """Raise ``ValueError`` unless counts have the batch shape; the first ``layers`` dimensions may be 1."""
+        batch = self.batch_shape
+        divisors = {f"the count {name!r}": count for name, count in self.counts.items()}
+        for name, count in (divisors | ({} if self.per_image is None else {"per_image": self.per_image})).items():
+            check_is_tensor(count, name)
+            shape = tuple(count.shape)
+            shared = [own for own, size in zip(shape, batch, strict=False) if own != size]
+            if len(shape) == len(batch) and shape[layers:] == batch[layers:] and all(own == 1 for own in shared):
+                continue
+            of_what = f"values {tuple(self.values.shape)}" if self.rows is None else f"rows of {self.rows.shape}"
+            raise ValueError(
+                f"{name} must have the batch shape {batch} of {of_what}, got {shape}: one for each image of each "
+                f"layer, as assigned.num_positives() gives it; one that all layers share is count.expand{batch}"
+            )
 
     def per_prediction(self) -> Tensor:
         """``(*batch, P)``."""
@@ -94,7 +133,7 @@ def reduce_terms(
         For each name a tensor ``(*layers,)``, with ``"sample"`` ``(*batch,)``, with ``"none"`` a RaggedBatch
         ``(*batch, P)``.
     """
-    parts = _parts(terms)
+    parts = _parts(terms, layers)
     if reduction == "none":
         return {name: _ragged(_sum([term.per_prediction() for term in part])) for name, part in parts.items()}
     counts = _counts(parts)
@@ -120,7 +159,7 @@ def count_terms(
     terms: Terms, normalizer: Normalizer, layers: int = 0, counted: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """What the terms are divided by, over all images and all ranks, by name, ``(*layers,)`` each."""
-    return _totals(_counts(_parts(terms)), normalizer, None, layers, counted)
+    return _totals(_counts(_parts(terms, layers)), normalizer, None, layers, counted)
 
 
 def total(losses: Losses) -> Any:
@@ -175,8 +214,12 @@ def _ragged(values: Tensor) -> RaggedBatch:
     return RaggedBatch.from_full_tensor(values, num_batch_dims=values.dim() - 1)
 
 
-def _parts(terms: Terms) -> dict[Any, list[Term]]:
-    return {name: [term] if isinstance(term, Term) else list(term) for name, term in terms.items()}
+def _parts(terms: Terms, layers: int) -> dict[Any, list[Term]]:
+    parts = {name: [term] if isinstance(term, Term) else list(term) for name, term in terms.items()}
+    for part in parts.values():
+        for term in part:
+            term.check_counts(layers)
+    return parts
 
 
 def _counts(parts: Mapping[Any, Sequence[Term]]) -> dict[str, Tensor]:

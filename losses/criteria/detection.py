@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from losses.coders.boxes import BoxCoder, check_coder
 from losses.core.assigned import AssignedTargets
+from losses.core.background import POSITIONS, background_label, check_target_labels
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, total
-from losses.criteria.detection_arguments import checked_ratio, checked_reduction
-from losses.criteria.detection_terms import DetectionTerms
-from losses.heads.class_masks import checked_class_mask, without_others
+from losses.criteria.detection_given import Given
+from losses.criteria.detection_options import checked_ratio, checked_reduction
+from losses.criteria.detection_terms import DetectionTerms, EncodedLoss
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
@@ -27,22 +29,8 @@ from ragged.values.checks import (
     check_not_negative,
     check_one_of,
     check_same_device,
-    check_values,
-    sample_name,
 )
 from ragged.values.precision import wide
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What a call is given besides targets."""
-
-    predictions: Predictions
-    anchors: Tensor | None = None
-    class_mask: Tensor | None = None
-
-
-POSITIONS = ("first", "last", "none")
 
 
 class DetectionLoss(Criterion):
@@ -76,6 +64,8 @@ class DetectionLoss(Criterion):
         reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), what each image has as the only one of its batch, or
             ``"none"`` for a RaggedBatch (B, P) that is not divided.
         normalizer: How counts are added up over the ranks, and what they are at least.
+        bbox_coder: If given, predicted boxes are relative to the anchors, as this coder has them: it decodes them for
+            the matcher, and ``loc_loss_module`` compares them with the encoded boxes of targets.
         negatives_without_positives: With mining, how many negatives are trained of an image without positives.
 
     Raises:
@@ -149,12 +139,16 @@ class DetectionLoss(Criterion):
         reduction: str = "mean",
         *,
         normalizer: Normalizer | None = None,
+        bbox_coder: BoxCoder | None = None,
         negatives_without_positives: float = 0.0,
     ) -> None:
         reduction = checked_reduction(size_average, reduce, reduction)
         super().__init__(None, matcher=matching_method, reduction=reduction, normalizer=normalizer)
         check_loss(cls_loss_module, "cls_loss_module")
         check_loss(loc_loss_module, "loc_loss_module")
+        if bbox_coder is not None:
+            check_coder(bbox_coder, "bbox_coder")
+        self.bbox_coder = bbox_coder
         check_one_of(bg_class_position, POSITIONS, "bg_class_position")
         self.cls_loss_module, self.loc_loss_module = cls_loss_module, loc_loss_module
         self.bg_class_position = bg_class_position
@@ -180,7 +174,8 @@ class DetectionLoss(Criterion):
                 B, or ``Predictions``. Boxes have the format and unit of the targets, unless ``Predictions`` say else.
             target: A dict with ``"labels"`` (B, G), ``"boxes"`` (B, G, 4), xyxy, and ``"mask"`` (B, G), or anything
                 else that ``Targets.of`` reads.
-            anchors: (P, 4) or (B, P, 4), xyxy, for matchers with ``is_anchor_based=True`` and the like.
+            anchors: (P, 4) or (B, P, 4), xyxy, in the unit of the targets, for ``bbox_coder``, and for matchers with
+                ``is_anchor_based=True`` and the like.
             valid_label_mask: (B, C), booleans: which of the classes count in an image, and have a class loss there. The
                 background, and the classes of an image's targets, count in any case.
             global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
@@ -193,11 +188,13 @@ class DetectionLoss(Criterion):
         """
         predictions, targets = Predictions.of(input), Targets.of(target)
         match = self.assign(predictions, targets, anchors)
-        return self.loss(predictions, targets, match, valid_label_mask=valid_label_mask, global_count=global_count)
+        return self.loss(
+            predictions, targets, match, anchors, valid_label_mask=valid_label_mask, global_count=global_count
+        )
 
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
-        return super().assign(_Given(Predictions.of(input), anchors), target)
+        return super().assign(Given(Predictions.of(input), anchors), target)
 
     def loss(
         self,
@@ -209,8 +206,8 @@ class DetectionLoss(Criterion):
         valid_label_mask: Tensor | None = None,
         global_count: GlobalCount = None,
     ) -> Any:
-        """The second step: the loss of predictions that are matched. Anchors play no role any more."""
-        given = _Given(Predictions.of(input))
+        """The second step: the loss of predictions that are matched. Only ``bbox_coder`` needs anchors."""
+        given = Given(Predictions.of(input), anchors)
         return super().loss(given, target, match, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def parts(
@@ -218,31 +215,36 @@ class DetectionLoss(Criterion):
         input: AnyPredictions,
         target: Any,
         match: Assignment | Plan | None = None,
+        anchors: Tensor | None = None,
         *,
         global_count: GlobalCount = None,
     ) -> Losses:
         """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
-        given = _Given(Predictions.of(input))
+        given = Given(Predictions.of(input), anchors)
         return self._reduced(given, self._terms(given, target, match), global_count)
 
-    def counts(self, input: AnyPredictions, target: Any, match: Assignment | Plan | None = None) -> dict[str, Tensor]:
+    def counts(
+        self,
+        input: AnyPredictions,
+        target: Any,
+        match: Assignment | Plan | None = None,
+        anchors: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
-        return super().counts(_Given(Predictions.of(input)), target, match)
+        return super().counts(Given(Predictions.of(input), anchors), target, match)
 
-    def with_class_mask(self, predictions: _Given, mask: Tensor | None) -> _Given:
-        """The predictions with the mask of a call."""
-        logits = predictions.predictions.logits
-        if mask is None or logits is None:
-            return predictions
-        shape = (*logits.shape[:-2], logits.shape[-1])
-        return replace(predictions, class_mask=checked_class_mask(mask, shape, logits.device, only_flags=True))
-
-    def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
+    def match(self, predictions: Given, targets: Targets) -> Assignment | Plan:
         """What the matcher says, of predictions, targets and anchors."""
-        return self.matcher(predictions.predictions, targets, predictions.anchors)
+        given, anchors = predictions.predictions, predictions.anchors
+        if self.bbox_coder is not None and given.boxes is not None:
+            boxes = self.bbox_coder.decode(predictions.need_anchors(), wide(given.boxes))
+            given = replace(given, boxes=boxes, box_format="xyxy", normalized=targets.normalized)
+            # They are the coder's, and for those matchers that look at them.
+            anchors = anchors if getattr(self.matcher, "uses_priors", True) else None
+        return self.matcher(given, targets, anchors)
 
     def look_up(
-        self, predictions: _Given, targets: Targets | AssignedTargets, assignment: Any
+        self, predictions: Given, targets: Targets | AssignedTargets, assignment: Any
     ) -> tuple[Targets, Assignment | Plan]:
         """The targets, and how they are matched."""
         if not isinstance(assignment, (Assignment, Plan)):
@@ -251,23 +253,28 @@ class DetectionLoss(Criterion):
             raise TypeError(f"targets of a match must be those of images, got {type(targets).__name__}")
         return targets, assignment
 
-    def terms(self, predictions: _Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
+    def terms(self, predictions: Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
         """See the class."""
         given, (targets, match) = predictions.predictions, assigned
         if given.logits is None or given.boxes is None:
             raise ValueError("DetectionLoss needs logits and boxes of the predictions, and one of them is missing")
         check_same_device(targets.device, given.device, name="targets", reference="predictions")
-        boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
-        unit = targets.normalized if given.normalized is None else given.normalized
-        background, logits = self._background(given.logits.shape[-1], targets), wide(given.logits)
-        if predictions.class_mask is not None:
-            labels = targets.labels.tensor.masked_fill(~targets.matchable, background)
-            logits = without_others(logits, predictions.class_mask, labels, background)
+        num_classes = given.logits.shape[-1]
+        check_target_labels(targets, self.bg_class_position, num_classes, "DetectionLoss")
+        loss: BoxLoss = self.loc_loss_module
+        if self.bbox_coder is None:
+            boxes = convert(wide(given.boxes), given.box_format or targets.box_format, "xyxy")
+            unit = targets.normalized if given.normalized is None else given.normalized
+            boxes = in_unit(boxes, unit, targets.normalized, targets.canvas_size)
+        else:
+            loss = EncodedLoss(self.bbox_coder, loss)
+            boxes = loss.with_priors(wide(given.boxes), predictions.need_anchors())
+        background = background_label(self.bg_class_position, num_classes)
         terms = DetectionTerms(
-            logits,
-            in_unit(boxes, unit, targets.normalized, targets.canvas_size),
+            predictions.logits_of(targets, background),
+            boxes,
             self.cls_loss_module,
-            self.loc_loss_module,
+            loss,
             background,
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
@@ -276,25 +283,10 @@ class DetectionLoss(Criterion):
             return terms.of_plan(targets, match, sizes=given.sizes)
         return terms.of_assignment(targets, match, sizes=given.sizes)
 
-    def sizes_of(self, predictions: _Given, name: Any = None) -> Tensor | None:
+    def sizes_of(self, predictions: Given, name: Any = None) -> Tensor | None:
         """Those of the predictions."""
         return predictions.predictions.sizes
 
-    def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
+    def finished(self, losses: Losses, predictions: Given, terms: Any) -> Any:
         """The sum of both parts."""
         return total(losses)
-
-    def _background(self, num_classes: int, targets: Targets) -> int:
-        """The label of the background, which no target has; -1 if there is none."""
-        background = {"first": 0, "last": num_classes - 1, "none": -1}[self.bg_class_position]
-        targets.check_labels(num_classes)
-        labels = targets.labels.tensor
-        check_values(
-            (labels != background) | ~targets.matchable,
-            lambda at: (
-                f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
-                f"{self.bg_class_position} of {num_classes} classes; see bg_class_position"
-            ),
-            summary="DetectionLoss: the label of a target is that of the background",
-        )
-        return background

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from losses.coders.boxes import BoxCoder
 from losses.core.assigned import AssignedTargets
 from losses.core.ragged_predictions import check_filler_has_no_mass, check_filler_is_ignored
 from losses.core.terms import Term
@@ -22,6 +23,7 @@ from matchers.assignments.assignment import Assignment, Plan
 from matchers.targets.targets import Targets
 from ragged.batch.layout import check_same_sizes
 from ragged.values.checks import check_weights
+from ragged.values.precision import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class DetectionTerms:
 
     Args:
         logits: ``(*batch, P, C)``, float32 at least.
-        boxes: ``(*batch, P, 4)``, xyxy, in the unit of the targets.
+        boxes: ``(*batch, P, 4)``, xyxy, in the unit of the targets; or what an ``EncodedLoss`` takes.
         cls_loss, loc_loss: Not reduced.
         background: The label of the background; -1 if that is no class.
         ratio: How many negatives are trained for each positive; None for all.
@@ -142,6 +144,29 @@ class DetectionTerms:
         return {"num_classified": positive + (count if weights is None else count * weights[self.background])}
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedLoss:
+    """A loss of what a coder makes of boxes.
+
+    Args:
+        coder: Of boxes relative to priors, xyxy.
+        loss: Of boxes that are encoded.
+    """
+
+    coder: BoxCoder
+    loss: BoxLoss
+
+    @staticmethod
+    def with_priors(deltas: Tensor, priors: Tensor) -> Tensor:
+        """Encoded boxes ``(*batch, P, 4)`` and their priors, which may lack batch dimensions, in one tensor."""
+        return torch.cat([deltas, wide(priors.detach()).to(deltas.dtype).expand(deltas.shape)], -1)
+
+    def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Of encoded boxes with their priors (…, 8), and boxes (…, 4)."""
+        deltas, priors = pred.split(4, -1)
+        return self.loss(deltas, self.coder.encode(priors, target))
+
+
 def _merged(targets: Targets, plan: Plan, batch: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Labels (N, G) and xyxy boxes (N, G, 4) of targets, and how much of them predictions have, (N, P, G)."""
 
@@ -163,6 +188,7 @@ def _mass_of_classes(labels: Tensor, mass: Tensor, num_classes: int) -> Tensor:
 
 
 def _has_parameters(loss: ClassLoss | BoxLoss) -> bool:
+    loss = loss.loss if isinstance(loss, EncodedLoss) else loss
     return isinstance(loss, nn.Module) and any(each.requires_grad for each in loss.parameters())
 
 

@@ -145,7 +145,7 @@ def varifocal_loss(
     scores: Tensor | None = None,
     alpha: float = 0.75,
     gamma: float = 2.0,
-    detach_weights: bool = False,
+    detach_weights: bool = True,
 ) -> Tensor:
     """Varifocal loss: positives weighted by their quality, negatives by their probability (Zhang et al., 2021).
 
@@ -161,7 +161,7 @@ def varifocal_loss(
         scores: ``(…)``, the IoU of the box with its target; only with labels.
         alpha: Weight of the negatives.
         gamma: Exponent.
-        detach_weights: Whether ``p^gamma`` is a constant for the gradient, as in RT-DETR and D-FINE.
+        detach_weights: Whether ``p^gamma`` is a constant for the gradient, as in RT-DETR and D-FINE. Scores always are.
 
     Returns:
         ``(…, C)``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from losses.functional.numerics import check_shape
 from losses.heads.levels import DensePredictions, Maps, flatten_levels, priors_per_cell
 from matchers.geometry.boxes import check_boxes
+from matchers.targets.targets import Targets
 from ragged.values.checks import check_is_sequence
 from ragged.values.keys import KnownKeys
 
@@ -61,6 +63,18 @@ def with_anchors(predictions: Any, known: Tensor | None, who: str) -> tuple[Any,
     if anchors is None:
         raise ValueError(f"{who} needs anchors: give them to it, or with the predictions")
     return scores, boxes, anchors
+
+
+def in_unit_of_priors(targets: Targets, *, normalized: bool = False) -> Targets:
+    """Targets as a matcher compares them with priors in pixels, or in fractions of the image.
+
+    Raises:
+        ValueError: The unit has to change, and there is no ``canvas_size``.
+    """
+    if targets.boxes is None or targets.normalized == normalized:
+        return targets
+    boxes = targets.boxes.create_with_sample_sizes_like_self(targets.boxes_as("xyxy", normalized=normalized))
+    return replace(targets, boxes=boxes, box_format="xyxy", normalized=normalized)
 
 
 def read_anchored(predictions: Any, known: Tensor | None, *, channels: int, name: str, who: str) -> DensePredictions:

@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.coders.boxes import BoxCoder
 from losses.core.assigned import AssignedTargets, checked_assignment
 from losses.functional.numerics import check_floating
+from losses.heads.anchors import in_unit_of_priors
 from losses.heads.class_masks import checked_class_mask, with_background, with_labels, without_classes
 from losses.heads.levels import Maps, flatten_levels
 from losses.modules.base import BoxLoss
@@ -33,7 +34,7 @@ class SSDPredictions:
         scores: Of each level (B, A, C, n), logits of A boxes in each of n cells; C counts the background.
         deltas: (B, P, 4).
         priors: (P, 4) or (B, P, 4).
-        class_mask: (B, C), which classes count in which images, the background among them; None for all.
+        class_mask: (B, C - 1), which classes count in which images, without the background; None for all.
 
     Raises:
         ValueError: Numbers of images or of boxes, or devices, differ.
@@ -68,24 +69,18 @@ class SSDPredictions:
                 f"class scores must have {channels} classes, the background included, got {self.num_channels}"
             )
 
-    def with_class_mask(self, mask: Tensor | None, background: int) -> SSDPredictions:
-        """The same predictions, of which some classes do not count in some images.
-
-        Args:
-            mask: (B, C - 1), or what broadcasts to it, booleans; None changes nothing.
-            background: Its label, which counts in any case.
-        """
+    def with_class_mask(self, mask: Tensor | None) -> SSDPredictions:
+        """The same predictions; ``mask`` (B, C - 1), booleans, says which classes count, the background apart."""
         if mask is None:
             return self
         shape = (self.deltas.shape[0], self.num_channels - 1)
-        own = checked_class_mask(mask, shape, self.deltas.device, only_flags=True)
-        return replace(self, class_mask=with_background(own, background))
+        return replace(self, class_mask=checked_class_mask(mask, shape, self.deltas.device, only_flags=True))
 
-    def scores_of(self, labels: Tensor) -> tuple[Tensor, ...]:
+    def scores_of(self, labels: Tensor, background: int) -> tuple[Tensor, ...]:
         """The scores, of which those of classes that do not count cannot be seen; labels (B, P) of an image count."""
         if self.class_mask is None:
             return self.scores
-        flags = with_labels(self.class_mask, labels)[:, None, :, None]
+        flags = with_background(with_labels(self.class_mask, labels), background)[:, None, :, None]
         return tuple(without_classes(level, flags) for level in self.scores)
 
     def class_logits(self, background: int) -> Tensor:
@@ -129,9 +124,7 @@ def assign_priors(
 ) -> Assignment:
     """Match default boxes, of the format and unit of the coder, with targets of any."""
     targets.check_labels(predictions.num_channels - 1)
-    if targets.normalized != normalized:
-        gt = targets.boxes.create_with_sample_sizes_like_self(targets.boxes_as("xyxy", normalized=normalized))
-        targets = replace(targets, boxes=gt, box_format="xyxy", normalized=normalized)
+    targets = in_unit_of_priors(targets, normalized=normalized)
     if isinstance(matcher, MaxIoU):
         found = Predictions(boxes=predictions.deltas)  # for their shape
     else:

@@ -111,7 +111,7 @@ class VarifocalLoss(LossModule):
         *,
         alpha: float = 0.75,
         gamma: float = 2.0,
-        detach_weights: bool = False,
+        detach_weights: bool = True,
         reduction: str = "none",
         loss_weight: float = 1.0,
     ) -> None:

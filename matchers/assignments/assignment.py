@@ -157,9 +157,9 @@ class Assignment:
     # --- other forms -----------------------------------------------------------------------------------------------
 
     def pairs(self) -> tuple[RaggedBatch, RaggedBatch]:
-        """``(matched_gt_indices, matched_pred_indices)``, each ``(*batch, M)``, ragged, int64.
+        """The matched pairs: ``(matched_gt_indices, matched_pred_indices)``, each ``(*batch, M)``, ragged, int64.
 
-        Entry k of the one belongs to entry k of the other; pairs are ordered by target, then by prediction.
+        Entry k of the one belongs to entry k of the other, ordered by target. ``Pairs`` are candidates, not matched.
         """
         return pairs_of_index(self.target_index, self.max_num_targets, self.max_pairs)
 

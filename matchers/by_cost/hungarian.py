@@ -99,7 +99,7 @@ class Hungarian(IgnoringMatcher):
             cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
         start, count = pairs.runs()
         row = solve_rows(cost, start, count, pairs.valid, forbidden, self.solver)
-        target = _targets_of_rows(row, start, pairs.target)
+        target = row if pairs.is_whole else _targets_of_rows(row, start, pairs.target)
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))
             target = target.masked_fill(chosen >= self.background_cost, BACKGROUND)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.costs.checks import check_objectness, check_of_pairs, check_values_of, checked_labels
@@ -48,7 +49,8 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
     check_not_negative(gamma, "gamma")
     logits = wide(logits)
     p, wrong = _sigmoid(logits), _softplus(logits)  # wrong = -log(1 - p), from which -log p differs by the logit
-    return alpha * _power(1 - p, gamma) * (wrong - logits) - (1 - alpha) * _power(p, gamma) * wrong
+    right = _power(1 - p, gamma).mul_(wrong - logits).mul_(alpha)
+    return right.sub_(_power(p, gamma).mul_(wrong), alpha=1 - alpha)
 
 
 @takes_batches(logits=0, overlap=0)
@@ -226,15 +228,19 @@ def alignment_metric(
     return alignment(own, overlap, alpha=alpha, beta=beta)
 
 
-# torch computes the last few elements of a tensor one by one, and some functions round differently there. These do not:
-# the same pair costs the same at any place, so that equal targets tie.
+# On a CPU torch computes the last few elements of a tensor one by one, and some functions round differently there.
+# These do not: the same pair costs the same at any place, so that equal targets tie.
 
 
 def _sigmoid(values: Tensor) -> Tensor:
+    if values.device.type != "cpu":
+        return values.sigmoid()
     return (-values).exp_().add_(1).reciprocal_()
 
 
 def _softplus(values: Tensor) -> Tensor:
+    if values.device.type != "cpu":
+        return F.softplus(values, threshold=_MODERATE)
     return values.abs().neg_().exp_().log1p_().add_(values.clamp(min=0))
 
 

@@ -106,7 +106,7 @@ def total_cost(terms: Mapping[str, PairCost], pairs: Pairs) -> Tensor:
     """Sum of all terms, (R, P), not finite where one of them is not."""
     total: Tensor | None = None
     for name, term in terms.items():
-        cost = _checked(name, term(pairs), pairs)
+        cost = _checked(name, _computed(name, term, pairs), pairs)
         # Not in place: a term may give a tensor that is not its own.
         total = cost if total is None else total + cost
     assert total is not None
@@ -118,9 +118,24 @@ def padded_costs(terms: Mapping[str, PairCost], problem: Problem) -> dict[str, T
     pairs = Pairs.of(problem, padded=True)
     shape = (problem.num_samples, problem.max_num_targets, problem.num_predictions)
     return {
-        name: problem.unmerged(_checked(name, term(pairs), pairs).reshape(shape).clone())
+        name: problem.unmerged(_checked(name, _computed(name, term, pairs), pairs).reshape(shape).clone())
         for name, term in terms.items()
     }
+
+
+def _computed(name: str, term: PairCost, pairs: Pairs) -> Any:
+    """What a cost gives; an error of its indices says what rows are counted by."""
+    shape = pairs.problem.batch_shape
+    if len(shape) < 2 or torch.compiler.is_compiling():
+        return term(pairs)
+    try:
+        return term(pairs)
+    except IndexError as error:
+        raise IndexError(
+            f"the cost {name!r}: {error}. pairs.sample counts the {pairs.problem.num_samples} images of all batch "
+            f"dimensions {shape}, those of layers first: in a tensor of {shape[-1]} images the place is "
+            f"pairs.sample % {shape[-1]}; or hand the tensor in as a field of targets or predictions"
+        ) from error
 
 
 def _checked(name: str, cost: Any, pairs: Pairs) -> Tensor:

@@ -134,7 +134,7 @@ def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> l
 def _priors_at(pairs: Pairs, prediction: Tensor) -> Coordinates:
     boxes = pairs.problem.prior_boxes
     sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
-    return Coordinates(*boxes[:, sample, prediction].unbind())
+    return Coordinates.of_stacked(boxes[:, sample, prediction])
 
 
 def _threshold(overlap: Tensor) -> Tensor:

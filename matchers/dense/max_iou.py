@@ -104,7 +104,7 @@ class MaxIoU(Rule):
         for pairs in Pairs.of(problem).blocks(larger=tiling.share):
             tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
-            overlap = sortable(iou(Coordinates(*tiles.parts.unbind()), tiles.gt).nan_to_num_(0), nonnegative=True)
+            overlap = sortable(iou(Coordinates.of_stacked(tiles.parts), tiles.gt).nan_to_num_(0), nonnegative=True)
             if tiling.hulls is None:
                 best.see_rows(overlap, pairs, None if pairs.packed else pairs.valid.unsqueeze(-1))
             else:

@@ -5,8 +5,6 @@ Half precision is computed, and returned, in float32.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -15,14 +13,57 @@ from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of,
 from ragged.values.precision import wide
 
 
-class Coordinates(NamedTuple):
-    """Corners and areas of boxes, each in a tensor of its own: what is read again and again when pairs are compared."""
+class Coordinates:
+    """Corners and areas of boxes, coordinates first: what is read again and again when pairs are compared.
 
-    x1: Tensor
-    y1: Tensor
-    x2: Tensor
-    y2: Tensor
-    area: Tensor
+    Args:
+        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low`` and ``high`` are ``(2, …)``.
+        area: ``(…)``.
+    """
+
+    __slots__ = ("area", "corners")
+
+    def __init__(self, corners: Tensor, area: Tensor) -> None:
+        self.corners, self.area = corners, area
+
+    @classmethod
+    def of_stacked(cls, stacked: Tensor) -> Coordinates:
+        """Of corners and areas in one tensor, ``(5, …)``."""
+        return cls(stacked[:4], stacked[4])
+
+    def stacked(self) -> Tensor:
+        """Corners and areas in one tensor, ``(5, …)``."""
+        return torch.cat([self.corners, self.area.unsqueeze(0)])
+
+    @property
+    def low(self) -> Tensor:
+        """x1 and y1."""
+        return self.corners[:2]
+
+    @property
+    def high(self) -> Tensor:
+        """x2 and y2."""
+        return self.corners[2:]
+
+    @property
+    def x1(self) -> Tensor:
+        """The left side."""
+        return self.corners[0]
+
+    @property
+    def y1(self) -> Tensor:
+        """The upper side."""
+        return self.corners[1]
+
+    @property
+    def x2(self) -> Tensor:
+        """The right side."""
+        return self.corners[2]
+
+    @property
+    def y2(self) -> Tensor:
+        """The lower side."""
+        return self.corners[3]
 
 
 FORMATS = ("xyxy", "cxcywh", "xywh")
@@ -48,11 +89,10 @@ def convert(boxes: Tensor, source: str, to: str) -> Tensor:
     if source == "xyxy":
         size = second - first
         return torch.cat([(first + second) / 2 if to == "cxcywh" else first, size], -1)
-    half = second / 2
     if source == "cxcywh":
-        corner = first - half
-        return torch.cat([corner, first + half if to == "xyxy" else second], -1)
-    return torch.cat([first, first + second] if to == "xyxy" else [first + half, second], -1)
+        corner = torch.sub(first, second, alpha=0.5)
+        return torch.cat([corner, torch.add(first, second, alpha=0.5) if to == "xyxy" else second], -1)
+    return torch.cat([first, first + second] if to == "xyxy" else [torch.add(first, second, alpha=0.5), second], -1)
 
 
 @takes_batches(boxes=1)
@@ -167,8 +207,25 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     boxes = wide(boxes)
     # Bounded, so that products of two lengths, and squares of them, are finite.
     bound = torch.finfo(boxes.dtype).max ** 0.25
-    x1, y1, x2, y2 = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous().unbind()
-    return Coordinates(x1, y1, x2, y2, (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0))
+    corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
+    return Coordinates(corners, product((corners[2:] - corners[:2]).clamp(min=0)))
+
+
+def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coordinates]:
+    """Both with as many dimensions, so that they broadcast though coordinates come first."""
+    missing = second.area.dim() - first.area.dim()
+    return (_with_more_dims(first, missing), second) if missing > 0 else (first, _with_more_dims(second, -missing))
+
+
+def _with_more_dims(boxes: Coordinates, count: int) -> Coordinates:
+    if not count:
+        return boxes
+    return Coordinates(boxes.corners.reshape(4, *(1,) * count, *boxes.area.shape), boxes.area)
+
+
+def product(sides: Tensor) -> Tensor:
+    """Width times height, of both ``(2, …)``."""
+    return sides[0] * sides[1]
 
 
 def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import Coordinates, check_boxes, coordinates
+from matchers.geometry.boxes import Coordinates, aligned, check_boxes, coordinates, product
 from ragged.interop.operands import takes_batches, takes_batches_of_pairs
 from ragged.values.checks import check_broadcast, check_flag, check_is_callable, check_same_device
 
@@ -67,9 +67,8 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     """
     a, b = _pair(first, second)
     intersection, union = _overlap(a, b)
-    width, height = _hull(a, b)
     # Never smaller than the union, which inverted boxes would make it.
-    hull = torch.maximum(width * height, union)
+    hull = torch.maximum(product(_hull(a, b)), union)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -132,16 +131,13 @@ def _pair(first: Tensor | Coordinates, second: Tensor | Coordinates) -> tuple[Co
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         check_same_device(second.device, first.device, name="the second boxes", reference="the first")
         check_broadcast(first.shape, second.shape, "boxes", "boxes")
-    return a, b
-
-
-def _shared(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
-    """Length that two intervals share; negative if there is a gap between them."""
-    return torch.minimum(high, other_high) - torch.maximum(low, other_low)
+    return aligned(a, b)
 
 
 def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
-    return _shared(a.x1, a.x2, b.x1, b.x2).clamp(min=0) * _shared(a.y1, a.y2, b.y1, b.y2).clamp(min=0)
+    # Negative if there is a gap between the boxes.
+    shared = torch.minimum(a.high, b.high) - torch.maximum(a.low, b.low)
+    return product(shared.clamp(min=0))
 
 
 def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
@@ -150,22 +146,21 @@ def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
     return intersection, a.area + b.area - intersection
 
 
-def _hull(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
-    """Width and height of the smallest box around both."""
-    width = torch.maximum(a.x2, b.x2) - torch.minimum(a.x1, b.x1)
-    return width, torch.maximum(a.y2, b.y2) - torch.minimum(a.y1, b.y1)
+def _hull(a: Coordinates, b: Coordinates) -> Tensor:
+    """Width and height of the smallest box around both, (2, …)."""
+    return torch.maximum(a.high, b.high) - torch.minimum(a.low, b.low)
 
 
 def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
-    width, height = _hull(a, b)
-    dx, dy = a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2
+    apart = ((a.low + a.high - b.low - b.high) ** 2).sum(0) / 4
     # Only inverted boxes have centres farther apart than their hull is wide.
-    return _ratio((dx**2 + dy**2) / 4, width**2 + height**2).clamp(max=1)
+    return _ratio(apart, (_hull(a, b) ** 2).sum(0)).clamp(max=1)
 
 
 def _aspect_angle(a: Coordinates) -> Tensor:
     # The angle of a box without sides is that of a square, and its gradient is bounded.
-    return torch.atan((a.x2 - a.x1).clamp(min=_NO_SIDE) / (a.y2 - a.y1).clamp(min=_NO_SIDE))
+    width, height = (a.high - a.low).clamp(min=_NO_SIDE).unbind()
+    return torch.atan(width / height)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

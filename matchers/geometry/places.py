@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import Coordinates
+from matchers.geometry.boxes import Coordinates, aligned
 
 # With ``up_to``, these two are of all points from x, y up to there, and true if any of them may pass: a difference of
 # rounded numbers never shrinks as the first of them grows.
@@ -38,8 +38,8 @@ def squared_center_distance(x: Tensor, y: Tensor, boxes: Coordinates) -> Tensor:
 
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
     """L1 distance of boxes as centre and size, from their corners; everything broadcasts."""
-    left, right = first.x1 - second.x1, first.x2 - second.x2
-    top, bottom = first.y1 - second.y1, first.y2 - second.y2
+    first, second = aligned(first, second)
+    low, high = first.low - second.low, first.high - second.high
     # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
-    centre = (left + right).abs_() + (top + bottom).abs_()
-    return centre.mul_(0.5).add_((right - left).abs_()).add_((bottom - top).abs_())
+    centre, size = (low + high).abs_(), high.sub_(low).abs_()
+    return (centre[0] + centre[1]).mul_(0.5).add_(size[0]).add_(size[1])

@@ -1,4 +1,4 @@
-"""Pairs of a target with predictions of the target's own image, in rows: R targets, with all P predictions each.
+"""Candidates: each target with the predictions of its own image, in rows: R targets, with all P predictions each.
 
 Where the host can read the masks (on CPU), the rows are the targets to be matched and nothing else, so that neither
 filler nor a crowded image costs anything. Elsewhere they are padded slots, of static shape, some of them not valid:
@@ -32,13 +32,15 @@ _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """R targets, each with all P predictions of its image.
+    """R targets, each with all P predictions of its image: the candidates that a cost is computed of, not a match.
 
     Args:
         problem: Where the targets are from.
         corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
         labels: (R,); None if targets have none.
-        sample: (R,), the image of each target; those of an image follow each other.
+        sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
+            layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
+            batch.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
         row: (R,), which of all targets to be matched.
@@ -94,19 +96,24 @@ class Pairs:
             else:
                 groups = [Group(0, problem.num_samples, problem.max_num_targets)]
         slots, valid = _slots(problem, groups, order), which.reshape(-1)
+        is_whole = not packed and order is None  # the slots are all there are, in their order
         if packed:
             slots, valid = slots[valid], valid[valid]
-        elif order is not None:
+        elif not is_whole:
             valid = valid[slots]
-        width, boxes = max(problem.max_num_targets, 1), problem.gt_boxes
+
+        def of(values: Tensor) -> Tensor:
+            return values.flatten(0, 1) if is_whole else values.flatten(0, 1)[slots]
+
+        width, boxes, labels = max(problem.max_num_targets, 1), problem.gt_boxes, problem.labels
         return cls(
             problem=problem,
-            corners=None if boxes is None else torch.stack(coordinates(boxes.reshape(-1, 1, 4)[slots])),
-            labels=None if problem.labels is None else problem.labels.reshape(-1)[slots],
+            corners=None if boxes is None else coordinates(of(boxes).unsqueeze(1)).stacked(),
+            labels=None if labels is None else of(labels),
             sample=slots // width,
             target=slots % width,
             valid=valid,
-            row=torch.arange(slots.shape[0], device=problem.device),
+            row=slots if is_whole else torch.arange(slots.shape[0], device=problem.device),
             packed=packed,
             groups=tuple(groups),
             order=order,
@@ -118,7 +125,7 @@ class Pairs:
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        return Coordinates(*self.need_corners().unbind())
+        return Coordinates.of_stacked(self.need_corners())
 
     def need_corners(self) -> Tensor:
         """Coordinates of the targets, stacked, (5, R, 1); or a ``ValueError``."""
@@ -151,13 +158,13 @@ class Pairs:
                 self.computed["predicted"] = boxes.index_select(1, self.sample)
             else:
                 self.computed["predicted"] = boxes.flatten(1)[:, self.slots]
-        return Coordinates(*self.computed["predicted"].unbind())
+        return Coordinates.of_stacked(self.computed["predicted"])
 
     @property
     def priors(self) -> Coordinates:
         """Coordinates of the priors, (1, P) or (R, P) each."""
         boxes = self.problem.prior_boxes
-        return Coordinates(*(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample)).unbind())
+        return Coordinates.of_stacked(boxes if boxes.shape[1] == 1 else boxes.index_select(1, self.sample))
 
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
@@ -209,12 +216,24 @@ class Pairs:
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
         samples = torch.arange(self.problem.num_samples, device=self.sample.device)
+        width = self.problem.max_num_targets
+        if self.is_whole and width:
+            return self.row.view(-1, width)[:, 0], torch.full_like(samples, width)
         if self.order is None:
             start = torch.searchsorted(self.sample, samples)
             return start, torch.searchsorted(self.sample, samples, right=True) - start
         size = torch.cat([samples.new_full((group.images,), group.most) for group in self.groups])
         start = size.cumsum(0) - size
         return torch.empty_like(start).index_copy_(0, self.order, start), size[self.order.argsort()]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows are all slots of targets, in their order: row k of an image is its target k."""
+        return (
+            not self.packed
+            and self.order is None
+            and sum(each.images for each in self.groups) == self.problem.num_samples
+        )
 
     def images_of(self, group: Group) -> Tensor | slice:
         """Those of a group, to index what is given for each of the N images."""

@@ -194,7 +194,7 @@ class Problem:
     @property
     def predicted(self) -> Tensor:
         """Coordinates of the predicted boxes, stacked, (5, N, P)."""
-        return self._once("predicted", lambda: torch.stack(coordinates(self.need_boxes("this matcher"))))
+        return self._once("predicted", lambda: coordinates(self.need_boxes("this matcher")).stacked())
 
     @property
     def log_normalizer(self) -> Tensor:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -69,7 +68,7 @@ def merged_boxes(predictions: Predictions, targets: Targets, normalized: bool | 
     boxes = in_unit(boxes, is_normalized, unit, targets.canvas_size)
     # A prediction that is partly unusable is so as a whole: all its costs are NaN, and so avoided and counted.
     if not known_finite(boxes):
-        boxes = boxes.masked_fill(~boxes.isfinite().all(-1, keepdim=True), torch.nan)
+        boxes = boxes + (boxes - boxes).sum(-1, keepdim=True)  # 0, or NaN if one of them is not finite
     return boxes.flatten(0, -3)
 
 
@@ -101,7 +100,7 @@ def stacked_prior_boxes(priors: Tensor) -> Tensor:
         lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
         summary="priors must be xyxy boxes",
     )
-    return torch.stack(coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)))
+    return coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)).stacked()
 
 
 def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from ragged.values.checks import is_sequence
 
 OF_BOXES = ("box_format", "normalized", "canvas_size")
 """Options of most readers."""
@@ -69,6 +71,12 @@ def reads(
 
 def layout_of(source: Any) -> Layout:
     """The first layout that recognises it; ``TypeError`` if none does."""
+    if is_sequence(source) and any(is_sequence(item) and any(map(_is_image, item)) for item in source):
+        raise TypeError(
+            "targets must be a list of dicts, one for each image, got lists of such dicts: make one list, [image for "
+            "images in targets for image in images], or keep both batch dimensions with Targets(boxes=combine_data("
+            "nested_boxes, flatten_batch_dims=False), labels=…)"
+        )
     for layout in (*_SPECIAL, *_GENERAL):
         if layout.recognises(source):
             return layout
@@ -76,3 +84,8 @@ def layout_of(source: Any) -> Layout:
         "targets must be Targets, a list of dicts, a pair (list of boxes, list of labels), a padded dict, "
         f"or a tensor (N, 6) or (B, N, 5); got {type(source).__name__}"
     )
+
+
+def _is_image(item: Any) -> bool:
+    """Whether this is a dict of an image, and no annotation of COCO."""
+    return isinstance(item, Mapping) and "boxes" in item and "bbox" not in item

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ragged.batch.core import BatchCore
 from ragged.values.checks import (
     check_same_device,
@@ -12,7 +14,11 @@ from ragged.values.checks import (
 
 def check_same_sizes(batch: BatchCore, other: BatchCore, *, what: str) -> None:
     """Raise ``ValueError`` unless both batches have the same sample sizes."""
-    sizes, others = batch.sample_sizes, other.sample_sizes
+    check_equal_sizes(batch.sample_sizes, other.sample_sizes, what=what)
+
+
+def check_equal_sizes(sizes: Tensor, others: Tensor, *, what: str) -> None:
+    """Raise ``ValueError`` unless sample sizes ``(*batch,)`` are equal."""
     if sizes is others:
         return
     if sizes.shape != others.shape:

@@ -54,12 +54,12 @@ def takes_batches(
     >>> area(boxes, torch.tensor(2.0)).split()
     [tensor([12.]), tensor([])]
     """
-    return _decorator(_on_entries, ranks)
+    return _decorator(_on_entries, ranks, "the result has their sizes")
 
 
 def method_takes_batches(**ranks: int | None) -> Callable[[Method], Method]:
     """``takes_batches`` for a method."""
-    return _decorator(_on_entries, ranks)
+    return _decorator(_on_entries, ranks, "the result has their sizes")
 
 
 def takes_batches_of_pairs(
@@ -82,10 +82,12 @@ def takes_batches_of_pairs(
     [tensor([[1., 1., 1.],
             [5., 5., 5.]]), tensor([[2., 2., 2.]])]
     """
-    return _decorator(functools.partial(_on_pairs, rows), {**rows, **columns})
+    lines, others = (" and ".join(f"``{name}``" for name in group) for group in (rows, columns))
+    result = f"the result is ragged along {lines}, or along {others} if only that is; if both are, filler of it is 0"
+    return _decorator(functools.partial(_on_pairs, rows), {**rows, **columns}, result)
 
 
-def _decorator(on_batches: Callable[..., Any], ranks: Ranks) -> Callable[..., Any]:
+def _decorator(on_batches: Callable[..., Any], ranks: Ranks, result: str) -> Callable[..., Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         names = tuple(inspect.signature(function).parameters)
 
@@ -105,6 +107,10 @@ def _decorator(on_batches: Callable[..., Any], ranks: Ranks) -> Callable[..., An
             return on_batches(function, ranks, dict(zip(names, args, strict=False)) | kwargs)
 
         call.takes_batches = ranks  # type: ignore[attr-defined]
+        # The first line, what was added, and all else.
+        first, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n")
+        names_taken = ", ".join(f"``{name}``" for name in ranks)
+        call.__doc__ = f"{first}\n\nTakes ragged batches as {names_taken}: {result}.\n{rest}"
         return call
 
     return decorate
@@ -141,14 +147,12 @@ def _on_pairs(rows: Mapping[str, int], function: Callable[..., Any], ranks: Rank
         for name, batch in group[1:]:
             _check_same_padding(who, group[0], (name, batch))
     result = function(**{name: _clean(value) for name, value in given.items()})
-    shape = result.shape[:-2]
-    if not own:
-        columns = others[0][1].broadcast_batch_dims_to_shape(shape)
-        return RaggedBatch._unchecked(result, columns.mask, columns.sample_sizes, 1)
-    if others:
+    if own and others:
         result = filled(result, others[0][1].mask.unsqueeze(-2), 0)
-    lines = own[0][1].broadcast_batch_dims_to_shape(shape)
-    return RaggedBatch._unchecked(result, lines.mask, lines.sample_sizes, 0)
+    batch, axis = (own[0][1], 0) if own else (others[0][1], 1)
+    if result.shape[:-2] != batch.batch_shape:  # layers, say
+        batch = batch.broadcast_batch_dims_to_shape(result.shape[:-2])
+    return RaggedBatch._unchecked(result, batch.mask, batch.sample_sizes, axis)
 
 
 def _batches(who: str, ranks: Ranks, given: dict[str, Any]) -> dict[str, RaggedBatch]:

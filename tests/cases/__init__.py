@@ -25,6 +25,8 @@ VARIANTS = set(listed(CRITERIA, "VARIANTS"))
 """Cases of criteria that have nearly the graph of another case."""
 ON_THE_HOST = set(listed(MATCHERS, "ON_THE_HOST"))
 """Cases of matchers that compute with arrays of numpy: they make no graph, and wait for the device."""
+WITHOUT_LABELS = set(listed(CRITERIA, "WITHOUT_LABELS"))
+"""Cases of criteria that read no labels of targets."""
 RAISES_ON_CUDA = set(listed(CRITERIA, "RAISES_ON_CUDA"))
 """Cases of criteria that torch has no deterministic way for on CUDA."""
 
@@ -36,5 +38,6 @@ __all__ = [
     "ON_THE_HOST",
     "RAISES_ON_CUDA",
     "VARIANTS",
+    "WITHOUT_LABELS",
     "scene",
 ]

@@ -17,8 +17,8 @@ from matchers.testing import CANVAS
 
 CLASSES = 5
 STRIDES = (8, 16)
-# What a decoder hands over to its criterion as constants.
-WITHOUT_GRADIENT = ("ref_points", "teacher_corners", "teacher_logits")
+# What a model hands over to its criterion as constants.
+WITHOUT_GRADIENT = ("ref_points", "teacher_corners", "teacher_logits", "proposals")
 # Of the images of a call.
 SIZES = [2, 0]
 

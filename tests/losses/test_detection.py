@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 import reference.detection_loss as reference
 import torch
+from cases.criteria import retinanet
 from cases.criteria.detection import CASES, images_of
 from cases.criteria.detection import predictions as detection_predictions
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses import BinaryCrossEntropy, FocalLoss, GIoULoss, IoULoss, MultipleObjectiveLoss
+from losses import (
+    BinaryCrossEntropy,
+    DeltaXYWHCoder,
+    FocalLoss,
+    GIoULoss,
+    IoULoss,
+    L1Loss,
+    MultipleObjectiveLoss,
+)
 from losses.criteria.detection import DetectionLoss
 from losses.functional import expected
 from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
@@ -479,3 +488,35 @@ def test_weights_of_targets_are_of_targets() -> None:
     )
     inputs = make_inputs([3, 1], torch.float32)
     close(criterion(inputs, targets), 2 * criterion(inputs, replace(targets, weights=None)))
+
+
+@pytest.mark.parametrize("name", ["max iou", "soft"])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_encoded_boxes(name: str, per_image: bool) -> None:
+    """Decoded for the matcher, and compared with what the coder makes of the targets: for hard matches as RetinaNet."""
+    case = retinanet.CASE
+    predictions, targets = case.predictions([3, 0, 2]), case.targets([3, 0, 2])
+    anchors = retinanet.ANCHORS.expand(3, -1, 4) if per_image else retinanet.ANCHORS
+    given = {"pred_logits": predictions["cls_logits"], "pred_boxes": predictions["bbox_regression"].requires_grad_()}
+    matcher = BalancedSinkhorn(num_iter=5) if name == "soft" else case.make().matcher
+    coder = DeltaXYWHCoder()
+    loss = DetectionLoss(SigmoidFocalLoss(), L1Loss(), matcher, "none", reduction="sum", bbox_coder=coder)
+    match = loss.assign(given, targets, anchors)
+    decoded = {**given, "pred_boxes": coder.decode(retinanet.ANCHORS, given["pred_boxes"])}
+    plain = DetectionLoss(SigmoidFocalLoss(), L1Loss(), matcher, "none", reduction="sum")
+    same = plain.assign(decoded, targets, None if name == "soft" else anchors)
+    plan = match if name == "soft" else match.plan()
+    torch.testing.assert_close(plan.background, (same if name == "soft" else same.plan()).background)
+    found = loss.parts(given, targets, match, anchors)["loss_loc"]
+    expected = torch.zeros((), dtype=torch.float64)
+    for image, sample in enumerate(targets.to_dicts()):
+        for g, box in enumerate(sample["boxes"]):
+            distance = (given["pred_boxes"][image] - coder.encode(retinanet.ANCHORS, box)).abs().sum(-1)
+            expected = expected + (plan.weights.tensor[image, :, g] * distance).double().sum()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(each, given["pred_boxes"])[0] for each in (found, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+    assert loss(given, targets, anchors).isfinite()
+    if name == "max iou":
+        own = case.make(reduction="sum")(predictions, targets)
+        torch.testing.assert_close(found, own["loss_bbox"])

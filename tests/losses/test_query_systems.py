@@ -350,8 +350,8 @@ def test_every_criterion_takes_the_classes_of_images(name: str) -> None:
     if isinstance(criterion, losses.DetectionLoss):
         classes = predictions["pred_logits"].shape[-1]
     every = torch.ones(2, classes, dtype=torch.bool)
-    if isinstance(criterion, losses.RPNCriterion):
-        with pytest.raises(ValueError, match="RPNCriterion asks for no class: leave valid_label_mask out"):
+    if isinstance(criterion, (losses.RPNCriterion, losses.RoICriterion)):
+        with pytest.raises(ValueError, match="valid_label_mask"):
             case.losses(criterion, predictions, targets, valid_label_mask=every)
         return
     close(
@@ -387,3 +387,17 @@ def test_a_softmax_is_over_the_classes_that_count() -> None:
     close(loss(given, targets, valid_label_mask=mask), loss(cut, targets))
     (gradient,) = torch.autograd.grad(loss(given, targets, valid_label_mask=mask), logits)
     assert not gradient[..., 3].any() and gradient[..., :3].any()
+
+
+def test_default_boxes_and_the_channel_of_a_class_that_does_not_count() -> None:
+    """Class 1, which the target has, is channel 2: the background is the first."""
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.5, 1.0]])
+    scores = torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.tensor([[0.0, 1.0, 0.25, 0.5, 0.5, 1.0]])
+    loss = losses.SSDLoss(boxes)
+    for hidden in range(3):
+        mask = torch.arange(3) != hidden
+        value, _ = loss((torch.zeros(1, 4, 2), scores), targets, valid_label_mask=mask[None])
+        (gradient,) = torch.autograd.grad(value, scores)
+        silent = [channel for channel in range(4) if not gradient[:, channel].any()]
+        assert silent == ([] if hidden == 1 else [hidden + 1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import EVERY_CRITERION
+from cases import EVERY_CRITERION, WITHOUT_LABELS
 from cases.common import CLASSES
 
 from losses import Criterion, DensePredictions, SSDCriterion
@@ -22,6 +22,7 @@ DENSE = [
     name
     for name in CRITERIA
     if isinstance(EVERY_CRITERION[name].make().read(EVERY_CRITERION[name].predictions([1])), DensePredictions)
+    and name not in WITHOUT_LABELS
 ]
 
 

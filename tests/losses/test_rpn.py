@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import EVERY_CRITERION
 from cases.common import STRIDES, to_levels
 from cases.criteria.rpn import ANCHORS, CASE, EVERY_ONE
 from cases.dense_images import dense_images
@@ -70,6 +71,17 @@ def test_several_anchors_in_a_cell() -> None:
     assert_same(criterion(([maps[0]], [maps[1]]), targets), criterion((objectness, boxes), targets))
 
 
+@pytest.mark.parametrize("name", ["rpn", "retinanet", "atss"])
+def test_targets_in_fractions_of_the_image_are_matched_in_pixels(name: str) -> None:
+    case = EVERY_CRITERION[name]
+    predictions, targets = case.predictions(SIZES), case.targets(SIZES, 0)
+    fractions = targets.boxes.create_with_sample_sizes_like_self(targets.boxes_as("xyxy", normalized=True))
+    other = Targets(fractions, targets.labels, normalized=True, canvas_size=targets.canvas_size)
+    for matcher in (case.make().matcher, MaxIoU()):
+        criterion = case.make(matcher=matcher)
+        assert_same(criterion(predictions, other), criterion(predictions, targets))
+
+
 def test_labels_are_not_read() -> None:
     predictions, targets = CASE.predictions(SIZES), CASE.targets(SIZES, 0)
     expected = CASE.make()(predictions, targets)
@@ -131,5 +143,8 @@ def test_what_is_wrong_is_said() -> None:
         CASE.make(loss_bbox=torch.nn.SmoothL1Loss())
     with pytest.raises(ValueError, match="anchors must be as many for each of the 80 cells, got 3 in all"):
         RPNCriterion(anchors=ANCHORS[:3])((to_levels(objectness), to_levels(boxes)), targets)
+    masked = CASE.make().read(predictions).with_class_mask(torch.ones(1, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match="RPNCriterion has one class, and takes no mask of them"):
+        CASE.make()(masked, targets)
     with pytest.raises(ValueError, match="needs 'boxes' of the targets"):
         CASE.make()(predictions, Targets(labels=targets.labels))

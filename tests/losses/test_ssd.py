@@ -23,7 +23,7 @@ from losses.criteria.dense.ssd_flat import SSDLoss
 from losses.functional import hard_mining
 from losses.functional.hard_mining import HardMiningCrossEntropyLoss
 from losses.testing import leaves_of
-from matchers import MaxIoU, Targets, convert
+from matchers import Hungarian, MaxIoU, Targets, convert, detr_costs
 from matchers.testing import CANVAS
 from ragged import RaggedBatch
 
@@ -172,6 +172,22 @@ def test_ssd_loss_counts_images() -> None:
 
 
 # --- the forms of a call -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [lambda targets: targets, weighted, with_ignored])
+@pytest.mark.parametrize("matcher", [None, Hungarian(detr_costs())])
+def test_the_background_as_the_first_class(change: Any, matcher: Any) -> None:
+    """The same as with the background last, where channels and labels move up by one."""
+    predictions, targets = scene("ssd")
+    targets = change(targets)
+    first = replace(targets, labels=targets.labels + 1)
+    logits = flat_scores(predictions[0])
+    deltas = flatten_levels(predictions[1], channels=4, name="boxes", num_per_cell=PER_CELL)
+    options = {} if matcher is None else {"matcher": matcher}
+    expected = make(**options)(predictions, targets)
+    head = {"cls_logits": logits.roll(1, -1), "bbox_regression": deltas}
+    found = make(bg_class_position="first", **options)(head, first)
+    assert_same(found, expected, leaves_of(predictions))
 
 
 def test_forms_of_predictions() -> None:

@@ -133,3 +133,35 @@ def test_total_and_detached() -> None:
     assert not detached(unreduced)["a"].tensor.requires_grad
     with pytest.raises(ValueError, match="no loss term"):
         total({})
+
+
+BAD_TERMS: list[tuple[Any, dict[str, Any], str]] = [
+    (torch.zeros(6, 2, 3), {"counts": {"num_positives": FEW}}, r"the count 'num_positives' must have the batch shape \(6, 2\) of values \(6, 2, 3\), got \(2,\): .*is count.expand\(6, 2\)"),
+    (VALUES, {"counts": {"few": FEW.sum()}}, r"the count 'few' must have the batch shape \(2,\) of values \(2, 3\), got \(\)"),
+    (VALUES, {"counts": {"few": FEW, "many": MANY.unsqueeze(-1)}}, r"the count 'many' must have the batch shape"),
+    (VALUES, {"counts": {"few": FEW}, "per_image": torch.ones(3)}, r"per_image must have the batch shape \(2,\)"),
+    (torch.ones(3), {"counts": {"few": torch.ones(3)}, "rows": rows()}, r"the count 'few' must have the batch shape \(2,\) of rows of \(2, 3\), got \(3,\)"),
+    (torch.ones(4), {"counts": {"few": FEW}, "rows": rows()}, r"values of rows must have shape \(3,\), one for each row, got \(4,\)"),
+    (torch.ones(()), {"counts": {}}, r"must have shape \(\*batch, P\), got a single number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "options", "said"), BAD_TERMS)
+def test_shapes_of_a_term_are_checked(values: Tensor, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Term(values, **options)
+
+
+def test_the_same_count_for_all_layers() -> None:
+    """The loss is that of each layer, and not as many times too large as there are layers."""
+    values = torch.rand(6, 2, 3)
+    term = {"loss": Term(values, {"few": FEW.expand(6, 2)})}
+    close(reduced(term, layers=1)["loss"], values.sum((1, 2)) / 4)
+    close(reduced(term)["loss"], values.sum() / 24)
+    shared = {"loss": Term(values, {"few": FEW.unsqueeze(0)})}
+    close(reduced(shared, layers=1)["loss"], values.sum((1, 2)) / 4)
+    # Of images, each has a count of its own.
+    with pytest.raises(ValueError, match=r"must have the batch shape \(6, 2\) of values \(6, 2, 3\), got \(1, 2\)"):
+        reduced(shared)
+    with pytest.raises(ValueError, match=r"must have the batch shape"):
+        Term(values, {"few": torch.ones(6, 1)})

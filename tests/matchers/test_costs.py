@@ -242,9 +242,9 @@ def test_a_prediction_that_is_nan_costs_nan() -> None:
     logits[0, 1], boxes[0, 2] = math.nan, math.nan
     labels, gt_boxes = scene.targets.labels, scene.targets.boxes
     for cost in (matchers.softmax_class_cost, matchers.focal_class_cost, matchers.binary_class_cost):
-        assert cost(logits, labels).isnan()[0].any(0).tolist() == [False, True, False, False, False]
+        assert cost(logits, labels).tensor.isnan()[0].any(0).tolist() == [False, True, False, False, False]
     for cost in (matchers.l1_cost, matchers.iou_cost, matchers.giou_cost):
-        assert cost(gt_boxes, boxes).isnan()[0].any(0).tolist() == [False, False, True, False, False]
+        assert cost(gt_boxes, boxes).tensor.isnan()[0].any(0).tolist() == [False, False, True, False, False]
 
 
 def test_costs_of_pairs_have_no_gradient_of_targets_either() -> None:

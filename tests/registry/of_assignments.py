@@ -68,6 +68,32 @@ def from_pairs(gt: RaggedBatch, pred: RaggedBatch) -> Tensor:
     return found.target_index
 
 
+def ragged_parts() -> tuple[Assignment, Assignment, Tensor, Tensor]:
+    return assignment(), assignment(1), torch.tensor([4, 0, 6]), torch.tensor([2, 0, 1])
+
+
+def joined(first: Assignment, second: Assignment, count: Tensor, other: Tensor) -> tuple[RaggedBatch, RaggedBatch]:
+    found = Assignment.cat([first, second], sizes=[count, other])
+    sizes = count + other
+    return tuple(RaggedBatch(part, sample_sizes=sizes) for part in (found.target_index, found.quality))  # type: ignore[return-value]
+
+
+def joined_sample(first: Assignment, second: Assignment, count: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+    parts = ((first.target_index, second.target_index), (first.quality, second.quality))
+    return tuple(torch.cat([one[: int(count)], two[: int(other)]]) for one, two in parts)
+
+
+def runs_of_predictions(given: Assignment, _: Assignment, count: Tensor, other: Tensor) -> list[RaggedBatch]:
+    sizes = [count.clamp(max=4), other]
+    parts = given.split([*sizes, 0])
+    return [RaggedBatch(part.target_index, sample_sizes=size) for part, size in zip(parts[:2], sizes, strict=True)]
+
+
+def runs_of_sample(given: Assignment, _: Assignment, count: Tensor, other: Tensor) -> list[Tensor]:
+    first = min(int(count), 4)
+    return [given.target_index[:first], given.target_index[first : first + int(other)]]
+
+
 def heaviest(given: Plan) -> Tensor:
     weights, background = given.weights, given.background
     index = [
@@ -110,6 +136,22 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
         lambda a: [part.target_index for part in Assignment.stack([a, a]).unstack()],
         lambda a: [a.target_index, a.target_index],
     ),
+    "Assignment.cat": Operation(
+        lambda first, second: fields(Assignment.cat([first, second])),
+        lambda: (assignment(), assignment(1)),
+        reference=lambda first, second: (
+            torch.cat([first.target_index, second.target_index]),
+            torch.cat([first.quality, second.quality]),
+            first.num_targets,
+            first.num_invalid + second.num_invalid,
+        ),
+    ),
+    "Assignment.cat[ragged]": Operation(joined, ragged_parts, reference=joined_sample),
+    "Assignment.split": of_assignment(
+        lambda a: [part.target_index for part in a.split([2, 0, PREDICTIONS - 2])],
+        lambda a: [a.target_index[:2], a.target_index[:0], a.target_index[2:]],
+    ),
+    "Assignment.split[ragged]": Operation(runs_of_predictions, ragged_parts, reference=runs_of_sample),
     "Assignment.is_positive": of_assignment(lambda a: a.is_positive, lambda a: a.target_index >= 0),
     "Assignment.is_background": of_assignment(lambda a: a.is_background, lambda a: a.target_index == -1),
     "Assignment.is_ignored": of_assignment(lambda a: a.is_ignored, lambda a: a.target_index == -2),

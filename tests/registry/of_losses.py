@@ -170,7 +170,11 @@ OF_MODULES: dict[str, Operation | Elsewhere] = {
     "BinaryCrossEntropy": of_labels(losses.BinaryCrossEntropy(), losses.binary_cross_entropy),
     "QualityFocalLoss": of_labels(losses.QualityFocalLoss(), losses.quality_focal_loss),
     "FocalLoss": of_labels(losses.FocalLoss(), losses.sigmoid_focal_loss),
-    "VarifocalLoss": of_labels(losses.VarifocalLoss(), losses.varifocal_loss),
+    "VarifocalLoss": of_labels(
+        losses.VarifocalLoss(),
+        losses.varifocal_loss,
+        without={"gradients": "its weights are constants for the gradient, as in RT-DETR"},
+    ),
     "MatchabilityAwareLoss": of_labels(
         losses.MatchabilityAwareLoss(),
         losses.matchability_aware_loss,

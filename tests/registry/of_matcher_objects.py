@@ -22,6 +22,7 @@ from registry.entries import (
     data,
     labels,
     normal,
+    scores,
     uniform,
     wrapped,
 )
@@ -126,6 +127,23 @@ OF_PREDICTIONS = {
     ),
 }
 
+OF_RAGGED_PREDICTIONS = {
+    "Predictions[ragged]": Operation(
+        lambda logits, found: [
+            logits.create_with_sample_sizes_like_self(part)
+            for own in [Predictions(logits, found)]
+            for part in (own.logits, own.boxes)
+        ],
+        lambda: (scores(CLASSES), boxes()),
+        reference=lambda logits, found: [logits, found],
+    ),
+    "Predictions.mask": Operation(
+        lambda logits: logits.create_with_sample_sizes_like_self(Predictions(logits).mask),
+        lambda: (scores(CLASSES),),
+        reference=lambda logits: torch.ones_like(logits[..., 0]).bool(),
+    ),
+}
+
 OF_PROBLEMS = {
     "Problem": of_problem(
         lambda p, own: (
@@ -162,4 +180,9 @@ OF_PROBLEMS = {
 }
 
 PACKAGE = "matchers"
-ENTRIES: dict[str, Operation | Elsewhere] = {**OF_TARGETS, **OF_PREDICTIONS, **OF_PROBLEMS}
+ENTRIES: dict[str, Operation | Elsewhere] = {
+    **OF_TARGETS,
+    **OF_PREDICTIONS,
+    **OF_RAGGED_PREDICTIONS,
+    **OF_PROBLEMS,
+}

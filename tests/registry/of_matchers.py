@@ -9,6 +9,7 @@ import torch
 from reference import boxes as box_loops
 from reference import costs as cost_loops
 from reference.denoising import hidden_queries
+from reference.given import by_key
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -125,6 +126,11 @@ def denoised_sample(own: matchers.Targets, positive: Tensor) -> Tensor:
     return index
 
 
+def target_ids() -> RaggedBatch:
+    """Different ones in each sample, in no order."""
+    return wrapped(torch.tensor([[4, 0, 6, -1, 2], [1, 1, 1, 1, 1], [3, 0, 0, 0, 0]]))
+
+
 OF_BOXES = {
     "convert": of_boxes(lambda b: matchers.convert(b, "xyxy", "cxcywh")),
     "xyxy_to_cxcywh": conversion("xyxy_to_cxcywh", "xyxy", "cxcywh"),
@@ -220,6 +226,13 @@ OF_ASSIGNING = {
         reference=lambda count: torch.tensor(hidden_queries(2, 3, 4, True, int(count))),
     ),
     "denoising_assignment": Operation(denoised, lambda: (targets(), positive_queries()), reference=denoised_sample),
+    "match_by_key": Operation(
+        lambda own, queries: queries.create_with_sample_sizes_like_self(
+            matchers.match_by_key(own, queries).target_index
+        ),
+        lambda: (target_ids(), labels(7, seed=1, low=-2)),
+        reference=lambda own, queries: torch.tensor(by_key(own.tolist(), queries.tolist()), dtype=torch.int64),
+    ),
     "union_of_matches": Operation(
         lambda *layers: matchers.union_of_matches(layers), lambda: tuple(assignment(seed) for seed in range(3))
     ),

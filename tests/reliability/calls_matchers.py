@@ -37,6 +37,7 @@ from torch import nn
 
 import matchers
 from matchers import Assignment, Hungarian, Predictions, Problem, Targets
+from ragged import RaggedBatch
 
 _CONVERSIONS = [f"{one}_to_{two}" for one, two in itertools.permutations(("xyxy", "cxcywh", "xywh"), 2)]
 CALLS: dict[str, Callable[[], Call]] = {
@@ -58,6 +59,10 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "Assignment.gather": lambda: call(assignment().gather, labels(), fill=-1),
     "Assignment.stack": lambda: call(Assignment.stack, [assignment(), assignment()]),
+    "Assignment.cat": lambda: call(
+        Assignment.cat, [assignment(), assignment()], sizes=[torch.tensor([3, 1, 0]), torch.tensor([0, 2, 3])]
+    ),
+    "Assignment.split": lambda: call(assignment().split, [1, torch.tensor([2, 0, 1])]),
     "Assignment.unstack": lambda: call(assignment().unstack),
     "Assignment.explain": lambda: call(assignment().explain, 0, costs={"class": torch.ones(3, 2, 3)}),
     "Assignment.describe": lambda: call(assignment().describe),
@@ -68,6 +73,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     ),
     "Predictions.of": lambda: call(Predictions.of, predictions()),
     "Predictions.of(list)": lambda: call(Predictions.of, [{"pred_logits": logits()[0], "pred_boxes": boxes(COUNT)}]),
+    "Predictions(ragged)": lambda: call(
+        Predictions, RaggedBatch(logits()[:, :2], sample_sizes=SIZES), gt(), fields={"ids": labels()}
+    ),
     "Problem.of": lambda: call(Problem.of, predictions(), targets(), PRIORS, normalized=True),
     "Targets": lambda: call(
         Targets,
@@ -127,6 +135,9 @@ CALLS: dict[str, Callable[[], Call]] = {
     "iou_cost": lambda: call(matchers.iou_cost, gt().tensor, boxes(3, COUNT)),
     "l1_cost": lambda: call(matchers.l1_cost, gt(), boxes(3, COUNT)),
     "level_sizes": lambda: call(matchers.level_sizes, (16, 16), [4, 8], num_per_cell=2, feature_sizes=[(4, 4), (2, 2)]),
+    "match_by_key": lambda: call(
+        matchers.match_by_key, RaggedBatch(torch.tensor([[1, 2], [3, 3], [5, 0]]), sample_sizes=SIZES), labels()
+    ),
     "module_costs": matcher(
         lambda **options: Hungarian(cost=matchers.module_costs(**options)),
         PRIORS,

@@ -14,7 +14,7 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.functional.boxes import centerness_of_points
-from losses.heads.anchors import check_anchors
+from losses.heads.anchors import check_anchors, in_unit_of_priors
 from losses.heads.levels import DensePredictions, image_size_of, read_dense
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import GIoULoss, box_values
@@ -144,7 +144,8 @@ class ATSSCriterion(Criterion):
         if isinstance(self.matcher, ATSS):
             found = Predictions(predictions.logits)  # for its shape
             return self.call_matcher(found, targets, predictions.priors, level_sizes=predictions.level_sizes)
-        return self.call_matcher(predictions.decoded(self.bbox_coder), targets, predictions.priors)
+        found = predictions.decoded(self.bbox_coder)
+        return self.call_matcher(found, in_unit_of_priors(targets), predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

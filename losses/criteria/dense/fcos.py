@@ -117,7 +117,7 @@ class FCOSCriterion(Criterion):
             *predictions, anchors = predictions
             check_anchors(anchors)
         if isinstance(predictions, Sequence) and len(predictions) == 3 and isinstance(predictions[0], Tensor):
-            return self._read_flat(*predictions, anchors)
+            return self._read_flat(predictions[0], predictions[1], predictions[2], anchors)
 
         def points(maps: Sequence[Tensor]) -> Tensor:
             if anchors is not None:

@@ -13,7 +13,7 @@ from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
-from losses.heads.anchors import check_anchors, entries_of, read_anchored
+from losses.heads.anchors import check_anchors, entries_of, in_unit_of_priors, read_anchored
 from losses.heads.levels import DensePredictions, checked_classes
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import L1Loss, box_values
@@ -111,7 +111,7 @@ class RetinaNetCriterion(Criterion):
         """Match anchors; another matcher than ``MaxIoU`` is given decoded boxes, too."""
         only_shape = isinstance(self.matcher, MaxIoU)
         found = Predictions(predictions.logits) if only_shape else predictions.decoded(self.bbox_coder)
-        return self.call_matcher(found, targets, predictions.priors)
+        return self.call_matcher(found, in_unit_of_priors(targets), predictions.priors)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""

@@ -1,21 +1,23 @@
-"""The criterion of SSD, with anchors in pixels and the background as the last class."""
+"""The criterion of SSD, with anchors in pixels and the background as the last class or the first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
-from losses.core.assigned import AssignedTargets
+from losses.core.assigned import AssignedTargets, look_up
+from losses.core.background import background_label, check_target_labels
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.functional.boxes import smooth_l1_loss
 from losses.functional.hard_mining import mined_cross_entropy
-from losses.heads.anchors import check_anchors, with_anchors
+from losses.heads.anchors import check_anchors, entries_of, with_anchors
 from losses.heads.default_boxes import SSDPredictions, assign_priors, level_scores, positive_box_loss
 from losses.heads.levels import DensePredictions, flatten_levels
 from losses.modules.base import BoxLoss
@@ -23,7 +25,11 @@ from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_count, check_flag, check_not_negative
+from ragged.values.checks import check_count, check_flag, check_not_negative, check_one_of
+from ragged.values.keys import KnownKeys
+
+HEAD = KnownKeys(("cls_logits", "bbox_regression", "anchors"))
+"""What the head of torchvision gives, and its anchors."""
 
 
 class SSDCriterion(Criterion):
@@ -32,7 +38,8 @@ class SSDCriterion(Criterion):
     Predictions are ``(class scores, boxes)`` or ``(class scores, boxes, anchors)``. The first two are lists of maps,
     one for each level, (B, A C, h, w) and (B, 4 A, h, w), where levels may differ in A; or all levels in one tensor,
     (B, P, C) and (B, P, 4). Scores are logits, boxes are as the coder has them; anchors are (P, 4) or (B, P, 4), xyxy
-    in pixels. Or predictions are ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
+    in pixels. Or predictions are ``DensePredictions``, or a dict with ``"cls_logits"``, ``"bbox_regression"`` and, if
+    need be, ``"anchors"``. Targets are in pixels, or have a ``canvas_size``.
 
     Terms, each divided by the number of positives of the batch, or by 1:
 
@@ -41,13 +48,15 @@ class SSDCriterion(Criterion):
     * ``loss_bbox``: of the positives, smooth L1 of the encoded boxes.
 
     Args:
-        num_classes: C, the background included, which is the last. The attribute of this name does not count it.
+        num_classes: C, the background included. The attribute of this name does not count it.
         bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
         neg_pos_ratio: Negatives to a positive.
         reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels, or else what the coder makes of them.
         smoothl1_beta: Where smooth L1 becomes linear.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: those of all levels, of the cells of a
             level row by row, those of a cell next to each other.
+        bg_class_position: Of the background among the C classes: ``"last"``; or ``"first"``, labels of targets start
+            at 1.
         matcher: ``MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4)`` unless given. Another one is called with the decoded
             predictions and the anchors.
         loss_bbox: A loss in place of smooth L1; one of boxes, such as ``GIoULoss``, needs ``reg_decoded_bbox``.
@@ -65,6 +74,9 @@ class SSDCriterion(Criterion):
     Differences to other implementations: OTX documents C as it is here, but computes with one class more; it counts an
     image without positives as one positive (its count can be given as ``global_count``), takes as many negatives for a
     positive of weight 0, and gives a list with a value for each image. For those of the matching see ``MaxIoU``.
+    torchvision, ``SSDCriterion(C, bg_class_position="first", matcher=MaxIoU())``, counts positives twice where there
+    are fewer negatives than are asked for; of two targets with the same best anchor it keeps the last, here the one
+    with the higher IoU; and a target that overlaps no anchor takes the first one, here none.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
     >>> criterion = SSDCriterion(3, anchors=anchors)
@@ -84,6 +96,7 @@ class SSDCriterion(Criterion):
         smoothl1_beta: float = 1.0,
         *,
         anchors: Tensor | None = None,
+        bg_class_position: str = "last",
         matcher: Callable[..., Assignment] | None = None,
         loss_bbox: BoxLoss | None = None,
         negatives_without_positives: float = 0.0,
@@ -95,6 +108,8 @@ class SSDCriterion(Criterion):
             raise ValueError(f"num_classes counts the background, so that it must be 2 at least, got {num_classes}")
         matcher = MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4) if matcher is None else matcher
         super().__init__(num_classes - 1, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        check_one_of(bg_class_position, ("last", "first"), "bg_class_position")
+        self.bg_class_position = bg_class_position
         check_flag(reg_decoded_bbox, "reg_decoded_bbox")
         check_not_negative(smoothl1_beta, "smoothl1_beta")
         check_not_negative(neg_pos_ratio, "neg_pos_ratio")
@@ -117,6 +132,7 @@ class SSDCriterion(Criterion):
             if predictions.class_mask is not None:
                 raise ValueError("SSDCriterion has a softmax over all classes: give it the mask as valid_label_mask=")
             predictions = (predictions.logits, predictions.deltas, predictions.priors)
+        predictions = entries_of(predictions, HEAD, needed=2)
         maps, boxes, anchors = with_anchors(predictions, self.anchors, "SSDCriterion")
         scores = level_scores(maps, self.num_classes + 1)
         per_cell = 1 if isinstance(maps, Tensor) else [level.shape[1] for level in scores]
@@ -126,32 +142,51 @@ class SSDCriterion(Criterion):
             priors=anchors,
         )
 
-    def with_class_mask(self, predictions: SSDPredictions, mask: Tensor | None) -> SSDPredictions:
-        """See ``SSDPredictions.with_class_mask``."""
-        return predictions.with_class_mask(mask, self.num_classes)
-
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match anchors."""
+        if self.bg_class_position == "first":
+            self._check_labels(targets)
+            targets = replace(targets, labels=targets.labels - 1)
         return assign_priors(
             self.matcher,
             predictions,
             targets,
             self.bbox_coder,
-            background=self.num_classes,
+            background=self._background,
             box_format="xyxy",
             normalized=False,
         )
 
+    def look_up(
+        self, predictions: SSDPredictions, targets: Targets | AssignedTargets, assignment: Assignment | None
+    ) -> AssignedTargets:
+        """The targets of the anchors; labels are those of channels."""
+        if self.bg_class_position == "last":
+            return super().look_up(predictions, targets, assignment)
+        if isinstance(targets, Targets):
+            self._check_labels(targets)
+        return look_up(targets, assignment, normalized=False)
+
     def terms(self, predictions: SSDPredictions, assigned: AssignedTargets) -> Terms:
         """See the class."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
+        labels = assigned.labels
+        if self.bg_class_position == "first":
+            labels = labels - assigned.is_positive.long()
         entropy = mined_cross_entropy(
-            predictions.scores_of(assigned.labels),
-            assigned.labels,
+            predictions.scores_of(labels, self._background),
+            labels,
             assigned.weights,
-            background=self.num_classes,
+            background=self._background,
             ratio=self.neg_pos_ratio,
             negatives_without_positives=self.negatives_without_positives,
         )
         boxes = positive_box_loss(predictions, assigned, self.bbox_coder, self.loss_bbox, decoded=self.reg_decoded_bbox)
         return {"loss_cls": Term(entropy, count), "loss_bbox": Term(boxes, count, rows)}
+
+    @property
+    def _background(self) -> int:
+        return background_label(self.bg_class_position, self.num_classes + 1)
+
+    def _check_labels(self, targets: Targets) -> None:
+        check_target_labels(targets, self.bg_class_position, self.num_classes + 1, "SSDCriterion")

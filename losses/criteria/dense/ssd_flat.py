@@ -128,10 +128,6 @@ class SSDLoss(Criterion):
         """
         return super().forward(predictions, targets, valid_label_mask=valid_label_mask, global_count=global_count)
 
-    def with_class_mask(self, predictions: SSDPredictions, mask: Tensor | None) -> SSDPredictions:
-        """See ``SSDPredictions.with_class_mask``."""
-        return predictions.with_class_mask(mask, 0)
-
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match default boxes."""
         return assign_priors(self.matcher, predictions, targets, self.bbox_coder, background=0, **_LAYOUT)
@@ -170,7 +166,7 @@ class SSDLoss(Criterion):
         """``L_box`` and ``L_cls``, as two parts of one loss."""
         rows, positives = assigned.positives, assigned.num_positives()
         entropy = self.con_loss.per_prediction(
-            predictions.scores_of(assigned.labels), assigned.labels, assigned.weights
+            predictions.scores_of(assigned.labels, 0), assigned.labels, assigned.weights
         )
         boxes = positive_box_loss(predictions, assigned, self.bbox_coder, smooth_l1_loss, decoded=False)
         count, divisor = {"num_images": torch.ones_like(positives)}, positives.clamp(min=self.normalizer.minimum)

@@ -132,7 +132,7 @@ class DetrCriterion(Criterion):
         self.num_groups = checked_positive(num_groups, "num_groups")
         self.sum_groups, self.agnostic_encoder = bool(sum_groups), bool(agnostic_encoder)
         self.COUNTS = (*self.COUNTS, *["class_mass_dn"] * has_background)
-        self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma, detach_weights=True)
+        self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma)
 
     def read(self, predictions: Any) -> DecoderOutputs:
         """The layers in groups of equal shape."""

@@ -16,7 +16,7 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term, Terms
 from losses.functional.boxes import smooth_l1_loss
-from losses.heads.anchors import check_anchors, read_anchored
+from losses.heads.anchors import check_anchors, in_unit_of_priors, read_anchored
 from losses.heads.levels import DensePredictions, checked_classes
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import box_values
@@ -105,6 +105,8 @@ class RPNCriterion(Criterion):
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""
         if isinstance(predictions, DensePredictions):
+            if predictions.class_mask is not None:
+                raise ValueError("RPNCriterion has one class, and takes no mask of them")
             return checked_classes(predictions, 1)
         if isinstance(predictions, Sequence) and predictions:
             objectness = predictions[0]
@@ -126,7 +128,7 @@ class RPNCriterion(Criterion):
             found = predictions.decoded(self.bbox_coder)
             none = torch.zeros_like(targets.mask, dtype=torch.int64)
             targets = replace(targets, labels=targets.reference.create_with_sample_sizes_like_self(none))
-        return self.sampler(self.call_matcher(found, targets, predictions.priors))
+        return self.sampler(self.call_matcher(found, in_unit_of_priors(targets), predictions.priors))
 
     def look_up(
         self, predictions: DensePredictions, targets: Targets | AssignedTargets, assignment: Assignment | None
@@ -134,7 +136,7 @@ class RPNCriterion(Criterion):
         """The targets of the anchors, all of class 0."""
         if isinstance(targets, Targets):
             targets.check_has("boxes", "RPNCriterion")
-            targets = replace(targets, labels=None)
+            targets = replace(targets, labels=None)  # type: ignore[arg-type]
         return look_up(targets, assignment, normalized=False)
 
     def terms(self, predictions: DensePredictions, assigned: AssignedTargets) -> Terms:

@@ -9,8 +9,9 @@ import reference.detection_loss as loops
 import torch
 from torch import Tensor, nn
 
-from cases.common import CLASSES, call, whole, with_label
+from cases.common import CLASSES, call, given, whole, with_label
 from losses import (
+    DeltaXYWHCoder,
     DetectionLoss,
     GIoULoss,
     MultipleObjectiveLoss,
@@ -112,12 +113,15 @@ CALLS = {
         neg_to_pos_ratio=3.0,
         size_average=None,
         reduce=None,
+        bbox_coder=None,
         negatives_without_positives=1.0,
     )
 }
 # fmt: off
 BAD_INPUTS = [
     ("unknown place of the background", lambda: DetectionLoss(nn.CrossEntropyLoss(reduction="none"), GIoULoss(), Hungarian(), "middle"), ValueError, "bg_class_position must be one of .*got 'middle'"),
+    ("a coder without anchors", lambda: hard(bbox_coder=DeltaXYWHCoder())(*given(CASES["detection"])), ValueError, "DetectionLoss with a bbox_coder needs anchors"),
+    ("a coder that is none", lambda: hard(bbox_coder=3), TypeError, "bbox_coder must be a coder, with encode and decode, got int"),
     ("background for a label", lambda: call(CASES["detection"], of=with_label(CASES["detection"], CLASSES)), ValueError, "label 5|background"),
 ]
 # fmt: on

@@ -31,6 +31,7 @@ def predictions(boxes: list[Tensor], seed: int) -> Any:
 
 CASE = CriterionCase(lambda **options: RPNCriterion(anchors=ANCHORS, **({"sampler": EVERY_ONE} | options)), predictions)
 CASES = {"rpn": CASE}
+WITHOUT_LABELS = {"rpn"}
 
 
 def reference(criterion: RPNCriterion, predictions: Any, targets: Targets) -> dict[str, Tensor]:

@@ -119,12 +119,15 @@ CALLS = {
         reg_decoded_bbox=False,
         smoothl1_beta=1.0,
         negatives_without_positives=1.0,
+        bg_class_position="last",
         matcher=MaxIoU(),
     )
 }
 # fmt: off
 BAD_INPUTS = [
     ("classes without background", lambda: SSDCriterion(1), ValueError, "num_classes counts the background, so that it must be 2 at least, got 1"),
+    ("label of the background, SSD", lambda: make(bg_class_position="first")(given(CASE)[0], [{"boxes": torch.tensor([[0.0, 0, 4, 4]]), "labels": torch.tensor([0])}] * 2), ValueError, "label 0 at position 0 of sample 0 is that of the background, the first of 6 classes"),
+    ("unknown place of the background, SSD", lambda: SSDCriterion(3, bg_class_position="none"), ValueError, "bg_class_position must be .*'last'.*'first', got 'none'"),
     ("anchors missing", lambda: SSDCriterion(CLASSES + 1)(*given(CASE)), ValueError, "SSDCriterion needs anchors"),
 ]
 # fmt: on
@@ -133,7 +136,7 @@ BUGS = [
         "off by one",
         "the first class is the background",
         "losses.criteria.dense.ssd",
-        "background=self.num_classes,\n            ratio",
+        "background=self._background,\n            ratio",
         "background=0,\n            ratio",
         "ssd",
         "reference",

@@ -1,4 +1,4 @@
-"""Arguments of ``DetectionLoss`` that depend on each other, or that torch had before."""
+"""Options of ``DetectionLoss`` that depend on each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ragged.values.checks import check_flag, check_not_negative
 
 
 def checked_ratio(mining: bool, ratio: float | None) -> float | None:
-    """How many negatives are mined for each positive; None without mining."""
+    """The ratio of hard negative mining, which has to have one."""
     if ratio is not None:
         check_not_negative(ratio, "neg_to_pos_ratio")
     if mining and ratio is None:
