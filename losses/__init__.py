@@ -21,6 +21,7 @@ from losses.criteria.detection import DetectionLoss
 from losses.criteria.query.deim import DEIMCriterion
 from losses.criteria.query.detr import DetrCriterion
 from losses.criteria.query.dfine import DFINECriterion
+from losses.criteria.query.presets import query_criterion
 from losses.criteria.two_stage.roi import RoICriterion
 from losses.criteria.two_stage.rpn import RPNCriterion
 from losses.functional.boxes import (
@@ -39,6 +40,7 @@ from losses.functional.distribution import (
     fine_grained_localization_loss,
 )
 from losses.functional.hard_mining import HardMiningCrossEntropyLoss
+from losses.functional.iou_aware import iou_aware_binary_cross_entropy
 from losses.functional.mining import hard_negative_mining
 from losses.functional.sigmoid import (
     binary_cross_entropy,
@@ -53,9 +55,17 @@ from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.heads.levels import DensePredictions, flatten_levels, image_size_of
 from losses.modules.base import LossModule
 from losses.modules.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
-from losses.modules.classes import BinaryCrossEntropy, FocalLoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss
+from losses.modules.classes import (
+    BinaryCrossEntropy,
+    FocalLoss,
+    IoUAwareBinaryCrossEntropy,
+    MatchabilityAwareLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+)
 from losses.modules.combined import MultipleObjectiveLoss
-from losses.modules.per_prediction import NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
+from losses.modules.per_prediction import CrossEntropy, NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
+from losses.modules.weighted import WeightedClasses
 
 __all__ = [
     "ATSSCriterion",
@@ -66,6 +76,7 @@ __all__ = [
     "CIoULoss",
     "CenterLogSizeCoder",
     "Criterion",
+    "CrossEntropy",
     "DEIMCriterion",
     "DFINECriterion",
     "DIoULoss",
@@ -82,6 +93,7 @@ __all__ = [
     "FocalLoss",
     "GIoULoss",
     "HardMiningCrossEntropyLoss",
+    "IoUAwareBinaryCrossEntropy",
     "IoULoss",
     "L1Loss",
     "LossModule",
@@ -102,6 +114,7 @@ __all__ = [
     "SigmoidFocalLoss",
     "VarifocalLoss",
     "Vec2Box",
+    "WeightedClasses",
     "YOLOXCriterion",
     "YOLOXLoss",
     "YOLOv9Criterion",
@@ -123,11 +136,13 @@ __all__ = [
     "hard_negative_mining",
     "image_size_of",
     "integral",
+    "iou_aware_binary_cross_entropy",
     "iou_loss",
     "l1_loss",
     "matchability_aware_loss",
     "negative_probability",
     "quality_focal_loss",
+    "query_criterion",
     "sigmoid_focal_cost",
     "sigmoid_focal_loss",
     "smooth_l1_loss",

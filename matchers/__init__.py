@@ -2,7 +2,7 @@
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
-from matchers.assignments.denoising_mask import denoising_attention_mask
+from matchers.assignments.denoising_layout import denoising_attention_mask
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.assignments.sampling import RandomSampler, sample_assignment
 from matchers.by_cost.closest import ClosestPrediction, ClosestTarget, Min

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.functional import boxes, distribution, sigmoid, softmax
+from losses.functional import boxes, distribution, iou_aware, sigmoid, softmax
 from matchers.testing import make_boxes
 
 CLASSES = 5
@@ -109,6 +109,7 @@ PER_CLASS = [
         (sigmoid.varifocal_loss, {"alpha": 0.2, "gamma": 0.5, "detach_weights": False}),
         (sigmoid.varifocal_loss, {"detach_weights": False}),
         (sigmoid.matchability_aware_loss, {"cut": True}),
+        (iou_aware.iou_aware_binary_cross_entropy, {"cut": True}),
         (sigmoid.matchability_aware_loss, {"detach_weights": False}),
     )
 ]

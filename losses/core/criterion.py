@@ -71,18 +71,27 @@ class Criterion(WideModule):
         check_reduction(reduction)
         self._reduction = reduction
 
-    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> Any:
+    def forward(
+        self,
+        predictions: Any,
+        targets: Any,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
+    ) -> Any:
         """Assign, and compute the loss.
 
         Args:
             predictions: What the head gives; see the criterion.
             targets: Anything that ``Targets.of`` reads.
+            valid_label_mask: (B, C), or what broadcasts to it: which classes an image was annotated for, as booleans or
+                weights. The others have no class loss there.
             global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
 
         Returns:
             The terms by name, weighted.
         """
-        read = self.read(predictions)
+        read = self.with_class_mask(self.read(predictions), valid_label_mask)
         own = self.read_targets(targets, read)
         return self.loss(read, own, self.assign(read, own), global_count=global_count)
 
@@ -98,6 +107,7 @@ class Criterion(WideModule):
         targets: Any,
         assignment: Any = None,
         *,
+        valid_label_mask: Tensor | None = None,
         global_count: GlobalCount = None,
     ) -> Any:
         """The second step: the loss of predictions whose targets are known.
@@ -106,9 +116,9 @@ class Criterion(WideModule):
             predictions: As for a call.
             targets: As for a call; or ``AssignedTargets``, which need no assignment.
             assignment: Of these targets.
-            global_count: As for a call.
+            valid_label_mask, global_count: As for a call.
         """
-        read = self.read(predictions)
+        read = self.with_class_mask(self.read(predictions), valid_label_mask)
         terms = self._terms(read, targets, assignment)
         return self.finished(self._reduced(read, terms, global_count), read, terms)
 
@@ -171,6 +181,15 @@ class Criterion(WideModule):
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""
         return predictions
+
+    def with_class_mask(self, predictions: Any, mask: Tensor | None) -> Any:
+        """What was read, of which some classes do not count in some images; it says itself how that is done."""
+        if mask is None:
+            return predictions
+        own = getattr(predictions, "with_class_mask", None)
+        if own is None:
+            raise ValueError(f"{type(self).__name__} takes no valid_label_mask, got {tuple(mask.shape)}")
+        return own(mask)
 
     def read_targets(self, targets: Any, predictions: Any) -> Targets:
         """The targets of what was read; raw layouts hold xyxy boxes in pixels, unless the criterion says otherwise."""

@@ -237,7 +237,8 @@ def _totals(
             KnownKeys(tuple(dict.fromkeys((*local, *counted)))).check(global_count, "global_count")
         return given
     if local and counted:
-        nothing = torch.zeros_like(next(iter(local.values())))
+        # One number, as ranks have it that count something: layers may have counts of their own.
+        nothing = next(iter(local.values())).new_zeros((1,) * layers)
         local = {name: local.get(name, nothing) for name in dict.fromkeys((*counted, *local))}
     if normalizer.num_ranks == 1:
         return local

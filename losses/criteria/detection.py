@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -14,12 +14,13 @@ from losses.core.background import POSITIONS, background_label, check_target_lab
 from losses.core.criterion import Criterion, GlobalCount
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term, total
+from losses.criteria.detection_given import Given
 from losses.criteria.detection_options import checked_ratio, checked_reduction
 from losses.criteria.detection_terms import DetectionTerms, EncodedLoss
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.checks import check_loss
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.geometry.boxes import check_boxes, convert, in_unit
+from matchers.geometry.boxes import convert, in_unit
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import AnyPredictions
 from matchers.targets.targets import Targets
@@ -30,21 +31,6 @@ from ragged.values.checks import (
     check_same_device,
 )
 from ragged.values.precision import wide
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What a call is given besides targets."""
-
-    predictions: Predictions
-    anchors: Tensor | None = None
-
-    def need_anchors(self) -> Tensor:
-        """The anchors, or a ``ValueError``."""
-        if self.anchors is None:
-            raise ValueError("DetectionLoss with a bbox_coder needs anchors (P, 4) or (B, P, 4) in each call, got none")
-        check_boxes(self.anchors, "anchors")
-        return self.anchors
 
 
 class DetectionLoss(Criterion):
@@ -174,7 +160,13 @@ class DetectionLoss(Criterion):
         self.negatives_without_positives = negatives_without_positives
 
     def forward(
-        self, input: AnyPredictions, target: Any, anchors: Tensor | None = None, *, global_count: GlobalCount = None
+        self,
+        input: AnyPredictions,
+        target: Any,
+        anchors: Tensor | None = None,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
     ) -> Any:
         """Match, and compute the loss.
 
@@ -185,6 +177,8 @@ class DetectionLoss(Criterion):
                 else that ``Targets.of`` reads.
             anchors: (P, 4) or (B, P, 4), xyxy, in the unit of the targets, for ``bbox_coder``, and for matchers with
                 ``is_anchor_based=True`` and the like.
+            valid_label_mask: (B, C), booleans: which of the classes count in an image, and have a class loss there. The
+                background, and the classes of an image's targets, count in any case.
             global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
 
         Returns:
@@ -195,11 +189,13 @@ class DetectionLoss(Criterion):
         """
         predictions, targets = Predictions.of(input), Targets.of(target)
         match = self.assign(predictions, targets, anchors)
-        return self.loss(predictions, targets, match, anchors, global_count=global_count)
+        return self.loss(
+            predictions, targets, match, anchors, valid_label_mask=valid_label_mask, global_count=global_count
+        )
 
     def assign(self, input: AnyPredictions, target: Any, anchors: Tensor | None = None) -> Assignment | Plan:
         """The first step: what the matcher says. Arguments as for a call."""
-        return super().assign(_Given(Predictions.of(input), anchors), target)
+        return super().assign(Given(Predictions.of(input), anchors), target)
 
     def loss(
         self,
@@ -208,10 +204,12 @@ class DetectionLoss(Criterion):
         match: Assignment | Plan | None = None,
         anchors: Tensor | None = None,
         *,
+        valid_label_mask: Tensor | None = None,
         global_count: GlobalCount = None,
     ) -> Any:
         """The second step: the loss of predictions that are matched. Only ``bbox_coder`` needs anchors."""
-        return super().loss(_Given(Predictions.of(input), anchors), target, match, global_count=global_count)
+        given = Given(Predictions.of(input), anchors)
+        return super().loss(given, target, match, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def parts(
         self,
@@ -223,7 +221,7 @@ class DetectionLoss(Criterion):
         global_count: GlobalCount = None,
     ) -> Losses:
         """``"loss_cls"`` and ``"loss_loc"``, which add up to the loss; for logging, see ``detached``."""
-        given = _Given(Predictions.of(input), anchors)
+        given = Given(Predictions.of(input), anchors)
         return self._reduced(given, self._terms(given, target, match), global_count)
 
     def counts(
@@ -234,9 +232,9 @@ class DetectionLoss(Criterion):
         anchors: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
-        return super().counts(_Given(Predictions.of(input), anchors), target, match)
+        return super().counts(Given(Predictions.of(input), anchors), target, match)
 
-    def match(self, predictions: _Given, targets: Targets) -> Assignment | Plan:
+    def match(self, predictions: Given, targets: Targets) -> Assignment | Plan:
         """What the matcher says, of predictions, targets and anchors."""
         given, anchors = predictions.predictions, predictions.anchors
         if self.bbox_coder is not None and given.boxes is not None:
@@ -247,7 +245,7 @@ class DetectionLoss(Criterion):
         return self.matcher(given, targets, anchors)
 
     def look_up(
-        self, predictions: _Given, targets: Targets | AssignedTargets, assignment: Any
+        self, predictions: Given, targets: Targets | AssignedTargets, assignment: Any
     ) -> tuple[Targets, Assignment | Plan]:
         """The targets, and how they are matched."""
         if not isinstance(assignment, (Assignment, Plan)):
@@ -256,7 +254,7 @@ class DetectionLoss(Criterion):
             raise TypeError(f"targets of a match must be those of images, got {type(targets).__name__}")
         return targets, assignment
 
-    def terms(self, predictions: _Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
+    def terms(self, predictions: Given, assigned: tuple[Targets, Assignment | Plan]) -> dict[str, Term]:
         """See the class."""
         given, (targets, match) = predictions.predictions, assigned
         if given.logits is None or given.boxes is None:
@@ -272,12 +270,13 @@ class DetectionLoss(Criterion):
         else:
             loss = EncodedLoss(self.bbox_coder, loss)
             boxes = loss.with_priors(wide(given.boxes), predictions.need_anchors())
+        background = background_label(self.bg_class_position, num_classes)
         terms = DetectionTerms(
-            wide(given.logits),
+            predictions.logits_of(targets, background),
             boxes,
             self.cls_loss_module,
             loss,
-            background_label(self.bg_class_position, num_classes),
+            background,
             self.neg_to_pos_ratio if self.use_hard_negative_mining else None,
             self.negatives_without_positives,
         )
@@ -285,10 +284,10 @@ class DetectionLoss(Criterion):
             return terms.of_plan(targets, match, sizes=given.sizes)
         return terms.of_assignment(targets, match, sizes=given.sizes)
 
-    def sizes_of(self, predictions: _Given, name: Any = None) -> Tensor | None:
+    def sizes_of(self, predictions: Given, name: Any = None) -> Tensor | None:
         """Those of the predictions."""
         return predictions.predictions.sizes
 
-    def finished(self, losses: Losses, predictions: _Given, terms: Any) -> Any:
+    def finished(self, losses: Losses, predictions: Given, terms: Any) -> Any:
         """The sum of both parts."""
         return total(losses)

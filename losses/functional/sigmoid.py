@@ -64,7 +64,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     >>> binary_cross_entropy(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), scores=torch.tensor([0.5]))
     tensor([[0.6931, 1.1269]])
     """
-    return _per_class(_binary_cross_entropy, logits, targets, scores, exponent=0)
+    return per_class_loss(_binary_cross_entropy, logits, targets, scores, exponent=0)
 
 
 @takes_batches(logits=1, targets=None, scores=0)
@@ -107,7 +107,7 @@ def sigmoid_focal_loss(
         return loss if alpha is None else loss * (targets * (2 * alpha - 1) + (1 - alpha))
 
     scale = 1.0 if alpha is None else 1 - alpha
-    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=scale)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=scale)
 
 
 @takes_batches(logits=1, targets=None, scores=0)
@@ -136,7 +136,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
         return power((targets - logits.sigmoid()).abs(), beta) * _binary_cross_entropy(logits, targets)
 
-    return _per_class(loss, logits, targets, scores, exponent=beta)
+    return per_class_loss(loss, logits, targets, scores, exponent=beta)
 
 
 @takes_batches(logits=1, targets=None, scores=0)
@@ -183,7 +183,7 @@ def varifocal_loss(
         weights = torch.where(targets > 0 if positive is None else positive, targets, weights)
         return weights * _binary_cross_entropy(logits, targets)
 
-    return _per_class(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
 
 
 @takes_batches(logits=1, targets=None, scores=0)
@@ -223,7 +223,7 @@ def matchability_aware_loss(
         positive = targets > 0 if positive is None else positive
         return weights.masked_fill(positive, 1) * _binary_cross_entropy(logits, (targets**gamma).where(positive, 0))
 
-    return _per_class(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
+    return per_class_loss(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
 
 
 @takes_batches(logits=1, labels=0)
@@ -265,7 +265,7 @@ def focal_difference(logits: Tensor, *, alpha: float | None, gamma: float) -> Te
     return background_loss(-logits, gamma, scale=positive) - background_loss(logits, gamma, scale=negative)
 
 
-def _per_class(
+def per_class_loss(
     loss: _Loss,
     logits: Tensor,
     targets: Tensor,

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import check_floating, check_scores, check_shape
-from matchers.assignments.denoising import read_meta
-from matchers.geometry.boxes import check_boxes
+from losses.functional.numerics import check_shape
+from losses.heads.class_masks import checked_class_mask
+from losses.heads.decoder_checks import (
+    EXTRAS,
+    check_denoising,
+    check_extras,
+    check_is_layer,
+    check_layer,
+    is_agnostic,
+)
 from matchers.pairs.padded import padded
 from matchers.pairs.predictions import Predictions
-from matchers.targets.known_keys import DECODER_LAYER, DECODER_OUTPUTS, PLAIN_DECODER_LAYER, PLAIN_DECODER_OUTPUTS
+from matchers.targets.known_keys import (
+    DECODER_LAYER,
+    DECODER_OUTPUTS,
+    PLAIN_DECODER_LAYER,
+    PLAIN_DECODER_OUTPUTS,
+    SAME_OF_DECODERS,
+    by_own_names,
+)
 from ragged.interop.registration import register_dataclass
-from ragged.values.checks import check_flag, check_positive, check_same_device
+from ragged.values.checks import check_flag, check_positive
 
 # Where layers stand in the output, what their terms are called, and whether they are of denoising queries.
 _LISTS = (
     ("aux_outputs", "_aux_{}", False),
     ("pre_outputs", "_pre", False),
     ("enc_aux_outputs", "_enc_{}", False),
+    ("enc_outputs", "_enc", False),
+    ("interm_outputs", "_interm", False),
     ("dn_aux_outputs", "_dn_{}", True),
     ("dn_outputs", "_dn_{}", True),
     ("dn_pre_outputs", "_dn_pre", True),
 )
-_OPTIONAL = ("pred_corners", "ref_points", "teacher_corners", "teacher_logits")
+_OF_ENCODER = ("enc_aux_outputs", "enc_outputs", "interm_outputs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +52,12 @@ class DecoderLayers:
 
     Args:
         suffixes: Of the names of their terms, "" for the last layer.
-        logits: (L, B, Q, C).
+        logits: (L, B, Q, C); with a background class (L, B, Q, C + 1), of which it is the last.
         boxes: (L, B, Q, 4), cxcywh, in fractions of the image.
         extras: Of each layer, what else it gives, by name.
         denoising: Whether the queries are made from the targets.
         sizes: (L, B), how many of Q queries each image has, where they are ragged: filler is 0. None if all have Q.
+        agnostic: Whether all targets are of class 0: the encoder asks whether there is something, not what.
     """
 
     suffixes: tuple[str, ...]
@@ -49,6 +66,7 @@ class DecoderLayers:
     extras: tuple[Mapping[str, Tensor], ...]
     denoising: bool
     sizes: Tensor | None = None
+    agnostic: bool = False
 
     def predictions(self) -> Predictions:
         """Logits and boxes."""
@@ -70,29 +88,48 @@ class DecoderOutputs:
     groups: tuple[DecoderLayers, ...]
     dn_meta: Mapping[str, Any] | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
+    class_mask: Tensor | None = None
 
     @classmethod
-    def of(cls, outputs: Any, *, num_classes: int, distributions: bool = True) -> DecoderOutputs:
+    def of(
+        cls,
+        outputs: Any,
+        *,
+        num_classes: int,
+        distributions: bool = True,
+        has_background: bool = False,
+        agnostic_encoder: bool = False,
+    ) -> DecoderOutputs:
         """Read the output of a model.
 
         Args:
             outputs: A dict with ``"pred_logits"`` (B, Q, C) and ``"pred_boxes"`` (B, Q, 4), and optionally dicts of the
-                same, or lists of them: ``"aux_outputs"``, ``"pre_outputs"``, ``"enc_aux_outputs"``, and of denoising
-                queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and ``"dn_pre_outputs"`` with ``"dn_meta"``. It is not
+                same, or lists of them: ``"aux_outputs"``, ``"pre_outputs"``, ``"enc_aux_outputs"``, ``"enc_outputs"``,
+                ``"interm_outputs"``, and of denoising queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and
+                ``"dn_pre_outputs"`` with ``"dn_meta"``. The names of transformers are read as well: ``"logits"``,
+                ``"auxiliary_outputs"``, ``"dn_auxiliary_outputs"`` and ``"denoising_meta_values"``. The dict is not
                 changed. States of a model, such as ``"last_hidden_state"``, are left alone. Where images differ in
                 their number of queries, all that a layer gives is ragged along Q, with the same sizes.
             num_classes: C.
             distributions: Whether boxes as distributions, ``"pred_corners"`` and what belongs to them, are read.
+            has_background: Whether logits have a last channel more, that of the background.
+            agnostic_encoder: Whether all targets are of class 0 for the encoder, whatever its channels. An encoder with
+                one channel, or with ``"enc_meta": {"class_agnostic": True}``, is read so in any case.
 
         Raises:
             TypeError: Something is of the wrong kind.
-            KeyError: A key is missing, or nobody reads it.
+            KeyError: A key is missing, or nobody reads it, or two keys are the same.
             ValueError: Shapes do not fit; or denoising queries stand among those of the last layer.
         """
         check_positive(num_classes, "num_classes")
-        check_flag(distributions, "distributions")
+        for name, flag in (
+            ("distributions", distributions),
+            ("has_background", has_background),
+            ("agnostic_encoder", agnostic_encoder),
+        ):
+            check_flag(flag, name)
         if isinstance(outputs, DecoderOutputs):
-            outputs.check_num_classes(num_classes)
+            outputs.check_num_classes(num_classes, has_background=has_background)
             if not distributions and any(extra for group in outputs.groups for extra in group.extras):
                 raise ValueError("outputs were read with distributions, of which only DFINECriterion learns")
             return outputs
@@ -100,91 +137,106 @@ class DecoderOutputs:
             raise TypeError(f"outputs must be a dict, got {type(outputs).__name__}")
         keys = (DECODER_OUTPUTS, DECODER_LAYER) if distributions else (PLAIN_DECODER_OUTPUTS, PLAIN_DECODER_LAYER)
         keys[0].check(outputs, "outputs")
-        layers = [("", outputs, "outputs", False)]
-        for key, suffix, denoising in _LISTS:
-            given = outputs.get(key)
-            if given is None:
-                continue
-            several = not isinstance(given, Mapping)
-            if several != suffix.endswith("{}") or (several and not isinstance(given, Sequence)):
-                wanted = "a list of dicts, one for each layer" if suffix.endswith("{}") else "a dict"
-                raise TypeError(f"outputs[{key!r}] must be {wanted}, got {type(given).__name__}")
-            for index, layer in enumerate(given if several else [given]):
-                layers.append((suffix.format(index), layer, f"outputs[{key!r}]" + f"[{index}]" * several, denoising))
-        read = [_padded(*layer) for layer in layers]
-        for _, layer, where, *_ in read:
-            _check_layer(layer, outputs, where, num_classes)
-            _check_extras(layer, where)
-        for _, layer, where, *_ in read[1:]:
-            keys[1].check(layer, where)
-        _check_denoising(outputs, any(layer[3] for layer in layers))
+        outputs = by_own_names(outputs, SAME_OF_DECODERS, "outputs")
+        layers = _layers_of(outputs, num_classes, has_background, agnostic_encoder)
+        for layer in layers:
+            check_layer(
+                layer.entries,
+                layers[0].entries,
+                layer.where,
+                layer.num_classes(num_classes, has_background),
+                has_background,
+                layer.may_be_agnostic,
+            )
+            check_extras(layer.entries, layer.where)
+        for layer in layers[1:]:
+            keys[1].check(layer.entries, layer.where)
+        check_denoising(outputs, layers[0].entries, [key for key, _, denoising in _LISTS if denoising])
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
-        return cls(_grouped(read), outputs.get("dn_meta"), constants)
+        return cls(_grouped(layers), outputs.get("dn_meta"), constants)
 
-    def check_num_classes(self, num_classes: int) -> None:
+    def with_class_mask(self, mask: Tensor | None, *, num_classes: int, only_flags: bool = False) -> DecoderOutputs:
+        """The same outputs, of which some classes do not count in some images.
+
+        Args:
+            mask: (B, C), or what broadcasts to it, as booleans or weights; None changes nothing. The background, and
+                an encoder that asks for no class, count in any case.
+            num_classes: C.
+            only_flags: Whether it must be of booleans, as a softmax needs it.
+
+        Raises:
+            TypeError, ValueError: It is no tensor, does not broadcast, or a weight is negative or not finite.
+        """
+        if mask is None:
+            return self
+        last = self.groups[0].logits
+        shape = (last.shape[1], num_classes)
+        own = checked_class_mask(mask, shape, last.device, only_flags=only_flags)
+        return replace(self, class_mask=own.unsqueeze(1))
+
+    def check_num_classes(self, num_classes: int, *, has_background: bool = False) -> None:
         """Raise ``ValueError`` unless all layers have so many classes."""
         for group in self.groups:
-            shape = (*group.logits.shape[:-1], num_classes)
+            if group.agnostic:
+                continue
+            shape = (*group.logits.shape[:-1], num_classes + has_background)
             check_shape(group.logits, shape, "pred_logits", f"num_classes = {num_classes}")
 
 
-def _check_denoising(outputs: Mapping[str, Any], has_layers: bool) -> None:
-    """Raise unless denoising queries, their description, and the queries of the last layer fit each other."""
-    if "dn_outputs" in outputs and "dn_aux_outputs" in outputs:
-        raise KeyError("outputs have both 'dn_outputs' and 'dn_aux_outputs', whose terms have the same names: give one")
-    meta = outputs.get("dn_meta")
-    if has_layers and "dn_meta" not in outputs:
-        raise KeyError(f"outputs of denoising queries need 'dn_meta', got {list(outputs)}")
-    own, _, _ = read_meta(meta)
-    queries = outputs["pred_logits"].shape[1]
-    if meta is None or not own:
-        return
-    if queries != meta["dn_num_split"][1]:
-        raise ValueError(
-            f"pred_logits of outputs are of {queries} queries, but dn_num_split is {list(meta['dn_num_split'])}: "
-            "outputs hold the queries that are matched, and dn_outputs those of denoising; split them first"
-        )
-    if not has_layers:
-        raise KeyError(
-            f"outputs have 'dn_meta' of {own} denoising queries, but none of "
-            f"{', '.join(repr(key) for key, _, denoising in _LISTS if denoising)}: nothing would be learned from them"
-        )
+@dataclass(frozen=True)
+class _Layer:
+    suffix: str
+    entries: Mapping[str, Any]
+    where: str
+    denoising: bool = False
+    agnostic: bool = False
+    may_be_agnostic: bool = False
+    sizes: Tensor | None = None
+
+    def num_classes(self, given: int, has_background: bool) -> int:
+        """How many classes its logits must have: one, where it asks for none and has no more channels."""
+        single = self.agnostic and self.entries["pred_logits"].shape[-1] == 1 + has_background
+        return 1 if single else given
 
 
-def _check_extras(layer: Mapping[str, Any], where: str) -> None:
-    """Of what a layer gives besides, the shapes that are the same for all criteria."""
-    logits = layer["pred_logits"]
-    for key in _OPTIONAL:
-        value = layer.get(key)
-        if value is None:
+def _layers_of(outputs: Mapping[str, Any], num_classes: int, has_background: bool, agnostic: bool) -> list[_Layer]:
+    """The layers in the order of their terms, that of the outputs themselves first."""
+    layers = [_padded(_Layer("", outputs, "outputs"))]
+    for key, suffix, denoising in _LISTS:
+        given = outputs.get(key)
+        if given is None:
             continue
-        check_floating(value, f"{key} of {where}")
-        last = {"ref_points": 4, "teacher_logits": logits.shape[-1]}.get(key, "4 * R")
-        if value.dim() != 3 or value.shape[:2] != logits.shape[:2] or last not in (value.shape[-1], "4 * R"):
-            expected = ", ".join(map(str, (*logits.shape[:2], last)))
-            raise ValueError(f"{key} of {where} must have shape ({expected}), got {tuple(value.shape)}")
-        check_same_device(value.device, logits.device, name=f"{key} of {where}", reference="pred_logits")
+        several = not isinstance(given, Mapping)
+        if several != suffix.endswith("{}") or (several and not isinstance(given, Sequence)):
+            wanted = "a list of dicts, one for each layer" if suffix.endswith("{}") else "a dict"
+            raise TypeError(f"outputs[{key!r}] must be {wanted}, got {type(given).__name__}")
+        for index, layer in enumerate(given if several else [given]):
+            where = f"outputs[{key!r}]" + f"[{index}]" * several
+            check_is_layer(layer, where)
+            own = by_own_names(layer, SAME_OF_DECODERS, where)
+            read = _padded(_Layer(suffix.format(index), own, where, denoising))
+            if key in _OF_ENCODER:
+                asks = is_agnostic(read.entries, outputs, num_classes, has_background, agnostic)
+                read = replace(read, agnostic=asks, may_be_agnostic=True)
+            layers.append(read)
+    return layers
 
 
-_Layer = tuple[str, Mapping[str, Tensor], str, bool, Tensor | None]
-
-
-def _padded(suffix: str, layer: Any, where: str, denoising: bool) -> _Layer:
-    """A layer whose tensors are padded, and the sizes of its ragged queries."""
-    if not isinstance(layer, Mapping):
-        return suffix, layer, where, denoising, None  # which is refused
-    given = {key: layer[key] for key in ("pred_logits", "pred_boxes", *_OPTIONAL) if layer.get(key) is not None}
+def _padded(layer: _Layer) -> _Layer:
+    """A layer whose tensors are padded, with the sizes of its ragged queries."""
+    keys = ("pred_logits", "pred_boxes", *EXTRAS)
+    given = {key: layer.entries[key] for key in keys if layer.entries.get(key) is not None}
     try:
         parts, sizes = padded(given)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{layer.where}: {error}") from None
     if sizes is None:
-        return suffix, layer, where, denoising, None
-    if denoising:
-        raise ValueError(f"{where} are of denoising queries, whose filler is known of dn_meta: give tensors")
+        return layer
+    if layer.denoising:
+        raise ValueError(f"{layer.where} are of denoising queries, whose filler is known of dn_meta: give tensors")
     if sizes.dim() != 1:
-        raise ValueError(f"{where} must be ragged along Q in (B, Q, …), got sizes of shape {tuple(sizes.shape)}")
-    return suffix, {**layer, **parts}, where, denoising, sizes
+        raise ValueError(f"{layer.where} must be ragged along Q in (B, Q, …), got sizes of shape {tuple(sizes.shape)}")
+    return replace(layer, entries={**layer.entries, **parts}, sizes=sizes)
 
 
 def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
@@ -198,12 +250,13 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
             groups.append([layer])
     return tuple(
         DecoderLayers(
-            tuple(suffix for suffix, *_ in group),
-            torch.stack([layer["pred_logits"] for _, layer, *_ in group]),
-            torch.stack([layer["pred_boxes"] for _, layer, *_ in group]),
-            tuple({key: layer[key] for key in _OPTIONAL if layer.get(key) is not None} for _, layer, *_ in group),
-            group[0][3],
-            None if group[0][4] is None else torch.stack([sizes for *_, sizes in group if sizes is not None]),
+            tuple(layer.suffix for layer in group),
+            torch.stack([layer.entries["pred_logits"] for layer in group]),
+            torch.stack([layer.entries["pred_boxes"] for layer in group]),
+            tuple({key: each.entries[key] for key in EXTRAS if each.entries.get(key) is not None} for each in group),
+            group[0].denoising,
+            None if group[0].sizes is None else torch.stack([each.sizes for each in group if each.sizes is not None]),
+            group[0].agnostic,
         )
         for group in groups
     )
@@ -211,40 +264,12 @@ def _grouped(layers: Sequence[_Layer]) -> tuple[DecoderLayers, ...]:
 
 def _are_alike(one: _Layer, other: _Layer) -> bool:
     """Whether layers can be stacked. Sizes are compared, not hashed: that would fix them in a compiled graph."""
-    (_, first, _, *kind), (_, second, _, *other_kind) = one, other
-    same_kind = kind[0] == other_kind[0] and (kind[1] is None) == (other_kind[1] is None)
-    return same_kind and all(
-        first[key].shape == second[key].shape and first[key].dtype == second[key].dtype
+    kinds = [(each.denoising, each.agnostic, each.sizes is None) for each in (one, other)]
+    return kinds[0] == kinds[1] and all(
+        one.entries[key].shape == other.entries[key].shape and one.entries[key].dtype == other.entries[key].dtype
         for key in ("pred_logits", "pred_boxes")
     )
 
 
-def _check_layer(layer: Any, last: Mapping[str, Any], where: str, num_classes: int) -> None:
-    if not isinstance(layer, Mapping):
-        raise TypeError(f"{where} must be a dict, got {type(layer).__name__}")
-    for key in ("pred_logits", "pred_boxes"):
-        if key not in layer:
-            raise KeyError(f"{where} must have {key!r}, got {list(layer)}")
-    logits, boxes = layer["pred_logits"], layer["pred_boxes"]
-    check_scores(logits, f"pred_logits of {where}")
-    check_boxes(boxes, f"pred_boxes of {where}")
-    if logits.dim() != 3 or logits.shape[-1] != num_classes:
-        raise ValueError(
-            f"pred_logits of {where} must have shape (B, Q, {num_classes}), got {tuple(logits.shape)}; "
-            "num_classes counts no background"
-        )
-    if boxes.shape[:-1] != logits.shape[:-1]:
-        raise ValueError(
-            f"pred_boxes of {where} must have shape {(*logits.shape[:-1], 4)}, as pred_logits have it, "
-            f"got {tuple(boxes.shape)}"
-        )
-    if logits.shape[0] != last["pred_logits"].shape[0]:
-        raise ValueError(
-            f"pred_logits of {where} are of {logits.shape[0]} images, those of the last layer of "
-            f"{last['pred_logits'].shape[0]}"
-        )
-    check_same_device(boxes.device, logits.device, name=f"pred_boxes of {where}", reference="its pred_logits")
-
-
-register_dataclass(DecoderLayers, constants=("suffixes", "denoising"))
+register_dataclass(DecoderLayers, constants=("suffixes", "denoising", "agnostic"))
 register_dataclass(DecoderOutputs)

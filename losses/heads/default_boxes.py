@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from losses.core.assigned import AssignedTargets
 from losses.core.looking_up import checked_assignment
 from losses.functional.numerics import check_floating
 from losses.heads.anchors import in_unit_of_priors
+from losses.heads.class_masks import checked_class_mask, with_background, with_labels, without_classes
 from losses.heads.levels import Maps, flatten_levels
 from losses.modules.base import BoxLoss
 from losses.modules.boxes import box_values
@@ -34,6 +35,7 @@ class SSDPredictions:
         scores: Of each level (B, A, C, n), logits of A boxes in each of n cells; C counts the background.
         deltas: (B, P, 4).
         priors: (P, 4) or (B, P, 4).
+        class_mask: (B, C - 1), which classes count in which images, without the background; None for all.
 
     Raises:
         ValueError: Numbers of images or of boxes, or devices, differ.
@@ -42,6 +44,7 @@ class SSDPredictions:
     scores: tuple[Tensor, ...]
     deltas: Tensor
     priors: Tensor
+    class_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, tensor in (("boxes", self.deltas), ("anchors", self.priors)):
@@ -66,6 +69,20 @@ class SSDPredictions:
             raise ValueError(
                 f"class scores must have {channels} classes, the background included, got {self.num_channels}"
             )
+
+    def with_class_mask(self, mask: Tensor | None) -> SSDPredictions:
+        """The same predictions; ``mask`` (B, C - 1), booleans, says which classes count, the background apart."""
+        if mask is None:
+            return self
+        shape = (self.deltas.shape[0], self.num_channels - 1)
+        return replace(self, class_mask=checked_class_mask(mask, shape, self.deltas.device, only_flags=True))
+
+    def scores_of(self, labels: Tensor, background: int) -> tuple[Tensor, ...]:
+        """The scores, of which those of classes that do not count cannot be seen; labels (B, P) of an image count."""
+        if self.class_mask is None:
+            return self.scores
+        flags = with_background(with_labels(self.class_mask, labels), background)[:, None, :, None]
+        return tuple(without_classes(level, flags) for level in self.scores)
 
     def class_logits(self, background: int) -> Tensor:
         """(B, P, C - 1), without the background, in one tensor."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.coders.distribution import DecodedLevels, Vec2Box
 from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_shape
+from losses.heads.class_masks import checked_class_mask
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_same_device
 from ragged.values.precision import wide
@@ -25,12 +26,14 @@ class YOLOv9Predictions:
         distribution: ``(*layers, B, P, R * 4)``, logits of the bins, of each bin those of the four sides.
         points: (P, 4): x, y and strides, in pixels.
         boxes: ``(*layers, B, P, 4)``, xyxy in pixels; None if they are the means of the distributions.
+        class_mask: (B, 1, C), which classes count in which images; None for all.
     """
 
     logits: Tensor
     distribution: Tensor
     points: Tensor
     boxes: Tensor | None = None
+    class_mask: Tensor | None = None
 
     @classmethod
     def of(cls, preds: Any, vec2box: Vec2Box, *, num_classes: int, reg_max: int, name: str) -> YOLOv9Predictions:
@@ -84,6 +87,13 @@ class YOLOv9Predictions:
         return YOLOv9Predictions(
             _stacked(self.logits, aux.logits), _stacked(self.distribution, aux.distribution), self.points, boxes
         )
+
+    def with_class_mask(self, mask: Tensor | None) -> YOLOv9Predictions:
+        """The same predictions; ``mask`` (B, C) says which classes count, as booleans or weights."""
+        if mask is None:
+            return self
+        shape = (self.logits.shape[-3], self.logits.shape[-1])
+        return replace(self, class_mask=checked_class_mask(mask, shape, self.logits.device).unsqueeze(1))
 
     def decoded(self) -> Tensor:
         """The boxes, whether given or not."""

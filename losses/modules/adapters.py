@@ -32,6 +32,10 @@ class _Foreign(LossTraits):
 
     loss: Callable[..., Tensor]
 
+    def __post_init__(self) -> None:
+        for name in ("of_quality", "has_background"):
+            object.__setattr__(self, name, bool(getattr(self.loss, name, getattr(type(self), name))))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.loss(*args, **kwargs)
 
@@ -52,6 +56,7 @@ class _CrossEntropy(_Foreign):
     """``torch.nn.CrossEntropyLoss``."""
 
     loss: nn.CrossEntropyLoss
+    has_background = True
 
     def per_class(self, logits: Tensor) -> ClassLosses | None:
         """Not with smoothing and an ignored class, whose share is not known then."""
@@ -70,6 +75,8 @@ class _CrossEntropy(_Foreign):
 
 class _BinaryCrossEntropy(_Foreign):
     """``torch.nn.BCEWithLogitsLoss``, which takes targets (…, C) only, and what is derived from it."""
+
+    of_quality = False
 
     def per_class(self, logits: Tensor) -> ClassLosses | None:
         """Of this very type; what is derived from it may compute something else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from losses.functional.iou_aware import check_parameters, iou_aware_binary_cross_entropy
 from losses.functional.numerics import check_form, check_share, check_target_values
 from losses.functional.sigmoid import (
     binary_cross_entropy,
@@ -27,6 +28,8 @@ class BinaryCrossEntropy(LossModule):
     >>> BinaryCrossEntropy()(torch.zeros(1, 2), torch.tensor([1]))
     tensor([[0.6931, 0.6931]])
     """
+
+    of_quality = False
 
     def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Logits (…, C) to losses (…, C)."""
@@ -72,6 +75,8 @@ class FocalLoss(LossModule):
     >>> FocalLoss()(torch.zeros(1, 2), torch.tensor([1]))
     tensor([[0.1300, 0.0433]])
     """
+
+    of_quality = False
 
     def __init__(
         self, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none", loss_weight: float = 1.0
@@ -153,6 +158,38 @@ class MatchabilityAwareLoss(LossModule):
     def background(self) -> Background:
         """See ``LossModule``."""
         return Background(self.gamma, self.loss_weight, self.detach_weights)
+
+
+class IoUAwareBinaryCrossEntropy(LossModule):
+    """``iou_aware_binary_cross_entropy`` of logits with labels and scores, or with dense targets.
+
+    >>> IoUAwareBinaryCrossEntropy()(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.75]))
+    tensor([[0.1733, 0.6931]])
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        lowest: float = 0.01,
+        reduction: str = "none",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
+        check_parameters(alpha, gamma, lowest)
+        self.alpha, self.gamma, self.lowest = alpha, gamma, lowest
+
+    def forward(self, logits: Tensor, targets: Tensor, *, scores: Tensor | None = None) -> Tensor:
+        """Logits (…, C) to losses (…, C)."""
+        loss = iou_aware_binary_cross_entropy(
+            logits, targets, scores=scores, alpha=self.alpha, gamma=self.gamma, lowest=self.lowest
+        )
+        return self.reduced(loss)
+
+    def background(self) -> Background:
+        """See ``LossModule``."""
+        return Background(self.gamma, self.loss_weight)
 
 
 def class_values(

@@ -61,6 +61,16 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
         found = {getattr(loss, "reduction", "none") for loss in self.losses.values()}
         return found.pop() if len(found) == 1 else "mixed"
 
+    @property
+    def of_quality(self) -> bool:  # type: ignore[override]
+        """Whether one of the losses is."""
+        return any(loss.of_quality for loss in self._traits())
+
+    @property
+    def has_background(self) -> bool:  # type: ignore[override]
+        """Whether one of the losses has."""
+        return any(loss.has_background for loss in self._traits())
+
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The weighted sum; arguments as for each of the losses, which see float32 at least."""
         args = tuple(_wide(each) for each in args)

@@ -16,14 +16,14 @@ from losses.functional.numerics import (
     check_with,
 )
 from losses.functional.sigmoid import focal_difference, sigmoid_focal_cost, sigmoid_focal_loss
-from losses.functional.softmax import negative_probability
+from losses.functional.softmax import cross_entropy, negative_probability
 from losses.modules.base import LossModule
 from losses.modules.of_mass import ClassLosses
 from matchers.costs.classes import focal_cost
 from matchers.costs.multi_hot import cost_of_labels, probability_of_labels
 from matchers.pairs.pairs import Pairs
 from ragged.interop.operands import method_takes_batches, takes_batches
-from ragged.values.checks import check_not_negative, check_number, check_shares
+from ragged.values.checks import check_not_negative, check_number, check_shares, check_weights
 from ragged.values.precision import wide
 
 
@@ -65,6 +65,71 @@ def _negative_probability(logits: Tensor, targets: Tensor) -> Tensor:
     check_integer(targets, "targets")
     none = targets == -1
     return negative_probability(logits, targets.masked_fill(none, 0)).masked_fill(none, 0)
+
+
+class CrossEntropy(LossModule):
+    """Cross entropy with the softmax over the classes and a background, the last of them (Carion et al., DETR, 2020).
+
+    ``-w_y log p_y``, where the background has the weight ``eos_coef``. A criterion divides the sum by that of the
+    weights, as ``torch.nn.CrossEntropyLoss`` does.
+
+    Args:
+        eos_coef: Weight of the background; that of every other class is 1. DETR has 0.1.
+        weight: (C - 1,), those of the other classes.
+        reduction, loss_weight: See ``LossModule``.
+
+    >>> CrossEntropy(eos_coef=0.1)(torch.zeros(2, 4), torch.tensor([1, -1]))
+    tensor([1.3863, 0.1386])
+    """
+
+    has_background = True
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        eos_coef: float = 0.1,
+        weight: Tensor | None = None,
+        reduction: str = "none",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
+        check_not_negative(eos_coef, "eos_coef")
+        if weight is not None:
+            check_floating(weight, "weight")
+            check_weights(weight, "weight")
+        self.eos_coef = eos_coef
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses (…).
+
+        Args:
+            logits: (…, C), those of the background last.
+            targets: Labels (…), of which C - 1 and -1 are the background.
+        """
+        return self.reduced(self._values(logits, targets))
+
+    @method_takes_batches(logits=1, targets=0)
+    def _values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        check_floating(logits, "logits")
+        check_integer(targets, "targets")
+        labels = targets.masked_fill(targets == -1, logits.shape[-1] - 1)
+        return cross_entropy(logits, labels, class_weights=self.class_weights(logits))
+
+    def class_weights(self, logits: Tensor) -> Tensor:
+        """(C,), float32 at least."""
+        num_classes = logits.shape[-1]
+        if self.weight is not None:
+            check_shape(self.weight, (num_classes - 1,), "weight", "the classes of the logits but the background")
+            weights = wide(self.weight)
+            return torch.cat([weights, weights.new_full((1,), self.eos_coef)])
+        last = torch.arange(num_classes, device=logits.device) == num_classes - 1
+        return torch.ones_like(last, dtype=wide(logits).dtype).masked_fill(last, self.eos_coef)
+
+    def per_class(self, logits: Tensor) -> ClassLosses:
+        """The losses of all classes."""
+        return ClassLosses(-wide(logits).log_softmax(-1) * self.class_weights(logits)).scaled(self.loss_weight)
 
 
 class _Focal(LossModule):

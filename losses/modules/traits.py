@@ -38,6 +38,11 @@ class LossTraits:
     pair_cost: Callable[[Pairs], Tensor] | None = None
     """A method that gives the costs (R, P) of pairs of targets and predictions in one go; None if there is none."""
 
+    of_quality: bool = True
+    """Whether the score of a labelled class is how good its box is, where a criterion knows that; else it is 1."""
+    has_background: bool = False
+    """Whether the last of its classes is the background: labels of predictions without a target are C - 1, not -1."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in _OF_FORWARD:

@@ -21,17 +21,17 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
+from matchers.assignments.denoising_layout import as_batch, read_meta, slots_of
 from matchers.assignments.parts import BACKGROUND, IGNORED
-from matchers.targets import known_keys
 from matchers.targets.targets import Targets
-from ragged import RaggedBatch, combine_data
-from ragged.ops.indices import as_indices, check_range
+from ragged import RaggedBatch
+from ragged.batch.layout import check_same_sizes
+from ragged.ops.indices import check_range
 from ragged.values.checks import (
     INTEGER_DTYPES,
     check_count,
     check_flag,
     check_is_tensor,
-    check_same_device,
     check_values,
     sample_name,
 )
@@ -75,7 +75,7 @@ def denoising_indices(
     check_flag(negatives, "negatives")
     num_targets = num_targets.to(torch.int64)
     index = _standard_layout(num_targets, num_groups, max_num_targets, halves=2 if negatives else 1)
-    return _assignment(index, num_targets, max_num_targets, num_groups)
+    return _assignment(index, num_targets, max_num_targets, num_groups * max_num_targets)
 
 
 @torch.no_grad()
@@ -92,7 +92,9 @@ def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Ass
             - ``"dn_num_group"``: the number of groups,
             - ``"dn_num_split"``: ``[number of denoising queries, number of other queries]``,
             - ``"dn_positive_idx"``: a list of the positive queries ``(n * groups,)`` of each image, or a RaggedBatch
-              of them ``(*batch, K)``. Without it, the layout is the standard one.
+              of them ``(*batch, K)``. Without it, the layout is the standard one;
+            - ``"dn_target_idx"``: the targets of these queries, in the same form, where they are not all targets in
+              order: some of them only, or some more often than others.
         targets: Anything that ``Targets.of`` reads.
 
     Returns:
@@ -109,17 +111,23 @@ def denoising_assignment(dn_meta: Mapping[str, Any] | None, targets: Any) -> Ass
     tensor([[ 0, -1,  0, -1]])
     """
     targets = Targets.of(targets)
-    num_queries, num_groups, positive = read_meta(dn_meta)
+    num_queries, num_groups, positive, chosen = read_meta(dn_meta)
+    most = num_groups * targets.max_num_targets
     if num_queries == 0:
         index = targets.num_targets.new_empty(*targets.batch_shape, 0)
     elif positive is None:
-        index = _standard_layout(targets.num_targets, num_groups, _slots(num_queries, num_groups))
+        index = _standard_layout(targets.num_targets, num_groups, slots_of(num_queries, num_groups))
     else:
-        index = _from_positive_queries(_as_batch(positive, targets), targets.num_targets, num_groups, num_queries)
+        positive = as_batch(positive, targets)
+        if chosen is None:
+            own = _targets_in_order(positive, targets.num_targets, num_groups)
+        else:
+            own, most = _chosen_targets(positive, as_batch(chosen, targets, "dn_target_idx"), targets), num_queries
+        index = _from_positive_queries(positive, own, num_queries)
     if targets.ignore is not None and targets.max_num_targets:
         ignored = targets.ignored.gather(-1, index.clamp(min=0))
         index = torch.where((index >= 0) & ignored, IGNORED, index)
-    return _assignment(index, targets.num_targets, targets.max_num_targets, num_groups)
+    return _assignment(index, targets.num_targets, targets.max_num_targets, most)
 
 
 @torch.no_grad()
@@ -189,20 +197,36 @@ def _standard_layout(num_targets: Tensor, num_groups: int, slots: int, halves: i
     return torch.where(slot < num_targets.unsqueeze(-1), slot, BACKGROUND)
 
 
-def _from_positive_queries(positive: RaggedBatch, num_targets: Tensor, num_groups: int, num_queries: int) -> Tensor:
-    """Targets ``(*batch, num_queries)`` of the queries, from the positive ones ``(*batch, K)`` group after group."""
+def _targets_in_order(positive: RaggedBatch, num_targets: Tensor, num_groups: int) -> Tensor:
+    """The targets ``(*batch, K)`` of positive queries that are all of them, group after group."""
     sizes = positive.sample_sizes
     check_values(
         sizes == num_targets * num_groups,
         lambda at: (
             f"{sample_name(at)} has {int(num_targets[at])} targets in {num_groups} groups, "
-            f"but {int(sizes[at])} positive queries"
+            f"but {int(sizes[at])} positive queries; 'dn_target_idx' can say which targets these have"
         ),
         summary="dn_positive_idx: the number of positive queries is not that of targets times groups",
     )
+    slot = torch.arange(positive.tensor.shape[-1], device=positive.device)
+    return slot % num_targets.clamp(min=1).unsqueeze(-1)
+
+
+def _chosen_targets(positive: RaggedBatch, chosen: RaggedBatch, targets: Targets) -> Tensor:
+    """The targets ``(*batch, K)`` of positive queries, as they are listed."""
+    check_same_sizes(chosen, positive, what="dn_target_idx and dn_positive_idx")
+    index, count = chosen.tensor.masked_fill(~chosen.aligned_mask, 0), targets.num_targets
+    check_values(
+        ~chosen.aligned_mask | ((index >= 0) & (index < count.unsqueeze(-1))),
+        lambda at: f"dn_target_idx of {sample_name(at[:-1])} has {int(index[at])}, of {int(count[at[:-1]])} targets",
+        summary="dn_target_idx: an index is that of no target",
+    )
+    return index.clamp(min=0)
+
+
+def _from_positive_queries(positive: RaggedBatch, target: Tensor, num_queries: int) -> Tensor:
+    """Targets ``(*batch, num_queries)`` of the queries, from the positive ones ``(*batch, K)`` and their targets."""
     query = check_range(positive, num_queries, what="dn_positive_idx").masked_fill(~positive.mask, num_queries)
-    slot = torch.arange(query.shape[-1], device=query.device)
-    target = slot % num_targets.clamp(min=1).unsqueeze(-1)
     # One slot more, for the filler.
     index = query.new_full((*query.shape[:-1], num_queries + 1), BACKGROUND).scatter(-1, query, target)
     uses = torch.zeros_like(index).scatter_add(-1, query, torch.ones_like(query))[..., :-1]
@@ -214,63 +238,15 @@ def _from_positive_queries(positive: RaggedBatch, num_targets: Tensor, num_group
     return index[..., :-1].contiguous()
 
 
-def _assignment(index: Tensor, num_targets: Tensor, max_num_targets: int, num_groups: int) -> Assignment:
+def _assignment(index: Tensor, num_targets: Tensor, max_num_targets: int, most: int) -> Assignment:
     return Assignment(
         index,
         (index >= 0).float(),
         num_targets,
         torch.zeros_like(num_targets),
         max_num_targets,
-        min(index.shape[-1], num_groups * max_num_targets),
+        min(index.shape[-1], most),
     )
-
-
-def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any]:
-    """Number of denoising queries, number of groups, and the positive queries if they are listed."""
-    if dn_meta is None:
-        return 0, 0, None
-    if not isinstance(dn_meta, Mapping):
-        raise TypeError(f"dn_meta must be a mapping or None, got {type(dn_meta).__name__}")
-    known_keys.DENOISING.check(dn_meta, "dn_meta")
-    missing = [key for key in ("dn_num_group", "dn_num_split") if key not in dn_meta]
-    if missing:
-        raise ValueError(f"dn_meta needs {', '.join(map(repr, missing))}, got only {list(dn_meta)}")
-    split, num_groups = dn_meta["dn_num_split"], dn_meta["dn_num_group"]
-    if not isinstance(split, Sequence) or len(split) != 2:
-        raise ValueError(f"dn_num_split must be [denoising queries, other queries], got {split}")
-    check_count(split[0], "dn_num_split[0]")
-    check_count(split[1], "dn_num_split[1]")
-    check_count(num_groups, "dn_num_group")
-    return split[0], num_groups, dn_meta.get("dn_positive_idx")
-
-
-def _slots(num_queries: int, num_groups: int) -> int:
-    if num_groups == 0 or num_queries % (2 * num_groups):
-        raise ValueError(
-            f"{num_queries} denoising queries are not {num_groups} groups of positives and as many negatives; "
-            "for another layout, dn_positive_idx is needed"
-        )
-    return num_queries // (2 * num_groups)
-
-
-def _as_batch(positive: Any, targets: Targets) -> RaggedBatch:
-    if not isinstance(positive, RaggedBatch):
-        if not isinstance(positive, Sequence):
-            raise TypeError(
-                f"dn_positive_idx must be a list of tensors, one per image, or a RaggedBatch, "
-                f"got {type(positive).__name__}"
-            )
-        nb = len(targets.batch_shape)
-        positive = combine_data(list(positive), num_batch_dims=nb, flatten_batch_dims=False, device=targets.device)
-    if positive.max_sample_size == 0:
-        positive = positive.to_dtype(torch.int64)  # lists without any element do not say
-    positive = as_indices(positive)
-    check_same_device(positive.device, targets.device, name="dn_positive_idx", reference="targets")
-    if tuple(positive.batch_shape) != targets.batch_shape:
-        raise ValueError(
-            f"dn_positive_idx has the batch shape {tuple(positive.batch_shape)}, targets have {targets.batch_shape}"
-        )
-    return positive
 
 
 # --- union ---------------------------------------------------------------------------------------------------------

@@ -25,12 +25,12 @@ def _has_dicts(source: Any) -> bool:
 def targets_from_dicts(
     samples: Sequence[Mapping[str, Any]], *, fields: Sequence[str] = (), **format_of_boxes: Any
 ) -> Targets:
-    """Read one dict per image, as torchvision and DETR have them.
+    """Read one dict per image, as torchvision, DETR and transformers have them.
 
     Args:
-        samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"``, integers (n,) or multi-hot (n, C), bool or floating, of
-            as many classes in all of them; optionally ``"weights"`` (n,) and ``"ignore"`` or
-            ``"iscrowd"`` (n,), True or 1 and False or 0, in all of them or in none. What is said of images, such as
+        samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"`` or ``"class_labels"``, integers (n,) or multi-hot
+            (n, C), bool or floating, of as many classes in all of them; optionally ``"weights"`` (n,) and ``"ignore"``
+            or ``"iscrowd"`` (n,), True or 1 and False or 0, in all of them or in none. What is said of images, such as
             ``"image_id"`` and ``"orig_size"``, is left alone.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each (n, …), of any dtype. With fields, boxes
             and labels may be left out.
@@ -55,6 +55,10 @@ def targets_from_dicts(
         if not isinstance(sample, Mapping):
             raise TypeError(f"the targets of sample {index} must be a dict, got {type(sample).__name__}")
         known.check(sample, f"the targets of sample {index}")
+    samples = [
+        known_keys.by_own_names(sample, known_keys.SAME_OF_TARGETS, f"the targets of sample {index}", fields)
+        for index, sample in enumerate(samples)
+    ]
     names = {"boxes": "boxes", "labels": "labels", "weights": "weights", "ignore": "ignore", "iscrowd": "ignore"}
     needed = fields or ("boxes", "labels")
     columns: dict[str, Any] = {"boxes": None, "labels": None}

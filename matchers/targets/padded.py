@@ -25,9 +25,9 @@ def targets_from_padded(
     """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
 
     Args:
-        padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` ``(*batch, G)``, integers or one-hot ``(*batch, G, C)``,
-            ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"`` or ``"iscrowd"``. Valid entries
-            may stand anywhere in the mask. Without a mask all targets are valid.
+        padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` or ``"class_labels"`` ``(*batch, G)``, integers or one-hot
+            ``(*batch, G, C)``, ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"`` or
+            ``"iscrowd"``. Valid entries may stand anywhere in the mask. Without a mask all targets are valid.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each ``(*batch, G, …)``, of any dtype. With
             fields, boxes and labels may be left out.
         multi_hot: Whether labels ``(*batch, G, C)``, bool or floating, are of several classes, and stay as they are.
@@ -42,6 +42,7 @@ def targets_from_padded(
         raise TypeError(f"padded targets must be a dict, got {type(padded).__name__}")
     own = checked_names(fields)
     known_keys.PADDED_TARGETS.and_read(*own).check(padded, "the dict of padded targets")
+    padded = known_keys.by_own_names(padded, known_keys.SAME_OF_TARGETS, "padded targets", own)
     missing = [key for key in own or ("boxes", "labels") if padded.get(key) is None]
     if missing:
         raise ValueError(f"padded targets need {missing[0]!r}, got {list(padded)}")

@@ -64,6 +64,26 @@ def outputs(boxes: list[Tensor], seed: int, *, fine: bool = False, denoising: bo
     return result
 
 
+def system(
+    boxes: list[Tensor], seed: int, *, background: bool = False, agnostic: bool = False, per_image: int = QUERIES
+) -> dict[str, Any]:
+    """The output of a decoder with two layers and of an encoder, by the names of transformers."""
+    generator = torch.Generator().manual_seed(seed + 3)
+
+    def one(classes: int) -> dict[str, Any]:
+        own = layer(boxes, per_image, generator)
+        logits = torch.randn(*own["pred_boxes"].shape[:-1], classes + background, generator=generator)
+        return {"logits": logits, "pred_boxes": own["pred_boxes"]}
+
+    found: dict[str, Any] = {**one(CLASSES), "auxiliary_outputs": [one(CLASSES)]}
+    return found | {"enc_outputs": one(1 if agnostic else CLASSES)}
+
+
+def system_case(make: Any, **options: Any) -> CriterionCase:
+    """A case whose predictions are ``system`` with these options."""
+    return CriterionCase(make, lambda boxes, seed: system(boxes, seed, **options), box_format="cxcywh", normalized=True)
+
+
 def decoder_case(make: Any, **options: Any) -> CriterionCase:
     """A case whose predictions are ``outputs`` with these options."""
     return CriterionCase(
@@ -93,19 +113,58 @@ def every_layer(predictions: Any) -> dict[str, Any]:
     return layers
 
 
+def expected_of_system(
+    criterion: Any, predictions: Any, targets: Targets, loss: Any, *, mask: Any = None
+) -> dict[str, Tensor]:
+    """The terms of ``system``, each image and query alone; ``loss`` is of a class, or the weight of the background."""
+    found, assigned = {}, criterion.assign(predictions, targets)
+    groups = criterion.num_groups if criterion.training and not criterion.sum_groups else 1
+    layers = {"": predictions, "_aux_0": predictions["auxiliary_outputs"][0], "_enc": predictions["enc_outputs"]}
+    for suffix, given_layer in layers.items():
+        own = {"pred_logits": given_layer["logits"], "pred_boxes": given_layer["pred_boxes"]}
+        images, matches, own_mask = targets.to_dicts(), assigned[suffix].target_index.tolist(), mask
+        num_boxes = max(sum(_weight_of(image) for image in images) * groups, 1)
+        if own["pred_logits"].shape[-1] <= 2:  # the encoder asks whether there is something
+            images = [{**image, "labels": image["labels"] * 0} for image in images]
+            own_mask = None
+        if callable(loss):
+            classes = loops.class_sum(own, images, matches, loss, own_mask) / num_boxes
+        else:
+            entropy, mass = loops.softmax_sums(own, images, matches, loss, own_mask)
+            classes = entropy / max(mass, 1)
+        l1, giou = (each / num_boxes for each in loops.box_sums(own, images, matches))
+        values = {"loss_cls": classes, "loss_bbox": l1, "loss_giou": giou}
+        found |= {name + suffix: value * criterion.weight_dict[name] for name, value in values.items()}
+    return found
+
+
 def term_of(key: str) -> str:
     """The name of a term without the suffix of its layer."""
     return "_".join(key.split("_")[:2])
 
 
 def expected(
-    predictions: Any, targets: Targets, assignments: dict[str, Assignment], *, fine: bool, weights: Any, gamma: float
+    predictions: Any,
+    targets: Targets,
+    assignments: dict[str, Assignment],
+    *,
+    fine: bool,
+    weights: Any,
+    gamma: float,
+    union_of_layers: bool = True,
+    own_numbers: bool = False,
 ) -> dict[str, Tensor]:
-    """The terms of given assignments; ``fine`` if boxes are compared with the union of all layers' matches."""
+    """The terms of given assignments.
+
+    ``fine`` if there are distributions; boxes are compared with the union of all layers' matches then, or else with
+    those of their layer. Numbers of matches that balance distillation are the decoder's also for denoising queries, or
+    else those of the layer.
+    """
     images, layers = targets.to_dicts(), every_layer(predictions)
     own = {suffix: assignments[suffix].target_index.tolist() for suffix in layers}
     others = [matches for suffix, matches in own.items() if "_dn" not in suffix]
-    shared = [union([layer[image] for layer in others]) for image in range(len(images))] if fine else None
+    joined = fine and union_of_layers
+    shared = [union([layer[image] for layer in others]) for image in range(len(images))] if joined else None
     num_boxes = sum(_weight_of(image) for image in images)
     found: dict[str, Any] = {}
     for suffix, layer in layers.items():
@@ -124,11 +183,12 @@ def expected(
         if fine and "pred_corners" in layer:
             fgl = loops.fgl_sum(layer, images, boxes, reg_max=REG_MAX, up=0.5, reg_scale=4.0)
             found[f"loss_fgl{suffix}"] = fgl / by_boxes
-        if shared is not None and "teacher_corners" in layer:
+        if fine and "teacher_corners" in layer:
             numbers = None
-            if denoising:
-                n = sum(float(match[-1]) for match in loops.matched(layers[""], images, shared))
-                numbers = (n, float(sum(index == -1 for image in shared for index in image)))
+            if denoising and not own_numbers:
+                last = own[""] if shared is None else shared
+                n = sum(float(match[-1]) for match in loops.matched(layers[""], images, last))
+                numbers = (n, float(sum(index == -1 for image in last for index in image)))
             found[f"loss_ddf{suffix}"] = loops.ddf(
                 layer, images, boxes, reg_max=REG_MAX, temperature=5.0, numbers=numbers
             )

@@ -310,9 +310,7 @@ def test_wrong_corners() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(
-        KeyError, match=r"weight for 'loss_fgl', but the terms are \['loss_vfl', 'loss_bbox', 'loss_giou'\]"
-    ):
+    with pytest.raises(KeyError, match=r"weight for 'loss_fgl', but the terms are \['loss_vfl', .*'loss_cls'\]"):
         DetrCriterion({"loss_fgl": 1.0})
     with pytest.raises(TypeError, match="weight of loss_vfl must be a number"):
         DetrCriterion({"loss_vfl": "1"})  # type: ignore[dict-item]
@@ -347,24 +345,3 @@ def test_counts_have_the_same_names_without_denoising_queries(name: str) -> None
     counts = [criterion.counts(each, targets, criterion.assign(each, targets)) for each in (outputs, fewer)]
     assert list(counts[0]) == list(counts[1])
     assert all(counts[1][key] == 0 for key in counts[1] if key.endswith("_dn"))
-
-
-class OwnMatches(DFINECriterion):
-    """Boxes are compared with the matches of their own layer, as those of DETR."""
-
-    matched_layers = DetrCriterion.matched_layers
-
-
-def test_layers_whose_boxes_have_other_matches() -> None:
-    """Distributions are looked up once for all layers: what is right for one only would be wrong for the others."""
-    case = CASES["dfine"]
-    predictions, targets = case.predictions([3, 1, 2]), case.targets([3, 1, 2])
-    arguments = {"num_classes": CLASSES, "reg_max": REG_MAX}
-    for name in ("loss_fgl", "loss_ddf"):
-        criterion = OwnMatches({name: 1.0}, **arguments)
-        with pytest.raises(ValueError, match="loss_fgl and loss_ddf are of boxes that have the same matches"):
-            criterion(predictions, targets)
-    weights = {"loss_bbox": 5.0}
-    own, plain = OwnMatches(weights, **arguments), DFINECriterion(weights, **arguments)
-    found, union = (criterion(predictions, targets)["loss_bbox_aux_0"] for criterion in (own, plain))
-    assert found.isfinite() and not torch.equal(found, union)

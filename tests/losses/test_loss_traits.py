@@ -16,6 +16,7 @@ from losses import (
     DetectionLoss,
     FocalLoss,
     GIoULoss,
+    IoUAwareBinaryCrossEntropy,
     LossModule,
     MatchabilityAwareLoss,
     MultipleObjectiveLoss,
@@ -32,7 +33,14 @@ from losses.modules.traits import LossTraits
 from matchers import Hungarian
 
 close = torch.testing.assert_close
-WITH_A_BACKGROUND = (BinaryCrossEntropy, FocalLoss, MatchabilityAwareLoss, QualityFocalLoss, VarifocalLoss)
+WITH_A_BACKGROUND = (
+    BinaryCrossEntropy,
+    FocalLoss,
+    IoUAwareBinaryCrossEntropy,
+    MatchabilityAwareLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+)
 
 
 class Slow(LossModule):

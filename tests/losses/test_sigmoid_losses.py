@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import matchers
+from losses.functional.iou_aware import iou_aware_binary_cross_entropy
 from losses.functional.sigmoid import (
     binary_cross_entropy,
     matchability_aware_loss,
@@ -34,9 +35,11 @@ FUNCTIONS: list[tuple[Callable[..., Tensor], Callable[..., float], dict[str, Any
     (varifocal_loss, reference.varifocal, {"alpha": 0.2, "gamma": 0.7}),
     (matchability_aware_loss, reference.matchability_aware, {}),
     (matchability_aware_loss, reference.matchability_aware, {"gamma": 2.0}),
+    (iou_aware_binary_cross_entropy, reference.iou_aware, {}),
+    (iou_aware_binary_cross_entropy, reference.iou_aware, {"alpha": 0.5, "gamma": 1.5, "lowest": 0.2}),
 ]
 every_function = pytest.mark.parametrize(("function", "plain", "options"), FUNCTIONS)
-KNOWS_POSITIVES = (varifocal_loss, matchability_aware_loss)
+KNOWS_POSITIVES = (varifocal_loss, matchability_aware_loss, iou_aware_binary_cross_entropy)
 
 
 def inputs(seed: int, shape: tuple[int, ...] = (4, 30), classes: int = 6) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment, denoising_indices, union_of_matches
-from matchers.assignments.denoising_mask import denoising_attention_mask
+from matchers.assignments.denoising_layout import denoising_attention_mask
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch, combine_data

@@ -23,11 +23,13 @@ DETR = {**TORCHVISION, "orig_size": torch.tensor([9, 9]), "size": torch.tensor([
 TRANSFORMERS = {"boxes": BOX, "class_labels": LABEL, "image_id": torch.tensor([7]), "area": torch.ones(1)}
 
 
-@pytest.mark.parametrize("sample", [OBJECTS, TORCHVISION, DETR], ids=["plain", "torchvision", "DETR"])
+@pytest.mark.parametrize(
+    "sample", [OBJECTS, TORCHVISION, DETR, TRANSFORMERS], ids=["plain", "torchvision", "DETR", "transformers"]
+)
 def test_targets_of_these_datasets_are_read(sample: dict[str, Any]) -> None:
     layout = {"box_format": "cxcywh", "normalized": True}
     targets = Targets.of([sample, sample], **layout)
-    assert targets.num_targets.tolist() == [1, 1] and (targets.ignore is None) == (sample is OBJECTS)
+    assert targets.num_targets.tolist() == [1, 1] and (targets.ignore is None) == ("iscrowd" not in sample)
     assert Targets.of(collate([sample, sample]), **layout).labels.split()[1].tolist() == [1]
 
 
@@ -39,7 +41,6 @@ def test_targets_of_these_datasets_are_read(sample: dict[str, Any]) -> None:
         ({**OBJECTS, "weight": torch.ones(1)}, "did you mean 'weights'"),
         ({**OBJECTS, "crowd": torch.ones(1)}, "name it 'iscrowd'"),
         ({**OBJECTS, "anything": 3}, "leave it out if nothing is to be learned from it"),
-        (TRANSFORMERS, "nobody reads 'class_labels' .*: name it 'labels'"),
     ],
 )
 def test_targets_that_would_be_read_by_halves(sample: dict[str, Any], message: str) -> None:
@@ -102,18 +103,49 @@ RT_DETR_OF_TRANSFORMERS = {
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (RF_DETR, "nobody reads 'enc_outputs' of outputs"),
-        (RT_DETR_OF_TRANSFORMERS, "nobody reads 'logits' of outputs: name it 'pred_logits'"),
-        ({**LAYER, "auxiliary_outputs": [LAYER]}, "name it 'aux_outputs'"),
+        (RT_DETR_OF_TRANSFORMERS, "nobody reads 'enc_topk_logits' of outputs: give .* as 'enc_outputs'"),
+        ({**LAYER, "enc_output": LAYER}, "did you mean 'enc_outputs' or 'enc_aux_outputs'"),
+        ({**LAYER, "auxiliary_output": [LAYER]}, "did you mean 'auxiliary_outputs'"),
+        ({**LAYER, "enc_meta": {"agnostic": True}, "enc_outputs": LAYER}, "nobody reads 'agnostic' of enc_meta"),
         ({**LAYER, "aux_output": [LAYER]}, "did you mean 'aux_outputs'"),
         ({**LAYER, "aux_outputs": [{**LAYER, "pred_masks": BOX}]}, r"'pred_masks' of outputs\['aux_outputs'\]\[0\]"),
-        ({**LAYER, "denoising_meta_values": {}, "dn_auxiliary_outputs": [LAYER]}, "name it 'dn_aux_outputs'"),
+        ({**LAYER, "dn_auxiliary_outputs": [LAYER]}, "outputs of denoising queries need 'dn_meta'"),
+        ({**LAYER, "logits": LAYER["pred_logits"]}, "outputs have both 'logits' and 'pred_logits', .* give one"),
         ({**LAYER, "pred_corners": torch.zeros(1, 6, 20)}, "DFINECriterion and DEIMCriterion learn from distributions"),
     ],
 )
 def test_outputs_that_would_be_read_by_halves(outputs: dict[str, Any], message: str) -> None:
     with pytest.raises(KeyError, match=message):
         DetrCriterion(WEIGHTS, num_classes=3)(outputs, [OBJECTS])
+
+
+def as_transformers(layer: dict[str, Any]) -> dict[str, Any]:
+    return {"logits": layer["pred_logits"], "pred_boxes": layer["pred_boxes"]}
+
+
+def test_outputs_of_rf_detr_and_of_transformers_are_read_as_they_are() -> None:
+    """Every layer has its term, and the terms are those of the same outputs by the names of DETR."""
+    meta = {"dn_num_group": 1, "dn_num_split": [2, 6]}
+    noisy = {"pred_logits": torch.ones(1, 2, 3), "pred_boxes": torch.full((1, 2, 4), 0.4)}
+    own = {**RF_DETR, "dn_aux_outputs": [noisy], "dn_meta": meta}
+    theirs = {
+        **as_transformers(LAYER),
+        "auxiliary_outputs": [as_transformers(LAYER)],
+        "enc_outputs": as_transformers(LAYER),
+        "dn_auxiliary_outputs": [as_transformers(noisy)],
+        "denoising_meta_values": meta,
+    }
+    criterion = DetrCriterion({"loss_vfl": 1.0, "loss_bbox": 5.0}, num_classes=3)
+    found = criterion(own, [OBJECTS])
+    layers = ("", "_aux_0", "_enc", "_dn_0")
+    assert set(found) == {f"loss_{term}{layer}" for term in ("vfl", "bbox") for layer in layers}
+    torch.testing.assert_close(criterion(theirs, [TRANSFORMERS]), found, rtol=0, atol=0)
+    both = {**OBJECTS, "class_labels": LABEL}
+    for targets in ([both], {key: value.unsqueeze(0) for key, value in both.items()}):
+        with pytest.raises(KeyError, match="have both 'class_labels' and 'labels', which are the same: give one"):
+            criterion(own, targets)
+    field = Targets.of([both], fields=("class_labels",), box_format="cxcywh", normalized=True).fields["class_labels"]
+    assert field.tensor.tolist() == [[1]]
 
 
 def test_outputs_of_detr_are_read_and_states_are_left_alone() -> None:

@@ -46,10 +46,52 @@ def matchability(x: Tensor, score: Tensor | None, _: float, gamma: float) -> Ten
     return -(score**gamma * logsigmoid(x) + (1 - score**gamma) * logsigmoid(-x))
 
 
-def class_sum(layer: Mapping[str, Tensor], images: Sequence[Mapping[str, Tensor]], matches: Matches, loss: Any) -> Any:
-    """Sum of a class loss over images, queries and classes."""
+def focal(x: Tensor, score: Tensor | None) -> Tensor:
+    """With alpha 0.25 and gamma 2; a labelled class is one, whatever its box."""
+    if score is None:
+        return -0.75 * x.sigmoid() ** 2 * logsigmoid(-x)
+    return -0.25 * (-x).sigmoid() ** 2 * logsigmoid(x)
+
+
+def iou_aware(x: Tensor, score: Tensor | None) -> Tensor:
+    """With alpha 0.25 and gamma 2."""
+    if score is None:
+        return -(x.sigmoid() ** 2) * logsigmoid(-x)
+    mixed = max(float(x.detach().sigmoid()) ** 0.25 * float(score) ** 0.75, 0.01)
+    return -mixed * logsigmoid(x) - (1 - mixed) * logsigmoid(-x)
+
+
+def softmax_sums(
+    layer: Mapping[str, Tensor], images: Any, matches: Matches, eos_coef: float, mask: Any = None
+) -> tuple[Any, float]:
+    """Sums of the cross entropy and of its weights, the background being the last class."""
     total: Any = 0.0
-    for logits, boxes, image, targets in zip(layer["pred_logits"], layer["pred_boxes"], images, matches, strict=True):
+    mass = 0.0
+    for place, (logits, image, targets) in enumerate(zip(layer["pred_logits"], images, matches, strict=True)):
+        for row, target in zip(logits, targets, strict=True):
+            if target == -2:
+                continue
+            label = int(image["labels"][target]) if target >= 0 else len(row) - 1
+            weight = image["weights"][target] if target >= 0 and "weights" in image else 1.0
+            weight = weight * (1.0 if target >= 0 else eos_coef)
+            seen = [c for c in range(len(row)) if c in (label, len(row) - 1) or mask is None or mask[place][c]]
+            total = total + weight * (torch.stack([row[c] for c in seen]).logsumexp(0) - row[label])
+            mass += float(weight)
+    return total, mass
+
+
+def class_sum(
+    layer: Mapping[str, Tensor],
+    images: Sequence[Mapping[str, Tensor]],
+    matches: Matches,
+    loss: Any,
+    mask: Any = None,
+) -> Any:
+    """Sum of a class loss over images, queries and classes; ``mask[image][class]`` is how much a class counts."""
+    total: Any = 0.0
+    for place, (logits, boxes, image, targets) in enumerate(
+        zip(layer["pred_logits"], layer["pred_boxes"], images, matches, strict=True)
+    ):
         for row, box, target in zip(logits, boxes, targets, strict=True):
             weight = 1.0 if target < 0 or "weights" not in image else image["weights"][target]
             if target == -2:
@@ -57,7 +99,7 @@ def class_sum(layer: Mapping[str, Tensor], images: Sequence[Mapping[str, Tensor]
             for label, x in enumerate(row):
                 own = target >= 0 and int(image["labels"][target]) == label
                 score = iou_and_giou(box, image["boxes"][target])[0].detach() if own else None
-                total = total + weight * loss(x, score)
+                total = total + weight * loss(x, score) * (1.0 if mask is None else float(mask[place][label]))
     return total
 
 

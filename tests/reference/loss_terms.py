@@ -39,6 +39,15 @@ def matchability_aware(x: float, t: float, positive: bool | None = None, *, gamm
     return bce(x, t**gamma) if positive else sigmoid(x) ** gamma * -log_sigmoid(-x)
 
 
+def iou_aware(
+    x: float, t: float, positive: bool | None = None, *, alpha: float = 0.25, gamma: float = 2.0, lowest: float = 0.01
+) -> float:
+    positive = t > 0 if positive is None else positive
+    if not positive:
+        return sigmoid(x) ** gamma * -log_sigmoid(-x)
+    return bce(x, max(sigmoid(x) ** alpha * t ** (1 - alpha), lowest))
+
+
 def focal_cost(x: float, *, alpha: float | None = 0.25, gamma: float = 2.0) -> float:
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     gain = positive * sigmoid(-x) ** gamma * -log_sigmoid(x)

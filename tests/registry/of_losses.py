@@ -37,7 +37,7 @@ def of_classes(loop: Callable[..., float], **options: Any) -> Callable[..., Tens
             lambda x, t, positive: loop(x, t, *(positive,) * takes_flag, **options), logits, label, score
         )
 
-    takes_flag = loop in (loops.varifocal, loops.matchability_aware)
+    takes_flag = loop in (loops.varifocal, loops.matchability_aware, loops.iou_aware)
     return reference
 
 
@@ -47,6 +47,7 @@ SIGMOID_LOOPS = {
     "quality_focal_loss": loops.quality_focal,
     "varifocal_loss": loops.varifocal,
     "matchability_aware_loss": loops.matchability_aware,
+    "iou_aware_binary_cross_entropy": loops.iou_aware,
 }
 
 
@@ -179,6 +180,13 @@ OF_MODULES: dict[str, Operation | Elsewhere] = {
         losses.matchability_aware_loss,
         without={"gradients": "its weights are constants for the gradient, as in the paper"},
     ),
+    "IoUAwareBinaryCrossEntropy": of_labels(
+        losses.IoUAwareBinaryCrossEntropy(),
+        losses.iou_aware_binary_cross_entropy,
+        without={"gradients": "its targets are constants for the gradient, as published"},
+    ),
+    "WeightedClasses": Elsewhere("tests/losses/test_query_systems.py", "holds a tensor of weights"),
+    "CrossEntropy": of_labels(losses.CrossEntropy(eos_coef=1.0), losses.cross_entropy),
     "NegativeProbLoss": of_labels(losses.NegativeProbLoss(), losses.negative_probability),
     "SigmoidFocalCost": of_labels(losses.SigmoidFocalCost(alpha=0.25), losses.sigmoid_focal_cost),
     "SigmoidFocalLoss": of_labels(

@@ -27,6 +27,7 @@ BINS = torch.linspace(-3, 3, 3 * 4 * 8).reshape(3, 4, 8)
 IN_BINS = torch.linspace(0, 6, 12).reshape(3, 4)
 _PER_CLASS: dict[str, dict[str, float]] = {
     "binary_cross_entropy": {},
+    "iou_aware_binary_cross_entropy": {"alpha": 0.25, "gamma": 2.0, "lowest": 0.01},
     "matchability_aware_loss": {"gamma": 1.5},
     "quality_focal_loss": {"beta": 2.0},
     "sigmoid_focal_loss": {"alpha": 0.25, "gamma": 2.0},
@@ -35,11 +36,13 @@ _PER_CLASS: dict[str, dict[str, float]] = {
 _MODULES = {
     "BinaryCrossEntropy": {},
     "FocalLoss": {"alpha": 0.25, "gamma": 2.0},
+    "IoUAwareBinaryCrossEntropy": {"alpha": 0.25, "gamma": 2.0, "lowest": 0.01},
     "MatchabilityAwareLoss": {"gamma": 1.5},
     "QualityFocalLoss": {"beta": 2.0},
     "VarifocalLoss": {"alpha": 0.75, "gamma": 2.0},
 }
 _OF_LABELS: dict[str, dict[str, Any]] = {
+    "CrossEntropy": {"eos_coef": 0.1, "weight": None},
     "NegativeProbLoss": {},
     "SigmoidFocalCost": {"alpha": 0.25, "gamma": 2.0},
     "SigmoidFocalLoss": {"alpha": 0.25, "gamma": 2.0},
@@ -169,6 +172,9 @@ CALLS: dict[str, Callable[[], Call]] = {
         {"neg_pos_ratio": 3.0, "negatives_without_positives": 1.0},
         torch.zeros(2, 3, 6),
         torch.tensor([[0, 1, 2, 0, 0, -1]] * 2),
+    ),
+    "WeightedClasses": lambda: made(
+        losses.WeightedClasses, {"loss": losses.FocalLoss(), "weight": torch.ones(5)}, LOGITS, LABELS
     ),
     # Of our own modules: those of torch have errors of their own.
     "MultipleObjectiveLoss": lambda: made(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, check_coder
 from losses.core.assigned import AssignedTargets
-from losses.core.criterion import Criterion, GlobalCount
+from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
-from losses.core.terms import Losses, Term, Terms
+from losses.core.terms import Term, Terms
 from losses.functional.boxes import centerness_of_points
 from losses.heads.anchors import check_anchors, in_unit_of_priors
 from losses.heads.levels import DensePredictions, image_size_of, read_dense
@@ -130,42 +130,6 @@ class ATSSCriterion(Criterion):
         self.use_centerness, self.bg_loss_weight = bool(use_centerness), bg_loss_weight
         stride_pairs(strides)
         self.strides, self.anchor_scale = tuple(strides), anchor_scale
-
-    def forward(
-        self,
-        predictions: Any,
-        targets: Any,
-        *,
-        valid_label_mask: Tensor | None = None,
-        global_count: GlobalCount = None,
-    ) -> Losses:
-        """Assign, and compute the loss.
-
-        Args:
-            predictions: See the class.
-            targets: Anything that ``Targets.of`` reads.
-            valid_label_mask: (B, C), or what broadcasts to (B, P, C): which classes an image was annotated for, as
-                booleans or weights. The others have no class loss there.
-            global_count: See ``Criterion``.
-
-        Returns:
-            The terms by name, weighted.
-        """
-        read = self.read(predictions).with_class_mask(valid_label_mask)
-        return super().forward(read, targets, global_count=global_count)
-
-    def loss(
-        self,
-        predictions: Any,
-        targets: Any,
-        assignment: Assignment | None = None,
-        *,
-        valid_label_mask: Tensor | None = None,
-        global_count: GlobalCount = None,
-    ) -> Losses:
-        """The second step; arguments as for a call and as in ``Criterion.loss``."""
-        read = self.read(predictions).with_class_mask(valid_label_mask)
-        return super().loss(read, targets, assignment, global_count=global_count)
 
     def read(self, predictions: Any) -> DensePredictions:
         """All levels side by side, with their anchors."""

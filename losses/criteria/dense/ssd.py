@@ -131,7 +131,7 @@ class SSDCriterion(Criterion):
             return predictions
         if isinstance(predictions, DensePredictions):
             if predictions.class_mask is not None:
-                raise ValueError("SSDCriterion has a softmax over all classes, and takes no mask of them")
+                raise ValueError("SSDCriterion has a softmax over all classes: give it the mask as valid_label_mask=")
             predictions = (predictions.logits, predictions.deltas, predictions.priors)
         predictions = entries_of(predictions, HEAD, needed=2)
         maps, boxes, anchors = with_anchors(predictions, self.anchors, "SSDCriterion")
@@ -175,7 +175,7 @@ class SSDCriterion(Criterion):
         if self.bg_class_position == "first":
             labels = labels - assigned.is_positive.long()
         entropy = mined_cross_entropy(
-            predictions.scores,
+            predictions.scores_of(labels, self._background),
             labels,
             assigned.weights,
             background=self._background,

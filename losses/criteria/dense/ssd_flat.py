@@ -108,18 +108,26 @@ class SSDLoss(Criterion):
         """What the second result of a call holds, in this order."""
         return ["smooth_l1", "closs", "Loss"]
 
-    def forward(self, predictions: Any, targets: Any, *, global_count: GlobalCount = None) -> tuple[Any, Tensor]:
+    def forward(
+        self,
+        predictions: Any,
+        targets: Any,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
+    ) -> tuple[Any, Tensor]:
         """Assign, and compute the loss.
 
         Args:
             predictions, targets: See the class.
+            valid_label_mask: (B, C), booleans, without the background; see ``Criterion``.
             global_count: Number of images of all ranks and micro-batches, see ``Normalizer``.
 
         Returns:
             The loss, and its components (3,) for logging: the means over the images of ``L_box`` and ``L_cls``, and of
             the loss, of this rank.
         """
-        return super().forward(predictions, targets, global_count=global_count)
+        return super().forward(predictions, targets, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match default boxes."""
@@ -158,7 +166,9 @@ class SSDLoss(Criterion):
     def terms(self, predictions: SSDPredictions, assigned: AssignedTargets) -> Terms:
         """``L_box`` and ``L_cls``, as two parts of one loss."""
         rows, positives = assigned.positives, assigned.num_positives()
-        entropy = self.con_loss.per_prediction(predictions.scores, assigned.labels, assigned.weights)
+        entropy = self.con_loss.per_prediction(
+            predictions.scores_of(assigned.labels, 0), assigned.labels, assigned.weights
+        )
         boxes = positive_box_loss(predictions, assigned, self.bbox_coder, smooth_l1_loss, decoded=False)
         count, divisor = {"num_images": torch.ones_like(positives)}, positives.clamp(min=self.normalizer.minimum)
         return {

@@ -108,7 +108,13 @@ class YOLOv9Criterion(Criterion):
             check_not_negative(getattr(self, name), name)
 
     def forward(
-        self, main_preds: Any, targets: Any, aux_preds: Any = None, *, global_count: GlobalCount = None
+        self,
+        main_preds: Any,
+        targets: Any,
+        aux_preds: Any = None,
+        *,
+        valid_label_mask: Tensor | None = None,
+        global_count: GlobalCount = None,
     ) -> Losses:
         """Assign, and compute the loss.
 
@@ -116,9 +122,11 @@ class YOLOv9Criterion(Criterion):
             main_preds: See the class.
             targets: Anything that ``Targets.of`` reads, among it (B, N, 5): label, or -1 for filler, and xyxy box.
             aux_preds: Those of the auxiliary branch, if there is one, of the same shapes.
+            valid_label_mask: See ``Criterion``.
             global_count: See ``Criterion``; with an auxiliary branch (2,), one for each.
         """
-        return super().forward(self.read(main_preds, aux_preds), targets, global_count=global_count)
+        read = self.read(main_preds, aux_preds)
+        return super().forward(read, targets, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def read(self, main_preds: Any, aux_preds: Any = None) -> YOLOv9Predictions:
         """All levels side by side, and both branches as layers. Each step takes what it gives in place of both."""
@@ -144,10 +152,12 @@ class YOLOv9Criterion(Criterion):
         assignment: Assignment | None = None,
         aux_preds: Any = None,
         *,
+        valid_label_mask: Tensor | None = None,
         global_count: GlobalCount = None,
     ) -> Losses:
         """See ``Criterion``; with an auxiliary branch, of an assignment (2, B, P)."""
-        return super().loss(self.read(predictions, aux_preds), targets, assignment, global_count=global_count)
+        read = self.read(predictions, aux_preds)
+        return super().loss(read, targets, assignment, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def counts(
         self, predictions: Any, targets: Any, assignment: Assignment | None = None, aux_preds: Any = None
@@ -177,7 +187,9 @@ class YOLOv9Criterion(Criterion):
             boxes = wide(rows.of_predictions(predictions.boxes))
         overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
         distances = self.loss_dfl(sides, self.bbox_coder.encode(points, assigned.boxes)).mean(-1)
-        classes = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), quality)
+        classes = class_values(
+            self.loss_cls, predictions.logits, assigned.class_targets(), quality, class_mask=predictions.class_mask
+        )
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),
             "loss_df": Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),

@@ -15,8 +15,9 @@ class DEIMCriterion(DFINECriterion):
     ``loss_vfl``, in whose place it stands: give ``loss_vfl`` no weight. DEIM has ``gamma=1.5``.
 
     Args:
-        weight_dict, alpha, gamma, num_classes, reg_max, temperature, matcher, reduction, normalizer: As for
+        weight_dict, alpha, gamma, num_classes, reg_max, temperature, union, balance, up, reg_scale, loss_cls: As for
             ``DFINECriterion``; gamma is of both class losses.
+        num_groups, sum_groups, agnostic_encoder, matcher, reduction, normalizer: As for ``DetrCriterion``.
 
     >>> criterion = DEIMCriterion({"loss_mal": 1.0}, gamma=1.5, num_classes=3)
     >>> outputs = {"pred_logits": torch.zeros(1, 4, 3), "pred_boxes": torch.full((1, 4, 4), 0.5)}

@@ -1,4 +1,4 @@
-"""The criterion of DETR and RT-DETR."""
+"""The criterion of DETR and of all that came after it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from losses.core.assigned import AssignedTargets
 from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
-from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers
+from losses.criteria.query.cardinality import cardinality_errors
+from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, layer_of, sizes_of_layers
+from losses.criteria.query.matching import (
+    matches_of_denoising,
+    matches_of_layers,
+    num_targets,
+    of_groups,
+    pairs_by_query,
+    usual_matcher,
+    without_labels,
+)
+from losses.criteria.query.weights import checked_weights
 from losses.functional.boxes import giou_loss, l1_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
+from losses.modules.adapters import traits_of
+from losses.modules.base import ClassLoss
+from losses.modules.checks import check_loss
 from losses.modules.classes import VarifocalLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
-from matchers.by_cost.hungarian import Hungarian
 from matchers.geometry.boxes import convert
 from matchers.targets.targets import Targets
-from ragged import RaggedBatch
-from ragged.values.checks import check_not_negative
-from ragged.values.keys import KnownKeys
+from ragged.values.checks import check_flag, checked_positive
 from ragged.values.precision import wide
 
 Assignments = Mapping[str, Assignment]
@@ -45,32 +54,43 @@ class DetrCriterion(Criterion):
 
     Terms, each divided by the number of targets of the batch, or by 1:
 
-    * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score, of each of its classes if
-      labels are multi-hot;
+    * ``loss_cls``: ``loss_cls`` of all queries, where it is given. A loss of quality has the IoU of a matched box as
+      score. With a background class, ``CrossEntropy`` for example, it is divided by the sum of the weights of the
+      queries' classes instead, each layer by its own;
+    * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score of its classes;
     * ``loss_bbox``: L1 of the matched boxes, as cxcywh;
     * ``loss_giou``: ``1 - GIoU`` of the matched boxes.
 
-    Other layers have the same terms with a suffix: ``_aux_0``, ``_aux_1``, …, ``_pre``, ``_enc_0``, …, and for
-    denoising queries ``_dn_0``, …, ``_dn_pre``; these are divided by the number of targets times that of groups. All
-    layers of equal shape are matched and evaluated together.
+    Other layers have the same terms with a suffix: ``_aux_0``, ``_aux_1``, …, ``_pre``, ``_enc``, ``_enc_0``, …,
+    ``_interm``, and for denoising queries ``_dn_0``, …, ``_dn_pre``; these are divided by the number of targets times
+    that of groups, or by that of the queries that have a target if ``"dn_target_idx"`` says which. All layers of equal
+    shape are matched and evaluated together. ``query_criterion`` has the settings of published systems.
 
     Args:
         weight_dict: Weight of each term, by its name without suffix. A term that is not named is left out.
-        alpha, gamma: Of the varifocal loss. RT-DETR has 0.75 and 2.
-        num_classes: C.
-        matcher: ``Hungarian()`` unless given: focal cost 2, L1 5, GIoU 2.
+        alpha, gamma: Of ``loss_vfl``. RT-DETR has 0.75 and 2.
+        num_classes: C, without a background.
+        loss_cls: Loss of ``loss_cls``: a class loss of ``losses``, ``torch.nn.CrossEntropyLoss(reduction="none")``, or
+            one of your own. One with ``has_background`` takes labels and logits (…, C + 1), the background last.
+        num_groups: Of queries, while the criterion is in training mode; in evaluation there is 1, as in such models.
+            Each group is matched with all targets, and terms are divided by the number of groups as well.
+        sum_groups: Whether terms are not divided by the number of groups.
+        agnostic_encoder: Whether the encoder, whatever its channels, asks for class 0 alone, as that of two-stage
+            Deformable DETR does; see ``DecoderOutputs.of``.
+        matcher: ``Hungarian()`` unless given: focal cost 2, L1 5, GIoU 2; softmax cost 1 if ``loss_cls`` has a
+            background class.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        KeyError: A weight is of a term that there is not; an output is missing.
-        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class.
+        KeyError: A weight is of a term that there is not, or a loss has no weight; an output is missing.
+        TypeError, ValueError: Shapes or numbers of classes that do not fit; groups that do not divide the queries; a
+            label that is no class.
 
-    Differences to other implementations: without any target all terms are there, and 0 or those of the background.
-    Targets that cannot be matched, for want of queries, count in the divisor, as elsewhere. OTX weighs a term that is
-    not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of all targets over the number of ranks,
-    bounded from below before that division and not after.
+    Differences to other implementations: without any target all terms are there, and 0 or those of the background. OTX
+    weighs a term that is not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of all targets over
+    the number of ranks, bounded from below before that division and not after.
 
-    Source: Carion et al., DETR, 2020; Zhao et al., RT-DETR, 2024.
+    Source: Carion et al., DETR, 2020; Zhao et al., RT-DETR, 2024; Chen et al., Group DETR, 2023.
 
     >>> outputs = {"pred_logits": torch.zeros(1, 4, 3), "pred_boxes": torch.full((1, 4, 4), 0.5)}
     >>> targets = [{"boxes": torch.tensor([[0.5, 0.5, 0.5, 0.25]]), "labels": torch.tensor([2])}]
@@ -78,7 +98,7 @@ class DetrCriterion(Criterion):
     {'loss_bbox': tensor(1.2500), 'loss_giou': tensor(1.)}
     """
 
-    TERMS: tuple[str, ...] = ("loss_vfl", "loss_bbox", "loss_giou")
+    TERMS: tuple[str, ...] = ("loss_vfl", "loss_bbox", "loss_giou", "loss_cls")
     # A model may leave out the denoising queries of a batch without targets, which other ranks have.
     COUNTS: tuple[str, ...] = ("num_boxes", "num_boxes_dn")
     DISTRIBUTIONS: bool = False
@@ -91,24 +111,42 @@ class DetrCriterion(Criterion):
         gamma: float = 2.0,
         num_classes: int = 80,
         *,
+        loss_cls: ClassLoss | None = None,
+        num_groups: int = 1,
+        sum_groups: bool = False,
+        agnostic_encoder: bool = False,
         matcher: Callable[..., Assignment] | None = None,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
-        matcher = Hungarian() if matcher is None else matcher
+        if loss_cls is not None:
+            check_loss(loss_cls, "loss_cls")
+        has_background = loss_cls is not None and traits_of(loss_cls).has_background
+        matcher = usual_matcher(has_background) if matcher is None else matcher
         super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
-        if not isinstance(weight_dict, Mapping):
-            raise TypeError(f"weight_dict must be a dict of weights by term, got {type(weight_dict).__name__}")
-        for name, weight in weight_dict.items():
-            if name not in self.TERMS:
-                raise KeyError(f"weight_dict has a weight for {name!r}, but the terms are {list(self.TERMS)}")
-            check_not_negative(weight, f"the weight of {name}")
-        self.weight_dict, self.alpha, self.gamma = dict(weight_dict), alpha, gamma
+        self.weight_dict = checked_weights(weight_dict, self.TERMS, loss_cls is not None, has_background)
+        for name, flag in (("sum_groups", sum_groups), ("agnostic_encoder", agnostic_encoder)):
+            check_flag(flag, name)
+        self.alpha, self.gamma, self.loss_cls, self.has_background = alpha, gamma, loss_cls, has_background
+        self.takes_scores = loss_cls is None or traits_of(loss_cls).takes_scores()
+        self.num_groups = checked_positive(num_groups, "num_groups")
+        self.sum_groups, self.agnostic_encoder = bool(sum_groups), bool(agnostic_encoder)
+        self.COUNTS = (*self.COUNTS, *["class_mass_dn"] * has_background)
         self.loss_vfl = VarifocalLoss(alpha=alpha, gamma=gamma)
 
     def read(self, predictions: Any) -> DecoderOutputs:
         """The layers in groups of equal shape."""
-        return DecoderOutputs.of(predictions, num_classes=self.num_classes, distributions=self.DISTRIBUTIONS)
+        return DecoderOutputs.of(
+            predictions,
+            num_classes=self.num_classes,
+            distributions=self.DISTRIBUTIONS,
+            has_background=self.has_background,
+            agnostic_encoder=self.agnostic_encoder,
+        )
+
+    def with_class_mask(self, predictions: DecoderOutputs, mask: Tensor | None) -> DecoderOutputs:
+        """See ``DecoderOutputs.with_class_mask``; with a background class, it must be of booleans."""
+        return predictions.with_class_mask(mask, num_classes=self.num_classes, only_flags=self.has_background)
 
     def read_targets(self, targets: Any, predictions: Any) -> Targets:
         """Raw layouts hold cxcywh boxes in fractions of the image."""
@@ -116,13 +154,13 @@ class DetrCriterion(Criterion):
 
     def match(self, predictions: DecoderOutputs, targets: Targets) -> LayerAssignments:
         """The assignments of all layers, by the suffixes of their terms."""
-        found = []
-        for group in predictions.groups:
-            if group.denoising:
-                found.append(of_all_layers(_of_denoising(predictions.dn_meta, targets, group), len(group.suffixes)))
-            else:
-                found.append(self.call_matcher(group.predictions(), targets))
-        return LayerAssignments(tuple(found), tuple(group.suffixes for group in predictions.groups))
+        found = tuple(
+            matches_of_denoising(predictions.dn_meta, targets, group)
+            if group.denoising
+            else matches_of_layers(group, targets, self.call_matcher, self.groups)
+            for group in predictions.groups
+        )
+        return LayerAssignments(found, tuple(group.suffixes for group in predictions.groups))
 
     def look_up(self, predictions: DecoderOutputs, targets: Any, assignment: Assignments | None) -> list[MatchedLayers]:
         """The groups of layers with their targets, of assignments as ``match`` or as ``assign`` gives them."""
@@ -133,15 +171,11 @@ class DetrCriterion(Criterion):
                 f"targets must be those of images, with the assignments of layers, got {type(targets).__name__}"
             )
         targets.check_labels(self.num_classes)
-        return self.matched_layers(predictions, targets, _of_groups(predictions, assignment))
+        return self.matched_layers(predictions, targets, of_groups(predictions, assignment))
 
     def sizes_of(self, predictions: DecoderOutputs, name: Any = None) -> Tensor | None:
         """Those of the layers of a term, (L, B)."""
-        _, suffixes = name
-        (group,) = [each for each in predictions.groups if suffixes[0] in each.suffixes]
-        if group.sizes is None:
-            return None
-        return torch.stack([group.sizes[group.suffixes.index(suffix)] for suffix in suffixes])
+        return sizes_of_layers(predictions, name[1])
 
     def num_layers(self, predictions: DecoderOutputs) -> int:
         """1: all tensors begin with the layers of a group."""
@@ -150,10 +184,31 @@ class DetrCriterion(Criterion):
     def finished(self, losses: Losses, predictions: DecoderOutputs, terms: Any) -> Losses:
         """The terms of all layers by their names."""
         return {
-            name + suffix: _layer(value, index)
+            name + suffix: layer_of(value, index)
             for (name, suffixes), value in losses.items()
             for index, suffix in enumerate(suffixes)
         }
+
+    def cardinality_error(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
+        """How far the number of objects that each layer sees is from that of targets, mean over the images; to log.
+
+        Of logits with a background class, the queries are counted whose best class is another; of others, those with a
+        class above probability 0.5. With groups of queries, it is the mean over the groups. It is no term, and
+        ``total`` does not see it.
+
+        Args:
+            predictions, targets: As for a call.
+
+        Returns:
+            ``"cardinality_error"`` with the suffix of each layer, but those of denoising; numbers without a gradient.
+
+        >>> outputs = {"pred_logits": torch.tensor([[[3.0], [1.0], [-1.0]]]), "pred_boxes": torch.rand(1, 3, 4)}
+        >>> targets = [{"boxes": torch.tensor([[0.5, 0.5, 0.5, 0.25]]), "labels": torch.tensor([0])}]
+        >>> DetrCriterion({"loss_bbox": 5.0}, num_classes=1).cardinality_error(outputs, targets)
+        {'cardinality_error': tensor(1.)}
+        """
+        read = self.read(predictions)
+        return cardinality_errors(read, self.read_targets(targets, read), self.has_background, self.groups)
 
     # --- terms -----------------------------------------------------------------------------------------------------
 
@@ -173,29 +228,45 @@ class DetrCriterion(Criterion):
         """The groups of layers with their targets, of the assignments (L, B, Q) of each group."""
         groups = []
         for group, assignment in zip(read.groups, assignments, strict=True):
-            own = targets_of_layers(targets, assignment)
-            counts = self.divided_by(group, read, targets)
-            same = group.denoising or len(group.suffixes) == 1
-            groups.append(MatchedLayers(group, own, own, counts, counts, same_boxes=same))
+            seen = without_labels(targets, group)
+            own = targets_of_layers(seen, assignment)
+            counts, same = self.divided_by(group, read, targets, own), group.denoising or len(group.suffixes) == 1
+            mask = None if group.agnostic else read.class_mask
+            groups.append(MatchedLayers(group, own, own, counts, counts, same, mask, (seen, assignment)))
         return groups
 
-    def divided_by(self, group: DecoderLayers, read: DecoderOutputs, targets: Targets) -> dict[str, Tensor]:
-        """What terms are divided by, (1, B): the number of targets, in all groups of denoising queries."""
+    def divided_by(
+        self, group: DecoderLayers, read: DecoderOutputs, targets: Targets, own: AssignedTargets
+    ) -> dict[str, Tensor]:
+        """What terms are divided by, (1, B): the number of targets, in all groups of queries."""
         count = num_targets(targets).unsqueeze(0)
         if not group.denoising:
-            return {"num_boxes": count}
+            return {"num_boxes": count if self.groups == 1 or self.sum_groups else count * self.groups}
+        if read.dn_meta is not None and read.dn_meta.get("dn_target_idx") is not None:
+            return {"num_boxes_dn": own.num_positives()[:1]}
         groups = 0 if read.dn_meta is None else read.dn_meta["dn_num_group"]
         return {"num_boxes_dn": count * groups}
+
+    @property
+    def groups(self) -> int:
+        """How many groups of queries there are: one in evaluation."""
+        return self.num_groups if self.training else 1
 
     def group_terms(self, group: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """The terms of a group of layers that have a weight; ``decoder`` is the group of the last layer."""
         return {**self.class_terms(group), **self.box_terms(group)}
 
     def class_terms(self, group: MatchedLayers) -> LayerTerms:
-        """The varifocal loss."""
+        """The class losses that have a weight."""
+        suffixes = group.layers.suffixes
         terms: LayerTerms = {}
+        if self.loss_cls is not None and self.takes_scores:
+            of_quality = traits_of(self.loss_cls).of_quality
+            terms["loss_cls", suffixes] = group.class_term(self.loss_cls, of_quality=of_quality)
+        elif self.loss_cls is not None:
+            terms["loss_cls", suffixes] = group.label_term(self.loss_cls, self.has_background)
         if "loss_vfl" in self.weight_dict:
-            terms["loss_vfl", group.layers.suffixes] = group.class_term(self.loss_vfl)
+            terms["loss_vfl", suffixes] = group.class_term(self.loss_vfl)
         return terms
 
     def box_terms(self, group: MatchedLayers) -> LayerTerms:
@@ -221,55 +292,9 @@ class DetrCriterion(Criterion):
             targets: Anything that ``Targets.of`` reads, cxcywh in fractions of the image.
         """
         targets = targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
-        gt, pred = denoising_assignment(dn_meta, targets).pairs()
-        found = []
-        for query, target in zip(pred.split(), gt.split(), strict=True):
-            order = query.argsort()
-            found.append((query[order], target[order]))
-        return found
-
-
-def num_targets(targets: Targets) -> Tensor:
-    """(B,), float32 at least: how many targets can be matched, each as often as its weight says."""
-    if targets.weights is None:
-        return targets.matchable.sum(-1).float()
-    return wide(targets.weights.detach().with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
+        return pairs_by_query(denoising_assignment(dn_meta, targets))
 
 
 def targets_of_layers(targets: Targets, assignment: Assignment) -> AssignedTargets:
     """The targets of the queries (L, B, Q) of several layers."""
     return AssignedTargets.of(targets, assignment, **_LAYOUT)
-
-
-def of_all_layers(assignment: Assignment, layers: int) -> Assignment:
-    """One assignment (B, Q) as that of so many layers (L, B, Q). Nothing is copied."""
-    return pytree.tree_map(lambda part: part.expand(layers, *part.shape), assignment)
-
-
-def _of_groups(read: DecoderOutputs, assignments: Any) -> tuple[Assignment, ...]:
-    """The assignments of layers, given by their suffixes, as those of the groups."""
-    if not isinstance(assignments, Mapping):
-        raise TypeError(f"assignments must be a dict, as assign gives it, got {type(assignments).__name__}")
-    groups = tuple(group.suffixes for group in read.groups)
-    if isinstance(assignments, LayerAssignments) and assignments.suffixes == groups:
-        return assignments.groups
-    suffixes = tuple(suffix for group in groups for suffix in group)
-    for suffix in suffixes:
-        if suffix not in assignments:
-            raise KeyError(f"there is no assignment of layer {suffix!r}, but of {list(assignments)}")
-    KnownKeys(suffixes).check(assignments, "the assignments of these outputs")
-    return tuple(Assignment.stack([assignments[suffix] for suffix in group]) for group in groups)
-
-
-def _of_denoising(dn_meta: Mapping[str, Any] | None, targets: Targets, group: DecoderLayers) -> Assignment:
-    found = denoising_assignment(dn_meta, targets)
-    queries = group.logits.shape[-2]
-    if found.target_index.shape[-1] != queries:
-        raise ValueError(f"dn_meta is of {found.target_index.shape[-1]} denoising queries, outputs are of {queries}")
-    return found
-
-
-def _layer(values: Any, index: int) -> Any:
-    if isinstance(values, RaggedBatch):
-        return RaggedBatch._unchecked(values.tensor[index], values.mask[index], values.sample_sizes[index], 0)
-    return values[index]

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses.coders.dfine_bins import bbox2distance
-from losses.core.assigned import AssignedTargets
 from losses.core.normalizer import Normalizer
-from losses.core.positives import Positives
 from losses.core.terms import Term
-from losses.criteria.query.detr import DetrCriterion, LayerTerms, of_all_layers, targets_of_layers
-from losses.criteria.query.matched_layers import MatchedLayers, overlap
+from losses.criteria.query.balance import BALANCES, numbers_of, share_of_matched, share_of_others
+from losses.criteria.query.detr import DetrCriterion, LayerTerms, targets_of_layers
+from losses.criteria.query.matched_layers import MatchedLayers
+from losses.criteria.query.matching import of_all_layers
 from losses.functional.distribution import decoupled_distillation_loss, fine_grained_localization_loss
 from losses.functional.numerics import check_scores
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
+from losses.modules.base import ClassLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import union_of_matches
-from matchers.assignments.parts import BACKGROUND
 from matchers.targets.targets import Targets
-from ragged.values.checks import check_number, check_one_of, check_positive
+from ragged.values.checks import check_flag, check_number, check_one_of, check_positive
 from ragged.values.precision import wide
 
 
@@ -50,14 +51,20 @@ class DFINECriterion(DetrCriterion):
         weight_dict, alpha, gamma, num_classes: As for ``DetrCriterion``.
         reg_max: One less than there are bins to a side.
         temperature: Of the distillation.
-        matcher, reduction, normalizer: As for ``DetrCriterion``.
+        union: Whether boxes are compared with the union of matches, or else with the matches of the layer, of which all
+            terms are divided by the number of targets.
+        balance: Whose numbers n and m are in ``loss_ddf`` of denoising queries: ``"decoder"``, as published, or
+            ``"own"``, those of the denoising queries, as in transformers.
+        up, reg_scale: Of the bins, if the outputs do not have them.
+        loss_cls, num_groups, sum_groups, agnostic_encoder, matcher, reduction, normalizer: As for ``DetrCriterion``.
 
     Raises:
         KeyError, TypeError, ValueError: As ``DetrCriterion``; the number of bins does not fit.
 
     Differences to other implementations: IoU weights count also where all of them are 0. A query with as many votes for
     one target as for another takes the one of lower index. The numbers n and m are those of the same call. The outputs
-    are not changed. Over several ranks, all numbers are those of the whole global batch.
+    are not changed. Over several ranks, all numbers are those of the whole global batch. D-FINE in transformers has no
+    union, and numbers of each layer's own: ``union=False, balance="own"``.
     """
 
     TERMS = (*DetrCriterion.TERMS, "loss_fgl", "loss_ddf")
@@ -78,22 +85,50 @@ class DFINECriterion(DetrCriterion):
         reg_max: int = 32,
         *,
         temperature: float = 5.0,
+        union: bool = True,
+        balance: str = "decoder",
+        up: float | None = None,
+        reg_scale: float | None = None,
+        loss_cls: ClassLoss | None = None,
+        num_groups: int = 1,
+        sum_groups: bool = False,
+        agnostic_encoder: bool = False,
         matcher: Callable[..., Assignment] | None = None,
         reduction: str = "mean",
         normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__(
-            weight_dict, alpha, gamma, num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer
+            weight_dict,
+            alpha,
+            gamma,
+            num_classes,
+            loss_cls=loss_cls,
+            num_groups=num_groups,
+            sum_groups=sum_groups,
+            agnostic_encoder=agnostic_encoder,
+            matcher=matcher,
+            reduction=reduction,
+            normalizer=normalizer,
         )
         check_positive(reg_max, "reg_max")
         check_number(temperature, "temperature")
+        check_flag(union, "union")
+        check_one_of(balance, BALANCES, "balance")
+        for name, value in (("up", up), ("reg_scale", reg_scale)):
+            if value is not None:
+                check_number(value, name)
         self.reg_max, self.temperature = reg_max, temperature
+        self.union, self.balance, self.up, self.reg_scale = bool(union), balance, up, reg_scale
+        if not union:
+            self.COUNTS = (*self.COUNTS, *(f"num_{which}_last" for which in ("matched", "others")))
 
     def matched_layers(
         self, read: DecoderOutputs, targets: Targets, assignments: Sequence[Assignment]
     ) -> list[MatchedLayers]:
-        """The groups of layers, with the union of matches for the boxes of those that have the queries of the last."""
+        """The groups of layers; with the union of matches for the boxes of those that have the queries of the last."""
         groups = super().matched_layers(read, targets, assignments)
+        if not self.union:
+            return groups
         queries = groups[0].layers.logits.shape[-2]
         alike = [not each.layers.denoising and each.layers.logits.shape[-2] == queries for each in groups]
         union = union_of_matches(_layers_of([each for each, own in zip(assignments, alike, strict=True) if own]))
@@ -121,31 +156,24 @@ class DFINECriterion(DetrCriterion):
         return terms
 
     def _fgl(self, group: MatchedLayers, refining: list[int], read: DecoderOutputs) -> list[Term]:
-        boxes, first = _same_matches(group, len(refining)), _same_matches(group, 1).positives
-        missing = [key for key in ("up", "reg_scale") if key not in read.constants]
-        if missing:
-            raise KeyError(f"outputs with pred_corners must have {missing[0]!r} as well, for loss_fgl")
+        boxes = group.boxes_of(refining)
+        constants = self._constants(read)
         extras = [group.layers.extras[index] for index in refining]
-        corners = torch.cat([first.of_predictions(extra["pred_corners"].unsqueeze(0)) for extra in extras])
-        points = torch.cat([first.of_predictions(extra["ref_points"].unsqueeze(0)) for extra in extras])
-        bins = bbox2distance(
-            wide(points.detach()),
-            boxes.boxes,
-            reg_max=self.reg_max,
-            reg_scale=read.constants["reg_scale"],
-            up=read.constants["up"],
+        corners, points = (
+            group.rows_of(boxes, [extra[key] for extra in extras]) for key in ("pred_corners", "ref_points")
         )
+        bins = bbox2distance(wide(points.detach()), boxes.boxes, reg_max=self.reg_max, **constants)
         values = fine_grained_localization_loss(
             corners.unflatten(-1, (4, self.reg_max + 1)),
             bins.left,
             weight_left=bins.weight_left,
             weight_right=bins.weight_right,
-            quality=_overlaps(group, refining).unsqueeze(-1),
+            quality=group.overlaps_of(boxes, refining).unsqueeze(-1),
         )
         return [Term(boxes.counted_rows(values.sum(-1)), group.box_counts, boxes.positives)]
 
     def _ddf(self, group: MatchedLayers, learning: list[int], decoder: MatchedLayers) -> list[Term]:
-        boxes = _same_matches(group, len(learning))
+        boxes = group.boxes_of(learning)
         bins = (4, self.reg_max + 1)
         values, sure = [], []
         for index in learning:
@@ -155,15 +183,28 @@ class DFINECriterion(DetrCriterion):
             sure.append(wide(extra["teacher_logits"].detach()).amax(-1).sigmoid())
         loss, positive = torch.stack(values), boxes.is_positive
         # Weighted apart: one selection of weights for both is what inductor fuses into wrong values.
-        of_matched = loss * boxes.positives.per_prediction(_overlaps(group, learning))
+        of_matched = loss * boxes.positives.per_prediction(group.overlaps_of(boxes, learning))
         of_others = loss * torch.stack(sure)
-        kind = "dn" if group.layers.denoising else "queries"
-        own, mixed = _numbers(_same_matches(group, 1), kind), _numbers(_same_matches(decoder, 1), "queries")
-        counts = {**own, **mixed}
+        counts = numbers_of(
+            group.boxes_of([0]) if group.same_boxes else boxes, "dn" if group.layers.denoising else "queries"
+        )
+        if group.layers.denoising and self.balance == "decoder":
+            counts |= numbers_of(decoder.boxes_of([0]), "queries" if self.union else "last")
         return [
-            Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=_share_of_matched),
-            Term(boxes.counted(of_others).masked_fill(positive, 0), counts, divisor=_share_of_others),
+            Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=share_of_matched),
+            Term(boxes.counted(of_others).masked_fill(positive, 0), counts, divisor=share_of_others),
         ]
+
+    def _constants(self, read: DecoderOutputs) -> dict[str, Any]:
+        """Those of the bins, as the outputs or the criterion have them."""
+        found: dict[str, Any] = {}
+        for key, own in (("up", self.up), ("reg_scale", self.reg_scale)):
+            found[key] = read.constants.get(key, own)
+            if found[key] is None:
+                raise KeyError(
+                    f"outputs with pred_corners must have {key!r} as well, for loss_fgl, or the criterion {key}="
+                )
+        return found
 
     def _check_corners(self, extra: Mapping[str, Tensor], layers: DecoderLayers, suffix: str) -> None:
         shape = (*layers.logits.shape[1:3], 4 * (self.reg_max + 1))
@@ -222,48 +263,3 @@ def _layers_of(assignments: Sequence[Assignment]) -> Assignment | list[Assignmen
     if len(assignments) == 1:
         return assignments[0]
     return [layer for each in assignments for layer in each.unstack()]
-
-
-def _overlaps(group: MatchedLayers, layers: list[int]) -> Tensor:
-    """IoU (R,) of the matched boxes of some layers, one after the other. A constant."""
-    first, boxes = _same_matches(group, 1), group.layers.boxes.detach()
-    pred = [first.positives.of_predictions(boxes[index : index + 1]) for index in layers]
-    return overlap(torch.cat(pred), torch.cat([first.boxes] * len(layers)))
-
-
-def _same_matches(group: MatchedLayers, count: int) -> AssignedTargets:
-    """The box targets of ``count`` layers, all of which have the same matches."""
-    if not group.same_boxes:
-        raise ValueError(
-            "loss_fgl and loss_ddf are of boxes that have the same matches in all layers, as "
-            "DFINECriterion.matched_layers gives them; those given here may differ: let it call "
-            "super().matched_layers, or set same_boxes if they do not"
-        )
-    boxes, layers = group.boxes, len(group.layers.suffixes)
-    rows = len(boxes.positives) // layers * count
-    own = boxes.positives
-    positives = Positives(
-        own.sample[:rows],
-        own.prediction[:rows],
-        own.target[:rows],
-        None if own.valid is None else own.valid[:rows],
-        (count, *own.shape[1:]),
-    )
-    weights = None if boxes.weights is None else boxes.weights[:count]
-    return AssignedTargets(boxes.labels[:count], boxes.quality[:count], positives, boxes.boxes[:rows], weights)
-
-
-def _numbers(first: AssignedTargets, kind: str) -> dict[str, Tensor]:
-    """How many queries are matched, and how many are not, (1, B) each."""
-    background = (first.labels == BACKGROUND).sum(-1).float()
-    return {f"num_matched_{kind}": first.num_positives(), f"num_others_{kind}": background}
-
-
-def _share_of_matched(matched: Tensor, others: Tensor, *mixed: Tensor) -> Tensor:
-    n, m = mixed or (matched, others)
-    return matched.clamp(min=1) * (n.sqrt() + m.sqrt()).clamp(min=1) / n.sqrt()
-
-
-def _share_of_others(matched: Tensor, others: Tensor, *mixed: Tensor) -> Tensor:
-    n, m = mixed or (matched, others)
-    return others.clamp(min=1) * (n.sqrt() + m.sqrt()).clamp(min=1) / m.sqrt()
