@@ -133,7 +133,9 @@ class Launches:
 
 
 def of_step(loss: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Launches:
-    """Of a loss and its gradients."""
+    """Of a loss and its gradients. It is called before, so that what is made once for a size is there."""
+    with torch.no_grad():
+        loss()
     for leaf in leaves:
         leaf.grad = None
     with Count() as forward:

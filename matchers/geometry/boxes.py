@@ -17,14 +17,17 @@ class Coordinates:
     """Corners and areas of boxes, coordinates first: what is read again and again when pairs are compared.
 
     Args:
-        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low`` and ``high`` are ``(2, …)``.
-        area: ``(…)``.
+        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low``, ``(2, …)``, holds x1 and y1, and
+            ``high`` x2 and y2.
+        area: ``(…)``; computed unless given.
     """
 
-    __slots__ = ("area", "corners")
+    __slots__ = ("area", "corners", "high", "low")
 
-    def __init__(self, corners: Tensor, area: Tensor) -> None:
-        self.corners, self.area = corners, area
+    def __init__(self, corners: Tensor, area: Tensor | None = None) -> None:
+        self.corners = corners
+        self.low, self.high = corners.split(2)  # once: what is asked for twice has one derivative
+        self.area = product((self.high - self.low).clamp(min=0)) if area is None else area
 
     @classmethod
     def of_stacked(cls, stacked: Tensor) -> Coordinates:
@@ -35,15 +38,14 @@ class Coordinates:
         """Corners and areas in one tensor, ``(5, …)``."""
         return torch.cat([self.corners, self.area.unsqueeze(0)])
 
-    @property
-    def low(self) -> Tensor:
-        """x1 and y1."""
-        return self.corners[:2]
+    def unbound(self) -> tuple[Coordinates, Coordinates]:
+        """Of two sets of boxes ``(2, …)``, each."""
+        first, second = (Coordinates(self.corners[:, at], self.area[at]) for at in (0, 1))
+        return first, second
 
-    @property
-    def high(self) -> Tensor:
-        """x2 and y2."""
-        return self.corners[2:]
+    def detach(self) -> Coordinates:
+        """The same without a gradient."""
+        return Coordinates(self.corners.detach(), self.area.detach())
 
     @property
     def x1(self) -> Tensor:
@@ -208,7 +210,7 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     # Bounded, so that products of two lengths, and squares of them, are finite.
     bound = torch.finfo(boxes.dtype).max ** 0.25
     corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
-    return Coordinates(corners, product((corners[2:] - corners[:2]).clamp(min=0)))
+    return Coordinates(corners)
 
 
 def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coordinates]:
@@ -228,7 +230,8 @@ def with_more_dims(stacked: Tensor, count: int) -> Tensor:
 
 def product(sides: Tensor) -> Tensor:
     """Width times height, of both ``(2, …)``."""
-    return sides[0] * sides[1]
+    width, height = sides.unbind()
+    return width * height
 
 
 def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:

@@ -127,11 +127,20 @@ def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second:
 
 def _pair(first: Tensor | Coordinates, second: Tensor | Coordinates) -> tuple[Coordinates, Coordinates]:
     """The coordinates of both, which must broadcast."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor) and _are_alike(first, second):
+        return coordinates(torch.stack([first, second])).unbound()
     a, b = coordinates(first), coordinates(second)
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         check_same_device(second.device, first.device, name="the second boxes", reference="the first")
         check_broadcast(first.shape, second.shape, "boxes", "boxes")
     return aligned(a, b)
+
+
+def _are_alike(first: Tensor, second: Tensor) -> bool:
+    """Whether both can be computed in one tensor, of which no derivative has to be taken apart again."""
+    if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
+        return False
+    return first.shape == second.shape and first.dtype == second.dtype and first.device == second.device
 
 
 def _intersection(a: Coordinates, b: Coordinates) -> Tensor:

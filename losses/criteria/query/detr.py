@@ -24,7 +24,7 @@ from losses.criteria.query.matching import (
     without_labels,
 )
 from losses.criteria.query.weights import checked_weights
-from losses.functional.boxes import giou_loss, l1_loss
+from losses.functional.boxes import l1_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss
@@ -32,10 +32,9 @@ from losses.modules.checks import check_loss
 from losses.modules.classes import VarifocalLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
-from matchers.geometry.boxes import convert
+from matchers.geometry.overlaps import giou
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, checked_positive
-from ragged.values.precision import wide
 
 Assignments = Mapping[str, Assignment]
 """Of each layer, by the suffix of its terms; that of the last layer is ""."""
@@ -271,14 +270,12 @@ class DetrCriterion(Criterion):
 
     def box_terms(self, group: MatchedLayers) -> LayerTerms:
         """L1 and GIoU of the matched boxes."""
-        boxes, suffixes = group.boxes, group.layers.suffixes
-        pred = wide(boxes.positives.of_predictions(group.layers.boxes))
+        suffixes = group.layers.suffixes
         terms: LayerTerms = {}
         if "loss_bbox" in self.weight_dict:
-            terms["loss_bbox", suffixes] = group.box_term(l1_loss(pred, boxes.boxes).sum(-1))
+            terms["loss_bbox", suffixes] = group.box_term(l1_loss(group.matched_boxes(), group.boxes.boxes).sum(-1))
         if "loss_giou" in self.weight_dict:
-            corners = convert(pred, "cxcywh", "xyxy"), convert(boxes.boxes, "cxcywh", "xyxy")
-            terms["loss_giou", suffixes] = group.box_term(giou_loss(*corners))
+            terms["loss_giou", suffixes] = group.box_term(1 - giou(*group.corners()))
         return terms
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss
 from losses.modules.classes import class_values, sum_of_classes
 from matchers.assignments.assignment import Assignment
-from matchers.geometry.boxes import convert
+from matchers.geometry.boxes import Coordinates, convert, coordinates
 from matchers.geometry.overlaps import iou
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
@@ -66,6 +66,7 @@ class MatchedLayers:
         same_boxes: Whether all layers have the same matches for their boxes.
         class_mask: Which classes count, broadcasts to (L, B, Q, C); None for all.
         matches: The targets and the assignment (L, B, Q) that ``boxes`` are of, where layers differ in them.
+        computed: What was computed on the way.
     """
 
     layers: DecoderLayers
@@ -76,6 +77,7 @@ class MatchedLayers:
     same_boxes: bool = False
     class_mask: Tensor | None = None
     matches: tuple[Targets, Assignment] | None = None
+    computed: dict[str, Any] = field(default_factory=dict)
 
     def check_filler(self) -> None:
         """Raise unless filler of ragged queries has no target and is no background."""
@@ -118,7 +120,21 @@ class MatchedLayers:
     def overlap_of_queries(self) -> Tensor:
         """(L, B, Q), the IoU of boxes with the targets that the class loss has for them; 0 without one. A constant."""
         rows = self.classes.positives
+        if self.classes is self.boxes:
+            return rows.per_prediction(iou(*(each.detach() for each in self.corners())))
         return rows.per_prediction(overlap(rows.of_predictions(self.layers.boxes.detach()), self.classes.boxes))
+
+    def matched_boxes(self) -> Tensor:
+        """(R, 4), the predicted boxes that have a target, cxcywh, float32 at least."""
+        if "boxes" not in self.computed:
+            self.computed["boxes"] = wide(self.boxes.positives.of_predictions(self.layers.boxes))
+        return self.computed["boxes"]
+
+    def corners(self) -> tuple[Coordinates, Coordinates]:
+        """Those of the matched boxes, and of their targets, (R,) each."""
+        if "corners" not in self.computed:  # the class loss and the box loss ask for them
+            self.computed["corners"] = corners_of(self.matched_boxes(), self.boxes.boxes)
+        return self.computed["corners"]
 
     def boxes_of(self, layers: Sequence[int]) -> AssignedTargets:
         """The box targets of some layers, one after the other."""
@@ -160,7 +176,13 @@ class MatchedLayers:
 
 def overlap(pred: Tensor, target: Tensor) -> Tensor:
     """IoU (R,) of cxcywh boxes (R, 4)."""
-    return iou(convert(wide(pred), "cxcywh", "xyxy"), convert(target, "cxcywh", "xyxy"))
+    return iou(*corners_of(wide(pred), target))
+
+
+def corners_of(pred: Tensor, target: Tensor) -> tuple[Coordinates, Coordinates]:
+    """Coordinates (R,) of cxcywh boxes (R, 4)."""
+    first, second = (coordinates(convert(boxes, "cxcywh", "xyxy")) for boxes in (pred, target))
+    return first, second
 
 
 def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | None:
