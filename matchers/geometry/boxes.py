@@ -26,7 +26,7 @@ class Coordinates:
 
     def __init__(self, corners: Tensor, area: Tensor | None = None) -> None:
         self.corners = corners
-        self.low, self.high = corners.split(2)  # once: what is asked for twice has one derivative
+        self.low, self.high = corners.split_with_sizes((2, 2))  # once: what is asked for twice has one derivative
         self.area = product((self.high - self.low).clamp(min=0)) if area is None else area
 
     @classmethod

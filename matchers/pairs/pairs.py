@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ class Pairs:
     order: Tensor | None = None
     prediction: Tensor | None = None
     near: Tensor | None = None
-    computed: dict[str, Tensor] = field(default_factory=dict)
+    computed: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
@@ -115,7 +116,9 @@ class Pairs:
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        return Coordinates.of_stacked(self.need_corners())
+        if "gt" not in self.computed:
+            self.computed["gt"] = Coordinates.of_stacked(self.need_corners())
+        return self.computed["gt"]
 
     def need_corners(self) -> Tensor:
         """Coordinates of the targets, stacked, (5, R, 1); or a ``ValueError``."""
@@ -148,11 +151,9 @@ class Pairs:
         """Coordinates of the predicted boxes, (R, P) each."""
         if "predicted" not in self.computed:  # several cost terms ask for them
             boxes = self.problem.predicted
-            if self.prediction is None:
-                self.computed["predicted"] = boxes.index_select(1, self.sample)
-            else:
-                self.computed["predicted"] = boxes.flatten(1)[:, self.slots]
-        return Coordinates.of_stacked(self.computed["predicted"])
+            own = boxes.index_select(1, self.sample) if self.prediction is None else boxes.flatten(1)[:, self.slots]
+            self.computed["predicted"] = Coordinates.of_stacked(own)
+        return self.computed["predicted"]
 
     @property
     def priors(self) -> Coordinates:
