@@ -174,17 +174,16 @@ class DFINECriterion(DetrCriterion):
 
     def _ddf(self, group: MatchedLayers, learning: list[int], decoder: MatchedLayers) -> list[Term]:
         boxes = group.boxes_of(learning)
-        bins = (4, self.reg_max + 1)
-        values, sure = [], []
-        for index in learning:
-            extra = group.layers.extras[index]
-            student, teacher = (extra[key].unflatten(-1, bins) for key in ("pred_corners", "teacher_corners"))
-            values.append(decoupled_distillation_loss(student, teacher, temperature=self.temperature).mean(-1))
-            sure.append(wide(extra["teacher_logits"].detach()).amax(-1).sigmoid())
-        loss, positive = torch.stack(values), boxes.is_positive
+        extras = [group.layers.extras[index] for index in learning]
+        student, teacher = (
+            _of_layers(extras, key).unflatten(-1, (4, self.reg_max + 1)) for key in ("pred_corners", "teacher_corners")
+        )
+        loss = decoupled_distillation_loss(student, teacher.expand_as(student), temperature=self.temperature).mean(-1)
+        sure = wide(_of_layers(extras, "teacher_logits").detach()).amax(-1).sigmoid()
+        positive = boxes.is_positive
         # Weighted apart: one selection of weights for both is what inductor fuses into wrong values.
         of_matched = loss * boxes.positives.per_prediction(group.overlaps_of(boxes, learning))
-        of_others = loss * torch.stack(sure)
+        of_others = loss * sure
         counts = numbers_of(
             group.boxes_of([0]) if group.same_boxes else boxes, "dn" if group.layers.denoising else "queries"
         )
@@ -263,3 +262,9 @@ def _layers_of(assignments: Sequence[Assignment]) -> Assignment | list[Assignmen
     if len(assignments) == 1:
         return assignments[0]
     return [layer for each in assignments for layer in each.unstack()]
+
+
+def _of_layers(extras: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:
+    """What the outputs of layers have, (L, …); (1, …) where all have the same, as they have one teacher."""
+    values = [extra[key] for extra in extras]
+    return values[0].unsqueeze(0) if all(value is values[0] for value in values) else torch.stack(values)
