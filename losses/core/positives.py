@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -46,7 +46,7 @@ class Positives:
     valid: Tensor | None
     shape: tuple[int, ...]
     whole: bool = False
-    computed: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
+    computed: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, assignment: Assignment) -> Positives:
@@ -91,7 +91,7 @@ class Positives:
         """(R,), the index of each prediction among those of all images."""
         return self._once("slots", lambda: self.sample * self.shape[-1] + self.prediction)
 
-    def _once(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         # Several terms ask for the same.
         if name not in self.computed:
             self.computed[name] = make()
@@ -132,8 +132,16 @@ class Positives:
             # The sum of nothing, so that the zeros are part of the graph.
             return values.new_zeros(len(self), *values.shape[own + 1 :]) + values.sum(dtype=values.dtype)
         merged = values.reshape(images * count, *values.shape[own + 1 :])
-        slots = self._once((images, count), lambda: self.sample % images * count + self.target)
-        return self._only_valid(merged.index_select(0, slots))
+        return self._only_valid(merged.index_select(0, self._slots_of_targets(images, count)))
+
+    def _slots_of_targets(self, images: int, count: int) -> Tensor:
+        """(R,), the index of each target among the ``count`` ones of all images."""
+
+        def make() -> Tensor:
+            return self.sample % images * count + self.target
+
+        # A name with sizes in it would make a graph one of these sizes alone.
+        return make() if torch.compiler.is_compiling() else self._once(f"targets of {images} x {count}", make)
 
     def per_prediction(self, rows: Tensor) -> Tensor:
         """Values (R, …) at their predictions, ``(*batch, P, …)``, and 0 elsewhere. Differentiable."""

@@ -12,7 +12,7 @@ from losses.functional.numerics import check_floating
 from matchers.geometry.boxes import check_boxes
 from ragged import RaggedBatch, combine_data, unpack
 from ragged.interop.registration import register_dataclass
-from ragged.values.checks import check_same_device
+from ragged.values.checks import check_same_device, check_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,12 @@ def of_proposals(values: Any, proposals: RaggedBatch, name: str) -> Tensor:
     check_floating(data, name)
     check_same_device(data.device, proposals.device, name=name, reference="the proposals")
     if not isinstance(values, RaggedBatch) and data.dim() == 2:
+        sizes = proposals.sample_sizes
+        check_values(
+            sizes.sum() == len(data),
+            lambda _: f"{name} must have a row for each of {int(sizes.sum())} proposals, got {len(data)}",
+            summary=f"{name} must have a row for each proposal",
+        )
         return unpack(data, proposals.sample_sizes, max_size=proposals.max_sample_size).tensor
     shape = tuple(proposals.tensor.shape[:2])
     if data.dim() != 3 or tuple(data.shape[:2]) != shape:

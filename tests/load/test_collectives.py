@@ -17,7 +17,7 @@ from losses import total
 RANKS = 2
 SIZES = [[3, 0, 2], [0, 5, 1]]
 # D-FINE has the most counts: 7.
-MOST_BYTES = 32
+MOST_BYTES = 64
 
 Collectives = list[tuple[str, int]]
 

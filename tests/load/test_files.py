@@ -71,6 +71,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "DensePredictions": lambda: read("yolox"),
     "YOLOv9Predictions": lambda: read("yolov9"),
     "SSDPredictions": lambda: read("ssd"),
+    "ProposalPredictions": lambda: read("roi"),
     "DecoderOutputs": lambda: read("dfine"),
     "LayerAssignments": lambda: (
         EVERY_CRITERION["detr"]

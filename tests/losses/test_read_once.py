@@ -110,7 +110,9 @@ def test_a_mask_of_classes_holds_for_every_dense_criterion(name: str) -> None:
 def test_a_mask_of_classes_that_nobody_could_read() -> None:
     read = DensePredictions(torch.zeros(1, 4, 3), torch.zeros(1, 4, 4), torch.rand(4, 4))
     masked = read.with_class_mask(torch.ones(1, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="SSDCriterion has a softmax over all classes, and takes no mask of them"):
+    with pytest.raises(
+        ValueError, match="SSDCriterion has a softmax over all classes: give it the mask as valid_label_mask="
+    ):
         SSDCriterion(3).read(masked)
     with pytest.raises(ValueError, match=r"valid_label_mask must have the shape of \(B, C\), \(1, 3\), got \(1, 4\)"):
         read.with_class_mask(torch.ones(1, 4))

@@ -113,7 +113,7 @@ def test_gradients(name: str) -> None:
     own = generator(2)
     logits = torch.randn(4, CLASSES, generator=own, dtype=torch.float64, requires_grad=True)
     labels, scores = labels_of(4, own, soft=True), torch.rand(4, generator=own, dtype=torch.float64)
-    options = {"detach_weights": False} if name == "matchability" else {}
+    options = {"detach_weights": False} if name in ("matchability", "varifocal") else {}
     assert torch.autograd.gradcheck(lambda x: function(x, labels, scores=scores, **options), (logits,))
 
 
