@@ -39,8 +39,10 @@ class PointDecoder(nn.Module):
         # Attention needs a slot at least, also if no cloud has a point.
         features = self.point(clouds.with_max_sample_size(max(clouds.max_sample_size, 1)))
         weights = softmax_over_targets(self.score(features))
-        best = batched_indexing_access(features, topk_over_targets(weights[..., 0], 4)[1])
-        pooled = [sum_over_targets(features * weights), max_over_targets(best, empty=0)]
+        pooled = [
+            sum_over_targets(features * weights),
+            max_over_targets(batched_indexing_access(features, topk_over_targets(weights[..., 0], 4)[1]), empty=0),
+        ]
         hidden = self.decoder(
             self.queries.expand(*features.batch_shape, -1, -1),
             features.with_padded_set_to(0).tensor,
@@ -57,6 +59,8 @@ def cost(gt: Mapping[str, Tensor], predicted: Mapping[str, Tensor]) -> Tensor:
 class SetCriterion(Criterion):
     """L1 of matched points, and binary cross entropy of the existence of all."""
 
+    CLASSES_OF_PREDICTIONS = True  # there are no classes of targets
+
     def match(self, predictions: Predictions, targets: Targets) -> Assignment:
         """One predicted point for each target."""
         return self.call_matcher(predictions, targets)
@@ -64,21 +68,22 @@ class SetCriterion(Criterion):
     def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
         """Both divided by the number of matched points."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
-        exists = binary_cross_entropy(predictions.logits, assigned.labels).sum(-1)
-        distance = l1_loss(rows.of_predictions(predictions.fields["points"]), assigned.fields["points"]).sum(-1)
+        distance = l1_loss(rows.of_predictions(predictions.fields["points"]), assigned.fields["points"])
         return {
-            "loss_points": Term(assigned.counted_rows(distance), count, rows, weight=5.0),
-            "loss_exists": Term(assigned.counted(exists), count),
+            "loss_points": Term(assigned.counted_rows(distance.sum(-1)), count, rows, weight=5.0),
+            "loss_exists": Term(
+                assigned.counted(binary_cross_entropy(predictions.logits, assigned.labels).sum(-1)), count
+            ),
         }
 
 
-criterion = SetCriterion(num_classes=1, matcher=Hungarian(batched_cost(cost)))
+criterion = SetCriterion(None, matcher=Hungarian(batched_cost(cost)))
 
 
 def chamfer_distance(found: Tensor, points: RaggedBatch) -> Tensor:
     """Mean distance to the nearest point of the other set, both ways: (N,) of (N, K, 2) and ragged (N, G, 2)."""
     distance = points.with_padded_set_to(0).apply(lambda own: torch.cdist(own, found))
-    return average_over_targets(distance.amin(-1)) + min_over_targets(distance, empty=0).mean(-1)
+    return average_over_targets(torch.amin(distance, -1)) + min_over_targets(distance, empty=0).mean(-1)
 
 
 def point_set_loss(
@@ -87,6 +92,8 @@ def point_set_loss(
     """The terms of clouds (M, 3) and points (n, 2) for each camera and time, as nested lists."""
     found, described = model(combine_data(clouds))
     targets = Targets(fields={"points": combine_data(points)})
-    losses = criterion(Predictions(found[..., 2:], fields={"points": found[..., :2]}), targets)
-    chamfer = chamfer_distance(found[..., :2], targets.fields["points"])
-    return {**losses, "loss_pool": described.square().mean(), "loss_chamfer": chamfer.mean()}
+    return {
+        **criterion(Predictions(found[..., 2:], fields={"points": found[..., :2]}), targets),
+        "loss_pool": described.square().mean(),
+        "loss_chamfer": chamfer_distance(found[..., :2], targets.fields["points"]).mean(),
+    }

@@ -37,10 +37,14 @@ def positive_map(spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
 
 
 def collate(truth: Sequence[Mapping[str, Any]]) -> tuple[Targets, Tensor]:
-    """Targets, and the number of tokens (B,), of dicts with ``"boxes"``, ``"tags"``, ``"spans"`` and ``"tokens"``."""
-    images = [{"boxes": t["boxes"], "tags": t["tags"], "labels": positive_map(t["spans"])} for t in truth]
+    """Targets, and which tokens are filler (B, 1, NUM_TOKENS).
+
+    Of dicts with ``"boxes"`` (n, 4), cxcywh in fractions of the image, ``"tags"`` (n, C), ``"spans"``, a list for each
+    object, and ``"tokens"``, how many the caption has.
+    """
+    images = [{"boxes": each["boxes"], "tags": each["tags"], "labels": positive_map(each["spans"])} for each in truth]
     targets = Targets.of(images, fields=("tags",), box_format="cxcywh", normalized=True)
-    return targets, torch.tensor([t["tokens"] for t in truth])
+    return targets, torch.arange(NUM_TOKENS) >= torch.tensor([[[each["tokens"]]] for each in truth])
 
 
 def cost_of_tags(gt: Mapping[str, Tensor], predicted: Mapping[str, Tensor]) -> Tensor:
@@ -61,25 +65,25 @@ class TagCriterion(Criterion):
     def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
         """All divided by the number of positives."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
-        tokens = sigmoid_focal_loss(predictions.logits, assigned.class_targets()).sum(-1)
-        tags, boxes = (rows.of_predictions(each) for each in (predictions.fields["tags"], predictions.boxes))
-        overlap = giou_loss(*(convert(each, "cxcywh", "xyxy") for each in (boxes, assigned.boxes)))
-        wrong = binary_cross_entropy(tags, assigned.fields["tags"]).sum(-1)
-        distance = l1_loss(boxes, assigned.boxes).sum(-1)
+        tokens = sigmoid_focal_loss(predictions.logits, assigned.class_targets())
+        tags = binary_cross_entropy(rows.of_predictions(predictions.fields["tags"]), assigned.fields["tags"])
+        boxes = rows.of_predictions(predictions.boxes), assigned.boxes
+        overlap = giou_loss(*(convert(each, "cxcywh", "xyxy") for each in boxes))
         return {
-            "loss_tokens": Term(assigned.counted(tokens), count),
-            "loss_tags": Term(assigned.counted_rows(wrong), count, rows),
-            "loss_bbox": Term(assigned.counted_rows(distance), count, rows, weight=5.0),
+            "loss_tokens": Term(assigned.counted(tokens.sum(-1)), count),
+            "loss_tags": Term(assigned.counted_rows(tags.sum(-1)), count, rows),
+            "loss_bbox": Term(assigned.counted_rows(l1_loss(*boxes).sum(-1)), count, rows, weight=5.0),
             "loss_giou": Term(assigned.counted_rows(overlap), count, rows, weight=2.0),
         }
 
 
-costs = {**detr_costs(mean_over_labels=True), "tags": batched_cost(cost_of_tags)}
-criterion = TagCriterion(num_classes=NUM_TOKENS, matcher=Hungarian(costs))
+criterion = TagCriterion(
+    num_classes=NUM_TOKENS,
+    matcher=Hungarian({**detr_costs(mean_over_labels=True), "tags": batched_cost(cost_of_tags)}),
+)
 
 
-def tag_loss(outputs: Mapping[str, Tensor], targets: Targets, num_tokens: Tensor) -> dict[str, Tensor]:
+def tag_loss(outputs: Mapping[str, Tensor], targets: Targets, filler: Tensor) -> dict[str, Tensor]:
     """The terms of ``"pred_logits"`` (B, Q, NUM_TOKENS), ``"pred_boxes"`` (B, Q, 4) and ``"tags"`` (B, Q, C)."""
-    filler = torch.arange(NUM_TOKENS, device=num_tokens.device) >= num_tokens.unsqueeze(-1)
-    logits = outputs["pred_logits"].masked_fill(filler.unsqueeze(1), -50)  # no loss, no gradient
+    logits = outputs["pred_logits"].masked_fill(filler, -50)  # neither a loss nor a gradient
     return criterion(Predictions.of({**outputs, "pred_logits": logits}, fields=("tags",)), targets)

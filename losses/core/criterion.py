@@ -186,7 +186,8 @@ class Criterion(WideModule):
 
         Boxes are as ``BOXES`` says: xyxy, in pixels, unless the criterion says otherwise.
         """
-        return look_up(targets, assignment, num_classes=self.num_classes, **self.BOXES)
+        num_classes = None if self.CLASSES_OF_PREDICTIONS else self.num_classes
+        return look_up(targets, assignment, num_classes=num_classes, **self.BOXES)
 
     def sizes_of(self, predictions: Any, name: Any = None) -> Tensor | None:
         """How many predictions each image has, ``(*batch,)``, where what was read is ragged; None if all have P.
