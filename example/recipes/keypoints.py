@@ -31,7 +31,7 @@ def collate(truth: Sequence[Mapping[str, Any]]) -> Targets:
 def similarity(found: Tensor, gt: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """OKS (…) and mean L1 distance (…) of keypoints (…, 17, 2) from visible ones (…, 17, 3); spread is (…, 17)."""
     x, y = (found[..., axis] - gt[..., axis] for axis in (0, 1))
-    shares = (gt[..., 2] > 0).to(found.dtype)
+    shares = (gt[..., 2] > 0).to(spread.dtype)
     shares = shares / shares.sum(-1, keepdim=True).clamp(min=1)
     # 1e-35 instead of less: numbers below 1e-38 take ten times as long.
     each = torch.exp(-((x**2 + y**2) / spread).clamp(max=80))
@@ -62,7 +62,8 @@ class KeypointCriterion(Criterion):
     def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
         """All divided by the number of positives."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
-        found, boxes = (rows.of_predictions(each) for each in (predictions.fields["keypoints"], predictions.boxes))
+        found = rows.of_predictions(predictions.fields["keypoints"])
+        boxes = rows.of_predictions(predictions.boxes).to(assigned.boxes)
         oks, distance = similarity(found, assigned.fields["keypoints"], assigned.fields["spread"])
         scores = rows.per_prediction(oks.detach())
         classes = varifocal_loss(predictions.logits, assigned.labels, scores=scores, alpha=0.75).sum(-1)

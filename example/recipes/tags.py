@@ -67,7 +67,7 @@ class TagCriterion(Criterion):
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         tokens = sigmoid_focal_loss(predictions.logits, assigned.class_targets())
         tags = binary_cross_entropy(rows.of_predictions(predictions.fields["tags"]), assigned.fields["tags"])
-        boxes = rows.of_predictions(predictions.boxes), assigned.boxes
+        boxes = rows.of_predictions(predictions.boxes).to(assigned.boxes), assigned.boxes
         overlap = giou_loss(*(convert(each, "cxcywh", "xyxy") for each in boxes))
         return {
             "loss_tokens": Term(assigned.counted(tokens.sum(-1)), count),

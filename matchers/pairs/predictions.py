@@ -162,7 +162,7 @@ class Predictions:
         return None if self.sizes is None else prefix_mask(self.sizes, self.num_predictions)
 
     def as_batch(self, name: str) -> RaggedBatch:
-        """What predictions have of this name, ``"logits"``, ``"boxes"``, ``"objectness"`` or a field: ``(*batch, P, …)``.
+        """Logits, boxes, objectness or a field, by name, as a batch ``(*batch, P, …)``.
 
         Ragged as the predictions are; where all images have P, every entry is valid.
 
