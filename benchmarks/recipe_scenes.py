@@ -109,17 +109,17 @@ def leaf(*shape: int, generator: Generator, boxes: bool = False) -> Tensor:
 def scene_of_boxes3d(sizes: Sequence[int], generator: Generator, queries: int = 50, layers: int = 2) -> RecipeScene:
     truth, batch = truth_of_boxes3d(sizes, generator), (layers, len(sizes))
     numbers = queries, 2 * boxes3d.NUM_GROUPS * max(sizes)
-    outputs = [
+    outputs, denoising = (
         {
             "pred_logits": leaf(*batch, number, NUM_CLASSES_3D, generator=generator),
             "boxes3d": leaf(*batch, number, 10, generator=generator),
         }
         for number in numbers
-    ]
+    )
     return RecipeScene(
-        lambda: boxes3d.boxes3d_loss(*outputs, boxes3d.collate(truth)),
-        lambda: loops("boxes3d").boxes3d_loss(*outputs, truth),
-        [value for each in outputs for value in each.values()],
+        lambda: boxes3d.boxes3d_loss(outputs, denoising, boxes3d.collate(truth)),
+        lambda: loops("boxes3d").boxes3d_loss(outputs, denoising, truth),
+        [value for each in (outputs, denoising) for value in each.values()],
     )
 
 

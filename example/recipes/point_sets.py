@@ -83,7 +83,7 @@ criterion = SetCriterion(None, matcher=Hungarian(batched_cost(cost)))
 def chamfer_distance(found: Tensor, points: RaggedBatch) -> Tensor:
     """Mean distance to the nearest point of the other set, both ways: (N,) of (N, K, 2) and ragged (N, G, 2)."""
     distance = points.with_padded_set_to(0).apply(lambda own: torch.cdist(own, found))
-    return average_over_targets(torch.amin(distance, -1)) + min_over_targets(distance, empty=0).mean(-1)
+    return average_over_targets(distance.apply(lambda own: own.amin(-1))) + min_over_targets(distance, empty=0).mean(-1)
 
 
 def point_set_loss(

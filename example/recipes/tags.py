@@ -67,12 +67,12 @@ class TagCriterion(Criterion):
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         tokens = sigmoid_focal_loss(predictions.logits, assigned.class_targets())
         tags = binary_cross_entropy(rows.of_predictions(predictions.fields["tags"]), assigned.fields["tags"])
-        boxes = rows.of_predictions(predictions.boxes).to(assigned.boxes), assigned.boxes
-        overlap = giou_loss(*(convert(each, "cxcywh", "xyxy") for each in boxes))
+        boxes = rows.of_predictions(predictions.boxes).to(assigned.boxes)
+        overlap = giou_loss(convert(boxes, "cxcywh", "xyxy"), convert(assigned.boxes, "cxcywh", "xyxy"))
         return {
             "loss_tokens": Term(assigned.counted(tokens.sum(-1)), count),
             "loss_tags": Term(assigned.counted_rows(tags.sum(-1)), count, rows),
-            "loss_bbox": Term(assigned.counted_rows(l1_loss(*boxes).sum(-1)), count, rows, weight=5.0),
+            "loss_bbox": Term(assigned.counted_rows(l1_loss(boxes, assigned.boxes).sum(-1)), count, rows, weight=5.0),
             "loss_giou": Term(assigned.counted_rows(overlap), count, rows, weight=2.0),
         }
 

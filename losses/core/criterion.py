@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -169,7 +169,7 @@ class Criterion(WideModule):
     """Whether ``terms`` reads ``AssignedTargets.class_targets``, and so learns from targets with several labels each.
     Otherwise such targets are an error."""
 
-    BOXES: Mapping[str, Any] = MappingProxyType({"box_format": "xyxy", "normalized": False})
+    BOXES: ClassVar[Mapping[str, Any]] = MappingProxyType({"box_format": "xyxy", "normalized": False})
     """Format and unit of ``AssignedTargets.boxes``, the boxes that ``terms`` is given; a unit of None is that of the
     targets."""
 

@@ -54,8 +54,9 @@ class Predictions:
     tensor([3, 1])
     """
 
-    logits: Tensor | None = None
-    boxes: Tensor | None = None
+    # Hints leave out None: who asks for logits or boxes has them.
+    logits: Tensor = None  # type: ignore[assignment]
+    boxes: Tensor = None  # type: ignore[assignment]
     objectness: Tensor | None = None
     box_format: str | None = None
     normalized: bool | None = None
