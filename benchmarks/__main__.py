@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import compiled, core, criteria, growth, launches, limit, matchers, memory, references
+from benchmarks import compiled, core, criteria, growth, launches, limit, matchers, memory, recipes, references
 from benchmarks.contest import Options
 from benchmarks.core import Row
 
@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, Any]] = {
     "limit": ("The limit", limit),
     "launches": ("Launches", launches),
     "reference": ("Plain loops", references),
+    "recipes": ("Recipes", recipes),
     "compiled": ("Compiled", compiled),
     "growth": ("Growth", growth),
     "memory": ("Memory", memory),

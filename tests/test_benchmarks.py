@@ -9,7 +9,7 @@ import torch
 from effort import thorough
 
 from benchmarks import __main__ as report
-from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, references, rivals, timing
+from benchmarks import compiled, core, criteria, growth, limit, matchers, memory, recipes, references, rivals, timing
 from benchmarks.contest import Options
 from benchmarks.scenes import Shape
 from matchers import Assignment
@@ -24,7 +24,7 @@ def test_report_has_a_line_for_every_case(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(matchers, "SIZES", ("small",))
     monkeypatch.setattr(criteria, "SIZES", ("small",))
     monkeypatch.setattr(criteria, "CASES", {name: criteria.CASES[name] for name in ("DetrCriterion", "SSDLoss")})
-    for part in ("reference", "compiled", "growth", "memory", "launches"):  # their own tests run them
+    for part in ("reference", "recipes", "compiled", "growth", "memory", "launches"):  # their own tests run them
         monkeypatch.delitem(report.PARTS, part)
     monkeypatch.setattr(limit, "SIZES", ("single",))
     threads = torch.get_num_threads()
@@ -137,6 +137,23 @@ def test_references_agree_with_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, ours, theirs, apart in found:
         ours(), theirs()
         assert apart < 1e-4, name
+
+
+@pytest.mark.usefixtures("hurried")
+def test_recipes_stand_beside_their_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "SIZES", {2: recipes.SIZES[2]})
+    (line,) = cells(recipes.section(few(tmp_path, "tags")), "tags")
+    assert line[1] == "2" and "±" in line[2] and "±" in line[3] and float(line[5]) < 1e-5
+    assert line[6] == " / ".join(map(str, recipes.statements_of("tags")))
+
+
+def test_statements_are_counted_without_imports_and_docstrings(tmp_path: Path) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(
+        '"""Text."""\nimport os\n\n\ndef f(x):\n    """Text."""\n    if x:\n        return 1\n    return 2\n\n\na = f(1)\n'
+    )
+    assert recipes.num_statements(path) == 5
+    assert recipes.num_statements(path, ["f"]) == 4
 
 
 @thorough

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -178,6 +179,10 @@ class Criterion(WideModule):
     """Whether ``terms`` reads ``AssignedTargets.class_targets``, and so learns from targets with several labels each.
     Otherwise such targets are an error."""
 
+    BOXES: ClassVar[Mapping[str, Any]] = MappingProxyType({"box_format": "xyxy", "normalized": False})
+    """Format and unit of ``AssignedTargets.boxes``, the boxes that ``terms`` is given; a unit of None is that of the
+    targets."""
+
     def read(self, predictions: Any) -> Any:
         """The predictions in the form that is computed on; what has this form already is given back."""
         return predictions
@@ -198,9 +203,10 @@ class Criterion(WideModule):
     def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
         """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did.
 
-        Boxes are xyxy, in pixels, unless the criterion says otherwise.
+        Boxes are as ``BOXES`` says: xyxy, in pixels, unless the criterion says otherwise.
         """
-        return look_up(targets, assignment, normalized=False, num_classes=self.num_classes)
+        num_classes = None if self.CLASSES_OF_PREDICTIONS else self.num_classes
+        return look_up(targets, assignment, num_classes=num_classes, **self.BOXES)
 
     def sizes_of(self, predictions: Any, name: Any = None) -> Tensor | None:
         """How many predictions each image has, ``(*batch,)``, where what was read is ragged; None if all have P.

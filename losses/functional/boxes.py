@@ -193,6 +193,8 @@ def _alike(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _broadcast_shape(pred: Tensor, target: Tensor) -> torch.Size:
+    if pred.shape == target.shape:  # the usual case; torch takes as long to see that as for the loss
+        return pred.shape
     try:
         return torch.broadcast_shapes(pred.shape, target.shape)
     except RuntimeError:

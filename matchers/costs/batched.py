@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from matchers.costs.per_image import cost_of_images
@@ -20,8 +21,8 @@ def batched_cost(function: BatchedCost) -> PairCost:
 
     ``gt`` holds the targets of n images by name: ``"boxes"`` (n, G, 4), xyxy, ``"labels"`` (n, G), and the fields of
     the targets, (n, G, …). ``predicted`` holds ``"boxes"`` (n, P, 4), xyxy, ``"logits"`` (n, P, C), ``"objectness"``
-    and the fields of the predictions. Both have what there is. Batched functions such as ``torch.cdist``, and all costs
-    of this package, are used as they are.
+    and the fields of the predictions. Both have what there is. Floating values are float32, or float64 if one of the
+    predictions is. Batched functions such as ``torch.cdist``, and all costs of this package, are used as they are.
 
     Images are computed in groups with about as many targets, so that a crowded one pads few others. What stands in a
     slot of filler is the last target of the image again: a cost must depend on its own pair alone.
@@ -51,12 +52,21 @@ def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor)
     gt = {"boxes": problem.gt_boxes, "labels": problem.labels, **problem.fields}
     predicted = {"boxes": problem.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
     sample, target = pairs.sample[row], pairs.target[row]
+    dtype = torch.float64 if _has_double(predicted.values()) else torch.float32
     cost = function(
-        {name: value[sample, target] for name, value in gt.items() if value is not None},
-        {name: value.index_select(0, images) for name, value in predicted.items() if value is not None},
+        {name: _as(value[sample, target], dtype) for name, value in gt.items() if value is not None},
+        {name: _as(value.index_select(0, images), dtype) for name, value in predicted.items() if value is not None},
     )
     shape = (*row.shape, problem.num_predictions)
     if not isinstance(cost, Tensor) or tuple(cost.shape) != shape:
         got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(f"a batched cost must be a tensor (images, targets, predictions) = {shape}, got {got}")
     return cost
+
+
+def _has_double(values: Iterable[Tensor | None]) -> bool:
+    return any(value is not None and value.dtype == torch.float64 for value in values)
+
+
+def _as(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value

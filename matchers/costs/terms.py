@@ -40,7 +40,7 @@ def detr_costs(
     gamma: float = 2.0,
     mean_over_labels: bool = False,
 ) -> dict[str, PairCost]:
-    """The cost terms of DETR and its successors.
+    """The cost terms of DETR and its successors; a term of weight 0 is left out.
 
     Args:
         classes: ``"focal"`` as in Deformable DETR, or ``"softmax"`` as in DETR (whose ``class_weight`` is 1).
@@ -51,8 +51,8 @@ def detr_costs(
         mean_over_labels: Of targets with multi-hot labels, whether the class cost is the mean over the labels, as in
             MDETR and Grounding DINO for the tokens of a phrase, and not the sum. See ``focal_class_cost``.
 
-    >>> list(detr_costs())
-    ['class', 'l1', 'giou']
+    >>> list(detr_costs(giou_weight=0))
+    ['class', 'l1']
     """
     for name, value in (("class_weight", class_weight), ("l1_weight", l1_weight), ("giou_weight", giou_weight)):
         check_not_negative(value, name)
@@ -66,11 +66,12 @@ def detr_costs(
         class_cost = partial(_softmax_cost, weight=class_weight, mean=mean_over_labels)
     else:
         class_cost = partial(_focal_cost, weight=class_weight, alpha=alpha, gamma=gamma, mean=mean_over_labels)
-    return {
-        "class": class_cost,
-        "l1": partial(_l1_cost, weight=l1_weight),
-        "giou": partial(_giou_cost, weight=giou_weight),
+    terms = {
+        "class": (class_weight, class_cost),
+        "l1": (l1_weight, partial(_l1_cost, weight=l1_weight)),
+        "giou": (giou_weight, partial(_giou_cost, weight=giou_weight)),
     }
+    return {name: term for name, (weight, term) in terms.items() if weight}
 
 
 def module_costs(

@@ -54,8 +54,9 @@ class Predictions:
     tensor([3, 1])
     """
 
-    logits: Tensor | None = None
-    boxes: Tensor | None = None
+    # Hints leave out None: who asks for logits or boxes has them.
+    logits: Tensor = None  # type: ignore[assignment]
+    boxes: Tensor = None  # type: ignore[assignment]
     objectness: Tensor | None = None
     box_format: str | None = None
     normalized: bool | None = None
@@ -160,6 +161,26 @@ class Predictions:
     def mask(self) -> Tensor | None:
         """``(*batch, P)``, true for predictions, false for filler; None if all images have P."""
         return None if self.sizes is None else prefix_mask(self.sizes, self.num_predictions)
+
+    def as_batch(self, name: str) -> RaggedBatch:
+        """Logits, boxes, objectness or a field, by name, as a batch ``(*batch, P, …)``.
+
+        Ragged as the predictions are; where all images have P, every entry is valid.
+
+        Raises:
+            ValueError: Predictions have nothing of this name; the message says what they have.
+
+        >>> ids = combine_data([torch.tensor([4, -1]), torch.tensor([7])])
+        >>> Predictions(fields={"ids": ids}).as_batch("ids").split()
+        [tensor([ 4, -1]), tensor([7])]
+        """
+        own = {"logits": self.logits, "boxes": self.boxes, "objectness": self.objectness, **self.fields}
+        known = {key: value for key, value in own.items() if value is not None}
+        if name not in known:
+            raise ValueError(f"predictions have no {name!r}, but {list(known)}")
+        if self.sizes is None:
+            return RaggedBatch.from_full_tensor(known[name], num_batch_dims=len(self.batch_shape))
+        return RaggedBatch._unchecked(known[name], prefix_mask(self.sizes, self.num_predictions), self.sizes, 0)
 
     def to(self, *args: Any, **kwargs: Any) -> Predictions:
         """On another device, or in another floating dtype; arguments as ``torch.Tensor.to``."""

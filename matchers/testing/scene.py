@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,12 +50,12 @@ class Scene:
     @property
     def logits(self) -> Tensor:
         """``(*batch, P, C)``, those of the predictions, which every scene of boxes has."""
-        return cast(Tensor, self.predictions.logits)
+        return self.predictions.logits
 
     @property
     def boxes(self) -> Tensor:
         """``(*batch, P, 4)``, the predicted ones, which every scene of boxes has."""
-        return cast(Tensor, self.predictions.boxes)
+        return self.predictions.boxes
 
     def images(self) -> list[Image]:
         """Every image, layers first, batch dimensions flattened."""

@@ -97,3 +97,66 @@ def test_targets_without_labels_are_of_class_0() -> None:
     matcher = Hungarian(batched_cost(lambda gt, predicted: torch.cdist(gt["boxes3d"], predicted["boxes3d"])))
     match = matcher(Predictions(fields={"boxes3d": outputs["boxes3d"]}), targets)
     assert torch.equal(AssignedTargets.of(targets, match).labels, match.target_index.clamp(-1, 0))
+
+
+class BoxesAsSaid(Criterion):
+    """Keeps the boxes that its terms were given."""
+
+    CLASSES_OF_PREDICTIONS = True
+    given: Any = None
+
+    def match(self, predictions: Any, targets: Targets) -> Any:
+        return self.call_matcher(predictions, targets)
+
+    def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
+        self.given = assigned.boxes
+        values = predictions.boxes.sum(-1) * assigned.is_positive
+        return {"loss": Term(values, {"num_positives": assigned.num_positives()})}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ({}, [8.0, 16.0, 24.0, 48.0]),
+        ({"box_format": "cxcywh", "normalized": True}, [0.25, 0.5, 0.25, 0.5]),
+        ({"box_format": "xywh", "normalized": None}, [0.125, 0.25, 0.25, 0.5]),
+    ],
+)
+def test_boxes_of_terms_are_as_the_criterion_says(boxes: dict[str, Any], expected: list[float]) -> None:
+    own = Targets.of(
+        [{"boxes": torch.tensor([[0.25, 0.5, 0.25, 0.5]]), "kind": torch.tensor([1])}],
+        fields=("kind",),
+        box_format="cxcywh",
+        normalized=True,
+        canvas_size=(64, 64),
+    )
+    cls = type("Said", (BoxesAsSaid,), {"BOXES": boxes} if boxes else {})
+    criterion = cls(None, matcher=Hungarian(lambda pairs: (pairs.gt.x1 - pairs.predicted.x1).abs()))
+    criterion(Predictions(boxes=torch.rand(1, 3, 4)), own)
+    torch.testing.assert_close(criterion.given, torch.tensor([expected]))
+
+
+def test_without_labels_a_criterion_of_classes_is_an_error() -> None:
+    outputs, truth = scene([1, 2])
+    without = [{name: value for name, value in image.items() if name != "labels"} for image in truth]
+    matcher = Hungarian(batched_cost(lambda gt, own: torch.cdist(gt["boxes3d"], own["boxes3d"])))
+    with pytest.raises(ValueError, match="needs 'labels' of the targets"):
+        Boxes3D(3, matcher=matcher)(outputs, without)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_costs_of_images_are_given_one_precision(dtype: torch.dtype) -> None:
+    seen = []
+
+    def own(gt: Any, predicted: Any) -> Tensor:
+        seen.extend(value.dtype for value in (*gt.values(), *predicted.values()) if value.is_floating_point())
+        assert gt["track_id"].dtype == torch.int64
+        return cost(gt, predicted)
+
+    outputs, truth = scene([3, 0, 2])
+    targets = Targets.of(truth, fields=FIELDS)
+    predictions = Predictions.of(outputs, fields=("boxes3d",)).to(dtype)
+    found = Hungarian(batched_cost(own))(predictions, targets)
+    assert set(seen) == {torch.float64 if dtype == torch.float64 else torch.float32}
+    wide = Predictions(predictions.logits.float(), fields={"boxes3d": predictions.fields["boxes3d"].float()})
+    assert torch.equal(found.target_index, Hungarian(batched_cost(cost))(wide, targets).target_index)

@@ -572,3 +572,10 @@ def test_images_may_not_be_matched_to_nothing(scene: Scene) -> None:
         Hungarian(detr_costs())(scene.predictions, 3)
     with pytest.raises(TypeError, match="predictions must be Predictions, a dict or a list of dicts, got int"):
         Hungarian(detr_costs())(3, scene.targets)
+
+
+def test_terms_of_weight_0_are_left_out() -> None:
+    assert list(detr_costs()) == ["class", "l1", "giou"]
+    assert list(detr_costs(class_weight=0.0, giou_weight=0)) == ["l1"]
+    with pytest.raises(TypeError, match="got no term"):
+        Hungarian(detr_costs(class_weight=0, l1_weight=0, giou_weight=0))

@@ -211,3 +211,21 @@ def test_dense_rules_refuse_them() -> None:
     for rule in (MaxIoU(), TaskAligned()):
         with pytest.raises(ValueError, match=f"{type(rule).__name__} .*as many predictions in each image, got ragged"):
             rule(batch(predictions), targets, torch.tensor([0.0, 0.0, 8.0, 8.0]).expand(7, 4))
+
+
+@pytest.mark.parametrize("sizes", [(4, 0, 2), (0, 0)])
+def test_parts_of_ragged_predictions_are_batches(sizes: tuple[int, ...]) -> None:
+    ids = combine_data([torch.arange(size) for size in sizes])
+    logits = combine_data([torch.randn(size, CLASSES) for size in sizes])
+    predictions = Predictions(logits.with_padded_set_to(torch.nan), fields={"ids": ids})
+    for name, expected in (("ids", ids), ("logits", logits)):
+        found = predictions.as_batch(name)
+        assert torch.equal(found.sample_sizes, torch.tensor(sizes)) and torch.equal(found.mask, expected.mask)
+        assert all(map(torch.equal, found.split(), expected.split()))
+
+
+def test_parts_of_full_predictions_are_batches() -> None:
+    predictions = Predictions(torch.randn(3, 2, 5, CLASSES), fields={"ids": torch.arange(5).expand(3, 2, 5)})
+    assert predictions.as_batch("ids").sample_sizes.tolist() == [[5, 5]] * 3
+    with pytest.raises(ValueError, match=r"predictions have no 'boxes', but \['logits', 'ids'\]"):
+        predictions.as_batch("boxes")

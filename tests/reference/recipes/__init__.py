@@ -1,0 +1,1 @@
+"""The losses of ``example/recipes``, in plain loops over samples, layers, groups and frames."""
