@@ -77,6 +77,10 @@ class BestTarget:
         """Drop what was seen of some images, given by a mask (N,)."""
         self.key[samples] = self.none
 
+    def replace(self, where: Tensor, other: BestTarget) -> None:
+        """Take over what another one saw of some predictions, given by a mask (N, P)."""
+        self._found = torch.where(where, other.key, self.key).flatten()
+
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
         key = self.key
