@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_shape
 from losses.heads.levels import check_same_predictions, flatten_levels, image_size_of, level_maps
 from matchers.geometry.maps import Stride, stride_pairs
@@ -101,7 +100,9 @@ class YOLOv8Predictions:
 
     def decoded(self) -> Tensor:
         """Boxes ``(*layers, B, P, 4)``, xyxy in pixels: read as they lie in memory, one channel after the other."""
-        return DistanceCoder(scale_by_stride=True).decode(self.points, distances(self.sides))
+        point, stride = self.points[:, :2], self.points[:, 2:]
+        corners, steps = torch.cat([point, point], -1), torch.cat([-stride, stride], -1)
+        return torch.addcmul(corners, distances(self.sides), steps)
 
 
 def distances(sides: Tensor) -> Tensor:

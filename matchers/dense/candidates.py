@@ -65,16 +65,14 @@ class Candidates:
         fields = {name: value.new_empty(num_rows, *value.shape[1:]) for name, value in self._of_rows().items()}
         return replace(self, **fields, num_invalid=torch.zeros_like(self.num_invalid))
 
-    def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
-        """Let each prediction see who wants it, and how well it fits: by its overlap, unless by its metric."""
-        value = self.metric if by_metric else self.overlap
-        best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
+    def wanted_by(self, best: BestTarget, *, by_metric: bool) -> Tensor:
+        """Let each prediction see who wants it, and how well it fits: by its overlap, unless by its metric.
 
-    def is_contested(self, like: Tensor) -> Tensor:
-        """(N, P), bool, as ``like`` is shaped: whether several targets want a prediction."""
-        slot = (self.sample.unsqueeze(-1) * like.shape[-1] + self.prediction).flatten()
-        times = torch.zeros(like.numel(), dtype=torch.int32, device=like.device)
-        return times.index_add_(0, slot, self.counts.flatten().int()).view(like.shape) > 1
+        Returns:
+            (R * K,), which prediction of all images each candidate is, N * P where it may not be taken.
+        """
+        value = self.metric if by_metric else self.overlap
+        return best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
 
     def kept(self, target: Tensor, most: int) -> Candidates:
         """Of the candidates that each target won, the ``most`` of largest metric; of N images' targets (N, P)."""
@@ -104,6 +102,12 @@ class Candidates:
             value = value / bounded(most, add_eps=add_eps) * overlap
         index = self.sample.unsqueeze(-1), self.prediction
         quality.index_put_(index, torch.where(won, value, 0).float(), accumulate=True)
+
+
+def is_contested(slots: Tensor, like: Tensor) -> Tensor:
+    """(N, P), bool, as ``like`` is shaped: whether several targets want a prediction, of what ``wanted_by`` gave."""
+    times = slots.new_zeros(like.numel() + 1).index_add_(0, slots, torch.ones_like(slots))
+    return times[:-1].view(like.shape) > 1
 
 
 def bounded(metric: Tensor, *, add_eps: bool) -> Tensor:

@@ -15,7 +15,7 @@ from matchers.assignments.selection import BestTarget
 from matchers.costs.classes import alignment
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
-from matchers.dense.candidates import SMALLEST, Candidates, best_of, normalized
+from matchers.dense.candidates import SMALLEST, Candidates, best_of, is_contested, normalized
 from matchers.dense.rule import Rule
 from matchers.geometry.overlaps import ciou, iou
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box
@@ -173,10 +173,10 @@ class TaskAligned(Rule):
         candidates = Candidates.joined(blocks, len(rows))
         if narrow and self.quality == "normalized_over_all":
             candidates = self._with_highest_of_all(candidates, rows)
-        candidates.wanted_by(best, by_metric=self.conflict == "metric")
+        slots = candidates.wanted_by(best, by_metric=self.conflict == "metric")
         if by_holders:
-            best.replace(candidates.is_contested(best.key), holders)
-            return *self._of_predictions(problem, *best.result()), candidates.num_invalid
+            best.replace(is_contested(slots, best.key), holders)
+            return *self._of_predictions(problem, *best.highest_result()), candidates.num_invalid
         target, _ = best.result()
         if self.topk2 is not None:
             candidates = candidates.kept(target, self.topk2)
@@ -188,16 +188,15 @@ class TaskAligned(Rule):
     def _of_predictions(self, problem: Problem, target: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
         """Targets (N, P), of which they keep ``topk2``, and the quality, of overlaps (N, P) with these targets."""
         count = problem.max_num_targets
-        slot = torch.where(target < 0, count, target)
+        slot = target % (count + 1)  # the last one is that of no target
         label = F.pad(problem.need_targets("labels", "TaskAligned"), (0, 1)).gather(-1, slot)
         logits = wide(problem.need_logits("TaskAligned").gather(-1, label.unsqueeze(-1)).squeeze(-1))
-        overlap = overlap.clamp(min=0)
         metric = alignment(logits, overlap, alpha=self.alpha, beta=self.beta)
         if not known_finite(metric):
             metric = metric.nan_to_num_(0)
         if self.topk2 is not None:
             target = target.masked_fill(~best_of(slot, metric, self.topk2), -1)
-            slot = torch.where(target < 0, count, target)
+            slot = target % (count + 1)
         if self.quality == "metric":
             return target, metric
         return target, normalized(slot, metric, overlap, count + 1, add_eps=self.add_eps)

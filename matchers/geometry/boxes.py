@@ -18,13 +18,17 @@ class Coordinates:
 
     Args:
         corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low`` and ``high`` are ``(2, …)``.
-        area: ``(…)``.
+        area: ``(…)``; computed if it is not given.
+        low, high: ``(2, …)``: x1 and y1, x2 and y2.
     """
 
-    __slots__ = ("area", "corners")
+    __slots__ = ("_sides", "area", "corners", "high", "low")
 
-    def __init__(self, corners: Tensor, area: Tensor) -> None:
-        self.corners, self.area = corners, area
+    def __init__(self, corners: Tensor, area: Tensor | None = None) -> None:
+        self.corners = corners
+        self.low, self.high = corners.split(2)  # once: each view has a kernel of its own in the backward pass
+        self._sides: Tensor | None = None
+        self.area = product(self.sides.clamp(min=0)) if area is None else area
 
     @classmethod
     def of_stacked(cls, stacked: Tensor) -> Coordinates:
@@ -36,14 +40,11 @@ class Coordinates:
         return torch.cat([self.corners, self.area.unsqueeze(0)])
 
     @property
-    def low(self) -> Tensor:
-        """x1 and y1."""
-        return self.corners[:2]
-
-    @property
-    def high(self) -> Tensor:
-        """x2 and y2."""
-        return self.corners[2:]
+    def sides(self) -> Tensor:
+        """Width and height."""
+        if self._sides is None:
+            self._sides = self.high - self.low
+        return self._sides
 
     @property
     def x1(self) -> Tensor:
@@ -208,7 +209,7 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     # Bounded, so that products of two lengths, and squares of them, are finite.
     bound = torch.finfo(boxes.dtype).max ** 0.25
     corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
-    return Coordinates(corners, product((corners[2:] - corners[:2]).clamp(min=0)))
+    return Coordinates(corners)
 
 
 def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coordinates]:

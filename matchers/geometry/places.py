@@ -22,8 +22,9 @@ def inside(
 
 def enlarged(boxes: Coordinates, min_side: float) -> Coordinates:
     """Boxes whose sides are ``min_side`` at least, around the same centres; their areas are those of before."""
-    grow = (boxes.low - boxes.high + min_side).clamp_(min=0).div_(2)
-    return Coordinates(torch.cat([boxes.low - grow, boxes.high + grow]), boxes.area)
+    grow = (min_side - boxes.sides).clamp_(min=0)
+    low, high = torch.sub(boxes.low, grow, alpha=0.5), torch.add(boxes.high, grow, alpha=0.5)
+    return Coordinates(torch.cat([low, high]), boxes.area)
 
 
 def near_center(

@@ -64,8 +64,10 @@ class AlignedCriterion(Criterion):
         for name in ("cls_rate", "dfl_rate", "iou_rate"):
             check_not_negative(getattr(self, name), name)
 
-    def located(self, predictions: Any, rows: Positives, points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Of R positives at ``points`` (R, 4) with targets (R, 4): loss of distances (R,), and boxes (R, 4)."""
+    def located(
+        self, predictions: Any, rows: Positives, points: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of R positives at ``points`` (R, 4) with target boxes (R, 4): the loss of distances (R,), boxes, targets."""
         raise NotImplementedError
 
     def joined(self, first: Any, second: Any) -> Any:
@@ -80,10 +82,10 @@ class AlignedCriterion(Criterion):
         """See the class."""
         rows, dtype = assigned.positives, wide(predictions.logits).dtype
         quality = assigned.quality.to(dtype)
-        count = {"sum_of_quality": assigned.counted(quality).sum(-1)}
         points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
-        distances, boxes = self.located(predictions, rows, points, assigned.boxes)
-        overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
+        count = {"sum_of_quality": rows.per_sample(assigned.counted_rows(own))}
+        distances, boxes, target = self.located(predictions, rows, points, assigned.boxes)
+        overlaps = box_values(self.loss_iou, boxes, target)
         classes = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), quality)
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.coders.distribution import DistributionCoder
-from losses.coders.points import DistanceCoder
+from losses.coders.boxes import NO_SIDE
+from losses.coders.distribution import integral
 from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import Losses, Terms
@@ -49,9 +49,10 @@ class YOLOv8Criterion(AlignedCriterion):
 
     Args:
         num_classes: C.
-        loss_cls, loss_iou: Losses in place of the above, of boxes in pixels; see ``losses.modules``.
-        loss_dfl: The same, called with logits (N, 4, R) and distances (N, 4) in strides up to R - 1.01; if R is 1,
-            with distances (N, 4) and those of the targets, in fractions of the image.
+        loss_cls, loss_iou: Losses in place of the above, of boxes in strides around their points; see
+            ``losses.modules``.
+        loss_dfl: The same, called with logits (N, 4, R) and distances (N, 4) in strides, which are not bounded; if R is
+            1, with distances (N, 4) and those of the targets, in fractions of the image.
         reg_max: R.
         cls_rate, dfl_rate, iou_rate: See above.
         strides: Of the levels, in pixels.
@@ -112,10 +113,8 @@ class YOLOv8Criterion(AlignedCriterion):
         )
         check_flag(times_batch_size, "times_batch_size")
         self.strides, self.reg_max, self.times_batch_size = tuple(strides), reg_max, times_batch_size
-        if has_bins:
-            self.bbox_coder: DistributionCoder | DistanceCoder = DistributionCoder(reg_max=reg_max)
-        else:
-            self.bbox_coder, self.DISTANCES = DistanceCoder(scale_by_stride=True), "loss_l1"
+        if not has_bins:
+            self.DISTANCES = "loss_l1"
 
     def read(self, predictions: Any) -> YOLOv8Predictions:
         """All levels side by side, with the points that they are predicted from."""
@@ -139,19 +138,21 @@ class YOLOv8Criterion(AlignedCriterion):
 
     def located(
         self, predictions: YOLOv8Predictions, rows: Positives, points: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The distribution focal loss, or L1 if there are no bins; and boxes."""
-        sides = wide(rows.of_predictions(predictions.sides))
-        wanted = self.bbox_coder.encode(points, target)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The distribution focal loss, or L1 if there are no bins; and boxes around their points, in strides."""
+        point, stride = points[..., :2], points[..., 2:].clamp(min=NO_SIDE)  # of filler it is 0
+        stride = torch.cat([stride, stride], -1)
+        around = (target - torch.cat([point, point], -1)) / stride
+        sides, wanted = wide(rows.of_predictions(predictions.sides)), _turned(around)
         if self.reg_max > 1:
-            sides = sides.unflatten(-1, (4, self.reg_max))
-            distances = self.loss_dfl(sides, wanted)
+            bins = sides.unflatten(-1, (4, self.reg_max))
+            distances, sides = self.loss_dfl(bins, wanted), integral(bins)
         else:
             height, width = predictions.image_size
-            share = points[..., 2:] / points.new_tensor((width, height))
-            share = torch.cat([share, share], -1)
+            across, down = stride[..., :1] / width, stride[..., 1:2] / height
+            share = torch.cat([across, down, across, down], -1)
             distances = self.loss_dfl(sides * share, wanted * share)
-        return distances.mean(-1), self.bbox_coder.decode(points, sides)
+        return distances.mean(-1), _turned(sides), around
 
     def finished(self, losses: Losses, predictions: YOLOv8Predictions, terms: Terms) -> Losses:
         """The terms of all layers as one, times the batch size if so."""
@@ -159,6 +160,11 @@ class YOLOv8Criterion(AlignedCriterion):
         if self.times_batch_size and self.reduction == "mean":
             losses = {name: value * predictions.logits.shape[-3] for name, value in losses.items()}
         return losses
+
+
+def _turned(sides: Tensor) -> Tensor:
+    """Boxes (…, 4), xyxy around 0, of distances ltrb, and the other way round."""
+    return torch.cat([-sides[..., :2], sides[..., 2:]], -1)
 
 
 def small_side(strides: Sequence[Stride]) -> float:

@@ -159,14 +159,14 @@ class YOLOv9Criterion(AlignedCriterion):
 
     def located(
         self, predictions: YOLOv9Predictions, rows: Positives, points: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The distribution focal loss, and boxes as they are given or as the means of the distributions."""
         sides = by_side(wide(rows.of_predictions(predictions.distribution)))
         if predictions.boxes is None:
             boxes = self.bbox_coder.decode(points, sides)
         else:
             boxes = wide(rows.of_predictions(predictions.boxes))
-        return self.loss_dfl(sides, self.bbox_coder.encode(points, target)).mean(-1), boxes
+        return self.loss_dfl(sides, self.bbox_coder.encode(points, target)).mean(-1), boxes, target
 
     def joined(self, first: Any, second: Any) -> Any:
         """The main branch, and the auxiliary one at its rate."""
