@@ -165,12 +165,17 @@ def yolo26(task: Task) -> Detector:
     """YOLO26: distances without bins, of a one-to-many head and of a one-to-one head, which detects."""
     heads = {"one2many": ("classes_many", "sides_many"), "one2one": ("classes_one", "sides_one")}
     # Both heads train to the end; Ultralytics hands over from the first to the second.
-    rates = {"one_to_many_rate": 0.5, "one_to_one_rate": 0.5}
-    criterion = partial(YOLOv10Criterion, task.num_classes, reg_max=1, strides=task.strides, **rates)
-    reader, channels = criterion(), (task.num_classes, 4)
-    model = DenseModel(
-        task, {name: count for names in heads.values() for name, count in zip(names, channels, strict=True)}
+    criterion = partial(
+        YOLOv10Criterion,
+        task.num_classes,
+        reg_max=1,
+        one_to_many_rate=0.5,
+        one_to_one_rate=0.5,
+        strides=task.strides,
     )
+    reader = criterion()
+    channels = {classes: task.num_classes for classes, _ in heads.values()} | {sides: 4 for _, sides in heads.values()}
+    model = DenseModel(task, channels)
     for _, sides in heads.values():
         start_at(model, sides, _FIRST_DISTANCE)
 
