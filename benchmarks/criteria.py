@@ -27,7 +27,9 @@ from losses import (
     SSDCriterion,
     SSDLoss,
     Vec2Box,
+    YOLOv8Criterion,
     YOLOv9Criterion,
+    YOLOv10Criterion,
     YOLOXCriterion,
     total,
 )
@@ -189,6 +191,8 @@ CASES = {
         compiled=True,
         grows="grid points",
     ),
+    "YOLOv8Criterion": criterion_case(lambda _: YOLOv8Criterion(NUM_CLASSES), scenes.yolov8_head, compiled=True),
+    "YOLOv10Criterion, YOLO26": criterion_case(lambda _: YOLOv10Criterion(NUM_CLASSES, reg_max=1), scenes.yolo26_heads),
     "ATSSCriterion": criterion_case(
         lambda _: ATSSCriterion(NUM_CLASSES), scenes.atss_maps, compiled=True, grows="grid points"
     ),

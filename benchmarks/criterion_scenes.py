@@ -163,6 +163,30 @@ def yolov9_maps(size: Size) -> CriterionScene:
     return CriterionScene(scene, levels, leaves)
 
 
+def yolov8_head(size: Size) -> CriterionScene:
+    """Flat maps of class scores and distributions, and the maps that say how the cells lie."""
+    scene = yolov9_maps(size)
+    leaves = _Leaves()
+    scores = leaves.add(torch.cat([level[0].flatten(2) for level in scene.output], -1))
+    # Of each side its bins, and not the other way round.
+    boxes = leaves.add(torch.cat([level[1].transpose(1, 2).flatten(3).flatten(1, 2) for level in scene.output], -1))
+    feats = [level[0].detach() for level in scene.output]
+    return CriterionScene(scene.truth, {"scores": scores, "boxes": boxes, "feats": feats}, leaves)
+
+
+def yolo26_heads(size: Size) -> CriterionScene:
+    """Two heads of class scores and distances in strides."""
+    scene, leaves = dense_scene(size), _Leaves()
+    points = grid_points((scene.canvas, scene.canvas), STRIDES)
+    distances = DistanceCoder(scale_by_stride=True).encode(points, _boxes(scene))
+    feats = [torch.zeros(len(scene.boxes), 1, *[scene.canvas // stride] * 2) for stride in STRIDES]
+    heads = {
+        name: {"scores": leaves.add(_logits(scene).mT), "boxes": leaves.add(distances.mT), "feats": feats}
+        for name in ("one2many", "one2one")
+    }
+    return CriterionScene(scene, heads, leaves)
+
+
 def atss_maps(size: Size) -> CriterionScene:
     """Class scores, deltas and centerness of five levels."""
     scene, leaves = dense_scene(size), _Leaves()

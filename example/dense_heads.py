@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from example.criterion import DetectionCriterion
 from example.data import Task
 from example.detector import Detector, Maps, detections, flat
 from example.matching import make_matcher
-from example.model import DenseModel
+from example.model import DenseModel, start_at
 from losses import (
     CenterLogSizeCoder,
     DetectionLoss,
@@ -23,7 +24,9 @@ from losses import (
     MultipleObjectiveLoss,
     RTMDetCriterion,
     Vec2Box,
+    YOLOv8Criterion,
     YOLOv9Criterion,
+    YOLOv10Criterion,
     YOLOXCriterion,
 )
 from matchers import FCOS, BalancedSinkhorn, Predictions, Targets, grid_points
@@ -31,6 +34,8 @@ from matchers import FCOS, BalancedSinkhorn, Predictions, Targets, grid_points
 _BINS = 8
 # Bounds keep an untrained detector from boxes of infinite size.
 _WIDEST_LOG = 4.0
+# In strides: boxes without a size overlap nothing, and learn nothing.
+_FIRST_DISTANCE = 2.0
 # Sharper than usual, so that a cell that is better than its neighbours soon has nearly all of a target.
 _TRANSPORT_REG = 0.03
 
@@ -135,6 +140,61 @@ def yolov9(task: Task) -> Detector:
     )
 
 
+def yolov8(task: Task) -> Detector:
+    """YOLOv8: maps of distributions and classes, and a task-aligned assignment."""
+    criterion = partial(YOLOv8Criterion, task.num_classes, reg_max=_BINS, strides=task.strides)
+    reader = criterion()
+
+    def inputs(maps: Maps) -> tuple[list[Tensor], list[Tensor]]:
+        return maps["classes"], maps["sides"]
+
+    def decode(maps: Maps) -> Predictions:
+        read = reader.read(inputs(maps))
+        return detections(read.logits.sigmoid(), read.decoded())
+
+    return Detector(
+        model=DenseModel(task, {"classes": task.num_classes, "sides": 4 * _BINS}),
+        make_criterion=lambda reduction: criterion(reduction=reduction),
+        inputs=inputs,
+        decode=decode,
+        centers=lambda maps: points(task, maps["sides"][0])[:, :2],
+    )
+
+
+def yolo26(task: Task) -> Detector:
+    """YOLO26: distances without bins, of a one-to-many head and of a one-to-one head, which detects."""
+    heads = {"one2many": ("classes_many", "sides_many"), "one2one": ("classes_one", "sides_one")}
+    # Both heads train to the end; Ultralytics hands over from the first to the second.
+    criterion = partial(
+        YOLOv10Criterion,
+        task.num_classes,
+        reg_max=1,
+        one_to_many_rate=0.5,
+        one_to_one_rate=0.5,
+        strides=task.strides,
+    )
+    reader = criterion()
+    channels = {classes: task.num_classes for classes, _ in heads.values()} | {sides: 4 for _, sides in heads.values()}
+    model = DenseModel(task, channels)
+    for _, sides in heads.values():
+        start_at(model, sides, _FIRST_DISTANCE)
+
+    def inputs(maps: Maps) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+        return {head: (maps[classes], maps[sides]) for head, (classes, sides) in heads.items()}
+
+    def decode(maps: Maps) -> Predictions:
+        read = reader.read(inputs(maps)).layer(1)
+        return detections(read.logits.sigmoid(), read.decoded())
+
+    return Detector(
+        model=model,
+        make_criterion=lambda reduction: criterion(reduction=reduction),
+        inputs=inputs,
+        decode=decode,
+        centers=lambda maps: points(task, maps["sides_one"][0])[:, :2],
+    )
+
+
 def fcos(task: Task) -> Detector:
     """FCOS: distances of the sides, and how central a point is in its digit."""
 
@@ -182,4 +242,4 @@ def ot(task: Task) -> Detector:
     )
 
 
-DETECTORS = (own, yolox, yolov9, rtmdet, fcos, ot)
+DETECTORS = (own, yolox, yolov8, yolov9, yolo26, rtmdet, fcos, ot)

@@ -45,8 +45,10 @@ class Detector:
         return terms
 
     def match(self, output: Any, targets: Targets, criterion: Any) -> Assignment | Plan:
-        """Who learns which target; of a decoder, the match of its last layer."""
+        """Who learns which target; of a decoder, or of a pair of heads, the match of the last layer."""
         found = criterion.assign(self.inputs(output), targets)
+        if isinstance(found, Assignment) and found.target_index.dim() > 2:
+            found = found.unstack()[-1]
         return found if isinstance(found, (Assignment, Plan)) else found[""]
 
 

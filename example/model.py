@@ -115,3 +115,9 @@ class DenseModel(nn.Module):
 def start_unlikely(layer: nn.Conv2d | nn.Linear) -> None:
     """Let class logits start low: nearly everything is background, and so the first losses are small."""
     nn.init.constant_(layer.get_parameter("bias"), -math.log(1 / _PRIOR_PROBABILITY - 1))
+
+
+def start_at(model: DenseModel, name: str, value: float) -> None:
+    """Let the maps of this name start near a value."""
+    for tower in model.towers[name].children():
+        nn.init.constant_(list(tower.children())[-1].get_parameter("bias"), value)

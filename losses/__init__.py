@@ -15,7 +15,9 @@ from losses.criteria.dense.retinanet import RetinaNetCriterion
 from losses.criteria.dense.rtmdet import RTMDetCriterion
 from losses.criteria.dense.ssd import SSDCriterion
 from losses.criteria.dense.ssd_flat import SSDLoss
+from losses.criteria.dense.yolov8 import YOLOv8Criterion
 from losses.criteria.dense.yolov9 import YOLOv9Criterion
+from losses.criteria.dense.yolov10 import YOLOv10Criterion
 from losses.criteria.dense.yolox import YOLOXCriterion, YOLOXLoss
 from losses.criteria.detection import DetectionLoss
 from losses.criteria.query.deim import DEIMCriterion
@@ -117,7 +119,9 @@ __all__ = [
     "WeightedClasses",
     "YOLOXCriterion",
     "YOLOXLoss",
+    "YOLOv8Criterion",
     "YOLOv9Criterion",
+    "YOLOv10Criterion",
     "bbox2distance",
     "binary_cross_entropy",
     "centerness",

@@ -22,6 +22,8 @@ BUDGETS = {
     "YOLOXCriterion": (559, 152),
     "RTMDetCriterion": (456, 178),
     "YOLOv9Criterion": (477, 221),
+    "YOLOv8Criterion": (367, 141),
+    "YOLOv10Criterion, YOLO26": (570, 152),
     "ATSSCriterion": (519, 239),
     "SSDCriterion": (289, 28),
     "SSDLoss": (288, 22),

@@ -226,8 +226,7 @@ class AssignedTargets:
         return values if self.weights is None else values * self.weights
 
     def counted_rows(self, rows: Tensor) -> Tensor:
-        """Values (R,) of the positives, weighted."""
-        rows = self.positives.masked(rows)
+        """Values (R,) of the positives, weighted; a ``Term`` leaves out rows that are not valid."""
         return rows if self.weights is None else rows * self.positives.of_predictions(self.weights)
 
     def num_positives(self) -> Tensor:

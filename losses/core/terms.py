@@ -138,7 +138,7 @@ def reduce_terms(
         return {name: _ragged(_sum([term.per_prediction() for term in part])) for name, part in parts.items()}
     counts = _counts(parts)
     totals = _totals(counts, normalizer, global_count, layers, counted) if reduction == "mean" else counts
-    losses = {}
+    losses, ranks, divisors = {}, normalizer.num_ranks, _Divisors(totals, normalizer)
     for name, part in parts.items():
         sums = []
         for term in part:
@@ -148,8 +148,8 @@ def reduce_terms(
             if reduction in ("mean", "sum"):
                 value = value.flatten(layers).sum(-1)
             if reduction != "sum":
-                value = value / _divisor(term, totals, value.dtype, normalizer)
-            sums.append(value * normalizer.num_ranks if reduction == "mean" else value)
+                value = value / divisors.of(term, value.dtype)
+            sums.append(value * ranks if reduction == "mean" and ranks > 1 else value)
         losses[name] = _sum(sums)
     return losses
 
@@ -268,6 +268,17 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
     return torch.full_like(local, global_count)
 
 
-def _divisor(term: Term, totals: Mapping[str, Tensor], dtype: torch.dtype, normalizer: Normalizer) -> Tensor:
-    own = [totals[name].to(dtype) for name in term.counts]
-    return own[0].clamp(min=normalizer.minimum) if term.divisor is None else term.divisor(*own)
+class _Divisors:
+    """Divisors of the totals of counts; terms that share a count have the same one."""
+
+    def __init__(self, totals: Mapping[str, Tensor], normalizer: Normalizer) -> None:
+        self.totals, self.normalizer = totals, normalizer
+        self.made: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def of(self, term: Term, dtype: torch.dtype) -> Tensor:
+        if term.divisor is not None:
+            return term.divisor(*(self.totals[name].to(dtype) for name in term.counts))
+        key = next(iter(term.counts)), dtype
+        if key not in self.made:
+            self.made[key] = self.totals[key[0]].to(dtype).clamp(min=self.normalizer.minimum)
+        return self.made[key]

@@ -45,7 +45,7 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     check_with(distances, logits, "distances")
     logits = wide(logits)
     distances = distances.detach().to(logits.dtype).clamp(0, logits.shape[-1] - 1 - _MARGIN)
-    right = distances - distances.floor()
+    right = distances.frac()
     return _two_bins(logits, distances, 1 - right, right)
 
 

@@ -67,21 +67,39 @@ class BestTarget:
         """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), in any order; as ``see_rows``."""
         reduce_rows_(self.key, sample, self._keys_of(value, target, counts), self.reduce)
 
-    def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> None:
-        """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true."""
+    def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> Tensor:
+        """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true.
+
+        Returns:
+            (R * K,), which prediction of all images each pair is of, N * P where it does not count.
+        """
         table = self._table()
-        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, table.numel() - 1)
-        table.scatter_reduce_(0, slot.flatten(), self._keys_of(value, target, None).flatten(), self.reduce)
+        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, table.numel() - 1).flatten()
+        table.scatter_reduce_(0, slot, self._keys_of(value, target, None).flatten(), self.reduce)
+        return slot
 
     def forget(self, samples: Tensor) -> None:
         """Drop what was seen of some images, given by a mask (N,)."""
         self.key[samples] = self.none
 
+    def replace(self, where: Tensor, other: BestTarget) -> None:
+        """Take over what another one saw of some predictions, given by a mask (N, P)."""
+        self._found = torch.where(where, other.key, self.key).flatten()
+
+    def highest_result(self) -> tuple[Tensor, Tensor]:
+        """Target (N, P), -1 where none was seen, and its value there, 0 where none was, if the highest is best."""
+        key = self.key
+        value, index = decoded(key)  # -0 of the key of nothing, -1
+        return index.masked_fill(key == self.none, -1), value
+
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
         key = self.key
         none = key == self.none
-        value, index = decoded(key) if self.highest else (value_of(key), index_of(key))
+        # The key of nothing is no value, and is replaced.
+        value, index = (
+            decoded(key, nonnegative=True) if self.highest else (value_of(key, nonnegative=True), index_of(key))
+        )
         return index.masked_fill(none, -1), value.masked_fill(none, -torch.inf if self.highest else torch.inf)
 
     @property

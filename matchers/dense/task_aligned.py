@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
@@ -16,6 +15,7 @@ from matchers.assignments.selection import BestTarget
 from matchers.costs.classes import alignment
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
+from matchers.dense.candidates import SMALLEST, Candidates, best_of, is_contested, normalized
 from matchers.dense.rule import Rule
 from matchers.geometry.overlaps import ciou, iou
 from matchers.pairs.near import Nearby, can_be_narrowed, in_box
@@ -23,10 +23,9 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
 from ragged.values.checks import check_flag, check_not_negative, check_number, check_one_of, check_positive
+from ragged.values.precision import wide
 from ragged.values.ranking import largest
 from ragged.values.readable import known_finite
-
-_SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +45,17 @@ class TaskAligned(Rule):
         overlap: ``"iou"``, or ``"ciou"`` (clamped to [0, 1]).
         only_inside: Whether the ``topk`` are chosen among the predictions with a point inside, as in YOLOv8 and YOLOv9;
             or among all of them, and those outside are dropped afterwards, as in TOOD.
-        conflict: What decides between targets: ``"overlap"`` or ``"metric"``.
+        conflict: What decides between the targets that want a prediction: ``"overlap"`` or ``"metric"``. Or
+            ``"overlap_inside"``: the overlap, among all targets that hold its point, whether they want it or not.
         quality: What ``Assignment.quality`` is. ``"metric"``: the metric itself. ``"normalized"``: scaled for each
             target so that its largest is the largest overlap of its positives, as in TOOD and YOLOv8.
             ``"normalized_over_all"``: the same with the largest metric and overlap of all predictions, assigned or not,
             as in YOLOv9.
         min_center_margin: By how many pixels a point must be inside.
+        topk2: Of the predictions that a target got, it keeps so many of largest metric; None for all.
+        min_side: Shorter sides of targets, in pixels, are taken for this one where points are tested; overlaps are
+            those of the targets themselves.
+        add_eps: Whether 1e-9 is added to the largest metric that others are divided by; otherwise it is 1e-9 at least.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
@@ -67,6 +71,9 @@ class TaskAligned(Rule):
     conflict: str = "overlap"
     quality: str = "normalized"
     min_center_margin: float = 0.01
+    topk2: int | None = None
+    min_side: float = 0.0
+    add_eps: bool = False
     max_pairwise_bytes: int | None = None
     of_points: ClassVar[bool] = True
 
@@ -74,16 +81,24 @@ class TaskAligned(Rule):
         """Raise unless all parameters are right."""
         choices = {
             "overlap": ("iou", "ciou"),
-            "conflict": ("overlap", "metric"),
+            "conflict": ("overlap", "metric", "overlap_inside"),
             "quality": ("metric", "normalized", "normalized_over_all"),
         }
         for name, allowed in choices.items():
             check_one_of(getattr(self, name), allowed, name)
         check_positive(self.topk, "topk")
+        if self.topk2 is not None:
+            check_positive(self.topk2, "topk2")
         check_flag(self.only_inside, "only_inside")
+        check_flag(self.add_eps, "add_eps")
+        check_not_negative(self.min_side, "min_side")
         check_not_negative(self.alpha, "alpha")
         check_not_negative(self.beta, "beta")
         check_number(self.min_center_margin, "min_center_margin", low=None)
+        if self.conflict == "overlap_inside" and self.quality == "normalized_over_all":
+            raise ValueError(
+                "quality must be 'metric' or 'normalized' with conflict='overlap_inside', got 'normalized_over_all'"
+            )
 
     @classmethod
     def tood(cls) -> TaskAligned:
@@ -91,12 +106,28 @@ class TaskAligned(Rule):
         return cls()
 
     @classmethod
-    def yolov8(cls) -> TaskAligned:
-        """As in YOLOv8: ten predictions, the square root of the probability, CIoU.
+    def yolov8(cls, *, topk: int = 10, topk2: int | None = None, min_side: float = 16.0) -> TaskAligned:
+        """As Ultralytics has it: the square root of the probability, CIoU, and small targets enlarged.
 
-        There, a prediction that several targets want may also go to one that it lies in and that did not want it.
+        Args:
+            topk: 10; 7 for the one-to-one head of YOLO26.
+            topk2: None; 1 for that head.
+            min_side: The second stride of the head, or its only one. Releases before 8.4 have 0.
+
+        There, a target with less than ``topk`` predictions of a metric above 0 wants others beside them, as torch's
+        ``topk`` happens to find them. They get a quality of 0, but make predictions contested.
         """
-        return cls(topk=10, alpha=0.5, overlap="ciou", only_inside=True, min_center_margin=_SMALLEST)
+        return cls(
+            topk=topk,
+            alpha=0.5,
+            overlap="ciou",
+            only_inside=True,
+            conflict="overlap_inside",
+            min_center_margin=SMALLEST,
+            topk2=topk2,
+            min_side=min_side,
+            add_eps=True,
+        )
 
     @classmethod
     def yolov9(cls) -> TaskAligned:
@@ -128,20 +159,47 @@ class TaskAligned(Rule):
     def choose(self, problem: Problem) -> Choice:
         """The predictions of largest metric of each target, and the quality that ``quality`` names."""
         points, rows = problem.need_points("TaskAligned"), Pairs.of(problem)
-        best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
+        best, holders = (
+            BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True) for _ in range(2)
+        )
         # TOOD chooses among all predictions.
         narrow = self.only_inside and can_be_narrowed(
             rows, points, problem.need_boxes("TaskAligned"), problem.need_logits("TaskAligned")
         )
-        near = Nearby.of(rows, points, partial(in_box, margin=self.min_center_margin), narrow=narrow)
-        candidates = _Candidates.joined((self._candidates(each) for each in near.blocks(at_least=self.topk)), len(rows))
+        region = partial(in_box, margin=self.min_center_margin, min_side=self.min_side)
+        near = Nearby.of(rows, points, region, narrow=narrow)
+        by_holders = self.conflict == "overlap_inside"
+        blocks = (self._candidates(each, holders if by_holders else None) for each in near.blocks(at_least=self.topk))
+        candidates = Candidates.joined(blocks, len(rows))
         if narrow and self.quality == "normalized_over_all":
             candidates = self._with_highest_of_all(candidates, rows)
-        candidates.wanted_by(best, by_metric=self.conflict == "metric")
+        slots = candidates.wanted_by(best, by_metric=self.conflict == "metric")
+        if by_holders:
+            best.replace(is_contested(slots, best.key), holders)
+            return *self._of_predictions(problem, *best.highest_result()), candidates.num_invalid
         target, _ = best.result()
+        if self.topk2 is not None:
+            candidates = candidates.kept(target, self.topk2)
+            target = candidates.write_target(target)
         quality = torch.zeros_like(target, dtype=torch.float32)
-        candidates.write_quality(quality, target, self.quality)
+        candidates.write_quality(quality, target, self.quality, add_eps=self.add_eps)
         return target, quality, candidates.num_invalid
+
+    def _of_predictions(self, problem: Problem, target: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets (N, P), of which they keep ``topk2``, and the quality, of overlaps (N, P) with these targets."""
+        count = problem.max_num_targets
+        slot = target % (count + 1)  # the last one is that of no target
+        label = F.pad(problem.need_targets("labels", "TaskAligned"), (0, 1)).gather(-1, slot)
+        logits = wide(problem.need_logits("TaskAligned").gather(-1, label.unsqueeze(-1)).squeeze(-1))
+        metric = alignment(logits, overlap, alpha=self.alpha, beta=self.beta)
+        if not known_finite(metric):
+            metric = metric.nan_to_num_(0)
+        if self.topk2 is not None:
+            target = target.masked_fill(~best_of(slot, metric, self.topk2), -1)
+            slot = target % (count + 1)
+        if self.quality == "metric":
+            return target, metric
+        return target, normalized(slot, metric, overlap, count + 1, add_eps=self.add_eps)
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
         """``{"alignment": -metric}``."""
@@ -156,7 +214,7 @@ class TaskAligned(Rule):
         boxes, gt = pairs.predicted, pairs.gt
         return iou(boxes, gt) if self.overlap == "iou" else ciou(boxes, gt).clamp_(0, 1)
 
-    def _candidates(self, pairs: Pairs) -> _Candidates:
+    def _candidates(self, pairs: Pairs, holders: BestTarget | None) -> Candidates:
         overlap = self._overlap(pairs)
         metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
         invalid = count_invalid(metric, pairs)
@@ -167,6 +225,8 @@ class TaskAligned(Rule):
         highest = overlap.new_zeros(len(pairs))
         if self.quality == "normalized_over_all" and overlap.shape[-1]:
             highest = (overlap if pairs.prediction is None else overlap * inside).amax(-1)
+        if holders is not None:
+            _see_holders(holders, overlap, pairs)
         if self.only_inside:
             metric.masked_fill_(~inside, 0)
         value, column = largest(metric, self.topk, nonnegative=True)
@@ -175,9 +235,9 @@ class TaskAligned(Rule):
             counts &= inside.gather(-1, column)
         overlap = overlap.gather(-1, column)
         prediction = column if pairs.prediction is None else pairs.prediction.gather(-1, column)
-        return _Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
+        return Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
 
-    def _with_highest_of_all(self, candidates: _Candidates, rows: Pairs) -> _Candidates:
+    def _with_highest_of_all(self, candidates: Candidates, rows: Pairs) -> Candidates:
         """Candidates that know the highest overlap of their targets with any prediction, not with those inside only."""
         highest = candidates.highest_overlap.new_zeros(len(rows))
         highest[candidates.row] = candidates.highest_overlap
@@ -191,69 +251,10 @@ class TaskAligned(Rule):
         return replace(candidates, highest_overlap=highest[candidates.row])
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """The K predictions that each of R targets would take.
-
-    Args:
-        row, sample, target: (R,), which target to be matched, its image, and its index there.
-        prediction, metric, overlap, counts: (R, K): which prediction of the image, how well it fits, and whether it may
-            be taken.
-        highest_overlap: (R,), among all predictions.
-        num_invalid: (N,), of the images.
-    """
-
-    row: Tensor
-    sample: Tensor
-    target: Tensor
-    prediction: Tensor
-    metric: Tensor
-    overlap: Tensor
-    counts: Tensor
-    highest_overlap: Tensor
-    num_invalid: Tensor
-
-    @classmethod
-    def joined(cls, blocks: Iterator[_Candidates], num_rows: int) -> _Candidates:
-        """All rows of blocks, in memory that is taken before the second block is computed.
-
-        Otherwise the little that is kept of a block would stand where the large tensors of the next one were, and all
-        of these would be put in ever new places.
-        """
-        first = next(blocks)
-        if first.sample.shape[0] == num_rows:
-            return first
-        whole, start = first._empty(num_rows), 0
-        for block in itertools.chain([first], blocks):
-            end = start + block.sample.shape[0]
-            for name, value in block._of_rows().items():
-                getattr(whole, name)[start:end] = value
-            whole.num_invalid.add_(block.num_invalid)
-            start = end
-        return whole
-
-    def _of_rows(self) -> dict[str, Tensor]:
-        names = ("row", "sample", "target", "prediction", "metric", "overlap", "counts", "highest_overlap")
-        return {name: getattr(self, name) for name in names}
-
-    def _empty(self, num_rows: int) -> _Candidates:
-        fields = {name: value.new_empty(num_rows, *value.shape[1:]) for name, value in self._of_rows().items()}
-        return replace(self, **fields, num_invalid=torch.zeros_like(self.num_invalid))
-
-    def wanted_by(self, best: BestTarget, *, by_metric: bool) -> None:
-        value = self.metric if by_metric else self.overlap
-        best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
-
-    def write_quality(self, quality: Tensor, target: Tensor, kind: str) -> None:
-        """Write the quality of the pairs that were made into (N, P)."""
-        sample = self.sample.unsqueeze(-1)
-        won = self.counts & (target[sample, self.prediction] == self.target.unsqueeze(-1))
-        value = self.metric
-        if kind != "metric" and value.shape[-1]:
-            among = self.counts if kind == "normalized_over_all" else won
-            most = (value * among).amax(-1, keepdim=True)
-            overlap = (self.overlap * among).amax(-1, keepdim=True)
-            if kind == "normalized_over_all":
-                overlap = self.highest_overlap.unsqueeze(-1)
-            value = value / most.clamp(min=_SMALLEST) * overlap
-        quality.index_put_((sample, self.prediction), torch.where(won, value, 0).float(), accumulate=True)
+def _see_holders(holders: BestTarget, overlap: Tensor, pairs: Pairs) -> None:
+    """Let each prediction see the targets that hold its point."""
+    assert pairs.near is not None
+    if pairs.prediction is None:
+        holders.see_rows(overlap, pairs, pairs.counts(pairs.near))
+    else:
+        holders.see_pairs(overlap, pairs.sample, pairs.target, pairs.prediction, pairs.near)

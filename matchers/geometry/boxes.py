@@ -17,17 +17,18 @@ class Coordinates:
     """Corners and areas of boxes, coordinates first: what is read again and again when pairs are compared.
 
     Args:
-        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low``, ``(2, …)``, holds x1 and y1, and
-            ``high`` x2 and y2.
-        area: ``(…)``; computed unless given.
+        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low`` and ``high`` are ``(2, …)``.
+        area: ``(…)``; computed if it is not given.
+        low, high: ``(2, …)``: x1 and y1, x2 and y2.
     """
 
-    __slots__ = ("area", "corners", "high", "low")
+    __slots__ = ("_sides", "area", "corners", "high", "low")
 
     def __init__(self, corners: Tensor, area: Tensor | None = None) -> None:
         self.corners = corners
-        self.low, self.high = corners.split_with_sizes((2, 2))  # once: what is asked for twice has one derivative
-        self.area = product((self.high - self.low).clamp(min=0)) if area is None else area
+        self.low, self.high = corners.split_with_sizes((2, 2))  # once: each view has its own derivative
+        self._sides: Tensor | None = None
+        self.area = product(self.sides.clamp(min=0)) if area is None else area
 
     @classmethod
     def of_stacked(cls, stacked: Tensor) -> Coordinates:
@@ -46,6 +47,13 @@ class Coordinates:
     def detach(self) -> Coordinates:
         """The same without a gradient."""
         return Coordinates(self.corners.detach(), self.area.detach())
+
+    @property
+    def sides(self) -> Tensor:
+        """Width and height."""
+        if self._sides is None:
+            self._sides = self.high - self.low
+        return self._sides
 
     @property
     def x1(self) -> Tensor:

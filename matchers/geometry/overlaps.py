@@ -41,8 +41,8 @@ def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
     tensor([0.3333, 0.0000])
     """
-    intersection, union = _overlap(*_pair(first, second))
-    return _ratio(intersection, union)
+    a, b = _pair(first, second)
+    return _ratio(*_overlap(a, b, _shared(a, b)))
 
 
 @takes_batches(first=1, second=1)
@@ -53,7 +53,7 @@ def iof(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     tensor(0.5000)
     """
     a, b = _pair(first, second)
-    return _ratio(_intersection(a, b), a.area)
+    return _ratio(product(_shared(a, b).clamp(min=0)), a.area)
 
 
 @takes_batches(first=1, second=1)
@@ -66,9 +66,10 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     tensor(-0.3333)
     """
     a, b = _pair(first, second)
-    intersection, union = _overlap(a, b)
+    shared = _shared(a, b)
+    intersection, union = _overlap(a, b, shared)
     # Never smaller than the union, which inverted boxes would make it.
-    hull = torch.maximum(product(_hull(a, b)), union)
+    hull = torch.maximum(product(_hull(a, b, shared)), union)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 
@@ -82,7 +83,8 @@ def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     tensor(-0.2000)
     """
     a, b = _pair(first, second)
-    return _ratio(*_overlap(a, b)) - _centre_distance(a, b)
+    shared = _shared(a, b)
+    return _ratio(*_overlap(a, b, shared)) - _centre_distance(a, b, shared)
 
 
 @takes_batches(first=1, second=1)
@@ -101,12 +103,13 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     """
     check_flag(detach_trade_off, "detach_trade_off")
     a, b = _pair(first, second)
-    overlap = _ratio(*_overlap(a, b))
+    shared = _shared(a, b)
+    overlap = _ratio(*_overlap(a, b, shared))
     v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
     trade_off = v / (1 - overlap + v).clamp(min=1e-7)
     if detach_trade_off:
         trade_off = trade_off.detach()
-    return overlap - _centre_distance(a, b) - trade_off * v
+    return overlap - _centre_distance(a, b, shared) - trade_off * v
 
 
 @takes_batches_of_pairs(rows={"first": 1}, columns={"second": 1})
@@ -143,33 +146,32 @@ def _are_alike(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and first.dtype == second.dtype and first.device == second.device
 
 
-def _intersection(a: Coordinates, b: Coordinates) -> Tensor:
-    # Negative if there is a gap between the boxes.
-    shared = torch.minimum(a.high, b.high) - torch.maximum(a.low, b.low)
-    return product(shared.clamp(min=0))
+def _shared(a: Coordinates, b: Coordinates) -> Tensor:
+    """Width and height of the intersection, (2, …); negative if there is a gap between the boxes."""
+    return torch.minimum(a.high, b.high) - torch.maximum(a.low, b.low)
 
 
-def _overlap(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+def _overlap(a: Coordinates, b: Coordinates, shared: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union."""
-    intersection = _intersection(a, b)
+    intersection = product(shared.clamp(min=0))
     return intersection, a.area + b.area - intersection
 
 
-def _hull(a: Coordinates, b: Coordinates) -> Tensor:
-    """Width and height of the smallest box around both, (2, …)."""
-    return torch.maximum(a.high, b.high) - torch.minimum(a.low, b.low)
+def _hull(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
+    """Width and height of the smallest box around both, (2, …): what they have, but for what they share."""
+    return a.sides + b.sides - shared
 
 
-def _centre_distance(a: Coordinates, b: Coordinates) -> Tensor:
-    apart = ((a.low + a.high - b.low - b.high) ** 2).sum(0) / 4
+def _centre_distance(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
+    apart = (torch.lerp(a.low - b.low, a.high - b.high, 0.5) ** 2).sum(0)
     # Only inverted boxes have centres farther apart than their hull is wide.
-    return _ratio(apart, (_hull(a, b) ** 2).sum(0)).clamp(max=1)
+    return _ratio(apart, (_hull(a, b, shared) ** 2).sum(0)).clamp(max=1)
 
 
 def _aspect_angle(a: Coordinates) -> Tensor:
     # The angle of a box without sides is that of a square, and its gradient is bounded.
-    width, height = (a.high - a.low).clamp(min=_NO_SIDE).unbind()
-    return torch.atan(width / height)
+    width, height = a.sides.clamp(min=_NO_SIDE).unbind()
+    return torch.atan2(width, height)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

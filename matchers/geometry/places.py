@@ -18,6 +18,13 @@ def inside(points: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: Te
     return torch.minimum(within[0], within[1]) > margin
 
 
+def enlarged(boxes: Coordinates, min_side: float) -> Coordinates:
+    """Boxes whose sides are ``min_side`` at least, around the same centres; their areas are those of before."""
+    grow = (min_side - boxes.sides).clamp_(min=0)
+    low, high = torch.sub(boxes.low, grow, alpha=0.5), torch.add(boxes.high, grow, alpha=0.5)
+    return Coordinates(torch.cat([low, high]), boxes.area)
+
+
 def near_center(points: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: Tensor | None = None) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
     middle = (boxes.low + boxes.high) / 2

@@ -27,8 +27,9 @@ Found = tuple[Tensor, Tensor]
 """Of K pairs, which of the rows and which prediction of its image, (K,) each; ascending."""
 
 
-def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0) -> Tensor:
-    """Whether points lie inside boxes by more than ``margin``."""
+def in_box(where: Extent, boxes: Coordinates, *, margin: float = 0.0, min_side: float = 0.0) -> Tensor:
+    """Whether points lie inside boxes by more than ``margin``, whose shorter sides are taken for ``min_side``."""
+    boxes = places.enlarged(boxes, min_side) if min_side else boxes
     return places.inside(where.low, boxes, margin=margin, up_to=where.high)
 
 

@@ -45,9 +45,11 @@ def index_of(key: Tensor) -> Tensor:
     return key & INDEX_MASK
 
 
-def value_of(key: Tensor) -> Tensor:
-    """The value that a key was made with, float32."""
+def value_of(key: Tensor, *, nonnegative: bool = False) -> Tensor:
+    """The value that a key was made with, float32; not below 0 if it is promised, as in ``sortable``."""
     ordered = (key >> INDEX_BITS).to(torch.int32)
+    if nonnegative:
+        return ordered.view(torch.float32)
     return (ordered ^ ((ordered >> 31) & _ANY_SIGN)).view(torch.float32)
 
 
@@ -71,7 +73,7 @@ def smallest(
     index = torch.arange(values.shape[-1], device=values.device) if index is None else index
     key = keys(values, index, nonnegative=nonnegative)
     found = key.topk(min(count, values.shape[-1]), dim=-1, largest=False).values
-    return value_of(found), index_of(found)
+    return value_of(found, nonnegative=nonnegative), index_of(found)
 
 
 def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
@@ -82,7 +84,7 @@ def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[T
     """
     index = INDEX_MASK - torch.arange(values.shape[-1], device=values.device)
     key = keys(values, index, nonnegative=nonnegative)  # as prefer_first has it, but in place
-    return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values)
+    return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values, nonnegative=nonnegative)
 
 
 def prefer_first(sorting: Tensor, index: Tensor) -> Tensor:
@@ -90,6 +92,6 @@ def prefer_first(sorting: Tensor, index: Tensor) -> Tensor:
     return sorting | (INDEX_MASK - index)
 
 
-def decoded(key: Tensor) -> tuple[Tensor, Tensor]:
+def decoded(key: Tensor, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
     """Value and index of keys that ``prefer_first`` made."""
-    return value_of(key), INDEX_MASK - index_of(key)
+    return value_of(key, nonnegative=nonnegative), INDEX_MASK - index_of(key)

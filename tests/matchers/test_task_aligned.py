@@ -19,6 +19,11 @@ FLAVOURS: dict[str, TaskAligned] = {
     "all inside": TaskAligned(topk=200, only_inside=True, quality="metric"),
     "one": TaskAligned(topk=1, beta=2.0, conflict="metric"),
     "overlap alone": TaskAligned(alpha=0.0, beta=1.0, overlap="ciou", quality="normalized_over_all"),
+    "one-to-one": TaskAligned.yolov8(topk=7, topk2=1),
+    "few of many": TaskAligned.yolov8(topk=9, topk2=3, min_side=40.0),
+    "few by overlap": TaskAligned(topk=9, topk2=2, add_eps=True, min_side=20.0),
+    "few by metric": TaskAligned(topk=9, topk2=3, conflict="metric", quality="metric"),
+    "held by metric": TaskAligned(topk=9, conflict="overlap_inside", quality="metric"),
     "odd powers": TaskAligned(alpha=2.0, beta=3.5, only_inside=True, min_center_margin=2.0),
 }
 
@@ -143,7 +148,8 @@ def test_presets() -> None:
     for preset in (TaskAligned.yolov8(), TaskAligned.yolov9()):
         assert (preset.topk, preset.alpha, preset.beta, preset.overlap) == (10, 0.5, 6.0, "ciou")
         assert preset.only_inside
-    assert TaskAligned.yolov8().conflict == "overlap"
+    assert TaskAligned.yolov8().conflict == "overlap_inside" and TaskAligned.yolov8().add_eps
+    assert TaskAligned.yolov8().min_side == 16 and TaskAligned.yolov8().topk2 is None
     assert TaskAligned.yolov9().conflict == "metric"
     assert TaskAligned.yolov9().quality == "normalized_over_all"
 
@@ -167,7 +173,7 @@ def test_units_and_formats() -> None:
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match="overlap must be 'iou' or 'ciou', got 'giou'"):
         TaskAligned(overlap="giou")
-    with pytest.raises(ValueError, match="conflict must be 'overlap' or 'metric', got 'iou'"):
+    with pytest.raises(ValueError, match="conflict must be one of 'overlap', 'metric', 'overlap_inside', got 'iou'"):
         TaskAligned(conflict="iou")
     with pytest.raises(ValueError, match="quality must be one of 'metric', 'normalized', 'normalized_over_all', got 1"):
         TaskAligned(quality=1)

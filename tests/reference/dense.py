@@ -296,6 +296,12 @@ def dynamic_soft_label(
 # --- task-aligned ----------------------------------------------------------------------------------------------------
 
 
+def at_least(box: Sequence[float], side: float) -> list[float]:
+    """The box with sides of at least this length, around the same centre."""
+    across, down = (max(side - (box[k + 2] - box[k]), 0.0) / 2 for k in (0, 1))
+    return [box[0] - across, box[1] - down, box[2] + across, box[3] + down]
+
+
 def task_aligned(
     picture: Picture,
     vary: Noise = exact,
@@ -308,10 +314,13 @@ def task_aligned(
     conflict: str = "overlap",
     quality: str = "normalized",
     min_center_margin: float = 0.01,
+    topk2: int | None = None,
+    min_side: float = 0.0,
+    add_eps: bool = False,
     max_pairwise_bytes: None = None,
 ) -> Answer:
     count, measure = len(picture.priors), {"iou": iou, "ciou": ciou}[overlap]
-    metric, overlaps, invalid = {}, {}, 0
+    metric, overlaps, holds, invalid = {}, {}, {}, 0
     wanted: list[list[tuple[float, int]]] = [[] for _ in range(count)]
     for g in picture.real:
         for p in range(count):
@@ -322,23 +331,34 @@ def task_aligned(
             overlaps[g, p] = 0.0 if math.isnan(found) else found
             # What is 0 in float32 does not count.
             metric[g, p] = float(np.float32(0.0 if math.isnan(value) else value))
-        within = [is_inside(x, y, picture.gt[g], min_center_margin, vary) for x, y in picture.points()]
+        within = [
+            is_inside(x, y, at_least(picture.gt[g], min_side), min_center_margin, vary) for x, y in picture.points()
+        ]
+        holds[g] = within
         offers = sorted((p for p in range(count) if within[p] or not only_inside), key=lambda p: (-metric[g, p], p))
         for p in offers[:topk]:
             if metric[g, p] > 0 and within[p]:
                 decisive = metric[g, p] if conflict == "metric" else vary(overlaps[g, p])
                 wanted[p].append((decisive, g))
     target = [max(wants, key=lambda each: (each[0], -each[1]))[1] if wants else NO_TARGET for wants in wanted]
+    for p in range(count):
+        if conflict == "overlap_inside" and len(wanted[p]) > 1:
+            around = [g for g in picture.real if holds[g][p]]
+            target[p] = max(around, key=lambda g, p=p: (vary(overlaps[g, p]), -g))
     value = [0.0] * count
     for g in picture.real:
-        own = [p for p in range(count) if target[p] == g]
+        own = sorted((p for p in range(count) if target[p] == g), key=lambda p, g=g: (-vary(metric[g, p]), p))
+        for p in own[topk2:] if topk2 is not None else []:
+            target[p] = NO_TARGET
+        own = own[:topk2]
         among = [p for p in range(count) if any(h == g for _, h in wanted[p])]
         among = among if quality == "normalized_over_all" else own
         most = max((metric[g, p] for p in among), default=0.0)
         scope = range(count) if quality == "normalized_over_all" else own
         highest = max((overlaps[g, p] for p in scope), default=0.0)
         for p in own:
-            value[p] = metric[g, p] if quality == "metric" else metric[g, p] / max(most, 1e-9) * highest
+            divisor = most + 1e-9 if add_eps else max(most, 1e-9)
+            value[p] = metric[g, p] if quality == "metric" else metric[g, p] / divisor * highest
     target = picture.in_regions(lambda p, region: is_inside(*picture.points()[p], region), target)
     return Answer(target, value, invalid)
 

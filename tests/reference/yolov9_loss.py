@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def ciou(a: Tensor, b: Tensor) -> Tensor:
+def ciou(a: Tensor, b: Tensor, *, detached: bool = False) -> Tensor:
     overlap = iou(a, b)
     apart = (((a[:2] + a[2:]) - (b[:2] + b[2:])) / 2).square().sum()
     hull = (torch.maximum(a[2:], b[2:]) - torch.minimum(a[:2], b[:2])).square().sum()
     angle_a, angle_b = (torch.atan((box[2] - box[0]) / (box[3] - box[1])) for box in (a, b))
     v = 4 / math.pi**2 * (angle_a - angle_b) ** 2
-    return overlap - apart / hull - v * v / (1 - overlap + v)
+    trade_off = v / (1 - overlap + v)
+    return overlap - apart / hull - v * (trade_off.detach() if detached else trade_off)
 
 
 def distribution_focal(logits: Tensor, distance: float) -> Tensor:

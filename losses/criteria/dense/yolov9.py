@@ -8,29 +8,24 @@ from typing import Any
 from torch import Tensor
 
 from losses.coders.distribution import DistributionCoder, Vec2Box
-from losses.core.assigned import AssignedTargets
-from losses.core.criterion import Criterion, GlobalCount
+from losses.core.criterion import GlobalCount
 from losses.core.normalizer import Normalizer
-from losses.core.terms import Losses, Term, Terms
+from losses.core.positives import Positives
+from losses.core.terms import Losses
+from losses.criteria.dense.aligned import AlignedCriterion, DistanceLoss
 from losses.functional.distribution import distribution_focal_loss
 from losses.heads.yolov9 import YOLOv9Predictions, by_side
 from losses.modules.base import BoxLoss, ClassLoss
-from losses.modules.boxes import CIoULoss, box_values
-from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BinaryCrossEntropy, class_values
+from losses.modules.boxes import CIoULoss
 from matchers.assignments.assignment import Assignment
 from matchers.dense.task_aligned import TaskAligned
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
-from ragged import RaggedBatch
 from ragged.values.checks import check_not_negative
 from ragged.values.precision import wide
 
-DistributionLoss = Callable[[Tensor, Tensor], Tensor]
-"""Called with logits (N, 4, R) and distances (N, 4) in strides; gives (N, 4)."""
 
-
-class YOLOv9Criterion(Criterion):
+class YOLOv9Criterion(AlignedCriterion):
     """The loss of YOLOv9 (Wang et al., 2024): task-aligned assignment, then classes, boxes and their distributions.
 
     Predictions are, for each level, the class logits (B, C, h, w), the logits of the distributions (B, R, 4, h, w) and,
@@ -73,14 +68,12 @@ class YOLOv9Criterion(Criterion):
     ['loss_cls', 'loss_df', 'loss_iou']
     """
 
-    MULTI_HOT = True
-
     def __init__(
         self,
         num_classes: int,
         vec2box: Vec2Box,
         loss_cls: ClassLoss | None = None,
-        loss_dfl: DistributionLoss | None = None,
+        loss_dfl: DistanceLoss | None = None,
         loss_iou: BoxLoss | None = None,
         reg_max: int = 16,
         cls_rate: float = 0.5,
@@ -93,19 +86,23 @@ class YOLOv9Criterion(Criterion):
         normalizer: Normalizer | None = None,
     ) -> None:
         matcher = TaskAligned.yolov9() if matcher is None else matcher
-        super().__init__(num_classes, matcher=matcher, reduction=reduction, normalizer=normalizer)
+        super().__init__(
+            num_classes,
+            loss_cls=loss_cls,
+            loss_dfl=distribution_focal_loss if loss_dfl is None else loss_dfl,
+            loss_iou=CIoULoss(detach_trade_off=False) if loss_iou is None else loss_iou,
+            cls_rate=cls_rate,
+            dfl_rate=dfl_rate,
+            iou_rate=iou_rate,
+            matcher=matcher,
+            reduction=reduction,
+            normalizer=normalizer,
+        )
         if not isinstance(vec2box, Vec2Box):
             raise TypeError(f"vec2box must be a Vec2Box, got {type(vec2box).__name__}")
         self.vec2box, self.bbox_coder = vec2box, DistributionCoder(reg_max=reg_max)
-        self.loss_cls = BinaryCrossEntropy() if loss_cls is None else loss_cls
-        self.loss_dfl = distribution_focal_loss if loss_dfl is None else loss_dfl
-        self.loss_iou = CIoULoss(detach_trade_off=False) if loss_iou is None else loss_iou
-        check_class_loss(self.loss_cls, "loss_cls")
-        for name in ("loss_dfl", "loss_iou"):
-            check_loss(getattr(self, name), name)
-        self.cls_rate, self.dfl_rate, self.iou_rate, self.aux_rate = cls_rate, dfl_rate, iou_rate, aux_rate
-        for name in ("cls_rate", "dfl_rate", "iou_rate", "aux_rate"):
-            check_not_negative(getattr(self, name), name)
+        self.aux_rate = aux_rate
+        check_not_negative(aux_rate, "aux_rate")
 
     def forward(
         self,
@@ -170,40 +167,17 @@ class YOLOv9Criterion(Criterion):
         found = Predictions(predictions.logits, predictions.decoded(), box_format="xyxy", normalized=False)
         return self.call_matcher(found, targets, predictions.points)
 
-    def num_layers(self, predictions: YOLOv9Predictions) -> int:
-        """1 with an auxiliary branch, else 0."""
-        return predictions.num_layers
-
-    def terms(self, predictions: YOLOv9Predictions, assigned: AssignedTargets) -> Terms:
-        """See the class."""
-        rows, dtype = assigned.positives, wide(predictions.logits).dtype
-        quality = assigned.quality.to(dtype)
-        count = {"sum_of_quality": assigned.counted(quality).sum(-1)}
-        points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
+    def located(
+        self, predictions: YOLOv9Predictions, rows: Positives, points: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The distribution focal loss, and boxes as they are given or as the means of the distributions."""
         sides = by_side(wide(rows.of_predictions(predictions.distribution)))
         if predictions.boxes is None:
             boxes = self.bbox_coder.decode(points, sides)
         else:
             boxes = wide(rows.of_predictions(predictions.boxes))
-        overlaps = box_values(self.loss_iou, boxes, assigned.boxes)
-        distances = self.loss_dfl(sides, self.bbox_coder.encode(points, assigned.boxes)).mean(-1)
-        classes = class_values(
-            self.loss_cls, predictions.logits, assigned.class_targets(), quality, class_mask=predictions.class_mask
-        )
-        return {
-            "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),
-            "loss_df": Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),
-            "loss_iou": Term(assigned.counted_rows(overlaps * own), count, rows, self.iou_rate),
-        }
+        return self.loss_dfl(sides, self.bbox_coder.encode(points, target)).mean(-1), boxes, target
 
-    def finished(self, losses: Losses, predictions: YOLOv9Predictions, terms: Terms) -> Losses:
+    def joined(self, first: Any, second: Any) -> Any:
         """The main branch, and the auxiliary one at its rate."""
-        if not predictions.num_layers:
-            return losses
-        return {name: self._joined(value) for name, value in losses.items()}
-
-    def _joined(self, value: Any) -> Any:
-        """The main branch, and the auxiliary one at its rate."""
-        if isinstance(value, RaggedBatch):
-            return RaggedBatch.from_full_tensor(self._joined(value.tensor))
-        return value[0] + self.aux_rate * value[1]
+        return first + self.aux_rate * second
