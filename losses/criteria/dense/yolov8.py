@@ -65,8 +65,7 @@ class YOLOv8Criterion(AlignedCriterion):
             fit, a label that is no class, a rate that is negative.
 
     Differences to other implementations: Ultralytics returns one tensor of the terms box, classes and distances, times
-    the batch size, and the terms for logging. It adds 1e-7 to areas, in strides, and to sides: the box loss of targets
-    that are much smaller than a stride differs by that. For what torch leaves open see ``TaskAligned.yolov8``.
+    the batch size, and the terms for logging. For predictions that torch leaves open there, see ``TaskAligned.yolov8``.
 
     >>> criterion = YOLOv8Criterion(3, reg_max=4, strides=(8,))
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])
