@@ -179,9 +179,9 @@ OF_PROBLEMS = {
         )
     ),
     "Pairs": of_pairs(lambda pairs: (pairs.labels, pairs.target, pairs.valid)),
-    "Pairs.gt": of_pairs(lambda pairs: tuple(pairs.gt)),
-    "Pairs.predicted": of_pairs(lambda pairs: tuple(pairs.predicted)),
-    "Pairs.priors": of_pairs(lambda pairs: tuple(pairs.priors)),
+    "Pairs.gt": of_pairs(lambda pairs: (*pairs.gt.corners, pairs.gt.area)),
+    "Pairs.predicted": of_pairs(lambda pairs: (*pairs.predicted.corners, pairs.predicted.area)),
+    "Pairs.priors": of_pairs(lambda pairs: (*pairs.priors.corners, pairs.priors.area)),
     "Pairs.logits_of_labels": of_pairs(lambda pairs: pairs.logits_of_labels()),
     "Pairs.labels_of_classes": Elsewhere("tests/matchers/test_multi_hot.py", "is None for the usual labels"),
     "Pairs.log_probabilities_of_labels": of_pairs(lambda pairs: pairs.log_probabilities_of_labels()),
