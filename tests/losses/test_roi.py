@@ -175,7 +175,7 @@ def test_what_is_wrong_is_said() -> None:
         criterion((scores, boxes), targets)
     with pytest.raises(ValueError, match=r"class scores must have shape \(4, 12, 'K'\), or rows"):
         criterion((scores.tensor[:, :3], boxes, proposals), targets)
-    with pytest.raises(ValueError, match="sample_sizes add up to 23, but there are 5 values"):
+    with pytest.raises(ValueError, match="class scores must have a row for each of 23 proposals, got 5"):
         criterion((torch.zeros(5, 6), boxes, proposals), targets)
     with pytest.raises(
         ValueError, match=r"class scores must have 6 classes, the background included, got \(4, 12, 24\)"

@@ -94,7 +94,7 @@ def test_ignored_regions(kind: Any) -> None:
     boxes = torch.tensor([[0.0, 0, 4, 4], [20, 20, 30, 30]])
     predicted = torch.cat([boxes, torch.tensor([[50.0, 50, 60, 60]])])[None]
     targets = Targets.of([{"boxes": boxes, "labels": torch.zeros(2).long(), "ignore": torch.tensor([False, True])}])
-    cost = {"far": lambda pairs: (pairs.gt[0] - pairs.predicted[0]).abs()}
+    cost = {"far": lambda pairs: (pairs.gt.x1 - pairs.predicted.x1).abs()}
     result = kind(cost, background_cost=5.0)({"pred_boxes": predicted}, targets)
     assignment = result if isinstance(result, Assignment) else result.assignment()
     assert assignment.target_index.tolist() == [[0, -2, -1]]

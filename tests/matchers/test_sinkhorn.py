@@ -224,7 +224,7 @@ def test_background_is_no_duty_in_ignored_regions(kind: Any) -> None:
     targets = Targets.of(
         [{"boxes": boxes, "labels": torch.zeros(3).long(), "ignore": torch.tensor([False, True, False])}]
     )
-    cost = {"far": lambda pairs: (pairs.gt[0] - pairs.predicted[0]).abs()}
+    cost = {"far": lambda pairs: (pairs.gt.x1 - pairs.predicted.x1).abs()}
     result = kind(cost, background_cost=1.0)({"pred_boxes": predicted[None]}, targets)
     weights, background = dense(result)
     assert background[0, 1] == 0 and background[0, 3] > 0.5

@@ -94,7 +94,7 @@ def test_bad_costs_have_no_weight_at_all(source: str) -> None:
 def test_background_is_no_duty_in_ignored_regions() -> None:
     boxes = torch.tensor([[0.0, 0, 4, 4], [20, 20, 30, 30]])
     targets = Targets.of([{"boxes": boxes, "labels": torch.zeros(2).long(), "ignore": torch.tensor([False, True])}])
-    cost = {"far": lambda pairs: (pairs.gt[0] - pairs.predicted[0]).abs()}
+    cost = {"far": lambda pairs: (pairs.gt.x1 - pairs.predicted.x1).abs()}
     weights, background = dense(SoftMin(cost)({"pred_boxes": boxes[None]}, targets))
     assert background[0, 0] > 0 and background[0, 1] == 0 and not weights[0, 1].any()
 
