@@ -163,15 +163,21 @@ def _hull(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
 
 
 def _centre_distance(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
-    apart = (torch.lerp(a.low - b.low, a.high - b.high, 0.5) ** 2).sum(0)
+    # Functions that round alike at every place in memory, so that equal targets tie: no lerp, no atan2.
+    apart = _squared_length(a.low + a.high - b.low - b.high) / 4
     # Only inverted boxes have centres farther apart than their hull is wide.
-    return _ratio(apart, (_hull(a, b, shared) ** 2).sum(0)).clamp(max=1)
+    return _ratio(apart, _squared_length(_hull(a, b, shared))).clamp(max=1)
+
+
+def _squared_length(vector: Tensor) -> Tensor:
+    across, down = (vector**2).unbind()
+    return across + down
 
 
 def _aspect_angle(a: Coordinates) -> Tensor:
     # The angle of a box without sides is that of a square, and its gradient is bounded.
     width, height = a.sides.clamp(min=_NO_SIDE).unbind()
-    return torch.atan2(width, height)
+    return torch.atan(width / height)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

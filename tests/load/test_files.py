@@ -71,6 +71,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "DensePredictions": lambda: read("yolox"),
     "YOLOv9Predictions": lambda: read("yolov9"),
     "SSDPredictions": lambda: read("ssd"),
+    "YOLOv8Predictions": lambda: read("yolov8"),
     "ProposalPredictions": lambda: read("roi"),
     "DecoderOutputs": lambda: read("dfine"),
     "LayerAssignments": lambda: (

@@ -22,6 +22,8 @@ from matchers import (
     ClosestTarget,
     Hungarian,
     MaxIoU,
+    Pairs,
+    Problem,
     SimOTA,
     SoftMin,
     Targets,
@@ -372,3 +374,12 @@ def test_precision(dtype: torch.dtype) -> None:
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(focal_class_cost(logits, targets.labels.tensor), found)
+
+
+def test_pairs_know_labels_of_classes_where_there_are_several() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    several = torch.tensor([[True, False, True]])
+    for labels, wanted in ((several, several), (torch.tensor([2]), None)):
+        targets = Targets.of([{"boxes": boxes, "labels": labels}])
+        found = Pairs.of(Problem.of({"pred_logits": torch.zeros(1, 2, 3)}, targets)).labels_of_classes()
+        assert found is wanted if wanted is None else torch.equal(found.bool(), wanted)

@@ -12,6 +12,7 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from losses.core.terms import Losses, Term, Terms
+from losses.functional.numerics import check_shape
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import box_values
 from losses.modules.checks import check_class_loss, check_loss
@@ -80,6 +81,7 @@ class AlignedCriterion(Criterion):
 
     def terms(self, predictions: Any, assigned: AssignedTargets) -> Terms:
         """See the class."""
+        check_shape(assigned.labels, predictions.logits.shape[:-1], "the assignment", "the predictions")
         rows, dtype = assigned.positives, wide(predictions.logits).dtype
         quality = assigned.quality.to(dtype)
         points, own = rows.of_priors(predictions.points), rows.of_predictions(quality)
