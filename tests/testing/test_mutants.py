@@ -24,7 +24,7 @@ def test_mutants_are_caught(mutant: Mutant) -> None:
 def test_there_are_enough_of_them() -> None:
     assert len(MUTANTS) >= 60 and len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     assert {mutant.case for mutant in MUTANTS} == set(CASES)
-    assert sum(mutant.caught_by == "reference" for mutant in MUTANTS) < len(MUTANTS) / 4
+    assert sum(mutant.caught_by == "reference" for mutant in MUTANTS) <= len(MUTANTS) / 4
 
 
 @pytest.mark.parametrize(

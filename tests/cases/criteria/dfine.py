@@ -77,8 +77,8 @@ BUGS = [
         "value",
         "the teacher's certainty has no sigmoid",
         "losses.criteria.query.dfine",
-        'wide(extra["teacher_logits"].detach()).amax(-1).sigmoid()',
-        'wide(extra["teacher_logits"].detach()).amax(-1)',
+        'wide(_of_layers(extras, "teacher_logits").detach()).amax(-1).sigmoid()',
+        'wide(_of_layers(extras, "teacher_logits").detach()).amax(-1)',
         "dfine",
         "reference",
     )

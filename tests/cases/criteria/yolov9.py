@@ -100,10 +100,10 @@ BAD_INPUTS = [
 BUGS = [
     Mutant(
         "value",
-        "distributions without the quality of their assignment",
+        "distances of all sides added up",
         "losses.criteria.dense.yolov9",
-        "assigned.counted_rows(distances * own)",
-        "assigned.counted_rows(distances)",
+        "self.bbox_coder.encode(points, target)).mean(-1)",
+        "self.bbox_coder.encode(points, target)).sum(-1)",
         "yolov9",
         "reference",
     )

@@ -56,8 +56,8 @@ BUGS = [
         "batch-global",
         "costs of image 0 for all",
         "matchers.transport.pot",
-        "for sample in zip(costs, demands, strict=True)",
-        "for sample in zip([costs[0]] * len(costs), demands, strict=True)",
+        "for sample in zip(kernels, demands, free, strict=True)",
+        "for sample in zip([kernels[0]] * len(kernels), demands, free, strict=True)",
         "pot",
         "order",
     )

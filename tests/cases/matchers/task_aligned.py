@@ -64,11 +64,11 @@ OPERATIONS = {"task aligned": of_matcher(TaskAligned, points)}
 BUGS = [
     Mutant(
         "batch-global",
-        "quality relative to the largest metric of all",
+        "targets of the image before",
         "matchers.dense.task_aligned",
-        "most = (value * among).amax(-1, keepdim=True)",
-        "most = (value * among).amax()",
+        "target, _ = best.result()",
+        "target = best.result()[0].roll(1, 0)",
         "task aligned",
-        "independence",
+        "order",
     )
 ]
