@@ -41,15 +41,15 @@ _SYSTEMS = {
 def query_criterion(system: str, num_classes: int = 80, **changes: Any) -> DetrCriterion:
     """The criterion of a published system, with its defaults.
 
-    | system | criterion | class loss | weights of class, L1, GIoU | else |
-    |---|---|---|---|---|
-    | ``"detr"`` | ``DetrCriterion`` | ``CrossEntropy(eos_coef=0.1)`` | 1, 5, 2 | softmax cost |
-    | ``"conditional-detr"``, ``"deformable-detr"`` | ``DetrCriterion`` | ``FocalLoss()`` | 2, 5, 2 | |
-    | ``"dab-detr"``, ``"dino"`` | ``DetrCriterion`` | ``FocalLoss()`` | 1, 5, 2 | |
-    | ``"rt-detr"`` | ``DetrCriterion`` | ``loss_vfl``, alpha 0.75 | 1, 5, 2 | |
-    | ``"lw-detr"``, ``"rf-detr"`` | ``DetrCriterion`` | ``IoUAwareBinaryCrossEntropy()`` | 1, 5, 2 | 13 groups |
-    | ``"d-fine"`` | ``DFINECriterion`` | ``loss_vfl``, alpha 0.75 | 1, 5, 2 | ``loss_fgl`` 0.15, ``loss_ddf`` 1.5 |
-    | ``"deim"`` | ``DEIMCriterion`` | ``loss_mal``, gamma 1.5 | 1, 5, 2 | ``loss_fgl`` 0.15, ``loss_ddf`` 1.5 |
+    Criterion; class loss; weights of class, L1 and GIoU; and what else differs:
+
+    * ``"detr"``: ``DetrCriterion``; ``CrossEntropy(eos_coef=0.1)``; 1, 5, 2; softmax cost
+    * ``"conditional-detr"``, ``"deformable-detr"``: ``DetrCriterion``; ``FocalLoss()``; 2, 5, 2
+    * ``"dab-detr"``, ``"dino"``: ``DetrCriterion``; ``FocalLoss()``; 1, 5, 2
+    * ``"rt-detr"``: ``DetrCriterion``; ``loss_vfl``, alpha 0.75; 1, 5, 2
+    * ``"lw-detr"``, ``"rf-detr"``: ``DetrCriterion``; ``IoUAwareBinaryCrossEntropy()``; 1, 5, 2; 13 groups
+    * ``"d-fine"``: ``DFINECriterion``; ``loss_vfl``, alpha 0.75; 1, 5, 2; ``loss_fgl`` 0.15, ``loss_ddf`` 1.5
+    * ``"deim"``: ``DEIMCriterion``; ``loss_mal``, gamma 1.5; 1, 5, 2; ``loss_fgl`` 0.15, ``loss_ddf`` 1.5
 
     Args:
         system: One of the above.
