@@ -42,18 +42,23 @@ def integral(logits: Tensor, values: Tensor | None = None) -> Tensor:
     (tensor(1.), tensor(1.))
     """
     check_scores(logits, last="R")
-    logits = wide(logits)
-    if values is None:
-        values = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
-    else:
+    if values is not None:
         check_floating(values, "values")
         check_same_device(values.device, logits.device, name="values", reference="logits")
         if values.shape != logits.shape[-1:]:
             raise ValueError(
                 f"values must have shape ({logits.shape[-1]},), as logits has bins, got {tuple(values.shape)}"
             )
+    return means_of_bins(logits, -1, values)
+
+
+def means_of_bins(logits: Tensor, dim: int, values: Tensor | None = None) -> Tensor:
+    """``integral`` of bins in dimension ``dim``, counted from the last one, -1; nothing is checked."""
+    share = wide(logits).softmax(dim)
+    if values is None:
+        values = torch.arange(share.shape[dim], device=share.device, dtype=share.dtype)
     # No matrix product, which autocast would compute in half precision.
-    return (logits.softmax(-1) * values).sum(-1)
+    return (share * values.view(-1, *(1,) * (-1 - dim))).sum(dim)
 
 
 @dataclass(frozen=True, kw_only=True)

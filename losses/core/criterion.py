@@ -92,7 +92,7 @@ class Criterion(WideModule):
         Returns:
             The terms by name, weighted.
         """
-        read = self.with_class_mask(self.read(predictions), valid_label_mask)
+        read = self._read(predictions, valid_label_mask)
         own = self.read_targets(targets, read)
         return self.loss(read, own, self.assign(read, own), global_count=global_count)
 
@@ -119,7 +119,7 @@ class Criterion(WideModule):
             assignment: Of these targets.
             valid_label_mask, global_count: As for a call.
         """
-        read = self.with_class_mask(self.read(predictions), valid_label_mask)
+        read = self._read(predictions, valid_label_mask)
         terms = self._terms(read, targets, assignment)
         return self.finished(self._reduced(read, terms, global_count), read, terms)
 
@@ -136,6 +136,10 @@ class Criterion(WideModule):
     def call_matcher(self, *args: Any, **kwargs: Any) -> Assignment:
         """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
+
+    def _read(self, predictions: Any, mask: Tensor | None) -> Any:
+        read = self.read(predictions)
+        return read if mask is None else self.with_class_mask(read, mask)
 
     def _reduced(self, read: Any, terms: Terms, global_count: GlobalCount) -> Losses:
         losses = reduce_terms(
@@ -187,10 +191,8 @@ class Criterion(WideModule):
         """The predictions in the form that is computed on; what has this form already is given back."""
         return predictions
 
-    def with_class_mask(self, predictions: Any, mask: Tensor | None) -> Any:
+    def with_class_mask(self, predictions: Any, mask: Tensor) -> Any:
         """What was read, of which some classes do not count in some images; it says itself how that is done."""
-        if mask is None:
-            return predictions
         own = getattr(predictions, "with_class_mask", None)
         if own is None:
             raise ValueError(f"{type(self).__name__} takes no valid_label_mask, got {tuple(mask.shape)}")

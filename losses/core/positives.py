@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment
 from ragged.interop.registration import register_dataclass
 from ragged.values.memory import is_transposed
+from ragged.values.once import once
 from ragged.values.readable import values_are_readable
 
 
@@ -89,13 +89,7 @@ class Positives:
     @property
     def slots(self) -> Tensor:
         """(R,), the index of each prediction among those of all images."""
-        return self._once("slots", lambda: self.sample * self.shape[-1] + self.prediction)
-
-    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        # Several terms ask for the same.
-        if name not in self.computed:
-            self.computed[name] = make()
-        return self.computed[name]
+        return once(self.computed, "slots", lambda: self.sample * self.shape[-1] + self.prediction)
 
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
@@ -141,7 +135,7 @@ class Positives:
             return self.sample % images * count + self.target
 
         # A name with sizes in it would make a graph one of these sizes alone.
-        return make() if torch.compiler.is_compiling() else self._once(f"targets of {images} x {count}", make)
+        return make() if torch.compiler.is_compiling() else once(self.computed, f"targets of {images} x {count}", make)
 
     def per_prediction(self, rows: Tensor) -> Tensor:
         """Values (R, …) at their predictions, ``(*batch, P, …)``, and 0 elsewhere. Differentiable."""
@@ -166,7 +160,7 @@ class Positives:
         valid = self.valid
         if valid is None:
             return rows
-        filler = self._once("filler", lambda: ~valid)
+        filler = once(self.computed, "filler", lambda: ~valid)
         return rows.masked_fill(filler.view(-1, *(1,) * (rows.dim() - 1)), 0)
 
 

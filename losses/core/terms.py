@@ -204,9 +204,10 @@ def _check_losses(losses: Losses) -> None:
 
 
 def _sum(values: Sequence[Any]) -> Any:
-    kinds = [(type(value), value.shape, value.dtype, value.device) for value in values]
-    if len(values) > 3 and isinstance(values[0], Tensor) and len(set(kinds)) == 1:
-        return torch.stack(list(values)).sum(0)  # two launches, however many there are
+    if len(values) > 3 and isinstance(values[0], Tensor):
+        kinds = {(type(value), value.shape, value.dtype, value.device) for value in values}
+        if len(kinds) == 1:
+            return torch.stack(list(values)).sum(0)  # two launches, however many there are
     result = values[0]
     for value in values[1:]:
         result = result + value

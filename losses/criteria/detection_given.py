@@ -34,10 +34,10 @@ class Given:
         check_boxes(self.anchors, "anchors")
         return self.anchors
 
-    def with_class_mask(self, mask: Tensor | None) -> Given:
+    def with_class_mask(self, mask: Tensor) -> Given:
         """The same with a mask."""
         logits = self.predictions.logits
-        if mask is None or logits is None:
+        if logits is None:
             return self
         shape = (*logits.shape[:-2], logits.shape[-1])
         return replace(self, class_mask=checked_class_mask(mask, shape, logits.device, only_flags=True))

@@ -40,6 +40,11 @@ def checked_class_mask(mask: Tensor, shape: Sequence[int], device: torch.device,
     return mask.expand(tuple(shape))
 
 
+def class_mask_of_points(mask: Tensor, logits: Tensor) -> Tensor:
+    """The mask (B, 1, C) of logits ``(*layers, B, P, C)``, of one (B, C) or what broadcasts to it."""
+    return checked_class_mask(mask, (logits.shape[-3], logits.shape[-1]), logits.device).unsqueeze(1)
+
+
 def with_background(flags: Tensor, background: int) -> Tensor:
     """Flags ``(*batch, C)`` as those of C + 1 classes, of which the background always counts."""
     always = flags.new_ones(*flags.shape[:-1], 1)

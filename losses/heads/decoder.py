@@ -155,20 +155,18 @@ class DecoderOutputs:
         constants = {key: outputs[key] for key in ("up", "reg_scale") if key in outputs}
         return cls(_grouped(layers), outputs.get("dn_meta"), constants)
 
-    def with_class_mask(self, mask: Tensor | None, *, num_classes: int, only_flags: bool = False) -> DecoderOutputs:
+    def with_class_mask(self, mask: Tensor, *, num_classes: int, only_flags: bool = False) -> DecoderOutputs:
         """The same outputs, of which some classes do not count in some images.
 
         Args:
-            mask: (B, C), or what broadcasts to it, as booleans or weights; None changes nothing. The background, and
-                an encoder that asks for no class, count in any case.
+            mask: (B, C), or what broadcasts to it, as booleans or weights. The background, and an encoder that
+                asks for no class, count in any case.
             num_classes: C.
             only_flags: Whether it must be of booleans, as a softmax needs it.
 
         Raises:
             TypeError, ValueError: It is no tensor, does not broadcast, or a weight is negative or not finite.
         """
-        if mask is None:
-            return self
         last = self.groups[0].logits
         shape = (last.shape[1], num_classes)
         own = checked_class_mask(mask, shape, last.device, only_flags=only_flags)

@@ -70,10 +70,8 @@ class SSDPredictions:
                 f"class scores must have {channels} classes, the background included, got {self.num_channels}"
             )
 
-    def with_class_mask(self, mask: Tensor | None) -> SSDPredictions:
+    def with_class_mask(self, mask: Tensor) -> SSDPredictions:
         """The same predictions; ``mask`` (B, C - 1), booleans, says which classes count, the background apart."""
-        if mask is None:
-            return self
         shape = (self.deltas.shape[0], self.num_channels - 1)
         return replace(self, class_mask=checked_class_mask(mask, shape, self.deltas.device, only_flags=True))
 

@@ -72,17 +72,15 @@ class DensePredictions:
         if self.level_sizes is not None and sum(checked_sizes(self.level_sizes, "level_sizes")) != shape[1]:
             raise ValueError(f"level_sizes must add up to the {shape[1]} predictions, got {self.level_sizes}")
 
-    def with_class_mask(self, mask: Tensor | None) -> DensePredictions:
+    def with_class_mask(self, mask: Tensor) -> DensePredictions:
         """The same predictions, of which some classes do not count in some images.
 
         Args:
-            mask: (B, C), or what broadcasts to (B, P, C), as booleans or weights; None changes nothing.
+            mask: (B, C), or what broadcasts to (B, P, C), as booleans or weights.
 
         Raises:
             TypeError, ValueError: It is no tensor, does not broadcast, or a weight is negative or not finite.
         """
-        if mask is None:
-            return self
         check_is_tensor(mask, "valid_label_mask")
         if mask.dim() == 2:
             check_shape(mask, (self.logits.shape[0], self.logits.shape[-1]), "valid_label_mask", "(B, C)")
@@ -143,6 +141,11 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         for each, count in zip(maps, per_cell, strict=True)
     ]
     return torch.cat(cells, 1)
+
+
+def stacked_as_maps(first: Tensor, second: Tensor) -> Tensor:
+    """Both ``(B, P, K)`` as ``(2, B, P, K)``, channels first in memory, as they are if they come from maps."""
+    return torch.stack([first.mT, second.mT]).mT
 
 
 def read_dense(

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losses.coders.distribution import means_of_bins
 from losses.functional.numerics import check_floating, check_shape
-from losses.heads.class_masks import checked_class_mask
-from losses.heads.levels import check_same_predictions, flatten_levels, image_size_of, level_maps
+from losses.heads.class_masks import class_mask_of_points
+from losses.heads.levels import check_same_predictions, flatten_levels, image_size_of, level_maps, stacked_as_maps
 from matchers.geometry.maps import Stride, stride_pairs
 from matchers.geometry.priors import known_points
 from ragged.interop.registration import register_dataclass
@@ -93,16 +94,12 @@ class YOLOv8Predictions:
             shapes = f"{tuple(self.logits.shape)} and {tuple(other.logits.shape)}"
             raise ValueError(f"both heads must agree in (B, P, C) and in their maps, got {shapes}")
         check_same_device(other.logits.device, self.logits.device, name=PAIR[1], reference=PAIR[0])
-        pairs = (self.logits, other.logits), (self.sides, other.sides)
-        logits, sides = (torch.stack([first.mT, second.mT]).mT for first, second in pairs)
-        return replace(self, logits=logits, sides=sides)
+        logits = stacked_as_maps(self.logits, other.logits)
+        return replace(self, logits=logits, sides=stacked_as_maps(self.sides, other.sides))
 
-    def with_class_mask(self, mask: Tensor | None) -> YOLOv8Predictions:
+    def with_class_mask(self, mask: Tensor) -> YOLOv8Predictions:
         """The same, of which some classes count in some images only; see ``Criterion.forward``."""
-        if mask is None:
-            return self
-        shape = (self.logits.shape[-3], self.logits.shape[-1])
-        return replace(self, class_mask=checked_class_mask(mask, shape, self.logits.device).unsqueeze(1))
+        return replace(self, class_mask=class_mask_of_points(mask, self.logits))
 
     def layer(self, index: int) -> YOLOv8Predictions:
         """One head of a pair."""
@@ -119,9 +116,7 @@ def distances(sides: Tensor) -> Tensor:
     """Distances ``(…, P, 4)`` in strides of ``(…, P, 4 * R)``: the means of the distributions, or given if R is 1."""
     if sides.shape[-1] == 4:
         return wide(sides)
-    share = wide(sides).mT.unflatten(-2, (4, -1)).softmax(-2)
-    values = torch.arange(share.shape[-2], device=share.device, dtype=share.dtype)
-    return (share * values.unsqueeze(-1)).sum(-2).mT
+    return means_of_bins(sides.mT.unflatten(-2, (4, -1)), -2).mT
 
 
 def pair_of(preds: Any) -> tuple[Any, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.coders.distribution import DecodedLevels, Vec2Box
+from losses.coders.distribution import DecodedLevels, Vec2Box, means_of_bins
 from losses.coders.points import DistanceCoder
 from losses.functional.numerics import check_floating, check_shape
-from losses.heads.class_masks import checked_class_mask
+from losses.heads.class_masks import class_mask_of_points
+from losses.heads.levels import stacked_as_maps
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_same_device
-from ragged.values.precision import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,39 +85,28 @@ class YOLOv9Predictions:
         if self.boxes is not None or aux.boxes is not None:
             boxes = torch.stack([self.decoded(), aux.decoded()])
         return YOLOv9Predictions(
-            _stacked(self.logits, aux.logits), _stacked(self.distribution, aux.distribution), self.points, boxes
+            stacked_as_maps(self.logits, aux.logits),
+            stacked_as_maps(self.distribution, aux.distribution),
+            self.points,
+            boxes,
         )
 
-    def with_class_mask(self, mask: Tensor | None) -> YOLOv9Predictions:
+    def with_class_mask(self, mask: Tensor) -> YOLOv9Predictions:
         """The same predictions; ``mask`` (B, C) says which classes count, as booleans or weights."""
-        if mask is None:
-            return self
-        shape = (self.logits.shape[-3], self.logits.shape[-1])
-        return replace(self, class_mask=checked_class_mask(mask, shape, self.logits.device).unsqueeze(1))
+        return replace(self, class_mask=class_mask_of_points(mask, self.logits))
 
     def decoded(self) -> Tensor:
         """The boxes, whether given or not."""
         if self.boxes is not None:
             return self.boxes
-        return DistanceCoder(scale_by_stride=True).decode(self.points, _means(self.distribution))
+        # Read as it lies in memory, one bin after the other.
+        distances = means_of_bins(self.distribution.mT.unflatten(-2, (-1, 4)), -3).mT
+        return DistanceCoder(scale_by_stride=True).decode(self.points, distances)
 
 
 def by_side(distribution: Tensor) -> Tensor:
     """Logits ``(…, R * 4)`` as ``(…, 4, R)``."""
     return distribution.unflatten(-1, (-1, 4)).mT
-
-
-def _stacked(main: Tensor, aux: Tensor) -> Tensor:
-    """Both ``(B, P, K)`` as ``(2, B, P, K)``, channels first in memory, as they are if they come from maps."""
-    return torch.stack([main.mT, aux.mT]).mT
-
-
-def _means(distribution: Tensor) -> Tensor:
-    """``integral`` of ``(…, P, R * 4)``, ``(…, P, 4)``: read as it lies in memory, one bin after the other."""
-    bins = wide(distribution).mT.unflatten(-2, (-1, 4))
-    share = bins.softmax(-3)
-    values = torch.arange(share.shape[-3], device=share.device, dtype=share.dtype)
-    return (share * values.view(-1, 1, 1)).sum(-3).mT
 
 
 register_dataclass(YOLOv9Predictions)

@@ -24,6 +24,7 @@ from matchers.costs.multi_hot import cost_of_labels, probability_of_labels
 from matchers.pairs.pairs import Pairs
 from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.values.checks import check_not_negative, check_number, check_shares, check_weights
+from ragged.values.once import once
 from ragged.values.precision import wide
 
 
@@ -199,11 +200,14 @@ class SigmoidFocalLoss(_Focal):
     @torch.no_grad()
     def pair_cost(self, pairs: Pairs) -> Tensor:
         """Costs (R, P) of pairs of targets and predictions."""
-        problem, name = pairs.problem, f"focal loss {self.alpha} {self.gamma}"
-        if name not in problem.computed:  # for all blocks of pairs
+        problem = pairs.problem
+
+        def make() -> Tensor:
             logits = wide(problem.need_logits("SigmoidFocalLoss"))
-            problem.computed[name] = background_loss(logits, self.gamma, scale=self._scales()[1]).sum(-1)
-        return self._cost_of_label(pairs).add_(pairs.of_sample(problem.computed[name])).mul_(self.loss_weight)
+            return background_loss(logits, self.gamma, scale=self._scales()[1]).sum(-1)
+
+        of_background = once(problem.computed, f"focal loss {self.alpha} {self.gamma}", make)
+        return self._cost_of_label(pairs).add_(pairs.of_sample(of_background)).mul_(self.loss_weight)
 
 
 class SigmoidFocalCost(_Focal):

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from matchers.assignments import explanation, joining, notebook
 from matchers.assignments.building import index_of_pairs, parts_of_index
 from matchers.assignments.checks import check_parts, check_parts_of_plan
-from matchers.assignments.forms import gathered, heaviest, pairs_of_index
+from matchers.assignments.forms import counts_of_targets, gathered, heaviest, pairs_of_index
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from ragged import RaggedBatch
 from ragged.interop.registration import register_dataclass
@@ -129,10 +129,7 @@ class Assignment:
 
     def predictions_per_target(self) -> RaggedBatch:
         """Number of predictions that each target got, ``(*batch, G)``, ragged."""
-        slot = torch.where(self.is_positive, self.target_index, self.max_num_targets)
-        counts = slot.new_zeros(*slot.shape[:-1], self.max_num_targets + 1)
-        counts = counts.scatter_add(-1, slot, torch.ones_like(slot))[..., :-1].contiguous()
-        return self._over_targets(counts, 0)
+        return self._over_targets(counts_of_targets(self.target_index, self.max_num_targets), 0)
 
     def gather(self, values: RaggedBatch, fill: float | int | bool = 0) -> Tensor:
         """What each prediction's target has: values ``(*batch, G, …)`` give ``(*batch, P, …)``.

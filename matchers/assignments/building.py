@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.checks import check_num_targets, check_quality
+from matchers.assignments.forms import counts_of_targets
 from matchers.assignments.parts import BACKGROUND, IGNORED
 from ragged import RaggedBatch, batched_indexing_write
 from ragged.ops.indices import as_indices, check_range
@@ -85,9 +86,7 @@ def _checked_most_pairs(target_index: Tensor, max_num_targets: int, per_target: 
     most = target_index.shape[-1]
     if per_target >= most:
         return most
-    slot = torch.where(target_index >= 0, target_index, max_num_targets)
-    counts = slot.new_zeros(*slot.shape[:-1], max_num_targets + 1).scatter_add(-1, slot, torch.ones_like(slot))
-    counts = counts[..., :-1]
+    counts = counts_of_targets(target_index, max_num_targets)
     check_values(
         counts <= per_target,
         lambda at: (

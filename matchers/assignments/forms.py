@@ -45,6 +45,13 @@ def pairs_of_index(target_index: Tensor, max_num_targets: int, max_pairs: int) -
     return RaggedBatch._unchecked(gt, mask, sizes, 0), RaggedBatch._unchecked(pred, mask, sizes, 0)
 
 
+def counts_of_targets(target_index: Tensor, max_num_targets: int) -> Tensor:
+    """How many predictions each target has, ``(*batch, G)``."""
+    slot = torch.where(target_index >= 0, target_index, max_num_targets)
+    counts = slot.new_zeros(*slot.shape[:-1], max_num_targets + 1).scatter_add(-1, slot, torch.ones_like(slot))
+    return counts[..., :-1].contiguous()
+
+
 def heaviest(weights: RaggedBatch, background: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
     """The target of each prediction ``(*batch, P)`` of a plan, and how much of it goes there."""
     padded = weights.with_padded_set_to(-1.0).tensor

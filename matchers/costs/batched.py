@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -48,24 +48,19 @@ def batched_cost(function: BatchedCost) -> PairCost:
 
 def _of_images(function: BatchedCost, pairs: Pairs, row: Tensor, images: Tensor) -> Tensor:
     """Costs (n, G, P) of rows (n, G) of images (n,)."""
-    problem, own = pairs.problem, pairs.problem.predictions
-    gt = {"boxes": problem.gt_boxes, "labels": problem.labels, **problem.fields}
-    predicted = {"boxes": problem.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
+    problem, predicted = pairs.problem, pairs.problem.predicted_parts
     sample, target = pairs.sample[row], pairs.target[row]
-    dtype = torch.float64 if _has_double(predicted.values()) else torch.float32
+    has_double = any(value.dtype == torch.float64 for value in predicted.values())
+    dtype = torch.float64 if has_double else torch.float32
     cost = function(
-        {name: _as(value[sample, target], dtype) for name, value in gt.items() if value is not None},
-        {name: _as(value.index_select(0, images), dtype) for name, value in predicted.items() if value is not None},
+        {name: _as(value[sample, target], dtype) for name, value in problem.gt_parts.items()},
+        {name: _as(value.index_select(0, images), dtype) for name, value in predicted.items()},
     )
     shape = (*row.shape, problem.num_predictions)
     if not isinstance(cost, Tensor) or tuple(cost.shape) != shape:
         got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(f"a batched cost must be a tensor (images, targets, predictions) = {shape}, got {got}")
     return cost
-
-
-def _has_double(values: Iterable[Tensor | None]) -> bool:
-    return any(value is not None and value.dtype == torch.float64 for value in values)
 
 
 def _as(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,9 +17,9 @@ class Coordinates:
     """Corners and areas of boxes, coordinates first: what is read again and again when pairs are compared.
 
     Args:
-        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: ``low`` and ``high`` are ``(2, …)``.
+        corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: of ``low``, x1 and y1, and of ``high``, x2
+            and y2, ``(2, …)`` each.
         area: ``(…)``; computed if it is not given.
-        low, high: ``(2, …)``: x1 and y1, x2 and y2.
     """
 
     __slots__ = ("_sides", "area", "corners", "high", "low")

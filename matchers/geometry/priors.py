@@ -61,17 +61,9 @@ def grid_points(
     check_number(offset, "offset", low=None)
     like, levels = no_boxes(device, dtype), []
     maps = sizes_of_maps(image_size, strides, feature_sizes)
-    # In units of the strides at first: a few kernels for each level, whatever the device.
-    places = torch.arange(sum(rows * columns for rows, columns in maps), device=like.device, dtype=like.dtype) + offset
-    one = like.new_ones(())
-    for (stride_y, stride_x), (rows, columns) in zip(stride_pairs(strides), maps, strict=True):
-        across, down = places[:columns].expand(rows, columns), places[:rows].unsqueeze(-1).expand(rows, columns)
-        units = one.expand(rows, columns)
-        if stride_x == stride_y:
-            level = torch.stack([across, down, units, units], -1) * stride_x
-        else:
-            level = torch.stack([across * stride_x, down * stride_y, units * stride_x, units * stride_y], -1)
-        levels.append(level.flatten(0, 1))
+    for (stride_y, stride_x), size in zip(stride_pairs(strides), maps, strict=True):
+        x, y = middles_of_cells(size, (stride_y, stride_x), offset, like)
+        levels.append(torch.stack([x, y, torch.full_like(x, stride_x), torch.full_like(y, stride_y)], -1))
     return torch.cat([like, *levels]).to(dtype)
 
 

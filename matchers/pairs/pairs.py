@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from matchers.geometry.boxes import Coordinates, coordinates
 from matchers.pairs.groups import Group, cut, slots_of, static_groups
 from matchers.pairs.problem import Problem
 from matchers.pairs.reading import with_one_label
+from ragged.values.once import once
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite, values_are_readable
 
@@ -71,7 +71,7 @@ class Pairs:
     order: Tensor | None = None
     prediction: Tensor | None = None
     near: Tensor | None = None
-    computed: dict[str, Any] = field(default_factory=dict)
+    computed: dict[str, Coordinates] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
@@ -116,9 +116,7 @@ class Pairs:
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        if "gt" not in self.computed:
-            self.computed["gt"] = Coordinates.of_stacked(self.need_corners())
-        return self.computed["gt"]
+        return once(self.computed, "gt", lambda: Coordinates.of_stacked(self.need_corners()))
 
     def need_corners(self) -> Tensor:
         """Coordinates of the targets, stacked, (5, R, 1); or a ``ValueError``."""
@@ -149,11 +147,13 @@ class Pairs:
     @property
     def predicted(self) -> Coordinates:
         """Coordinates of the predicted boxes, (R, P) each."""
-        if "predicted" not in self.computed:  # several cost terms ask for them
+
+        def make() -> Coordinates:
             boxes = self.problem.predicted
             own = boxes.index_select(1, self.sample) if self.prediction is None else boxes.flatten(1)[:, self.slots]
-            self.computed["predicted"] = Coordinates.of_stacked(own)
-        return self.computed["predicted"]
+            return Coordinates.of_stacked(own)
+
+        return once(self.computed, "predicted", make)
 
     @property
     def priors(self) -> Coordinates:
@@ -220,11 +220,7 @@ class Pairs:
     @property
     def is_whole(self) -> bool:
         """Whether the rows are all slots of targets, in their order: row k of an image is its target k."""
-        return (
-            not self.packed
-            and self.order is None
-            and sum(each.images for each in self.groups) == self.problem.num_samples
-        )
+        return not self.packed and self.order is None and self.sample.shape[0] == self.problem.matchable.numel()
 
     def images_of(self, group: Group) -> Tensor | slice:
         """Those of a group, to index what is given for each of the N images."""
@@ -252,7 +248,7 @@ class Pairs:
             for group, part in zip(self.groups, values.split([group.rows for group in self.groups]), strict=True)
             if group.rows
         ]
-        if into is None and self.order is None and len(parts) == 1 and parts[0][0].images == self.problem.num_samples:
+        if into is None and self.is_whole and parts:
             return parts[0][1]
         into = values.new_full(shape, none) if into is None else into
         for group, found in parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from matchers.pairs.settled import Settled
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_same_device
+from ragged.values.once import once
 from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
@@ -158,15 +159,25 @@ class Problem:
         """(N, 1), true for images without a target to be matched."""
         return ~self.matchable.any(-1, keepdim=True)
 
+    @property
+    def gt_parts(self) -> dict[str, Tensor]:
+        """What targets have, by name."""
+        return reading.only_known({"boxes": self.gt_boxes, "labels": self.labels, **self.fields})
+
+    @property
+    def predicted_parts(self) -> dict[str, Tensor]:
+        """What predictions have, by name."""
+        own = self.predictions
+        known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
+        return reading.only_known(known)
+
     def need_targets(self, name: str, who: str) -> Tensor:
         """What targets have of this name, ``"boxes"``, ``"labels"`` or a field, (N, G, …); or a ``ValueError``."""
-        return reading.needed({"boxes": self.gt_boxes, "labels": self.labels, **self.fields}, name, who, "targets")
+        return reading.needed(self.gt_parts, name, who, "targets")
 
     def need_predictions(self, name: str, who: str) -> Tensor:
         """What predictions have of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
-        own = self.predictions
-        known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
-        return reading.needed(known, name, who, "predictions")
+        return reading.needed(self.predicted_parts, name, who, "predictions")
 
     def need_boxes(self, who: str) -> Tensor:
         """The predicted boxes (N, P, 4), or a ``ValueError`` that says who needs them."""
@@ -194,29 +205,18 @@ class Problem:
     @property
     def predicted(self) -> Tensor:
         """Coordinates of the predicted boxes, stacked, (5, N, P)."""
-        return self._once("predicted", lambda: coordinates(self.need_boxes("this matcher")).stacked())
+        return once(self.computed, "predicted", lambda: coordinates(self.need_boxes("this matcher")).stacked())
 
     @property
     def log_normalizer(self) -> Tensor:
         """Logarithm of the softmax denominator of each prediction, (N, P)."""
-
-        def make() -> Tensor:
-            return wide(self.need_logits("this matcher")).logsumexp(-1)
-
-        return self._once("log_normalizer", make)
+        return once(self.computed, "log_normalizer", lambda: wide(self.need_logits("this matcher")).logsumexp(-1))
 
     @property
     def prior_boxes(self) -> Tensor:
         """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
-
-        what = "xyxy boxes (P, 4) or (*batch, P, 4)"
-        return self._once("prior_boxes", lambda: reading.stacked_prior_boxes(self.need_priors("this matcher", what)))
-
-    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
-        if name not in self.computed:
-            self.computed[name] = make()
-        return self.computed[name]
+        priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
+        return once(self.computed, "prior_boxes", lambda: reading.stacked_prior_boxes(priors))
 
     def of_images(self, images: Tensor, most: int) -> Problem:
         """The problem of some images (n,), none of which has more than so many targets."""

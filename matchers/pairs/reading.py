@@ -103,13 +103,16 @@ def stacked_prior_boxes(priors: Tensor) -> Tensor:
     return coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)).stacked()
 
 
-def needed(known: dict[str, Tensor | None], name: str, who: str, of: str) -> Tensor:
+def only_known(parts: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    """Parts by name, without those that there are not."""
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def needed(known: dict[str, Tensor], name: str, who: str, of: str) -> Tensor:
     """What is known by this name; or a ``ValueError`` that says who needs it, and what there is."""
-    found = known.get(name)
-    if found is None:
-        have = ", ".join(key for key, value in known.items() if value is not None)
-        raise ValueError(f"{who} needs {name!r} of the {of}, which have {have}")
-    return found
+    if name not in known:
+        raise ValueError(f"{who} needs {name!r} of the {of}, which have {', '.join(known)}")
+    return known[name]
 
 
 def if_any(value: Any, make: Callable[[Any], Tensor]) -> Any:

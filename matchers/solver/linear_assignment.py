@@ -64,7 +64,11 @@ def batched_linear_sum_assignment(
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])
     """
-    cost, num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
+    return solve_checked(*checked_problem(cost, num_targets, forbidden, solver), solver)
+
+
+def solve_checked(cost: Tensor, num_targets: Tensor, forbidden: Tensor | None, solver: str) -> Tensor:
+    """``batched_linear_sum_assignment`` of arguments that ``checked_problem`` has seen."""
     *batch_shape, width, num_predictions = cost.shape
     start = torch.arange(num_targets.numel(), device=cost.device) * width
     valid = prefix_mask(num_targets, width).reshape(-1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.solver.arguments import checked_problem
-from matchers.solver.linear_assignment import batched_linear_sum_assignment
+from matchers.solver.linear_assignment import solve_checked
 from ragged import RaggedBatch
 from ragged.values.sizes import prefix_mask
 
@@ -42,7 +42,7 @@ def one_to_one_assignment(
     """
     cost, num_targets, forbidden = checked_problem(cost, num_targets, forbidden, solver)
     width, count = cost.shape[-2:]
-    index = batched_linear_sum_assignment(cost, num_targets, forbidden=forbidden, solver=solver)
+    index = solve_checked(cost, num_targets, forbidden, solver)
     invalid = ~cost.isfinite() & prefix_mask(num_targets, width).unsqueeze(-1)
     if forbidden is not None:
         invalid = invalid & ~forbidden

@@ -93,15 +93,8 @@ def _decorator(on_batches: Callable[..., Any], ranks: Ranks, result: str) -> Cal
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            for each in args:
-                if isinstance(each, RaggedBatch):
-                    break
-            else:
-                for each in kwargs.values():
-                    if isinstance(each, RaggedBatch):
-                        break
-                else:
-                    return function(*args, **kwargs)
+            if not any(isinstance(each, RaggedBatch) for each in (*args, *kwargs.values())):
+                return function(*args, **kwargs)
             if len(args) > len(names) or kwargs.keys() & set(names[: len(args)]):
                 return function(*args, **kwargs)  # which is an error
             return on_batches(function, ranks, dict(zip(names, args, strict=False)) | kwargs)

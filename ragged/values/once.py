@@ -1,17 +1,27 @@
-"""Constants of a size, such as the points of a grid, made once and not in every step."""
+"""What is made once: in a step, or, as the points of a grid are, for all steps."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
 
+Value = TypeVar("Value")
+
 _MOST = 64
 """Results that a function keeps. None of them is ever dropped for another: a CUDA graph may read its memory."""
+
+
+def once(computed: dict[str, Value], name: str, make: Callable[[], Value]) -> Value:
+    """What was computed under a name, or is now: several ask for it."""
+    # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
+    if name not in computed:
+        computed[name] = make()
+    return computed[name]
 
 
 def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

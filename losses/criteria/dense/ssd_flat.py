@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ from matchers.assignments.assignment import Assignment
 from matchers.dense.max_iou import MaxIoU
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_is_callable, check_not_negative, check_share
-
-_LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
 
 class SSDLoss(Criterion):
@@ -69,6 +67,7 @@ class SSDLoss(Criterion):
     """
 
     CLASSES_OF_PREDICTIONS = True
+    BOXES: ClassVar[Mapping[str, Any]] = {"box_format": "cxcywh", "normalized": True}
     dboxes: Tensor
 
     def __init__(
@@ -131,7 +130,7 @@ class SSDLoss(Criterion):
 
     def match(self, predictions: SSDPredictions, targets: Targets) -> Assignment:
         """Match default boxes."""
-        return assign_priors(self.matcher, predictions, targets, self.bbox_coder, background=0, **_LAYOUT)
+        return assign_priors(self.matcher, predictions, targets, self.bbox_coder, background=0, **self.BOXES)
 
     def read(self, predictions: Any) -> SSDPredictions:
         """The predictions with their default boxes. Nothing is copied."""
@@ -154,14 +153,14 @@ class SSDLoss(Criterion):
             return targets
         if isinstance(targets, Tensor) and targets.dim() == 2:
             images, device = predictions.deltas.shape[0], predictions.deltas.device
-            return Targets.of(targets.to(device), batch_size=images, **_LAYOUT)
-        return Targets.of(targets, **_LAYOUT)
+            return Targets.of(targets.to(device), batch_size=images, **self.BOXES)
+        return Targets.of(targets, **self.BOXES)
 
     def look_up(
         self, predictions: SSDPredictions, targets: Targets | AssignedTargets, assignment: Assignment | None
     ) -> AssignedTargets:
         """The targets of the predictions; boxes are cxcywh, in fractions of the image."""
-        return look_up(targets, assignment, num_classes=predictions.num_channels - 1, **_LAYOUT)
+        return look_up(targets, assignment, num_classes=predictions.num_channels - 1, **self.BOXES)
 
     def terms(self, predictions: SSDPredictions, assigned: AssignedTargets) -> Terms:
         """``L_box`` and ``L_cls``, as two parts of one loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -40,8 +40,6 @@ Assignments = Mapping[str, Assignment]
 """Of each layer, by the suffix of its terms; that of the last layer is ""."""
 LayerTerms = dict[tuple[str, tuple[str, ...]], list[Term]]
 """Terms of several layers at once, by name and by the suffixes of the layers; of batch shape (L, B)."""
-
-_LAYOUT: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
 
 
 class DetrCriterion(Criterion):
@@ -102,6 +100,7 @@ class DetrCriterion(Criterion):
     COUNTS: tuple[str, ...] = ("num_boxes", "num_boxes_dn")
     DISTRIBUTIONS: bool = False
     MULTI_HOT: bool = True
+    BOXES: ClassVar[Mapping[str, Any]] = {"box_format": "cxcywh", "normalized": True}
 
     def __init__(
         self,
@@ -143,13 +142,13 @@ class DetrCriterion(Criterion):
             agnostic_encoder=self.agnostic_encoder,
         )
 
-    def with_class_mask(self, predictions: DecoderOutputs, mask: Tensor | None) -> DecoderOutputs:
+    def with_class_mask(self, predictions: DecoderOutputs, mask: Tensor) -> DecoderOutputs:
         """See ``DecoderOutputs.with_class_mask``; with a background class, it must be of booleans."""
         return predictions.with_class_mask(mask, num_classes=self.num_classes, only_flags=self.has_background)
 
     def read_targets(self, targets: Any, predictions: Any) -> Targets:
         """Raw layouts hold cxcywh boxes in fractions of the image."""
-        return targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
+        return targets if isinstance(targets, Targets) else Targets.of(targets, **self.BOXES)
 
     def match(self, predictions: DecoderOutputs, targets: Targets) -> LayerAssignments:
         """The assignments of all layers, by the suffixes of their terms."""
@@ -228,7 +227,7 @@ class DetrCriterion(Criterion):
         groups = []
         for group, assignment in zip(read.groups, assignments, strict=True):
             seen = without_labels(targets, group)
-            own = targets_of_layers(seen, assignment)
+            own = AssignedTargets.of(seen, assignment, **self.BOXES)
             counts, same = self.divided_by(group, read, targets, own), group.denoising or len(group.suffixes) == 1
             mask = None if group.agnostic else read.class_mask
             groups.append(MatchedLayers(group, own, own, counts, counts, same, mask, (seen, assignment)))
@@ -288,10 +287,5 @@ class DetrCriterion(Criterion):
             dn_meta: As ``matchers.denoising_assignment`` has it.
             targets: Anything that ``Targets.of`` reads, cxcywh in fractions of the image.
         """
-        targets = targets if isinstance(targets, Targets) else Targets.of(targets, **_LAYOUT)
+        targets = targets if isinstance(targets, Targets) else Targets.of(targets, **DetrCriterion.BOXES)
         return pairs_by_query(denoising_assignment(dn_meta, targets))
-
-
-def targets_of_layers(targets: Targets, assignment: Assignment) -> AssignedTargets:
-    """The targets of the queries (L, B, Q) of several layers."""
-    return AssignedTargets.of(targets, assignment, **_LAYOUT)

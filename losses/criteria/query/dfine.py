@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from losses.coders.dfine_bins import bbox2distance
+from losses.core.assigned import AssignedTargets
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term
 from losses.criteria.query.balance import BALANCES, numbers_of, share_of_matched, share_of_others
-from losses.criteria.query.detr import DetrCriterion, LayerTerms, targets_of_layers
+from losses.criteria.query.detr import DetrCriterion, LayerTerms
 from losses.criteria.query.matched_layers import MatchedLayers
 from losses.criteria.query.matching import of_all_layers
 from losses.functional.distribution import decoupled_distillation_loss, fine_grained_localization_loss
@@ -135,7 +136,8 @@ class DFINECriterion(DetrCriterion):
         found = []
         for group, own in zip(groups, alike, strict=True):
             if own:
-                boxes = targets_of_layers(targets, of_all_layers(union, len(group.layers.suffixes)))
+                everywhere = of_all_layers(union, len(group.layers.suffixes))
+                boxes = AssignedTargets.of(targets, everywhere, **self.BOXES)
                 counts = {"num_boxes_union": boxes.num_positives()[:1]}
                 group = replace(group, boxes=boxes, box_counts=counts, same_boxes=True)
             found.append(group)

@@ -24,6 +24,7 @@ from matchers.geometry.overlaps import iou
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.interop.registration import register_dataclass
+from ragged.values.once import once
 from ragged.values.precision import wide
 
 
@@ -126,15 +127,11 @@ class MatchedLayers:
 
     def matched_boxes(self) -> Tensor:
         """(R, 4), the predicted boxes that have a target, cxcywh, float32 at least."""
-        if "boxes" not in self.computed:
-            self.computed["boxes"] = wide(self.boxes.positives.of_predictions(self.layers.boxes))
-        return self.computed["boxes"]
+        return once(self.computed, "boxes", lambda: wide(self.boxes.positives.of_predictions(self.layers.boxes)))
 
     def corners(self) -> tuple[Coordinates, Coordinates]:
         """Those of the matched boxes, and of their targets, (R,) each."""
-        if "corners" not in self.computed:  # the class loss and the box loss ask for them
-            self.computed["corners"] = corners_of(self.matched_boxes(), self.boxes.boxes)
-        return self.computed["corners"]
+        return once(self.computed, "corners", lambda: corners_of(self.matched_boxes(), self.boxes.boxes))
 
     def boxes_of(self, layers: Sequence[int]) -> AssignedTargets:
         """The box targets of some layers, one after the other."""

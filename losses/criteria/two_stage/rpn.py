@@ -115,11 +115,9 @@ class RPNCriterion(Criterion):
                 predictions = (objectness.unsqueeze(-1), *predictions[1:])
         return read_anchored(predictions, self.anchors, channels=1, name="objectness", who="RPNCriterion")
 
-    def with_class_mask(self, predictions: DensePredictions, mask: Tensor | None) -> DensePredictions:
+    def with_class_mask(self, predictions: DensePredictions, mask: Tensor) -> DensePredictions:
         """There is none: it asks whether there is something, not what."""
-        if mask is not None:
-            raise ValueError("RPNCriterion asks for no class: leave valid_label_mask out")
-        return predictions
+        raise ValueError("RPNCriterion asks for no class: leave valid_label_mask out")
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
         """Match anchors, and draw from them; another matcher than ``MaxIoU`` is given decoded boxes of one class."""

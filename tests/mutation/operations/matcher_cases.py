@@ -15,10 +15,7 @@ from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
 BOXES = "matchers.geometry.overlaps"
-GATHER, PER_TARGET = (
-    "matchers.assignments.forms:gathered",
-    "matchers.assignments.assignment:Assignment.predictions_per_target",
-)
+GATHER, PER_TARGET = "matchers.assignments.forms:gathered", "matchers.assignments.forms:counts_of_targets"
 STACK = "matchers.assignments.joining:stack"
 
 
@@ -46,8 +43,7 @@ def counts(code: Callable[[str], Any]) -> Callable[..., Any]:
     function = code(PER_TARGET)
 
     def op(index: Tensor, values: RaggedBatch) -> Any:
-        width = values.max_sample_size
-        return function(Assignment.from_index(index, num_targets=values.sample_sizes, max_num_targets=width))
+        return values.create_with_sample_sizes_like_self(function(index, values.max_sample_size))
 
     return op
 
