@@ -8,7 +8,7 @@ from torch import Tensor
 from ragged.batch.layout import check_same_sizes
 from ragged.batch.ragged_batch import RaggedBatch, check_is_data
 from ragged.values.checks import STORED_INTEGER_DTYPES, check_values, sample_name
-from ragged.values.readable import known_within
+from ragged.values.readable import known_within, values_are_readable
 
 
 def as_indices(indices: RaggedBatch | Tensor) -> RaggedBatch:
@@ -49,10 +49,11 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Ten
     Returns:
         The indices, with some that are in range in the filler.
     """
-    index, mask = indices.tensor, indices.mask
-    if isinstance(limits, int) and known_within(index, 0, limits - 1):  # filler too, as usual
+    index = indices.tensor
+    if known_within(index, 0, _smallest(limits) - 1):  # filler too, as usual
         return index
-    safe = index.masked_fill(~mask, 0)
+    invalid = ~indices.mask
+    safe = index.masked_fill(invalid, 0)
     if isinstance(limits, int) and known_within(safe, 0, limits - 1):
         return safe
 
@@ -63,6 +64,13 @@ def check_range(indices: RaggedBatch, limits: Tensor | int, *, what: str) -> Ten
             f"is out of range for size {limit}"
         )
 
-    ok = ((index >= 0) & (index < limits)) | ~mask
+    ok = ((index >= 0) & (index < limits)) | invalid
     check_values(ok, message, IndexError, summary=f"{what}: an index is out of range")
     return safe
+
+
+def _smallest(limits: Tensor | int) -> int:
+    """A limit that no sample is below, where the host can read it; else 0."""
+    if isinstance(limits, int):
+        return limits
+    return int(limits.amin()) if limits.numel() and values_are_readable(limits) else 0
