@@ -74,7 +74,7 @@ MUTANTS = [
         "index not masked",
         "filler of an index is used",
         "ragged.ops.indices",
-        "safe = index.masked_fill(~mask, 0)",
+        "safe = index.masked_fill(invalid, 0)",
         "safe = index.clamp(min=0)",
         "access",
         "filler",
