@@ -56,6 +56,7 @@ def same(found: Assignment, expected: Assignment) -> bool:
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in leaves)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "backend"),
     mostly_thorough(
@@ -73,6 +74,7 @@ def test_one_graph(name: str, backend: str) -> None:
     assert counter.frame_count <= MOST_GRAPHS
 
 
+@pytest.mark.graphs
 def test_matching_and_what_follows_in_one_graph() -> None:
     matcher = Hungarian(detr_costs())
 
@@ -92,6 +94,7 @@ def test_matching_and_what_follows_in_one_graph() -> None:
         assert found.isfinite().all()
 
 
+@pytest.mark.graphs
 def test_anchors_in_one_graph() -> None:
     scene = scene_of([3, 0, 4])
     matcher = Hungarian(loc_match_module=L1, is_anchor_based=True)
@@ -106,6 +109,7 @@ def test_anchors_in_one_graph() -> None:
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "backend"),
     mostly_thorough(
@@ -152,6 +156,7 @@ def test_operation_of_costs_with_a_graph() -> None:
     assert not solve_rows(cost, *arguments).requires_grad
 
 
+@pytest.mark.graphs
 def test_solver_in_one_graph() -> None:
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(batched_linear_sum_assignment, fullgraph=True, backend=counter)

@@ -21,6 +21,8 @@ from matchers import batched_linear_sum_assignment as solve
 from matchers.solver import linear_assignment
 from matchers.solver.linear_assignment import solve_rows
 
+pytestmark = pytest.mark.graphs
+
 triton = pytest.importorskip("triton", reason="needs Triton")
 
 BAD = [math.nan, math.inf, -math.inf]
