@@ -44,13 +44,13 @@ class RecipeScene:
 
 
 def truth_of_boxes3d(sizes: Sequence[int], generator: Generator) -> Truth:
-    """Boxes of ten parameters; of one in ten, nobody knows the velocity."""
+    """Boxes with a yaw and a velocity, which nobody knows of one in ten."""
     found = []
     for size in sizes:
         yaw = torch.rand(size, 1, generator=generator) * 2 * math.pi
-        place, speed = torch.rand(size, 6, generator=generator), torch.randn(size, 2, generator=generator)
+        place, speed = torch.rand(size, 6, generator=generator) + 0.1, torch.randn(size, 2, generator=generator)
         speed[torch.rand(size, generator=generator) < 0.1] = math.nan
-        boxes = torch.cat([place, yaw.sin(), yaw.cos(), speed], -1)
+        boxes = torch.cat([place, yaw, speed], -1)
         found.append({"boxes3d": boxes, "labels": torch.randint(NUM_CLASSES_3D, (size,), generator=generator)})
     return found
 

@@ -1,6 +1,7 @@
 """Detection losses on variable-size ground truth. Builds on ``ragged`` and ``matchers``."""
 
 from losses.coders.boxes import BoxCoder, DeltaXYWHCoder, SSDCoder, clip_to_canvas
+from losses.coders.boxes3d import Box3DCoder
 from losses.coders.dfine_bins import BinTargets, bbox2distance, distance2bbox, weighting_function
 from losses.coders.distribution import DecodedLevels, DistributionCoder, Vec2Box, integral
 from losses.coders.points import CenterLogSizeCoder, DistanceCoder
@@ -36,6 +37,7 @@ from losses.functional.boxes import (
     l1_loss,
     smooth_l1_loss,
 )
+from losses.functional.boxes3d import box3d_l1_loss
 from losses.functional.distribution import (
     decoupled_distillation_loss,
     distribution_focal_loss,
@@ -43,6 +45,7 @@ from losses.functional.distribution import (
 )
 from losses.functional.hard_mining import HardMiningCrossEntropyLoss
 from losses.functional.iou_aware import iou_aware_binary_cross_entropy
+from losses.functional.keypoints import keypoint_l1_loss, oks_loss
 from losses.functional.mining import hard_negative_mining
 from losses.functional.sigmoid import (
     binary_cross_entropy,
@@ -56,7 +59,7 @@ from losses.functional.softmax import cross_entropy, negative_probability, softm
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.heads.levels import DensePredictions, flatten_levels, image_size_of
 from losses.modules.base import LossModule
-from losses.modules.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
+from losses.modules.boxes import Box3DL1Loss, CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss
 from losses.modules.classes import (
     BinaryCrossEntropy,
     FocalLoss,
@@ -66,6 +69,7 @@ from losses.modules.classes import (
     VarifocalLoss,
 )
 from losses.modules.combined import MultipleObjectiveLoss
+from losses.modules.keypoints import OKSLoss
 from losses.modules.per_prediction import CrossEntropy, NegativeProbLoss, SigmoidFocalCost, SigmoidFocalLoss
 from losses.modules.weighted import WeightedClasses
 
@@ -74,6 +78,8 @@ __all__ = [
     "AssignedTargets",
     "BinTargets",
     "BinaryCrossEntropy",
+    "Box3DCoder",
+    "Box3DL1Loss",
     "BoxCoder",
     "CIoULoss",
     "CenterLogSizeCoder",
@@ -103,6 +109,7 @@ __all__ = [
     "MultipleObjectiveLoss",
     "NegativeProbLoss",
     "Normalizer",
+    "OKSLoss",
     "Positives",
     "QualityFocalLoss",
     "RPNCriterion",
@@ -124,6 +131,7 @@ __all__ = [
     "YOLOv10Criterion",
     "bbox2distance",
     "binary_cross_entropy",
+    "box3d_l1_loss",
     "centerness",
     "centerness_of_points",
     "ciou_loss",
@@ -142,9 +150,11 @@ __all__ = [
     "integral",
     "iou_aware_binary_cross_entropy",
     "iou_loss",
+    "keypoint_l1_loss",
     "l1_loss",
     "matchability_aware_loss",
     "negative_probability",
+    "oks_loss",
     "quality_focal_loss",
     "query_criterion",
     "sigmoid_focal_cost",

@@ -11,6 +11,7 @@ from matchers.by_cost.softmin import SoftMin
 from matchers.by_cost.weighted import WeightedSum
 from matchers.costs.batched import batched_cost
 from matchers.costs.boxes import giou_cost, iou_cost, l1_cost, points_in_boxes, points_near_centers
+from matchers.costs.boxes3d import box3d_l1_cost
 from matchers.costs.classes import (
     alignment,
     alignment_metric,
@@ -21,6 +22,7 @@ from matchers.costs.classes import (
     softlabel_class_cost,
     softmax_class_cost,
 )
+from matchers.costs.keypoints import keypoint_costs, keypoint_l1_cost, oks_cost
 from matchers.costs.multi_hot import sum_over_labels
 from matchers.costs.terms import detr_costs, module_costs
 from matchers.dense.atss import ATSS
@@ -42,6 +44,7 @@ from matchers.geometry.boxes import (
     xyxy_to_xywh,
 )
 from matchers.geometry.default_boxes import ssd_default_boxes
+from matchers.geometry.keypoints import COCO_SIGMAS, oks, pairwise_oks
 from matchers.geometry.maps import feature_sizes, level_sizes
 from matchers.geometry.overlaps import area, ciou, diou, giou, iof, iou, pairwise
 from matchers.geometry.priors import anchors, grid_points
@@ -65,6 +68,7 @@ from matchers.transport.sinkhorn import BalancedSinkhorn, UnbalancedSinkhorn
 __all__ = [
     "ATSS",
     "BACKGROUND",
+    "COCO_SIGMAS",
     "FCOS",
     "IGNORED",
     "Assignment",
@@ -96,6 +100,7 @@ __all__ = [
     "batched_cost",
     "batched_linear_sum_assignment",
     "binary_class_cost",
+    "box3d_l1_cost",
     "ciou",
     "convert",
     "cxcywh_to_xywh",
@@ -116,13 +121,18 @@ __all__ = [
     "iof",
     "iou",
     "iou_cost",
+    "keypoint_costs",
+    "keypoint_l1_cost",
     "l1_cost",
     "level_sizes",
     "match_by_key",
     "module_costs",
     "normalize",
+    "oks",
+    "oks_cost",
     "one_to_one_assignment",
     "pairwise",
+    "pairwise_oks",
     "plot_cost",
     "plot_match",
     "points_in_boxes",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.functional import boxes, distribution, iou_aware, sigmoid, softmax
+from losses.functional import boxes, boxes3d, distribution, iou_aware, keypoints, sigmoid, softmax
 from matchers.testing import make_boxes
 
 CLASSES = 5
@@ -88,6 +88,28 @@ def taught(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[
     return (logits(shape, seed, BINS),), {"teacher": logits(shape, seed + 1, BINS)}
 
 
+def posed(shape: tuple[int, ...], seed: int, number: int = 17) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Keypoints near those of targets, of which the first is visible."""
+    places = uniform((*shape, number, 2), seed)
+    visible = torch.randint(3, (*shape, number, 1), generator=generator(seed + 1)).double()
+    visible[..., 0, :] = 2
+    found = places + logits((*shape, number), seed + 2, 2) / 100
+    return (found,), {"target": torch.cat([places, visible], -1), "area": uniform(shape, seed + 3) / 2 + 0.1}
+
+
+def posed_3(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return posed(shape, seed, 3)
+
+
+def places_of(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    inputs, constants = posed(shape, seed)
+    return inputs, {"target": constants["target"]}
+
+
+def coded(shape: tuple[int, ...], seed: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    return (logits(shape, seed, 10),), {"target": logits(shape, seed + 1, 10)}
+
+
 def case(function: Callable[..., Tensor], make: Any, **options: Any) -> Any:
     flags = {name: options.pop(name) for name in ("elementwise", "cut") if name in options}
     described = ",".join([make.__name__, *(f"{name}={value}" for name, value in options.items())])
@@ -136,6 +158,11 @@ OTHERS = [
     case(distribution.fine_grained_localization_loss, graded),
     case(distribution.decoupled_distillation_loss, taught),
     case(distribution.decoupled_distillation_loss, taught, temperature=1.0),
+    case(keypoints.oks_loss, posed),
+    case(keypoints.oks_loss, posed_3, sigmas=(0.3, 0.05, 0.1)),
+    case(keypoints.keypoint_l1_loss, places_of),
+    case(boxes3d.box3d_l1_loss, coded),
+    case(boxes3d.box3d_l1_loss, coded, code_weights=(2.0, 2.0, 1, 1, 1, 1, 1, 1, 0.2, 0.0)),
 ]
 EVERY_LOSS = [*PER_CLASS, *OTHERS]
 

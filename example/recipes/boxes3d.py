@@ -1,18 +1,18 @@
 """3D detection by a decoder, as in StreamPETR: boxes of ten parameters, every layer matched, denoising queries.
 
-A box is its centre, its size, sine and cosine of its yaw, and its velocity in two directions. A velocity that nobody
-knows is NaN: such a box has no loss of its own, and is matched by its other eight parameters.
+A velocity that nobody knows is NaN: such a box has no loss of its own, and is matched by its other eight parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from losses import AssignedTargets, Criterion, l1_loss, sigmoid_focal_loss
+from losses import AssignedTargets, Box3DCoder, Criterion, box3d_l1_loss, sigmoid_focal_loss
 from losses.core.terms import Term
 from matchers import (
     Assignment,
@@ -20,23 +20,26 @@ from matchers import (
     Predictions,
     Targets,
     batched_cost,
+    box3d_l1_cost,
     denoising_attention_mask,
     denoising_indices,
     focal_class_cost,
 )
 
 NUM_GROUPS = 3
+CODE_WEIGHTS = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
 
 
 def collate(truth: Sequence[Mapping[str, Any]]) -> Targets:
-    """Targets of dicts with ``"labels"`` (n,) and ``"boxes3d"`` (n, 10), one for each sample."""
-    return Targets.of(truth, fields=("boxes3d",))
+    """Targets of dicts with ``"labels"`` (n,) and ``"boxes3d"`` (n, 9), one for each sample; see ``Box3DCoder``."""
+    targets = Targets.of(truth, fields=("boxes3d",))
+    return replace(targets, fields={"boxes3d": Box3DCoder().encode(targets.fields["boxes3d"])})
 
 
 def cost(gt: Mapping[str, Tensor], predicted: Mapping[str, Tensor]) -> Tensor:
     """Focal cost, and L1 of the parameters that are always known: (n, G, P)."""
     classes = focal_class_cost(predicted["logits"], gt["labels"])
-    return 2 * classes + 0.25 * torch.cdist(gt["boxes3d"][..., :8], predicted["boxes3d"][..., :8], p=1)
+    return 2 * classes + 0.25 * box3d_l1_cost(gt["boxes3d"], predicted["boxes3d"], code_weights=(1,) * 8 + (0, 0))
 
 
 def match_denoising(predictions: Predictions, targets: Targets) -> Assignment:
@@ -47,12 +50,6 @@ def match_denoising(predictions: Predictions, targets: Targets) -> Assignment:
 
 class Boxes3DCriterion(Criterion):
     """Focal loss of all queries, weighted L1 of those with a target; layers (L, B, Q) have a loss each."""
-
-    code_weights: Tensor
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.register_buffer("code_weights", torch.tensor([2.0, 2, 1, 1, 1, 1, 1, 1, 0.2, 0.2]))
 
     def read(self, predictions: Any) -> Predictions:
         """The output of a decoder: ``"pred_logits"`` (…, B, Q, C) and ``"boxes3d"`` (…, B, Q, 10)."""
@@ -71,12 +68,11 @@ class Boxes3DCriterion(Criterion):
         """Both divided by the number of queries with a target."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
         classes = sigmoid_focal_loss(predictions.logits, assigned.labels).sum(-1)
-        wanted = assigned.fields["boxes3d"]
-        weights = self.code_weights * wanted.isfinite().all(-1, keepdim=True)
-        boxes = l1_loss(rows.of_predictions(predictions.fields["boxes3d"]), wanted.nan_to_num()) * weights
+        found = rows.of_predictions(predictions.fields["boxes3d"])
+        boxes = box3d_l1_loss(found, assigned.fields["boxes3d"], code_weights=CODE_WEIGHTS)
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=2.0),
-            "loss_bbox": Term(assigned.counted_rows(boxes.sum(-1)), count, rows, weight=0.25),
+            "loss_bbox": Term(assigned.counted_rows(boxes), count, rows, weight=0.25),
         }
 
 

@@ -1,22 +1,13 @@
-"""Keypoints of persons, as in DETRPose: a target is a box and 17 keypoints; OKS is cost, score and loss.
-
-OKS, the object keypoint similarity of COCO, is the mean of ``exp(-d² / (2 area (2 sigma)²))`` over the visible
-keypoints, with the distance d of each and a sigma of its kind.
-"""
+"""Keypoints of persons, as in DETRPose: a target is a box and 17 keypoints; OKS is cost, score and loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from losses import AssignedTargets, Criterion, giou_loss, l1_loss, varifocal_loss
+from losses import AssignedTargets, Criterion, giou_loss, keypoint_l1_loss, l1_loss, varifocal_loss
 from losses.core.terms import Term
-from matchers import Assignment, Hungarian, Pairs, Predictions, Targets, convert, detr_costs
-
-SIGMAS = torch.tensor([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
+from matchers import Assignment, Hungarian, Predictions, Targets, convert, detr_costs, keypoint_costs, oks
 
 
 def collate(truth: Sequence[Mapping[str, Any]]) -> Targets:
@@ -24,25 +15,7 @@ def collate(truth: Sequence[Mapping[str, Any]]) -> Targets:
 
     Boxes are cxcywh; all is in fractions of the image. A keypoint is x, y and its visibility, 0 where it is unknown.
     """
-    images = [{**image, "spread": 8 * image["area"].unsqueeze(-1) * SIGMAS**2 + 1e-9} for image in truth]
-    return Targets.of(images, fields=("keypoints", "area", "spread"), box_format="cxcywh", normalized=True)
-
-
-def similarity(found: Tensor, gt: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """OKS (…) and mean L1 distance (…) of keypoints (…, 17, 2) from visible ones (…, 17, 3); spread is (…, 17)."""
-    x, y = (found[..., axis] - gt[..., axis] for axis in (0, 1))
-    shares = (gt[..., 2] > 0).to(spread.dtype)
-    shares = shares / shares.sum(-1, keepdim=True).clamp(min=1)
-    # 1e-35 instead of less: numbers below 1e-38 take ten times as long.
-    each = torch.exp(-((x**2 + y**2) / spread).clamp(max=80))
-    return (each * shares).sum(-1), ((x.abs() + y.abs()) * shares).sum(-1)
-
-
-def cost(pairs: Pairs) -> Tensor:
-    """``1 - OKS`` and L1 of keypoints of R targets and all P predictions of their images, (R, P)."""
-    gt, spread = pairs.gt_field("keypoints").unsqueeze(1), pairs.gt_field("spread").unsqueeze(1)
-    oks, distance = similarity(pairs.predicted_field("keypoints"), gt, spread)
-    return 10 * (1 - oks) + 4 * distance
+    return Targets.of(truth, fields=("keypoints", "area"), box_format="cxcywh", normalized=True)
 
 
 class KeypointCriterion(Criterion):
@@ -62,15 +35,15 @@ class KeypointCriterion(Criterion):
     def terms(self, predictions: Predictions, assigned: AssignedTargets) -> dict[str, Term]:
         """All divided by the number of positives."""
         rows, count = assigned.positives, {"num_positives": assigned.num_positives()}
-        found = rows.of_predictions(predictions.fields["keypoints"])
+        found, wanted = rows.of_predictions(predictions.fields["keypoints"]), assigned.fields["keypoints"]
         boxes = rows.of_predictions(predictions.boxes).to(assigned.boxes)
-        oks, distance = similarity(found, assigned.fields["keypoints"], assigned.fields["spread"])
-        scores = rows.per_prediction(oks.detach())
+        similarity = oks(found, wanted, assigned.fields["area"])
+        scores = rows.per_prediction(similarity.detach())
         classes = varifocal_loss(predictions.logits, assigned.labels, scores=scores, alpha=0.75).sum(-1)
         corners = (convert(each, "cxcywh", "xyxy") for each in (boxes, assigned.boxes))
         of_rows = {
-            "loss_oks": 4 * (1 - oks),
-            "loss_keypoints": 10 * distance,
+            "loss_oks": 4 * (1 - similarity),
+            "loss_keypoints": 10 * keypoint_l1_loss(found, wanted),
             "loss_bbox": 5 * l1_loss(boxes, assigned.boxes).sum(-1),
             "loss_giou": 2 * giou_loss(*corners),
         }
@@ -78,5 +51,5 @@ class KeypointCriterion(Criterion):
         return {"loss_vfl": Term(assigned.counted(classes), count), **terms}
 
 
-matcher = Hungarian({**detr_costs(), "keypoints": cost})
+matcher = Hungarian({**detr_costs(), **keypoint_costs(oks_weight=10, l1_weight=4)})
 criterion = KeypointCriterion(num_classes=1, matcher=matcher)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
+from losses.functional.boxes3d import box3d_l1_loss
 from losses.functional.numerics import check_fraction
 from losses.modules.base import BoxLoss, LossModule
+from matchers.geometry.codes import checked_code_weights
 from ragged.values.checks import check_flag, check_one_of
 from ragged.values.precision import wide
 
@@ -85,6 +89,28 @@ class L1Loss(LossModule):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…, 4)."""
         return self.reduced(l1_loss(pred, target))
+
+
+class Box3DL1Loss(LossModule):
+    """``box3d_l1_loss`` of boxes in 3D.
+
+    Args:
+        code_weights: D weights of their parameters; 1 for all if not given.
+
+    >>> target = torch.tensor([[1.0, 0.0, 0.5], [1.0, 0.0, torch.nan]])
+    >>> Box3DL1Loss(code_weights=(2.0, 1.0, 0.2), loss_weight=0.25)(torch.zeros(2, 3), target)
+    tensor([0.5250, 0.0000])
+    """
+
+    def __init__(
+        self, *, code_weights: Sequence[float] | None = None, reduction: str = "none", loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(reduction=reduction, loss_weight=loss_weight)
+        self.code_weights = None if code_weights is None else checked_code_weights(code_weights)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Parameters (…, D) to losses (…)."""
+        return self.reduced(box3d_l1_loss(pred, target, code_weights=self.code_weights))
 
 
 def box_values(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:

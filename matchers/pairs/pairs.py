@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class Pairs:
     order: Tensor | None = None
     prediction: Tensor | None = None
     near: Tensor | None = None
-    computed: dict[str, Coordinates] = field(default_factory=dict)
+    computed: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, which: Tensor | None = None, *, padded: bool = False) -> Pairs:

@@ -293,4 +293,6 @@ class Targets(KnowsSizes):
         return None
 
 
-register_dataclass(Targets, constants=("box_format", "normalized"), kept=("boxes", "labels", "weights", "canvas_size"))
+register_dataclass(
+    Targets, constants=("box_format", "normalized"), kept=("boxes", "labels", "weights", "canvas_size", "fields")
+)

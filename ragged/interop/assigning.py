@@ -34,8 +34,8 @@ def make_assignable(cls: type, *, of_samples: Iterable[str] = (), kept: Iterable
         if name in names:
             old = getattr(self, name)
             _check_fits(old, value, f"{cls.__name__}.{name}")
-            if name in precise and _is_narrower(value, old):
-                value = old.to(value.device)
+            if name in precise:
+                value = pytree.tree_map(_kept, old, value, is_leaf=_is_batch)
             if name in fixed:
                 _check_same_values(old, value, f"{cls.__name__}.{name}")
         elif type(self) is cls and getattr(getattr(cls, name, None), "fset", None) is None:
@@ -61,9 +61,11 @@ def _check_fits(old: Any, new: Any, what: str) -> None:
             _check_same_values(before.sample_sizes, after.sample_sizes, f"the sample sizes of {what}")
 
 
-def _is_narrower(new: Any, old: Any) -> bool:
-    """Whether a tensor or a batch holds floating numbers of half precision, which it did not before."""
-    return new is not None and new.dtype.is_floating_point and new.dtype.itemsize < min(old.dtype.itemsize, 4)
+def _kept(old: Any, new: Any) -> Any:
+    """``new``; or ``old`` where that is, if a tensor or a batch would be rounded to half precision."""
+    if not isinstance(new, (Tensor, RaggedBatch)) or not new.dtype.is_floating_point:
+        return new
+    return old.to(new.device) if new.dtype.itemsize < min(old.dtype.itemsize, 4) else new
 
 
 def _is_batch(value: Any) -> bool:

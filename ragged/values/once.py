@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -52,3 +52,13 @@ def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _is_captured(tensor: Tensor) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers as a tensor (N,), of the dtype and on the device of ``like``; a copy from the host would wait."""
+    return _filled(tuple(map(float, values)), like.dtype, like.device)
+
+
+@made_once
+def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])

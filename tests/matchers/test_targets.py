@@ -591,6 +591,9 @@ def test_fields_take_conversions_alone() -> None:
     assign("boxes", targets.boxes.half())
     assign("box_format", "xyxy")
     assert targets.boxes.dtype == torch.float32 and targets.labels.dtype == torch.int64  # geometry is not rounded
+    posed = Targets(fields={"keypoints": RaggedBatch(torch.tensor([[[1001.0]]]), sample_sizes=[1])})
+    posed.fields = {"keypoints": posed.fields["keypoints"].half()}  # type: ignore[misc]
+    assert posed.fields["keypoints"].tensor.item() == 1001
     assign("boxes", targets.boxes.double())
     assert targets.boxes.dtype == torch.float64
     for name, value, words in (

@@ -43,6 +43,7 @@ OTHERS = {
         "detr_costs": "makes costs",
         "feature_sizes": "makes numbers of sizes",
         "grid_points": "makes numbers of sizes",
+        "keypoint_costs": "makes costs",
         "level_sizes": "makes numbers of sizes",
         "match_by_key": "makes an assignment",
         "Min": "makes a matcher",

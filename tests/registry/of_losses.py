@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from loss_cases import BINS, CLASSES, EVERY_LOSS, Case, sparse
 from reference import boxes as box_loops
+from reference import boxes3d as box3d_loops
+from reference import keypoints as keypoint_loops
 from reference import loss_terms as loops
 from torch import Tensor, nn
 
@@ -74,6 +76,9 @@ def loop_of(case: Case) -> Callable[..., Tensor] | None:
         "distribution_focal_loss": loops.distribution_focal,
         "fine_grained_localization_loss": loops.fine_grained,
         "decoupled_distillation_loss": loops.distillation,
+        "oks_loss": keypoint_loops.pose_loss,
+        "keypoint_l1_loss": keypoint_loops.l1,
+        "box3d_l1_loss": box3d_loops.l1_loss,
     }
     found = (of_pairs | of_logits).get(name)
     return None if found is None else per_row(found)

@@ -96,5 +96,15 @@ def overlap() -> Tensor:
     return matchers.pairwise(matchers.iou, gt().tensor, boxes(3, COUNT))
 
 
+def posed() -> Tensor:
+    """Keypoints (3, 2, K, 3) of targets; not all are visible."""
+    return torch.linspace(0, 8, 3 * 2 * 3 * 3).reshape(3, 2, 3, 3) - torch.tensor([0.0, 0.0, 2.0])
+
+
+def keypoints(*shape: int) -> Tensor:
+    """Predicted ones (…, K, 2)."""
+    return torch.linspace(0, 7, torch.Size(shape).numel() * 6).reshape(*shape, 3, 2)
+
+
 def matcher(kind: Any, priors: Tensor | None = None, **init: Any) -> Callable[[], Call]:
     return lambda: made(kind, init, predictions(), targets(), priors)

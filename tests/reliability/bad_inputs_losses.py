@@ -7,7 +7,7 @@ import torch
 from cases import CRITERIA, EVERY_CRITERION, WITHOUT_LABELS
 from cases.common import call, criterion_of, given, with_label
 from cases.finding import listed
-from reliability.arguments import boxes, labels, targets
+from reliability.arguments import boxes, keypoints, labels, posed, targets
 from reliability.calls_losses import (
     BINS,
     BOXES,
@@ -71,6 +71,16 @@ ROWS = [
     ("objective of no module", lambda: losses.MultipleObjectiveLoss([3]), TypeError, "the loss '0' must be a module, got int"),
     ("objectives with weights too few", lambda: losses.MultipleObjectiveLoss([GIoULoss(), GIoULoss()], [1.0]), ValueError, "weights must be 2, one for each loss, got 1"),
     ("weight of no objective", lambda: losses.MultipleObjectiveLoss({"a": GIoULoss()}, {"b": 1.0}), KeyError, "there is a weight for 'b', but the losses are"),
+    ("keypoints of boxes", lambda: losses.oks_loss(BOXES, posed()[:, 0], torch.ones(3)), ValueError, r"keypoints must have shape \(…, K, 2\), x and y, got \(3, 4\)"),
+    ("keypoints with an area of integers", lambda: losses.OKSLoss(sigmas=[0.1] * 3)(keypoints(3, 2), posed(), torch.ones(3, 2).long()), TypeError, "area must have a floating dtype, got torch.int64"),
+    ("sigmas of text", lambda: losses.OKSLoss(sigmas="coco"), TypeError, "sigmas must be a list of numbers, got str"),
+    ("keypoints with none of targets", lambda: losses.keypoint_l1_loss(keypoints(3, 2), None), TypeError, "gt_keypoints must be a torch.Tensor, got NoneType"),
+    ("3D box without yaw", lambda: losses.Box3DCoder().encode(torch.ones(3, 6)), ValueError, r"boxes must have shape \(…, 7\), or \(…, 9\) with a velocity, got \(3, 6\)"),
+    ("codes of boxes", lambda: losses.Box3DCoder().decode(torch.ones(3, 9)), ValueError, r"codes must have shape \(…, 8\), or \(…, 10\) with a velocity, got \(3, 9\)"),
+    ("integer 3D boxes", lambda: losses.Box3DCoder().encode(torch.ones(3, 9).long()), TypeError, "boxes must have a floating dtype, got torch.int64"),
+    ("3D boxes of other length", lambda: losses.box3d_l1_loss(torch.ones(3, 10), torch.ones(3, 8)), ValueError, r"pred and target must have as many parameters D, got shapes \(3, 10\) and \(3, 8\)"),
+    ("3D boxes that do not broadcast", lambda: losses.box3d_l1_loss(torch.ones(3, 8), torch.ones(2, 8)), ValueError, r"pred \(3, 8\) and target \(2, 8\) must have shapes that broadcast"),
+    ("code weights of a tensor", lambda: losses.Box3DL1Loss(code_weights=torch.ones(10)), TypeError, "code_weights must be a list of numbers, got Tensor"),
     ("centerness of boxes in integers", lambda: losses.centerness(BOXES.long()), TypeError, "distances must have a floating dtype"),
     ("centerness of other points", lambda: losses.centerness_of_points(POINTS[:2, :2], BOXES), ValueError, "must have shapes that broadcast"),
     ("points for a coder", lambda: losses.DeltaXYWHCoder().encode(POINTS[:, :2], BOXES), ValueError, r"priors must have shape \(…, 4\), got \(3, 2\)"),

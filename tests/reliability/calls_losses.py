@@ -10,7 +10,7 @@ import torch
 from cases import CRITERIA, EVERY_CRITERION
 from cases.common import given
 from cases.finding import joined
-from reliability.arguments import assignment, boxes, labels, targets
+from reliability.arguments import assignment, boxes, keypoints, labels, posed, targets
 from reliability.call import Call, call, made, method
 from torch import Tensor
 
@@ -194,6 +194,17 @@ CALLS: dict[str, Callable[[], Call]] = {
     "Vec2Box.flatten": lambda: method(Vec2Box, {"image_size": (16, 16), "strides": (8, 16)}, "flatten", levels()),
     "Vec2Box.points": lambda: method(Vec2Box, {"image_size": (16, 16)}, "points", torch.zeros(1)),
     "bbox2distance": lambda: call(losses.bbox2distance, BOXES, BOXES + 1, reg_max=8, reg_scale=4.0, up=0.5),
+    "oks_loss": lambda: call(losses.oks_loss, keypoints(3, 2), posed(), torch.ones(3, 2), sigmas=(0.1, 0.2, 0.3)),
+    "keypoint_l1_loss": lambda: call(losses.keypoint_l1_loss, keypoints(3, 2), posed()),
+    "OKSLoss": lambda: made(
+        losses.OKSLoss, {"sigmas": (0.1, 0.2, 0.3)} | _REDUCED, keypoints(3, 2), posed(), torch.ones(3, 2)
+    ),
+    "box3d_l1_loss": lambda: call(losses.box3d_l1_loss, BOXES, BOXES + 1, code_weights=(2.0, 1.0, 1.0, 0.2)),
+    "Box3DL1Loss": lambda: made(
+        losses.Box3DL1Loss, {"code_weights": (2.0, 1.0, 1.0, 0.2)} | _REDUCED, BOXES, BOXES + 1
+    ),
+    "Box3DCoder.encode": lambda: method(losses.Box3DCoder, {}, "encode", torch.ones(3, 9)),
+    "Box3DCoder.decode": lambda: method(losses.Box3DCoder, {}, "decode", torch.ones(3, 10)),
     "centerness": lambda: call(losses.centerness, IN_BINS),
     "centerness_of_points": lambda: call(losses.centerness_of_points, POINTS[:, :2], BOXES),
     "clip_to_canvas": lambda: call(losses.clip_to_canvas, BOXES, (6.0, 4.0)),

@@ -19,6 +19,7 @@ from reliability.arguments import (
     flat,
     gt,
     images,
+    keypoints,
     labels,
     logits,
     matcher,
@@ -28,11 +29,12 @@ from reliability.arguments import (
     padded,
     pair_sizes,
     plan,
+    posed,
     predictions,
     table,
     targets,
 )
-from reliability.call import Call, call
+from reliability.call import Call, call, made
 from torch import nn
 
 import matchers
@@ -123,6 +125,28 @@ CALLS: dict[str, Callable[[], Call]] = {
     "batched_cost": matcher(
         lambda **options: Hungarian(cost=matchers.batched_cost(**options)),
         function=lambda gt, predicted: torch.cdist(gt["boxes"], predicted["boxes"]),
+    ),
+    "oks": lambda: call(matchers.oks, keypoints(3, 2), posed(), torch.ones(3, 2), sigmas=(0.1, 0.2, 0.3)),
+    **{
+        name: lambda name=name: call(
+            getattr(matchers, name), posed(), torch.ones(3, 2), keypoints(3, 5), sigmas=(0.1, 0.2, 0.3)
+        )
+        for name in ("pairwise_oks", "oks_cost")
+    },
+    "keypoint_l1_cost": lambda: call(matchers.keypoint_l1_cost, posed(), keypoints(3, 5)),
+    "keypoint_costs": lambda: made(
+        lambda **options: Hungarian(cost=matchers.keypoint_costs(**options)),
+        {"oks_weight": 4.0, "l1_weight": 10.0, "sigmas": (0.1, 0.2, 0.3), "keypoints": "keypoints", "area": "area"},
+        Predictions(fields={"keypoints": keypoints(3, 5)}),
+        Targets(
+            fields={
+                "keypoints": RaggedBatch(posed(), sample_sizes=SIZES),
+                "area": RaggedBatch(torch.ones(3, 2), sample_sizes=SIZES),
+            }
+        ),
+    ),
+    "box3d_l1_cost": lambda: call(
+        matchers.box3d_l1_cost, torch.rand(3, 2, 4), torch.rand(3, 5, 4), code_weights=(2.0, 1.0, 0.0, 0.2)
     ),
     "detr_costs": matcher(
         lambda **options: Hungarian(cost=matchers.detr_costs(**options)),

@@ -14,6 +14,7 @@ import ragged
 # Not called by themselves: numbers, a protocol, abstract classes, and containers that the toolkit fills itself.
 NOT_CALLED = {
     "BACKGROUND",
+    "COCO_SIGMAS",
     "IGNORED",
     "BinTargets",
     "BoxCoder",

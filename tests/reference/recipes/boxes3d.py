@@ -8,6 +8,11 @@ CODE_WEIGHTS = torch.tensor([2.0, 2, 1, 1, 1, 1, 1, 1, 0.2, 0.2])
 NUM_GROUPS = 3
 
 
+def encode(boxes):
+    size, yaw = boxes[:, 3:6].log(), boxes[:, 6:7]
+    return torch.cat([boxes[:, :2], size[:, :2], boxes[:, 2:3], size[:, 2:], yaw.sin(), yaw.cos(), boxes[:, 7:]], -1)
+
+
 def focal_loss(x, t, alpha=0.25, gamma=2.0):
     p = x.sigmoid()
     bce = F.binary_cross_entropy_with_logits(x, t, reduction="none")
@@ -40,6 +45,7 @@ def layer_loss(logits, boxes, truth, pairs, count):
 
 def boxes3d_loss(outputs, denoising_outputs, truth):
     total = {}
+    truth = [{**image, "boxes3d": encode(image["boxes3d"])} for image in truth]
     num_targets = [len(image["labels"]) for image in truth]
     slots = max(num_targets)
 
@@ -62,7 +68,7 @@ def denoising_queries(truth, noise=0.2):
     for i, image in enumerate(truth):
         for half in range(2 * NUM_GROUPS):
             own = slice(half * slots, half * slots + len(image["labels"]))
-            boxes[i, own] = image["boxes3d"].nan_to_num()
+            boxes[i, own] = encode(image["boxes3d"]).nan_to_num()
             labels[i, own] = image["labels"]
     scale = torch.tensor([noise, 5 * noise]).repeat_interleave(slots).repeat(NUM_GROUPS)
     return boxes + torch.randn_like(boxes) * scale.unsqueeze(-1), labels
