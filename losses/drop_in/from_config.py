@@ -33,7 +33,10 @@ def criterion_of(config: Any, **changes: Any) -> DetrCriterion:
             f"config must be of one of the models {', '.join(_OF_MODELS)}, got model_type {kind!r}; for another one "
             "make the criterion yourself, and give it to TransformersLoss"
         )
-    make, options = _OF_MODELS[kind](config)
+    try:
+        make, options = _OF_MODELS[kind](config)
+    except AttributeError as error:
+        raise AttributeError(f"config of model_type {kind!r} must have {error.name!r}, which its loss reads") from None
     return make(**({"num_classes": config.num_labels, **options} | changes))
 
 
@@ -73,6 +76,10 @@ def _groups(config: Any) -> Options:
 
 
 def _varifocal(config: Any) -> Options:
+    return DetrCriterion, {**_costs_and_focus(config), "weight_dict": _weights(config, "vfl", "bbox", "giou")}
+
+
+def _costs_and_focus(config: Any) -> dict[str, Any]:
     costs = {
         "class_weight": config.matcher_class_cost,
         "l1_weight": config.matcher_bbox_cost,
@@ -80,8 +87,7 @@ def _varifocal(config: Any) -> Options:
         "alpha": config.matcher_alpha,
         "gamma": config.matcher_gamma,
     }
-    return DetrCriterion, {
-        "weight_dict": _weights(config, "vfl", "bbox", "giou"),
+    return {
         "alpha": config.focal_loss_alpha,
         "gamma": config.focal_loss_gamma,
         "matcher": Hungarian(detr_costs(classes="focal" if config.use_focal_loss else "softmax", **costs)),
@@ -89,22 +95,32 @@ def _varifocal(config: Any) -> Options:
 
 
 def _distributions(config: Any) -> Options:
-    own = {
+    return DFINECriterion, {
+        **_costs_and_focus(config),
         "weight_dict": _weights(config, "vfl", "bbox", "giou", "fgl", "ddf"),
-        "reg_max": config.max_num_bins,
+        **_bins(config),
         "union": False,
-        "balance": "own",
-        "up": float(config.up),
-        "reg_scale": float(config.reg_scale),
     }
-    return DFINECriterion, _varifocal(config)[1] | own
 
 
 def _matchability(config: Any) -> Options:
     if config.mal_alpha is not None:
         raise ValueError(f"mal_alpha of config must be None, as DEIM has it, got {config.mal_alpha!r}")
-    weights = _weights(config, "mal", "bbox", "giou", "fgl", "ddf")
-    return DEIMCriterion, _distributions(config)[1] | {"weight_dict": weights, "union": config.use_dense_one_to_one}
+    return DEIMCriterion, {
+        **_costs_and_focus(config),
+        "weight_dict": _weights(config, "mal", "bbox", "giou", "fgl", "ddf"),
+        **_bins(config),
+        "union": config.use_dense_one_to_one,
+    }
+
+
+def _bins(config: Any) -> dict[str, Any]:
+    return {
+        "reg_max": config.max_num_bins,
+        "balance": "own",
+        "up": float(config.up),
+        "reg_scale": float(config.reg_scale),
+    }
 
 
 def _weights(config: Any, *terms: str) -> dict[str, float]:
