@@ -27,6 +27,7 @@ ROOMS = {
         "heads",
         "criteria",
         "criteria.query criteria.dense criteria.two_stage",
+        "drop_in",
     ],
 }
 # Beside that: one arrow less. Nobody reads plots.
