@@ -84,7 +84,7 @@ def wrong_arrows(module: str, imported: set[str]) -> list[str]:
         allowed |= {"hypothesis"}
     if own == "plots":
         allowed |= {"matplotlib"}
-    if module.endswith("triton_kernel"):
+    if ".triton_" in module:
         allowed |= {"triton"}
     wrong = []
     for each in sorted(imported - allowed):
