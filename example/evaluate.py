@@ -80,7 +80,7 @@ def evaluate(
     detector: Detector, loader: DataLoader[Sample], task: Task, *, device: torch.device | str = "cpu"
 ) -> Evaluation:
     """Run the detector over a loader, and look at each image for itself."""
-    model, criterion = detector.model.to(device).eval(), detector.make_criterion("sample").to(device)
+    model, criterion = detector.model.to(device).eval(), detector.make_criterion("sample").to(device).eval()
     detections: list[Objects] = []
     targets: list[Objects] = []
     losses: list[dict[str, Tensor]] = []

@@ -101,7 +101,7 @@ def draw_scenes(
     counts = [len(target["labels"]) for target in found.targets]
     chosen = sorted(range(len(counts)), key=lambda index: -min(counts[index], 2))[:count]
     images, batch = next(iter(make_loader(_Chosen(samples, chosen), batch_size=len(chosen))))
-    targets, criterion = to_targets(batch, samples.task).to(device), detector.make_criterion("sample").to(device)
+    targets, criterion = to_targets(batch, samples.task).to(device), detector.make_criterion("sample").to(device).eval()
     output = detector.model.to(device).eval()(images.to(device))
     match, centers = detector.match(output, targets, criterion).to("cpu"), detector.centers(output).cpu()
     targets = targets.to("cpu")

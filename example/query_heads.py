@@ -8,8 +8,8 @@ from torch import Tensor
 
 from example.data import Task
 from example.detector import Detector, detections
-from example.query_model import REG_MAX, DetrModel, DFineModel, QueryModel, cell_places
-from losses import DetrCriterion, DFINECriterion
+from example.query_model import NUM_GROUPS, REG_MAX, DetrModel, DFineModel, GroupedDetrModel, QueryModel, cell_places
+from losses import DetrCriterion, DFINECriterion, query_criterion
 from matchers import Predictions, convert
 
 _WEIGHTS = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
@@ -37,6 +37,15 @@ def dfine(task: Task) -> Detector:
     )
 
 
+def lw_detr(task: Task) -> Detector:
+    """LW-DETR: groups of queries in training, each matched on its own, and classes that learn the IoU of boxes."""
+    return _detector(
+        task,
+        GroupedDetrModel(task),
+        lambda reduction: query_criterion("lw-detr", task.num_classes, num_groups=NUM_GROUPS, reduction=reduction),
+    )
+
+
 def _detector(task: Task, model: QueryModel, make_criterion: Any) -> Detector:
     def decode(outputs: dict[str, Any]) -> Predictions:
         boxes = convert(outputs["pred_boxes"], "cxcywh", "xyxy") * task.image_size
@@ -53,4 +62,4 @@ def _detector(task: Task, model: QueryModel, make_criterion: Any) -> Detector:
     return Detector(model, make_criterion, inputs, decode, centers, learning_rate=2e-3)
 
 
-DETECTORS = (detr, dfine)
+DETECTORS = (detr, dfine, lw_detr)

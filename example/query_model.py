@@ -14,6 +14,8 @@ from losses import distance2bbox, integral, weighting_function
 from matchers import grid_points
 
 NUM_QUERIES, NUM_LAYERS, NUM_HEADS = 40, 2, 4
+NUM_GROUPS = 3
+"""Of queries, in training."""
 REG_MAX, UP, REG_SCALE = 8, 0.5, 4.0
 """Of D-FINE: its bins to a side are one more than the first; the others say how wide they are."""
 
@@ -36,6 +38,8 @@ class Proposals(NamedTuple):
     """(B, Q, 4), from which the decoder starts; constants."""
     chosen: Tensor
     """(B, Q), which cells they come from."""
+    apart: Tensor | None = None
+    """(Q, Q), which queries do not see each other."""
 
 
 class DecoderLayer(nn.Module):
@@ -48,10 +52,14 @@ class DecoderLayer(nn.Module):
         self.feed = nn.Sequential(nn.Linear(size, 2 * size), nn.ReLU(), nn.Linear(2 * size, size))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))
 
-    def forward(self, queries: Tensor, at: Tensor, memory: Tensor, memory_at: Tensor) -> Tensor:
-        """Queries (B, Q, D) and memory (B, N, D), with where they are, embedded alike."""
+    def forward(
+        self, queries: Tensor, at: Tensor, memory: Tensor, memory_at: Tensor, apart: Tensor | None = None
+    ) -> Tensor:
+        """Queries (B, Q, D) and memory (B, N, D), with where they are, embedded alike; ``apart`` (Q, Q), bool, says
+        which queries do not see each other."""
         placed = queries + at
-        queries = self.norms[0](queries + self.among(placed, placed, queries, need_weights=False)[0])
+        seen = self.among(placed, placed, queries, attn_mask=apart, need_weights=False)[0]
+        queries = self.norms[0](queries + seen)
         found = self.across(queries + at, memory + memory_at, memory, need_weights=False)[0]
         queries = self.norms[1](queries + found)
         return self.norms[2](queries + self.feed(queries))
@@ -60,22 +68,27 @@ class DecoderLayer(nn.Module):
 class QueryModel(nn.Module):
     """What DETR and D-FINE have in common (Zhao et al., RT-DETR, 2024: queries are the best cells)."""
 
-    def __init__(self, task: Task, width: int = WIDTH) -> None:
+    def __init__(self, task: Task, width: int = WIDTH, *, groups: int = 1) -> None:
         super().__init__()
         self.task, self.pyramid = task, Pyramid(task, width)
         size = self.pyramid.channels
         self.of_cell = nn.Sequential(nn.Linear(size, size), nn.LayerNorm(size))
-        self.cell_classes, self.cell_boxes = nn.Linear(size, task.num_classes), box_head(size, 4)
+        self.cell_classes, self.cell_boxes = nn.Linear(size, groups * task.num_classes), box_head(size, groups * 4)
         self.place = nn.Linear(size, size)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(NUM_LAYERS))
         self.classes = nn.ModuleList(nn.Linear(size, task.num_classes) for _ in range(NUM_LAYERS))
         for head in (self.cell_classes, *self.classes):
             start_unlikely(head)
 
+    def look(self, images: Tensor) -> Tensor:
+        """What all cells of images (B, C, H, W) know, (B, N, D)."""
+        features = self.pyramid(images)
+        memory: Tensor = self.of_cell(torch.cat([level.flatten(2) for level in features], dim=-1).mT)
+        return memory
+
     def propose(self, images: Tensor) -> Proposals:
         """Proposals for images (B, C, H, W)."""
-        features = self.pyramid(images)
-        memory = self.of_cell(torch.cat([level.flatten(2) for level in features], dim=-1).mT)
+        memory = self.look(images)
         places = cell_places(self.task, memory.device)
         logits = self.cell_classes(memory)
         boxes = (self.cell_boxes(memory).float() + places.logit()).sigmoid()
@@ -88,14 +101,14 @@ class QueryModel(nn.Module):
         """The queries (B, Q, D) after a layer, given where they are, (B, Q, 4)."""
         size = found.memory.shape[-1]
         at, memory_at = self.place(embed_boxes(boxes, size)), self.place(embed_boxes(found.places, size))
-        return layer(queries, at, found.memory, memory_at)
+        return layer(queries, at, found.memory, memory_at, found.apart)
 
 
 class DetrModel(QueryModel):
     """Each layer moves the boxes of the one before."""
 
-    def __init__(self, task: Task, width: int = WIDTH) -> None:
-        super().__init__(task, width)
+    def __init__(self, task: Task, width: int = WIDTH, *, groups: int = 1) -> None:
+        super().__init__(task, width, groups=groups)
         self.boxes = nn.ModuleList(box_head(self.pyramid.channels, 4) for _ in range(NUM_LAYERS))
 
     def forward(self, images: Tensor) -> dict[str, Any]:
@@ -108,6 +121,36 @@ class DetrModel(QueryModel):
             outputs.append({"pred_logits": classes(queries), "pred_boxes": moved})
             boxes = moved.detach()
         return {**outputs[-1], "aux_outputs": outputs[:-1], "enc_aux_outputs": [found.cells], "chosen": found.chosen}
+
+
+class GroupedDetrModel(DetrModel):
+    """As `DetrModel`; in training several groups of queries, which do not see each other, and in evaluation the first.
+
+    Each group has a head of its own for the cells, and contents that are learned (Chen et al., Group DETR, 2023, and
+    LW-DETR, 2024).
+    """
+
+    def __init__(self, task: Task, width: int = WIDTH, *, groups: int = NUM_GROUPS) -> None:
+        super().__init__(task, width, groups=groups)
+        self.groups = groups
+        self.contents = nn.Parameter(torch.randn(groups, NUM_QUERIES, self.pyramid.channels))
+
+    def propose(self, images: Tensor) -> Proposals:
+        """Proposals for images (B, C, H, W): of each group its best cells."""
+        groups, memory = self.groups if self.training else 1, self.look(images)
+        places = cell_places(self.task, memory.device)
+        logits = self.cell_classes(memory).unflatten(-1, (self.groups, -1))[..., :groups, :].movedim(2, 1)
+        moves = self.cell_boxes(memory).float().unflatten(-1, (self.groups, 4))[..., :groups, :].movedim(2, 1)
+        boxes = (moves + places.logit()).sigmoid()
+        chosen = logits.amax(dim=-1).topk(min(NUM_QUERIES, logits.shape[2]), dim=-1).indices
+        best = {
+            name: values.gather(2, chosen.unsqueeze(-1).expand(-1, -1, -1, values.shape[-1])).flatten(1, 2)
+            for name, values in (("pred_logits", logits), ("pred_boxes", boxes))
+        }
+        queries = self.contents[:groups, : chosen.shape[-1]].flatten(0, 1).expand(len(images), -1, -1)
+        own = torch.arange(groups, device=images.device).repeat_interleave(chosen.shape[-1])
+        apart = own.unsqueeze(0) != own.unsqueeze(1)
+        return Proposals(memory, places, best, queries, best["pred_boxes"].detach(), chosen.flatten(1), apart)
 
 
 class DFineModel(QueryModel):

@@ -27,6 +27,10 @@ from losses.criteria.query.dfine import DFINECriterion
 from losses.criteria.query.presets import query_criterion
 from losses.criteria.two_stage.roi import RoICriterion
 from losses.criteria.two_stage.rpn import RPNCriterion
+from losses.drop_in.set_criterion import SetCriterion
+from losses.drop_in.torchvision import TorchvisionLoss
+from losses.drop_in.transformers import TransformersLoss
+from losses.drop_in.ultralytics import UltralyticsLoss
 from losses.functional.boxes import (
     centerness,
     centerness_of_points,
@@ -119,8 +123,12 @@ __all__ = [
     "SSDCoder",
     "SSDCriterion",
     "SSDLoss",
+    "SetCriterion",
     "SigmoidFocalCost",
     "SigmoidFocalLoss",
+    "TorchvisionLoss",
+    "TransformersLoss",
+    "UltralyticsLoss",
     "VarifocalLoss",
     "Vec2Box",
     "WeightedClasses",

@@ -1,31 +1,45 @@
-"""One launch of ranks for all tests that need several processes, and one skipped item for a test without its device."""
+"""Which tests a whole run leaves for later, one launch of ranks, and one skipped item for a test without its device."""
 
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from distributed_worker import launch
+from effort import is_thorough
+
+# A run of all files leaves these to ``-m "graphs or processes or hunts"`` and to thorough runs.
+LONG = ("graphs", "processes", "hunts")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a CUDA device, a test that needs one is one skipped item, whatever its parameters."""
-    if torch.cuda.is_available():
-        return
-    seen: set[tuple[object, str]] = set()
-    kept, left_out = [], []
+    """Leaves long tests out of a whole run, and all but one variant of a test whose CUDA device is not there."""
     for item in items:
-        needs_cuda = item.get_closest_marker("cuda") is not None
-        name = (item.parent, getattr(item, "originalname", item.name))
-        (left_out if needs_cuda and name in seen else kept).append(item)
-        if needs_cuda:
-            seen.add(name)
+        if "by_rank" in getattr(item, "fixturenames", ()):
+            item.add_marker("processes")
+    names_files = set(config.args) != set(config.getini("testpaths"))
+    takes_all = config.option.markexpr or names_files or is_thorough()
+    left_out = {id(item) for item in items if not takes_all and any(map(item.get_closest_marker, LONG))}
+    if not torch.cuda.is_available():
+        left_out |= set(_further_variants(items))
     if left_out:
-        items[:] = kept
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=[item for item in items if id(item) in left_out])
+        items[:] = [item for item in items if id(item) not in left_out]
+
+
+def _further_variants(items: list[pytest.Item]) -> Iterator[int]:
+    """Which items need CUDA, besides the first of each test function."""
+    seen: set[tuple[object, str]] = set()
+    for item in items:
+        if item.get_closest_marker("cuda") is not None:
+            name = (item.parent, getattr(item, "originalname", item.name))
+            if name in seen:
+                yield id(item)
+            seen.add(name)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,16 @@ thorough = pytest.mark.skipif(not is_thorough(), reason="in thorough runs")
 
 def mostly_thorough(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
     """Parameters of a test, of which all but the usual ones are left to thorough runs, for they take their time."""
+    return _marked(cases, usual, thorough)
+
+
+def mostly_graphs(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
+    """Parameters of a test, of which all but the usual ones compile graphs."""
+    return _marked(cases, usual, pytest.mark.graphs)
+
+
+def _marked(cases: Iterable[Any], usual: Container[Any], mark: pytest.MarkDecorator) -> list[Any]:
     return [
-        case if case in usual else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=thorough)
+        case if case in usual else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=mark)
         for case in cases
     ]

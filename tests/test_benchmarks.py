@@ -166,6 +166,7 @@ def test_compiled_counts_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert line[1] == "small" and "±" in line[2] and "±" in line[3] and 1 <= int(line[7]) <= 4
 
 
+@pytest.mark.processes
 def test_memory_of_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SIZE", "small")
     (line,) = cells(memory.section(few(tmp_path, "DetrCriterion")), "DetrCriterion")

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from determinism import assert_deterministic_on_a_device, assert_repeats, moved
-from registry import GIVE_NUMBERS, TABLES, USUAL_GRAPHS, names_of, operations, skipped_by_default
+from effort import mostly_thorough
+from registry import GIVE_NUMBERS, TABLES, names_of, operations
 from registry.entries import Elsewhere, Operation
+from registry.usual_graphs import USUAL_GRAPHS
 from runs import run_operation
 
 from ragged import RaggedBatch
@@ -21,6 +23,7 @@ from ragged.testing.outcome import evaluate
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = dict(operations())
+COMPILABLE = [name for name, entry in OPERATIONS.items() if "compilation" not in entry.without]
 
 
 @pytest.mark.parametrize("package", TABLES)
@@ -56,13 +59,20 @@ def test_every_public_member_of_ragged_batch_has_an_entry() -> None:
 def test_operation(name: str) -> None:
     """The one walk over all operations: the properties, what is excepted, no entry at all, and bits that repeat."""
     entry = OPERATIONS[name]
-    checked = entry.check(skip=skipped_by_default(name))
+    checked = entry.check(skip={"compilation"})
     assert {"filler", "padding"} <= set(checked)
     check_that_exceptions_are_needed(entry)
     if not entry.without:
         check_without_any_entry(entry)
     if name not in GIVE_NUMBERS:
         check_bits(name, entry)
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize("name", mostly_thorough(COMPILABLE, usual=USUAL_GRAPHS))
+def test_operation_in_one_graph(name: str) -> None:
+    entry = OPERATIONS[name]
+    PROPERTIES["compilation"](entry.function, *entry.arguments(), shared=entry.shared)
 
 
 def check_that_exceptions_are_needed(entry: Operation) -> None:
@@ -90,7 +100,7 @@ def check_bits(name: str, entry: Operation) -> None:
 
 
 def test_graphs_of_every_run_are_of_entries() -> None:
-    assert set(OPERATIONS) >= USUAL_GRAPHS
+    assert set(COMPILABLE) >= USUAL_GRAPHS
 
 
 def test_what_is_no_operation_is_tested_where_the_table_says() -> None:

@@ -16,6 +16,7 @@ PACKAGES = (
             ("heads",),
             ("criteria",),
             ("criteria.query", "criteria.dense", "criteria.two_stage"),
+            ("drop_in",),
         ),
     ),
     (

@@ -14,7 +14,7 @@ from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.results import count_invalid
-from matchers.solver.linear_assignment import check_available, solve_rows
+from matchers.solver.linear_assignment import check_available, solve
 from ragged import RaggedBatch
 from ragged.values.checks import check_number
 from ragged.values.parameters import module_dataclass
@@ -98,7 +98,7 @@ class Hungarian(IgnoringMatcher):
             # What would not pay costs as much as the background: chosen or not, it changes no sum.
             cost = cost.clamp(max=self.background_cost).nan_to_num(*[self.background_cost] * 3)
         start, count = pairs.runs()
-        row = solve_rows(cost, start, count, pairs.valid, forbidden, self.solver)
+        row = solve(cost, start, count, pairs.valid, forbidden, self.solver)
         target = row if pairs.is_whole else _targets_of_rows(row, start, pairs.target)
         if self.background_cost is not None and len(pairs):
             chosen = cost.gather(0, (start.unsqueeze(-1) + row.clamp(min=0)).clamp(max=len(pairs) - 1))

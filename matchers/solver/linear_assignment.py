@@ -2,8 +2,10 @@
 
 The operation is ``ragged_batch::linear_assignment``. On CPU it is SciPy's solver (Crouse, 2016), sample by sample: the
 only step of this toolkit that is. Costs are target-major, so that a sample is a contiguous block that the solver reads
-in place. On CUDA it is one launch of a Triton kernel, for all samples; without Triton, costs go through the host, which
-waits for the device.
+in place. On CUDA it is one launch of a Triton kernel, for all samples.
+
+Where costs on CUDA go through the host, as they do without Triton, the host waits for the device. That is an operation
+of its own, ``ragged_batch::linear_assignment_on_host``, which compiled graphs leave out of their CUDA graphs.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import functools
 import importlib
 import types
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +30,12 @@ from ragged.values.sizes import prefix_mask
 HostSolver = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 _LARGE = 1e100
+# Older versions of torch know no such tag.
+_NOT_CAPTURED: Any = {"tags": torch.Tag.cudagraph_unsafe} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+_WAITS = (
+    "the exact assignment of costs on CUDA goes through the host, which waits for the device and is no part of a CUDA "
+    "graph: Triton is missing, or does not support this device; solver='scipy' says that this is meant"
+)
 
 
 def batched_linear_sum_assignment(
@@ -48,9 +58,10 @@ def batched_linear_sum_assignment(
             a ragged cost. Leading dimensions that the costs alone have, layers for example, may be missing.
         forbidden: ``(*batch, G, P)``, bool. Leading dimensions may be missing, too.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
-            CUDA, up to 8,192 predictions; it never waits, can be captured in a CUDA graph, and computes in float32
-            unless ``cost`` is float64. ``"auto"`` is Triton wherever it can be, SciPy elsewhere. ``"lapx"`` does as
-            SciPy by the package lapx, four times as fast for most costs, three times as slow for some.
+            CUDA; it never waits, can be captured in a CUDA graph, and computes in float32 unless ``cost`` is float64.
+            Beyond 8,192 predictions it takes 48 bytes for each of them, float64 56, and is slower. ``"auto"`` is Triton
+            wherever it can be, SciPy elsewhere, which is a warning on CUDA. ``"lapx"`` does as SciPy by the package
+            lapx, four times as fast for most costs, three times as slow for some.
 
     Returns:
         ``(*batch, P)``, int64: the target of each prediction, or -1.
@@ -73,8 +84,23 @@ def solve_checked(cost: Tensor, num_targets: Tensor, forbidden: Tensor | None, s
     start = torch.arange(num_targets.numel(), device=cost.device) * width
     valid = prefix_mask(num_targets, width).reshape(-1)
     never = None if forbidden is None else forbidden.flatten(0, -2)
-    matched = solve_rows(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, never, solver)
+    matched = solve(cost.detach().flatten(0, -2), start, torch.full_like(start, width), valid, never, solver)
     return matched.reshape(*batch_shape, num_predictions)
+
+
+def solve(
+    cost: Tensor, start: Tensor, count: Tensor, valid: Tensor, forbidden: Tensor | None = None, solver: str = "auto"
+) -> Tensor:
+    """``solve_rows``, or ``solve_rows_on_host`` if that is where costs on CUDA have to go."""
+    operation = solve_rows_on_host if cost.is_cuda and goes_through_host(cost.device, solver) else solve_rows
+    return operation(cost, start, count, valid, forbidden, solver)
+
+
+@torch.compiler.assume_constant_result
+def goes_through_host(device: torch.device, solver: str) -> bool:
+    """Whether costs on a device have to be solved on the host. An unknown or missing solver is an error later on."""
+    kernel = triton_kernel()
+    return solver in ("scipy", "lapx") or (solver == "auto" and (kernel is None or not kernel.can_solve(device)))
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())
@@ -105,7 +131,23 @@ def solve_rows(
     return _solve_on_host(cost, start, count, valid, forbidden, lapx_solver() if solver == "lapx" else None)
 
 
+@torch.library.custom_op("ragged_batch::linear_assignment_on_host", mutates_args=(), **_NOT_CAPTURED)
+def solve_rows_on_host(
+    cost: Tensor,
+    start: Tensor,
+    count: Tensor,
+    valid: Tensor,
+    forbidden: Tensor | None = None,
+    solver: str = "auto",
+) -> Tensor:
+    """The same of costs on another device, for which the host waits; ``"auto"`` says so once, as a warning."""
+    if solver == "auto":
+        warnings.warn(_WAITS, stacklevel=2)
+    return _solve_on_host(cost, start, count, valid, forbidden, lapx_solver() if solver == "lapx" else None)
+
+
 @solve_rows.register_fake
+@solve_rows_on_host.register_fake
 def _(
     cost: Tensor,
     start: Tensor,
@@ -169,12 +211,10 @@ def _kernel_for(cost: Tensor, solver: str) -> types.ModuleType | None:
     if solver in ("scipy", "lapx") or (solver == "auto" and not cost.is_cuda):
         return None
     kernel = triton_kernel()
-    if kernel is not None and kernel.can_solve(cost):
+    if kernel is not None and kernel.can_solve(cost.device):
         return kernel
     if solver == "triton":
-        raise ValueError(
-            f"solver 'triton' needs costs on CUDA, of 8192 predictions at most; got {cost.shape[1]} on {cost.device}"
-        )
+        raise ValueError(f"solver 'triton' needs costs on a CUDA device that Triton supports, got {cost.device}")
     return None
 
 

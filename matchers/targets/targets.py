@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
@@ -19,22 +18,18 @@ from matchers.targets.values import (
     check_target_boxes,
     checked_canvas,
     checked_labels,
+    checked_part,
     is_multi_hot,
 )
 from ragged import RaggedBatch
+from ragged.batch.conversion import changed_together, pinned
+from ragged.batch.core import asks_not_to_wait
 from ragged.batch.layout import check_same_sizes
-from ragged.interop.registration import register_dataclass
+from ragged.interop.registration import register_dataclass, replaced
 from ragged.values.checks import check_count, check_flag, check_same_device, check_weights
 from ragged.values.precision import wide
 
 _OPTIONAL = ("boxes", "labels", "weights", "ignore")
-# Of these parts, and how many dimensions there are behind G.
-_SHAPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
-    "boxes": ("(*batch, G, 4)", (1,)),
-    "labels": ("(*batch, G), or (*batch, G, C) if multi-hot", (0, 1)),
-    "weights": ("(*batch, G)", (0,)),
-    "ignore": ("(*batch, G)", (0,)),
-}
 # Names that a field cannot have: those of the class, and of dicts that are read.
 _TAKEN = frozenset(("boxes", "labels", "weights", "ignore", "iscrowd", "mask", "fields"))
 
@@ -198,16 +193,19 @@ class Targets(KnowsSizes):
     def to(self, *args: Any, **kwargs: Any) -> Targets:
         """On another device, or with boxes and weights of another floating dtype; arguments as ``torch.Tensor.to``.
 
-        Fields keep their dtype.
+        Fields keep their dtype. With ``non_blocking=True``, of pinned targets, the host waits for no copy.
         """
-        device = self.reference.to(*args, **kwargs).device
-        floating = {name for name in ("boxes", "weights") if name in self.parts}
-        parts = {
-            name: batch.to(*args, **kwargs) if name in floating else batch.to_device(device)
-            for name, batch in self.parts.items()
-        }
-        canvas = None if self.canvas_size is None else self.canvas_size.to(device)
-        return self._with_parts(parts, canvas_size=canvas)
+        device = self.reference.tensor.new_empty(0).to(*args, **kwargs).device
+        non_blocking = asks_not_to_wait(*args, **kwargs)
+
+        def move(name: str, tensor: Tensor) -> Tensor:
+            is_cast = name in ("boxes", "weights")
+            return tensor.to(*args, **kwargs) if is_cast else tensor.to(device, non_blocking=non_blocking)
+
+        moved = self._changed(move)
+        if any(moved.parts[name].dtype != batch.dtype for name, batch in self.parts.items()):
+            moved.__post_init__()  # of another precision, values are others
+        return moved
 
     def to_dicts(self) -> list[dict[str, Tensor]]:
         """One dict per image: ``"boxes"`` (n, 4), ``"labels"``, ``"weights"``, ``"ignore"`` and fields, if known.
@@ -231,16 +229,21 @@ class Targets(KnowsSizes):
         >>> Targets.of([{"boxes": torch.zeros(1, 4), "labels": torch.tensor([3])}]).with_max_num_targets(8).boxes.shape
         torch.Size([1, 8, 4])
         """
-        return self._with_parts({name: batch.with_max_sample_size(max_size) for name, batch in self.parts.items()})
-
-    def _with_parts(self, parts: dict[str, Any], **others: Any) -> Targets:
-        """The same with other ``parts``."""
-        fields = {name: parts.pop(name) for name in self.fields}
-        return replace(self, fields=fields, **parts, **others).knowing(self.known_sizes)
+        parts = {name: batch.with_max_sample_size(max_size) for name, batch in self.parts.items()}
+        return self._with_parts(parts, self.canvas_size)
 
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
         """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
-        return pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
+        return self._changed(lambda _, tensor: pinned(tensor))
+
+    def _changed(self, change: Callable[[str, Tensor], Tensor]) -> Targets:
+        """The same targets in other tensors, unchecked; see ``changed_together``."""
+        canvas = None if self.canvas_size is None else change("canvas_size", self.canvas_size)
+        return self._with_parts(changed_together(self.parts, change), canvas)
+
+    def _with_parts(self, parts: dict[str, RaggedBatch], canvas_size: Tensor | None) -> Targets:
+        fields = {name: parts.pop(name) for name in self.fields}
+        return replaced(self, **parts, fields=fields, canvas_size=canvas_size).knowing(self.known_sizes)
 
     def __getitem__(self, item: Any) -> NoReturn:
         raise TypeError("Targets hold a batch and have no items; to_dicts() gives a list with a dict for each image")
@@ -273,17 +276,10 @@ class Targets(KnowsSizes):
     def _check_part(self, name: str, batch: RaggedBatch | None) -> None:
         if batch is None and name in _OPTIONAL:
             return None
-        if not isinstance(batch, RaggedBatch):
-            raise TypeError(f"{name} must be a RaggedBatch, got {type(batch).__name__}; Targets.of reads other layouts")
-        wanted, dims = _SHAPES.get(name, ("(*batch, G, …)", None))
-        trailing = batch.dim() - batch.num_batch_dims - 1
-        if batch.ragged_axis != 0 or (dims is not None and trailing not in dims):
-            raise ValueError(f"{name} must have shape {wanted}, ragged along G, got {tuple(batch.shape)}")
+        batch = checked_part(name, batch)
         if name == "boxes":
             return check_boxes(batch.tensor, "boxes")
         reference, other = self.reference, next(iter(self.parts))
-        if batch is reference:
-            return None
         check_same_device(batch.device, reference.device, name=name, reference=other)
         check_same_sizes(batch, reference, what=f"{name} and {other}")
         if batch.max_sample_size != reference.max_sample_size:

@@ -18,19 +18,28 @@ from ragged.values.checks import (
     check_values,
     sample_name,
 )
+from ragged.values.once import is_captured
 from ragged.values.precision import wide
 from ragged.values.readable import values_are_readable
+from ragged.values.sizes import numbers_on
 
 # How far normalised coordinates may leave [0, 1]: boxes reach beyond the border of an image; those in pixels, farther.
 _SLACK = 1.0
 AnyTargets = TypeVar("AnyTargets", bound="KnowsSizes")
+# Of parts of targets, and how many dimensions there are behind G.
+_SHAPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    "boxes": ("(*batch, G, 4)", (1,)),
+    "labels": ("(*batch, G), or (*batch, G, C) if multi-hot", (0, 1)),
+    "weights": ("(*batch, G)", (0,)),
+    "ignore": ("(*batch, G)", (0,)),
+}
 _DTYPE_OF_NOTHING = {"labels": torch.int64, "ignore": torch.bool, "iscrowd": torch.bool}
 
 
 class KnowsSizes:
     """Something with ``num_targets`` on an accelerator, whose host may know them without waiting."""
 
-    _sizes: ClassVar[tuple[int, ...] | None] = None
+    _seen: ClassVar[tuple[tuple[int, ...], int] | None] = None  # sizes, and the version of the tensor that has them
 
     @property
     def num_targets(self) -> Tensor:
@@ -39,14 +48,21 @@ class KnowsSizes:
 
     @property
     def known_sizes(self) -> tuple[int, ...] | None:
-        """``num_targets`` of all images as numbers, if the host can read them, or has seen them before."""
-        if torch.compiler.is_compiling():  # a graph is of no sizes in particular
+        """``num_targets`` of all images as numbers, if the host can read them, or has seen them before.
+
+        None in a graph that is compiled or captured, which is of no sizes in particular, and once they were written to.
+        """
+        if torch.compiler.is_compiling() or is_captured(self.num_targets):
             return None
-        return tuple(self.num_targets.flatten().tolist()) if values_are_readable(self.num_targets) else self._sizes
+        if values_are_readable(self.num_targets):
+            return tuple(self.num_targets.flatten().tolist())
+        sizes, version = self._seen or (None, None)
+        return sizes if sizes is not None and self.num_targets._version == version else None
 
     def knowing(self: AnyTargets, sizes: Sequence[int] | None) -> AnyTargets:
         """The same object, which knows its sizes from now on; they are not checked."""
-        object.__setattr__(self, "_sizes", None if sizes is None else tuple(sizes))
+        if sizes is not None and not self.num_targets.is_inference():  # which has no version
+            object.__setattr__(self, "_seen", (tuple(sizes), self.num_targets._version))
         return self
 
 
@@ -132,7 +148,7 @@ def checked_canvas(canvas_size: Any, batch_shape: tuple[int, ...], device: torch
     if not isinstance(canvas_size, (Tensor, np.ndarray)):
         check_is_sequence(canvas_size, "canvas_size", "numbers, height and width, or a tensor")
     try:
-        size = torch.as_tensor(canvas_size, dtype=torch.float32, device=device)
+        size = numbers_on(device, canvas_size, torch.float32)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"canvas_size must be numbers, height and width: {error}") from None
     check_is_tensor(size, "canvas_size")
@@ -146,6 +162,17 @@ def checked_canvas(canvas_size: Any, batch_shape: tuple[int, ...], device: torch
         summary="Targets: canvas_size is not positive and finite",
     )
     return size.expand(*batch_shape, 2)
+
+
+def checked_part(name: str, batch: Any) -> RaggedBatch:
+    """What targets have under a name; raises unless it is a batch of the shape that it must have there."""
+    if not isinstance(batch, RaggedBatch):
+        raise TypeError(f"{name} must be a RaggedBatch, got {type(batch).__name__}; Targets.of reads other layouts")
+    wanted, dims = _SHAPES.get(name, ("(*batch, G, …)", None))
+    trailing = batch.dim() - batch.num_batch_dims - 1
+    if batch.ragged_axis != 0 or (dims is not None and trailing not in dims):
+        raise ValueError(f"{name} must have shape {wanted}, ragged along G, got {tuple(batch.shape)}")
+    return batch
 
 
 def check_target_boxes(batch: RaggedBatch, box_format: str, normalized: bool) -> None:

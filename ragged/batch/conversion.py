@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ragged.batch.core import AnyBatch, BatchCore
 from ragged.values.checks import check_flag
@@ -37,8 +39,28 @@ def cuda(batch: AnyBatch, device: torch.device | str | int | None = None, non_bl
 
 def pin_memory(batch: AnyBatch, device: torch.device | str | None = None) -> AnyBatch:
     """Copy to page-locked memory. ``device`` is what a DataLoader passes; torch no longer needs it."""
-    tensor, mask, sample_sizes = batch.tensor.pin_memory(), batch.mask.pin_memory(), batch.sample_sizes.pin_memory()
-    return batch._unchecked(tensor, mask, sample_sizes, batch.ragged_axis)
+    return batch._unchecked(pinned(batch.tensor), pinned(batch.mask), pinned(batch.sample_sizes), batch.ragged_axis)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """A copy in page-locked memory. torch keeps strides, and cannot write to what is expanded."""
+    return tensor.contiguous().pin_memory()
+
+
+def changed_together(batches: Mapping[str, AnyBatch], change: Callable[[str, Tensor], Tensor]) -> dict[str, AnyBatch]:
+    """Batches of the same samples in other tensors; they share one mask and one tensor of sizes from then on.
+
+    Args:
+        batches: By name; one at least.
+        change: The other tensor, of a name and the tensor before. The mask and the sizes have the names ``"mask"`` and
+            ``"sample_sizes"``.
+    """
+    first = next(iter(batches.values()))
+    mask, sizes = change("mask", first.mask), change("sample_sizes", first.sample_sizes)
+    return {
+        name: batch._unchecked(change(name, batch.tensor), mask, sizes, batch.ragged_axis)
+        for name, batch in batches.items()
+    }
 
 
 def detach(batch: AnyBatch) -> AnyBatch:

@@ -186,7 +186,7 @@ class BatchCore:
         tensor = self.tensor.to(*args, **kwargs)
         if tensor.device == self.mask.device:
             return self._with(tensor)
-        non_blocking = bool(kwargs.get("non_blocking", False))
+        non_blocking = asks_not_to_wait(*args, **kwargs)
         mask = self.mask.to(tensor.device, non_blocking=non_blocking)
         sample_sizes = self.sample_sizes.to(tensor.device, non_blocking=non_blocking)
         return self._unchecked(tensor, mask, sample_sizes, self.ragged_axis)
@@ -198,6 +198,11 @@ class BatchCore:
             raise TypeError(f"only floating point data can require a gradient, got {self.dtype}")
         self.tensor.requires_grad_(bool(requires_grad))
         return self
+
+
+def asks_not_to_wait(*args: Any, **kwargs: Any) -> bool:
+    """Whether arguments of ``torch.Tensor.to`` say ``non_blocking``, which is the first flag that has no name."""
+    return bool(kwargs.get("non_blocking", next((each for each in args if isinstance(each, bool)), False)))
 
 
 AnyBatch = TypeVar("AnyBatch", bound=BatchCore)

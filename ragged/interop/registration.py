@@ -52,7 +52,8 @@ rebuild.__module__, rebuild.__qualname__ = "ragged", "_rebuild"
 
 
 def _register(cls: type, flatten: Any, unflatten: Any, flatten_with_keys: Any) -> None:
-    name = _named(cls, lambda item: dict(vars(item)))
+    # Names that begin with _ hold what the host has seen of values, which may be others in the object that is read.
+    name = _named(cls, lambda item: {key: value for key, value in vars(item).items() if not key.startswith("_")})
     pytree.register_pytree_node(
         cls, flatten, unflatten, serialized_type_name=name, flatten_with_keys_fn=flatten_with_keys
     )
@@ -79,6 +80,14 @@ def register_named_tuple(cls: type) -> None:
 
 
 AnyClass = TypeVar("AnyClass")
+
+
+def replaced(item: AnyClass, **changes: Any) -> AnyClass:
+    """``dataclasses.replace`` without ``__init__``: nothing is checked."""
+    made = type(item).__new__(type(item))
+    for field in dataclasses.fields(cast(Any, item)):
+        object.__setattr__(made, field.name, changes.get(field.name, getattr(item, field.name)))
+    return made
 
 
 def register_dataclass(

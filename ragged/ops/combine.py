@@ -21,7 +21,7 @@ from ragged.values.checks import (
     check_whole,
     sample_name,
 )
-from ragged.values.sizes import prefix_mask, sizes_on
+from ragged.values.sizes import numbers_on, prefix_mask
 
 NamedTupleT = TypeVar("NamedTupleT", bound=tuple[Any, ...])
 
@@ -88,7 +88,7 @@ def combine_data(
     if other is not None:
         check_same_device(padded.device, other.device, name="data_list", reference="other_with_same_sample_sizes")
         return RaggedBatch._unchecked(padded, other.mask, other.sample_sizes, dim - nb)
-    sample_sizes = sizes_on(padded.device, sizes).view(batch_shape)
+    sample_sizes = numbers_on(padded.device, sizes).view(batch_shape)
     return RaggedBatch._unchecked(padded, prefix_mask(sample_sizes, max_size), sample_sizes, dim - nb)
 
 

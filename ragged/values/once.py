@@ -43,14 +43,15 @@ def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if result is not None and result._version == version:
             return result
         made = function(*args)
-        if (args in kept or len(kept) < _MOST) and not made.is_inference() and not _is_captured(made):
+        if (args in kept or len(kept) < _MOST) and not made.is_inference() and not is_captured(made):
             kept[args] = made, made._version
         return made
 
     return call
 
 
-def _is_captured(tensor: Tensor) -> bool:
+def is_captured(tensor: Tensor) -> bool:
+    """Whether a CUDA graph is being captured, which is replayed when other values stand there."""
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

@@ -24,11 +24,23 @@ def prefix_mask(sample_sizes: Tensor, max_size: int) -> Tensor:
     return torch.arange(max_size, device=sample_sizes.device) < sample_sizes.unsqueeze(-1)
 
 
-def sizes_on(device: torch.device, sizes: Sequence[int]) -> Tensor:
-    """Numbers of the host as an int64 tensor on a device, which the host does not wait for."""
-    if device.type != "cuda":
-        return torch.tensor(sizes, dtype=torch.int64, device=device)
-    return torch.tensor(sizes, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
+def numbers_on(device: torch.device, numbers: Any, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Numbers as a tensor on a device; the host does not wait for their copy.
+
+    Args:
+        device: Where they are to be.
+        numbers: A list, an array, or a tensor on any device.
+        dtype: Of the result.
+    """
+    if isinstance(numbers, Tensor) and numbers.device == device:
+        return numbers.to(dtype)
+    if device.type == "cpu" or torch.compiler.is_compiling():
+        return torch.as_tensor(numbers, dtype=dtype, device=device)
+    values = numbers if isinstance(numbers, Tensor) else torch.as_tensor(numbers, dtype=dtype, device="cpu")
+    if device.type == "cuda" and values.device.type == "cpu":
+        # A buffer of its own, which nobody else writes to before the copy is made.
+        values = torch.empty(values.shape, dtype=dtype, pin_memory=True).copy_(values)
+    return values.to(device, dtype, non_blocking=True)
 
 
 def validated_sizes(sample_sizes: Tensor | Sequence[Any], device: torch.device) -> Tensor:

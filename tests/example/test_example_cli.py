@@ -107,6 +107,7 @@ def test_comparison(tmp_path):
     assert (tmp_path / "ssd" / "scenes.png").exists()
 
 
+@pytest.mark.graphs
 def test_what_is_compiled_trains_alike_and_is_compiled_once():
     scenes, compiled, losses = DigitScenes(13, split="train"), [], []
     batches = list(make_loader(scenes, batch_size=4, drop_last=True))

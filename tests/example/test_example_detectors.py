@@ -50,7 +50,7 @@ def test_output_is_read_matched_and_counted_by_image(name, batch):
     torch.manual_seed(0)
     images, targets = batch
     detector = make_detector(name, DIGITS)
-    criterion = detector.make_criterion("sample")
+    criterion = detector.make_criterion("sample").eval()
     with torch.no_grad():
         output = detector.model.eval()(images)
         alone = detector.model(images[:1])

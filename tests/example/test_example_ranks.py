@@ -33,7 +33,7 @@ def terms(name: str, rank: int = 0, num_ranks: int = 1) -> dict[str, Tensor]:
     images, targets = next(iter(make_loader(scenes, batch_size=SCENES, rank=rank, num_ranks=num_ranks)))
     # Batch normalisation of a share would not be that of the whole.
     output = detector.model.eval()(images)
-    terms = detector.losses(output, to_targets(targets, DIGITS), detector.make_criterion("mean"))
+    terms = detector.losses(output, to_targets(targets, DIGITS), detector.make_criterion("mean").eval())
     return {key: value.detach() for key, value in terms.items()}
 
 

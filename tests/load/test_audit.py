@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent.parent
 OURS = tuple(f"{ROOT / package}{os.sep}" for package in ("ragged", "matchers", "losses"))
 LIBRARIES = tuple(

@@ -6,6 +6,8 @@ import pytest
 from soak import WARM_UP, Sighting, growth, main, soak
 from torch import Tensor
 
+pytestmark = pytest.mark.hunts
+
 
 def test_live_tensors_stay() -> None:
     seen = list(soak(WARM_UP + 56, every=14))

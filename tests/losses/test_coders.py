@@ -298,6 +298,7 @@ def test_coders_never_wait() -> None:
     assert_no_host_sync(everything, *arguments())
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_coders_compile(backend: str) -> None:
     given_tensors = [each.requires_grad_() for each in arguments()]

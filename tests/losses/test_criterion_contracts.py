@@ -7,20 +7,34 @@ import pickle
 import pytest
 import torch
 from cases import EVERY_CRITERION, VARIANTS
-from effort import mostly_thorough, thorough
+from effort import mostly_graphs, mostly_thorough, thorough
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from losses.testing import CRITERION_PROPERTIES, applicable
 
-PROMISES = [(name, prop) for name in EVERY_CRITERION for prop in CRITERION_PROPERTIES]
-USUAL = [(name, prop) for name, prop in PROMISES if prop != "compilation" or name not in VARIANTS]
+# What is compiled where everything else is left to a run of graphs.
+SMOKE = {"detr", "yolox"}
+COMPILED = [name for name in EVERY_CRITERION if name not in VARIANTS - SMOKE]
 
 
-@pytest.mark.parametrize(("name", "prop"), mostly_thorough(PROMISES, USUAL))
+@pytest.mark.parametrize("prop", [prop for prop in CRITERION_PROPERTIES if prop != "compilation"])
+@pytest.mark.parametrize("name", EVERY_CRITERION)
 def test_every_criterion(name: str, prop: str) -> None:
     CRITERION_PROPERTIES[prop](EVERY_CRITERION[name])
 
 
+@pytest.mark.parametrize("name", mostly_graphs(COMPILED, usual=SMOKE))
+def test_every_criterion_compiles(name: str) -> None:
+    CRITERION_PROPERTIES["compilation"](EVERY_CRITERION[name])
+
+
+@thorough
+@pytest.mark.parametrize("name", sorted(VARIANTS - SMOKE))
+def test_every_variant_compiles(name: str) -> None:
+    CRITERION_PROPERTIES["compilation"](EVERY_CRITERION[name])
+
+
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", mostly_thorough(EVERY_CRITERION, usual={"deim", "yolox"}))
 def test_few_graphs_for_batches_of_all_sizes(name: str) -> None:
     torch._dynamo.reset()

@@ -261,6 +261,7 @@ def test_order_of_images() -> None:
         close(found[name], value[order])
 
 
+@pytest.mark.graphs
 def test_compiles_in_one_graph() -> None:
     outputs, targets = scene([3, 0, 2])
     criterion = DetrCriterion(WEIGHTS, num_classes=CLASSES)

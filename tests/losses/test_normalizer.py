@@ -292,6 +292,7 @@ def test_gradient_stops_at_the_minimum() -> None:
     torch.testing.assert_close(gradient, torch.full((2,), -10 / 25))
 
 
+@pytest.mark.graphs
 def test_compiles() -> None:
     weights = torch.rand(4, requires_grad=True)
 

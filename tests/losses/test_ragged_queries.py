@@ -134,6 +134,7 @@ def test_all_images_without_queries() -> None:
     assert all(value == 0 for value in found.values())
 
 
+@pytest.mark.graphs
 def test_compiled_and_without_values() -> None:
     layers, truth = images("detr")
     criterion, outputs = CRITERIA["detr"](), as_outputs([ragged(own) for own in layers], "detr")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import EVERY_MATCHER, ON_THE_HOST
-from effort import examples, mostly_thorough
+from effort import examples, mostly_graphs, mostly_thorough
 from hypothesis import given
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from ragged.testing import PropertyViolation
 
 TRACED = ("compilation",)
 # All others are compiled as a part of a criterion, or for themselves in their own tests.
-COMPILED = mostly_thorough([name for name in EVERY_MATCHER if name not in ON_THE_HOST], usual=["tood"])
+COMPILED = mostly_graphs([name for name in EVERY_MATCHER if name not in ON_THE_HOST], usual=["tood"])
 
 
 @pytest.mark.parametrize("name", mostly_thorough(EVERY_MATCHER, usual=set(EVERY_MATCHER) - ON_THE_HOST))

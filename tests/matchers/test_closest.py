@@ -115,6 +115,7 @@ def test_half_precision_makes_the_same_decisions(kind: Any, dtype: torch.dtype) 
     assert_same(*(matcher(each.predictions, each.targets) for each in (scene, scene.cast(torch.float32))), 0)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiles_and_does_not_synchronise(kind: Any) -> None:
     check_compiled(make_case([4, 0, 2], 6, ignored=0.3, bad=0.1).padded(1, math.nan), kind)

@@ -145,6 +145,7 @@ def test_filler_of_ragged_targets_changes_nothing(name: str) -> None:
         assert torch.equal(computed[image, :size], expected[image, :size])
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_in_one_graph(name: str) -> None:
     torch._dynamo.reset()

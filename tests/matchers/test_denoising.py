@@ -277,6 +277,7 @@ def test_nothing_waits_for_the_device() -> None:
     assert_no_host_sync(everything, *arguments())
 
 
+@pytest.mark.graphs
 def test_compiled_graphs_give_the_same() -> None:
     compiled = torch.compile(everything, fullgraph=True, backend="eager")
     for made, expected in zip(compiled(*arguments()), everything(*arguments()), strict=True):

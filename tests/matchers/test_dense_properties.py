@@ -265,6 +265,7 @@ def test_arguments_are_not_changed(name: str) -> None:
 # --- compiled, and without a synchronisation -------------------------------------------------------------------------
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", RULES)
 def test_compiled(name: str) -> None:
     scene = reference.dense_scene([6, 0, 9, 1], reference.grid(), 8, layers=(2,), ignored=0.3, bad=0.2, filler="nan")

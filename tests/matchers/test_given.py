@@ -153,6 +153,7 @@ def test_layers_share_what_is_given() -> None:
     assert torch.equal(found.target_index, expected.target_index.expand(3, -1, -1))
 
 
+@pytest.mark.graphs
 def test_static_shapes_give_the_same() -> None:
     predictions, targets = scene(SIZES, 5, ignore=True)
     pairs = known(predictions, targets, 5)

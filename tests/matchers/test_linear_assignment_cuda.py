@@ -105,11 +105,13 @@ def test_the_hungarian_matcher_does_not_wait() -> None:
         assert score(cost, made_pairs(own))[2] == pytest.approx(score(cost, made_pairs(other))[2], rel=1e-5, abs=1e-5)
 
 
-def test_more_predictions_than_the_kernel_takes() -> None:
-    cost, counts = problems((1, 3, 9000), 4)
-    check_totals(batched_linear_sum_assignment(cost, counts), cost, counts)
-    with pytest.raises(ValueError, match="of 8192 predictions at most; got 9000"):
-        solve(cost, counts)
+@pytest.mark.parametrize("size", [(4, 40, 8193), (8, 100, 8400), (2, 300, 20_000)], ids=str)
+def test_more_predictions_than_registers_hold(size: tuple[int, int, int]) -> None:
+    cost, counts = problems(size, 4)
+    found = without_synchronisation(batched_linear_sum_assignment, cost, counts)
+    check_totals(found, cost, counts)
+    for _ in range(20):
+        assert torch.equal(solve(cost, counts), found)
 
 
 def test_replayed_in_a_graph_with_other_costs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch.utils import _pytree as pytree
 
 import matchers
 from matchers import Assignment, Hungarian, Predictions, Targets, batched_linear_sum_assignment, detr_costs
-from matchers.solver.linear_assignment import solve_rows
+from matchers.solver import linear_assignment
+from matchers.solver.linear_assignment import goes_through_host, solve_rows, solve_rows_on_host
 from matchers.testing import Scene, make_scene
 from ragged.testing import HostSyncError, assert_no_host_sync
 
@@ -56,6 +58,7 @@ def same(found: Assignment, expected: Assignment) -> bool:
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in leaves)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "backend"),
     mostly_thorough(
@@ -73,6 +76,7 @@ def test_one_graph(name: str, backend: str) -> None:
     assert counter.frame_count <= MOST_GRAPHS
 
 
+@pytest.mark.graphs
 def test_matching_and_what_follows_in_one_graph() -> None:
     matcher = Hungarian(detr_costs())
 
@@ -92,6 +96,7 @@ def test_matching_and_what_follows_in_one_graph() -> None:
         assert found.isfinite().all()
 
 
+@pytest.mark.graphs
 def test_anchors_in_one_graph() -> None:
     scene = scene_of([3, 0, 4])
     matcher = Hungarian(loc_match_module=L1, is_anchor_based=True)
@@ -106,6 +111,7 @@ def test_anchors_in_one_graph() -> None:
 MEASURES = ("iou", "iof", "giou", "diou", "ciou")
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("name", "backend"),
     mostly_thorough(
@@ -146,12 +152,41 @@ def test_operation(shape: tuple[int, int], dtype: torch.dtype, with_forbidden: b
     assert torch.ops.ragged_batch.linear_assignment.default is solve_rows._opoverload
 
 
+def test_the_way_through_the_host_is_no_part_of_a_cuda_graph() -> None:
+    arguments = (torch.tensor([[2.0, 1.0]]), torch.tensor([0]), torch.tensor([1]), torch.tensor([True]), None)
+    torch.library.opcheck(solve_rows_on_host, (*arguments, "scipy"))
+    if hasattr(torch.Tag, "cudagraph_unsafe"):  # of torch 2.9
+        assert torch.Tag.cudagraph_unsafe in torch.ops.ragged_batch.linear_assignment_on_host.default.tags
+        assert torch.Tag.cudagraph_unsafe not in torch.ops.ragged_batch.linear_assignment.default.tags
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert solve_rows_on_host(*arguments, "scipy").tolist() == [[-1, 0]]
+    with pytest.warns(UserWarning, match="goes through the host, which waits for the device"):
+        assert solve_rows_on_host(*arguments, "auto").tolist() == [[-1, 0]]
+
+
+@pytest.mark.parametrize(("solver", "through_host"), [("scipy", True), ("lapx", True), ("triton", False)])
+def test_a_graph_knows_which_way_costs_go(solver: str, through_host: bool) -> None:
+    def run(cost: Tensor) -> Tensor:
+        return cost + 1 if goes_through_host(cost.device, solver) else cost
+
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    assert compiled(torch.zeros(2)).tolist() == [float(through_host)] * 2
+
+
+def test_without_a_kernel_costs_go_through_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_assignment, "triton_kernel", lambda: None)
+    assert goes_through_host(torch.device("cuda"), "auto")
+    assert not goes_through_host(torch.device("cuda"), "triton")  # which is an error
+
+
 def test_operation_of_costs_with_a_graph() -> None:
     cost = torch.rand(3, 2, requires_grad=True)
     arguments = (torch.tensor([0]), torch.tensor([3]), torch.ones(3, dtype=torch.bool))
     assert not solve_rows(cost, *arguments).requires_grad
 
 
+@pytest.mark.graphs
 def test_solver_in_one_graph() -> None:
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(batched_linear_sum_assignment, fullgraph=True, backend=counter)
@@ -235,11 +270,8 @@ def test_boxes_do_not_wait_for_the_device(name: str) -> None:
             max_num_targets=6,
             canvas_size=canvas,
         ),
-        pytest.param(
-            lambda boxes, labels, mask, canvas: Targets.of(
-                [{"boxes": box, "labels": label} for box, label in zip(boxes, labels, strict=True)]
-            ),
-            marks=pytest.mark.xfail(strict=True, reason="combine_data copies the sizes of the samples from the host"),
+        lambda boxes, labels, mask, canvas: Targets.of(
+            [{"boxes": box, "labels": label} for box, label in zip(boxes, labels, strict=True)]
         ),
     ],
     ids=["padded", "padded tensor", "flat", "dicts"],

@@ -354,6 +354,7 @@ def test_costs_that_read_one_class() -> None:
         sum_over_labels(logits, labels.long())
 
 
+@pytest.mark.graphs
 def test_compiles_in_one_graph() -> None:
     targets, predictions = targets_of([3, 0, 2]), predictions_of([3, 0, 2])
     matcher = Hungarian()

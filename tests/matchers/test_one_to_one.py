@@ -129,6 +129,7 @@ def test_filler_never_speaks() -> None:
         assert torch.equal(found.num_invalid, expected.num_invalid)
 
 
+@pytest.mark.graphs
 def test_compiles_in_one_graph() -> None:
     cost, counts = torch.rand(3, 2, 4, 7, generator=generator(1)), torch.tensor([4, 1])
     never = torch.zeros(2, 4, 7, dtype=torch.bool)

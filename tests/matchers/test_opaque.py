@@ -25,6 +25,8 @@ from torch.utils import _pytree as pytree
 from matchers import ATSS, FCOS, Assignment, DynamicSoftLabel, MaxIoU, Problem, Rule, SimOTA, TaskAligned
 from matchers.dense import as_operation
 
+pytestmark = pytest.mark.graphs
+
 ROOT = Path(__file__).parent.parent.parent
 RULES = [name for name, (_, priors) in EVERY_MATCHER.items() if priors is not None]
 # For one target, and for any number; none is a size of its own, too.

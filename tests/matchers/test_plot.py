@@ -352,6 +352,7 @@ def test_without_matplotlib_the_message_says_how_to_get_it(monkeypatch: pytest.M
             call()
 
 
+@pytest.mark.processes
 def test_importing_the_package_does_not_import_matplotlib() -> None:
     code = "import sys, matchers, matchers.plots.match; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -140,12 +140,14 @@ def test_nothing_waits_for_the_device() -> None:
     assert_no_host_sync(everything, torch.zeros(1))
 
 
+@pytest.mark.graphs
 def test_compiled_graphs_give_the_same() -> None:
     compiled = torch.compile(everything, fullgraph=True, backend="eager")
     for made, expected in zip(compiled(torch.zeros(1)), everything(torch.zeros(1)), strict=True):
         assert torch.equal(made, expected)
 
 
+@pytest.mark.graphs
 def test_image_size_may_vary_in_a_compiled_graph() -> None:
     compiled = torch.compile(
         lambda image: grid_points(tuple(image.shape[-2:]), [8, 16]), fullgraph=True, backend="eager", dynamic=True

@@ -188,6 +188,7 @@ def test_layers_and_groups_of_images(name: str, monkeypatch: pytest.MonkeyPatch)
             torch.testing.assert_close(other[at], third, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", [name for name in MATCHERS if "own costs" not in name])
 def test_static_shapes_give_the_same(name: str) -> None:
     torch.compiler.reset()

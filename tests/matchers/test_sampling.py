@@ -136,6 +136,7 @@ def test_every_matcher_can_be_sampled(name: str) -> None:
     assert torch.equal(found.pairs()[0].sample_sizes, found.num_positives)
 
 
+@pytest.mark.graphs
 def test_nothing_waits_for_the_device_and_graphs_are_whole() -> None:
     sample: Callable[[Tensor], Tensor] = lambda index: sample_assignment(made_static(index), 4).target_index  # noqa: E731
     assert_no_host_sync(sample, torch.tensor([[0, -1, 1, -2], [-1, -1, -1, -1]]))

@@ -131,6 +131,7 @@ def best_of(value: Tensor, sample: Tensor, target: Tensor) -> tuple[Tensor, Tens
     return table.result()
 
 
+@pytest.mark.graphs
 def test_no_synchronisation_and_one_graph() -> None:
     arguments = (torch.rand(4, 5), torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2, 0]))
     for function in (best_of, lambda cost, *_: largest(cost, 3)):

@@ -259,6 +259,7 @@ def test_half_precision_is_computed_in_float32(kind: Any, dtype: torch.dtype) ->
     assert_same(half, full, 1e-4)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tolerance", [None, 0.05])
 def test_compiles_and_does_not_synchronise(kind: Any, tolerance: float | None) -> None:

@@ -109,6 +109,7 @@ def test_half_precision_is_computed_in_float32(source: str, dtype: torch.dtype) 
     assert_same(half, full, 1e-5)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("source", SOURCES)
 def test_compiles_and_does_not_synchronise(source: str) -> None:
     check_compiled(make_case([4, 0, 2], 6, ignored=0.3, bad=0.1).padded(1, math.nan), SoftMin, source=source)

@@ -318,6 +318,7 @@ def test_copies(way: Callable[[Targets], Targets], keep: tuple[str, ...]) -> Non
     assert same(found, targets)
 
 
+@pytest.mark.graphs
 def test_made_in_a_compiled_graph() -> None:
     def build(boxes: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         return Targets.of({"boxes": boxes, "labels": labels, "mask": mask}, canvas_size=None).boxes_as("cxcywh")

@@ -21,6 +21,8 @@ from matchers import batched_linear_sum_assignment as solve
 from matchers.solver import linear_assignment
 from matchers.solver.linear_assignment import solve_rows
 
+pytestmark = pytest.mark.graphs
+
 triton = pytest.importorskip("triton", reason="needs Triton")
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -125,6 +127,39 @@ def test_similar_rows(kernel: Interpreter) -> None:
     check_same_total(kernel.solve(cost[None])[0], cost)
 
 
+# --- in tiles ----------------------------------------------------------------------------------------------------------
+
+
+IN_TILES = [
+    (shape, forbid, dtype)
+    for shape in [(12, 100), (6, 32), (6, 33), (36, 34), (1, 70), (12, 1)]
+    for forbid in (False, True)
+    for dtype in (torch.float32, torch.float64)
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "forbid", "dtype"),
+    mostly_thorough(
+        IN_TILES, usual=[case for case in IN_TILES if case[1] == (case[2] == torch.float64) and case[0][0] < 36]
+    ),
+)
+def test_tiles_give_the_same(kernel: Interpreter, shape: tuple[int, int], forbid: bool, dtype: torch.dtype) -> None:
+    """Bit by bit, with ties and everything that is avoided."""
+    cost = torch.randn(2, *shape, generator=generator(5)).mul(4).round().to(dtype)
+    cost[1] = spoiled(cost[1], 0.1, 6)
+    forbidden = torch.rand(cost.shape, generator=generator(7)) < 0.3 if forbid else None
+    counts = torch.tensor([shape[0], shape[0] // 2])
+    found = kernel.solve(cost, counts, forbidden, in_tiles=True)
+    assert torch.equal(found, kernel.solve(cost, counts, forbidden))
+
+
+def test_more_predictions_than_registers_hold(kernel: Interpreter) -> None:
+    cost = torch.rand(3, 1, generator=generator(0)) + torch.rand(1, 8500, generator=generator(1))
+    cost = cost + 0.01 * torch.rand(3, 8500, generator=generator(2))
+    check_same_total(kernel.solve(cost[None])[0], cost)
+
+
 # --- what must not matter ----------------------------------------------------------------------------------------------
 
 
@@ -218,23 +253,17 @@ def test_nothing_to_match(kernel: Interpreter, shape: Sequence[int]) -> None:
 # --- choice ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_is_chosen_by_name(kernel: Interpreter) -> None:
-    """Only what is on CUDA gets to the kernel without being asked for."""
-    with pytest.raises(ValueError, match=r"needs costs on CUDA, of 8192 predictions at most; got 8193 on cpu"):
-        kernel.solve(torch.zeros(1, 1, 8193))
-
-
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="Triton is interpreted")
 def test_a_solver_that_cannot_solve_is_an_error() -> None:
     cost = torch.zeros(1, 2, 3)
-    with pytest.raises(ValueError, match=r"solver 'triton' needs costs on CUDA, of 8192 .* got 3 on cpu"):
+    with pytest.raises(ValueError, match=r"solver 'triton' needs costs on a CUDA device that Triton supports, got cpu"):
         solve(cost, solver="triton")
     with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', 'lapx', got 'gpu'"):
         solve(cost, solver="gpu")
     with pytest.raises(ValueError, match=r"solver must be one of 'auto', 'scipy', 'triton', 'lapx', got None"):
         Hungarian(solver=None)
     scene = matchers.testing.make_scene([2], 3)
-    with pytest.raises(ValueError, match="needs costs on CUDA"):
+    with pytest.raises(ValueError, match="needs costs on a CUDA device"):
         Hungarian(matchers.detr_costs(), solver="triton")(scene.predictions, scene.targets)
 
 
@@ -253,25 +282,38 @@ def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="Triton is interpreted")
 @pytest.mark.parametrize(
-    ("cost", "block", "forbidden"),
-    mostly_thorough([("fp32", 32, False), ("fp32", 512, True), ("fp64", 8192, True)], usual=[("fp32", 512, True)]),
+    ("cost", "block", "forbidden", "wide"),
+    mostly_thorough(
+        [
+            *[("fp32", 32, False, False), ("fp32", 512, True, False), ("fp64", 8192, True, False)],
+            *[("fp32", 2048, False, True), ("fp32", 2048, True, True), ("fp64", 2048, True, True)],
+        ],
+        usual=[("fp32", 512, True, False), ("fp32", 2048, True, True)],
+    ),
 )
 def test_compiles_for_cuda(
-    cost: str, block: int, forbidden: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    cost: str, block: int, forbidden: bool, wide: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     """Types must fit where the interpreter does not look; this needs no device."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from matchers.solver.triton_kernel import _solve, num_warps
+    from matchers.solver.triton_narrow import num_warps, solve_narrow
+    from matchers.solver.triton_wide import NUM_WARPS, TILE, solve_wide
 
     if "nvidia" not in triton.backends.backends:
         pytest.skip("this Triton has no compiler for CUDA")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     pointers = {"cost": f"*{cost}", "forbidden": "*i1", "valid": "*i1", "start": "*i64", "count": "*i64"}
-    signature = {**pointers, "matched": "*i64", "num_columns": "i32", "BLOCK": "constexpr", "FORBIDDEN": "constexpr"}
-    source = ASTSource(_solve, signature, {"BLOCK": block, "FORBIDDEN": forbidden})
+    pointers["matched"] = "*i64"
+    if wide:
+        pointers |= {"whole": "*i64", "numbers": f"*{cost}"}
+        assert block == TILE
+    signature = {**pointers, "num_columns": "i32", "BLOCK": "constexpr", "FORBIDDEN": "constexpr"}
+    source = ASTSource(solve_wide if wide else solve_narrow, signature, {"BLOCK": block, "FORBIDDEN": forbidden})
     for capability in (75, 80, 90):
-        options = {"num_warps": num_warps(block), "enable_fp_fusion": False}
+        options = {"num_warps": NUM_WARPS if wide else num_warps(block), "enable_fp_fusion": False}
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         assert compiled.asm["cubin"]
+        # One in a round of the search; without tiles, two where columns change their owners.
+        assert compiled.asm["ttir"].count('"tt.reduce"') == (1 if wide else 3)

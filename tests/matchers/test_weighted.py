@@ -114,6 +114,7 @@ def test_images_do_not_depend_on_each_other(case: Case) -> None:
     check_independence(case, WeightedSum, matching_modules=modules(), weights=[1, 2, 3])
 
 
+@pytest.mark.graphs
 def test_compiles_and_does_not_synchronise() -> None:
     case = make_case([4, 0, 2], 6, ignored=0.3, bad=0.1).padded(1, math.nan)
     matchers = [SoftMin(), UnbalancedSinkhorn(num_iter=3), ClosestTarget()]

@@ -143,6 +143,7 @@ def test_masks_of_any_layout() -> None:
     assert key_padding_mask(one).tolist() == [False, True, True]
 
 
+@pytest.mark.graphs
 def test_masks_wait_for_no_device_and_compile() -> None:
     def masks(tokens: RaggedBatch) -> tuple[Tensor, Tensor]:
         return key_padding_mask(tokens), attention_mask(tokens)

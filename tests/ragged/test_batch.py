@@ -222,6 +222,7 @@ def test_fields_take_nothing_else(batch: RaggedBatch, name: str, value: Any, wor
     assert getattr(batch, name) is before or name == "shape"
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_assigning_is_compiled(batch: RaggedBatch, backend: str) -> None:
     def doubled(batch: RaggedBatch) -> RaggedBatch:

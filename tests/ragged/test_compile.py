@@ -19,6 +19,8 @@ from versions import needs_torch_for
 import ragged
 from ragged import RaggedBatch, batched_indexing_access, sum_over_targets
 
+pytestmark = pytest.mark.graphs
+
 SIZES = (7, 9, 100, 3, 1, 0, 2, 50)
 # One for the first size, one for all others, and one each for 0 and 1, which torch always treats apart.
 MOST_GRAPHS = 5

@@ -16,6 +16,8 @@ from torch.nn import functional
 import ragged
 from ragged import RaggedBatch
 
+pytestmark = pytest.mark.graphs
+
 NAN = float("nan")
 ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")

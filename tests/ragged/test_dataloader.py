@@ -66,6 +66,7 @@ def test_loader(workers: int) -> None:
     check_scenes(batch)
 
 
+@pytest.mark.processes
 def test_loader_with_spawned_workers() -> None:
     loader = DataLoader(
         Scenes(),

@@ -123,6 +123,7 @@ def test_batches_are_written_into_slices() -> None:
         batch[..., 0] = batch
 
 
+@pytest.mark.graphs
 def test_a_slice_compiles() -> None:
     batch = RaggedBatch(torch.rand(2, 3, 4), sample_sizes=[3, 1])
 

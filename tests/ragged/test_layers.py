@@ -147,6 +147,7 @@ def test_layers_keep_the_layout() -> None:
     assert table.shape == (2, 3, 3, 2) and table.non_uniform_dim == 2
 
 
+@pytest.mark.graphs
 def test_layers_compile_as_one_graph_and_follow_autocast() -> None:
     module, batch, labels = network(), batch_of([2, 0, 3], 4), indices_of([2, 0, 3], -1)
     table = nn.Embedding(CLASSES, 4)

@@ -48,6 +48,7 @@ def test_a_trace_of_fake_tensors_gets_its_own(counting: Callable[[int], Tensor])
     assert counting(3) is before
 
 
+@pytest.mark.graphs
 def test_compiled(counting: Callable[[int], Tensor]) -> None:
     compiled = torch.compile(lambda values: values + counting(3), backend="eager", fullgraph=True)
     assert torch.equal(compiled(torch.ones(3)), torch.arange(3.0) + 1)

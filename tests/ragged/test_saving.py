@@ -90,6 +90,7 @@ def test_a_file_can_be_read_to_another_device() -> None:
     assert {loaded.device.type, loaded.mask.device.type, loaded.sample_sizes.device.type} == {"meta"}
 
 
+@pytest.mark.processes
 def test_a_fresh_process_can_read_the_file_once_the_package_is_imported(tmp_path: Path) -> None:
     path = tmp_path / "batch.pt"
     torch.save(BATCHES["ragged elsewhere"], path)

@@ -64,6 +64,7 @@ def test_methods_do_not_synchronise(name: str) -> None:
         lambda b: b.tensor.detach().numpy(),
         lambda b: b.tensor + torch.ones(b.shape),
         lambda b: b.tensor * torch.ones(b.shape).to(b.device),
+        lambda b: b.tensor.to("cpu", non_blocking=True) if b.device.type == "meta" else b.tensor.tolist(),
         lambda b: b.tensor * torch.tensor([2.0] * 5, device=b.device),
         lambda b: b.tensor * torch.as_tensor(2.0, device=b.device),
         lambda b: b.tensor * b.tensor.new_tensor([2.0] * 5),
@@ -96,6 +97,7 @@ class ReadsGradient(torch.autograd.Function):
         lambda b: b.tensor.masked_fill(b.mask, 0),
         lambda b: b.tensor[..., : b.shape[1] // 2] * len(b.shape),
         lambda b: torch.as_tensor(b.tensor) * 2,
+        lambda b: b.tensor * torch.ones(b.shape).to(b.device, non_blocking=True),
         lambda b: torch.where(b.mask, b.tensor, 2.0).sum() * 3,
     ],
 )

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 
 from cases import CRITERIA, MATCHERS
 from cases.finding import joined, listed, modules_of
-from effort import is_thorough
 
 from ragged.testing import PROPERTIES
 from registry.entries import Elsewhere, Operation
-from registry.usual_graphs import USUAL_GRAPHS
 
 _FILES = [each for each in modules_of(sys.modules[__name__]) if each.__name__.startswith("registry.of_")]
 TABLES: dict[str, dict[str, Operation | Elsewhere]] = {
@@ -45,11 +43,6 @@ def operations() -> Iterator[tuple[str, Operation]]:
 def names_of(package: str) -> set[str]:
     """Public names, and members of them, that have an entry."""
     return {name.partition("[")[0] for name in TABLES[package]} | PROVED_BY_CASES[package]
-
-
-def skipped_by_default(name: str) -> set[str]:
-    """Properties that are checked with ``--hypothesis-profile=thorough`` alone."""
-    return set() if name in USUAL_GRAPHS or is_thorough() else {"compilation"}
 
 
 def counts() -> dict[str, int]:

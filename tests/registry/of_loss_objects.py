@@ -109,6 +109,7 @@ def head() -> tuple[Tensor, ...]:
 
 
 LEVELS = "tests/losses/test_levels.py"
+DROP_IN = "tests/losses/test_drop_in.py"
 
 PACKAGE = "losses"
 ENTRIES: dict[str, Operation | Elsewhere] = {
@@ -165,6 +166,10 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
     "Criterion": Elsewhere("tests/losses/test_read_once.py", "is abstract: what it promises, all criteria do"),
     "DensePredictions": Elsewhere(LEVELS, "is a container, and checks what it holds"),
     "image_size_of": Elsewhere(LEVELS, "makes numbers from sizes of maps"),
+    "SetCriterion": Elsewhere(DROP_IN, "is a criterion that is called otherwise"),
+    "TorchvisionLoss": Elsewhere(DROP_IN, "is a criterion that is called otherwise"),
+    "TransformersLoss": Elsewhere(DROP_IN, "is a criterion that is called otherwise"),
+    "UltralyticsLoss": Elsewhere(DROP_IN, "is a criterion that is called otherwise"),
     "DecoderLayers": Operation(layer_of_its_own, head, reference=lambda logits, boxes: (logits, boxes)),
     "DecoderOutputs": Operation(
         last_layer, head, reference=lambda *layer: tuple(torch.stack([each, each], -1) for each in layer)

@@ -1,4 +1,4 @@
-"""Entries of which a graph is made in every run; of all others in thorough runs, for graphs take most of the time.
+"""Entries that a run of graphs compiles; a thorough run compiles all others, which takes most of its time.
 
 What is not here is nearly the graph of an entry that is, or a part of the graphs of matchers and criteria, which are
 made in tests of their own.

@@ -147,6 +147,7 @@ print([name for name in ("hypothesis", "ragged.testing", "scipy") if name in sys
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("code", "shown"),
     [

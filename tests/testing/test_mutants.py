@@ -10,6 +10,8 @@ from ragged import sum_over_targets
 from tests.mutation.planting import Mutant, original, planted, replaced
 from tests.mutation.run import CASES, MUTANTS, find_in_original, find_mutant, main
 
+pytestmark = pytest.mark.hunts
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_originals_pass(name: str) -> None:

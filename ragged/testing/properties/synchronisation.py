@@ -48,7 +48,10 @@ class _RejectHostData(TorchFunctionMode):
 
 
 class _RejectSyncs(TorchDispatchMode):
-    """On meta tensors: rejects copies to other devices, mixed devices, and operations that need to read data."""
+    """On meta tensors: rejects copies to other devices, mixed devices, and operations that need to read data.
+
+    Copies from the host with ``non_blocking=True`` are right: the one who makes them sees to it that memory is pinned.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -63,9 +66,14 @@ class _RejectSyncs(TorchDispatchMode):
         result = func(*args, **kwargs)
         tensors += [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.dim()]
         devices = {tensor.device.type for tensor in tensors}
-        if len(devices) > 1:
+        if len(devices) > 1 and not _is_sent(func, result, kwargs):
             raise HostSyncError(f"{func} mixes devices {sorted(devices)}{_of_the_host(tensors)}")
         return result
+
+
+def _is_sent(func: Any, result: Any, kwargs: Any) -> bool:
+    """Whether this is a copy to the device that the host does not wait for."""
+    return func is torch.ops.aten._to_copy.default and kwargs.get("non_blocking", False) and result.device.type != "cpu"
 
 
 def _of_the_host(tensors: list[Tensor]) -> str:
@@ -99,7 +107,8 @@ def assert_no_host_sync(op: Callable[..., Any], *arguments: Any) -> None:
 
     It runs on meta tensors, which have no values and stand for another device than the host, and on fake CPU tensors,
     where ``item()``, ``nonzero`` and boolean indexing raise. Assigning to a boolean index is rejected even where the
-    value is a single number, which torch would turn into a ``masked_fill``.
+    value is a single number, which torch would turn into a ``masked_fill``. A copy from the host with
+    ``non_blocking=True`` is let through: pin its memory.
 
     Args:
         op: The operation. Parameters and buffers of an ``nn.Module`` move to the device along with the arguments.
