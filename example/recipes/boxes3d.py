@@ -33,7 +33,7 @@ CODE_WEIGHTS = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
 def collate(truth: Sequence[Mapping[str, Any]]) -> Targets:
     """Targets of dicts with ``"labels"`` (n,) and ``"boxes3d"`` (n, 9), one for each sample; see ``Box3DCoder``."""
     targets = Targets.of(truth, fields=("boxes3d",))
-    return replace(targets, fields={"boxes3d": Box3DCoder().encode(targets.fields["boxes3d"])})
+    return replace(targets, fields={"boxes3d": targets.fields["boxes3d"].apply(Box3DCoder().encode)})
 
 
 def cost(gt: Mapping[str, Tensor], predicted: Mapping[str, Tensor]) -> Tensor:

@@ -73,7 +73,7 @@ def keypoint_costs(
         keypoints: The name of the field with keypoints, ``(G, K, 3)`` of targets and ``(P, K, 2)`` of predictions.
         area: The name of the field of targets with their area, ``(G,)``, in the squared unit of the keypoints.
 
-    The defaults are the weights of DETRPose, for keypoints in fractions of the image.
+    The defaults are the weights of DETRPose's losses, for keypoints in fractions of the image.
 
     >>> person = {"keypoints": torch.rand(1, 17, 3), "area": torch.tensor([0.2])}
     >>> targets = Targets.of([person], fields=("keypoints", "area"))

@@ -39,7 +39,8 @@ class Predictions:
         objectness: ``(*batch, P)``, logits; a last dimension of 1 is dropped.
         box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``. None means the format of the targets.
         normalized: Whether boxes are fractions of the image. None means as the targets are.
-        fields: What else is predicted, tensors ``(*batch, P, …)`` by name, of any dtype: for costs of your own.
+        fields: What else is predicted, tensors ``(*batch, P, …)`` by name, of any dtype: for costs of your own. Without
+            logits and boxes, tensors have one batch dimension; ragged batches say how many they have.
 
     Attributes:
         sizes: ``(*batch,)``, int64: how many of the P predictions each image has, where they are ragged; else None.
