@@ -137,6 +137,9 @@ def _check(name: str, matcher: UnderTest, scene: Scene) -> None:
     if first is None:
         return
     priors = matcher.priors[0] if matcher.priors else None
+    own = getattr(first, "scene", None)
+    if own is not None:
+        raise _with_scene(name, first, own, priors)
     if name not in ("compilation", "synchronisation"):
         scene, priors = smallest_scene(name, matcher, scene)
     found = violation_of(name, matcher.with_priors(priors), scene) or first

@@ -84,16 +84,18 @@ class UnderTest:
         first = self.first(scene)
         found = torch.zeros(scene.targets.batch_shape, dtype=torch.bool)
         for seed in range(_TRIALS):
-            moved = _nudged(scene.predictions, torch.Generator().manual_seed(seed))
+            moved = nudged(scene.predictions, torch.Generator().manual_seed(seed))
             for name, part in self.parts(replace(scene, predictions=moved)).items():
                 other = ~torch.isclose(part, first[name], rtol=1e-2, atol=1e-2, equal_nan=True)
                 found |= other.flatten(1).any(1) if other.dim() > 1 else other
         return found
 
 
-def _nudged(predictions: Any, generator: torch.Generator) -> Any:
-    def nudge(leaf: Tensor) -> Tensor:
-        if not leaf.is_floating_point():
+def nudged(predictions: Any, generator: torch.Generator) -> Any:
+    """The same predictions, each number a little larger or smaller."""
+
+    def nudge(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
             return leaf
         noise = torch.rand(leaf.shape, generator=generator) - 0.5
         return leaf.detach() + (noise * _NUDGE * (1 + leaf.detach().abs())).to(leaf)

@@ -24,14 +24,17 @@ def crowd(matcher: UnderTest, scene: Scene) -> None:
     if usual != list(range(USUAL)):
         return  # a matcher for which a perfect prediction is not enough
     for size in SIZES:
-        found = _first_targets(matcher, crowd_scene(size, classes))
+        own = crowd_scene(size, classes)
+        found = _first_targets(matcher, own)
         more = max(size - COUNT, 0)
         expected = list(range(more, size))
         if found[: len(expected)] != expected:
-            raise PropertyViolation(
-                f"{size} targets and {COUNT} predictions, each of which is its target: the predictions have the targets "
-                f"{found}, expected {expected}; with {USUAL} targets each prediction has its own"
+            violation = PropertyViolation(
+                f"{size} targets and {COUNT} predictions, each with a target of its own box: the predictions have the "
+                f"targets {found}, expected {expected}; with {USUAL} targets each prediction has its own"
             )
+            violation.scene = own  # type: ignore[attr-defined]
+            raise violation
 
 
 def crowd_scene(size: int, num_classes: int) -> Scene:

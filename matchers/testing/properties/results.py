@@ -18,12 +18,12 @@ from ragged.testing import PropertyViolation
 
 def result(matcher: UnderTest, scene: Scene) -> None:
     """Shapes, ranges, dtypes, device, and no gradient; what is given is left alone."""
-    predictions = pytree.tree_map(_leaf_with_gradient, scene.predictions)
+    # No leaves of a graph: who writes into what it is given is told so by us, and not by torch.
+    predictions = pytree.tree_map(_with_gradient, scene.predictions)
     targets = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, scene.targets)
     given = _named((predictions, targets))
     before = {name: leaf.detach().clone() for name, leaf in given.items()}
-    # No leaves of a graph: an operation that writes into what it is given is told so by us, and not by torch.
-    found = matcher(pytree.tree_map(lambda leaf: leaf.view_as(leaf), predictions), targets, *matcher.priors)
+    found = matcher(predictions, targets, *matcher.priors)
     parts_of(found)
     if isinstance(found, Assignment):
         _check_assignment(found, scene)
@@ -82,12 +82,16 @@ def _check_plan(found: Plan, scene: Scene) -> None:
 
 def repeatable(matcher: UnderTest, scene: Scene) -> None:
     """Twice the same, bit by bit, whatever was matched in between."""
-    first = _results(matcher, scene)
+    first, second = (_results(matcher, scene) for _ in range(2))
+    expect_equal(first, second, "is another when the matcher is called again")
     if len(scene.targets.batch_shape) == 1 and scene.targets.batch_shape[0]:
         matcher.parts(scene.take(range(scene.targets.batch_shape[0])[::-1]))
-    second = _results(matcher, scene)
-    same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    expect(same, "is another when the matcher is called again")
+    expect_equal(first, _results(matcher, scene), "is another when the matcher is called again, after other images")
+
+
+def expect_equal(first: list[Tensor], second: list[Tensor], problem: str) -> None:
+    """Raise unless all tensors are equal."""
+    expect(all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), problem)
 
 
 def ignored(matcher: UnderTest, scene: Scene) -> None:
@@ -152,5 +156,5 @@ def _named(given: tuple[Predictions, Any]) -> dict[str, Tensor]:
     }
 
 
-def _leaf_with_gradient(leaf: Tensor) -> Tensor:
-    return leaf.detach().clone().requires_grad_(leaf.is_floating_point())
+def _with_gradient(leaf: Tensor) -> Tensor:
+    return leaf.detach().clone().requires_grad_(leaf.is_floating_point()).clone()

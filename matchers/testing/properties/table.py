@@ -36,12 +36,12 @@ MATCHER_PROPERTIES: Mapping[str, Property] = {
     "repeatable": results.repeatable,
     "ignored": results.ignored,
     "layers": results.layers,
-    **SYMMETRIES,
     "filler": by_kit(assert_filler_invariant, exact=True),
     "padding": by_kit(assert_padding_invariant),
     "order": by_kit(assert_batch_equivariant),
     "independence": by_kit(assert_sample_independent),
     "precision": by_kit(assert_dtype_stable),
+    **SYMMETRIES,
     "synchronisation": synchronisation,
     "compilation": compilation,
 }

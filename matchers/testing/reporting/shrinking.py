@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 5.0
+SECONDS = 3.0
 """How long a counterexample is made smaller, at most."""
 
 
