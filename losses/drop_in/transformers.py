@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses.core.terms import total
 from losses.criteria.query.detr import DetrCriterion
@@ -23,7 +23,7 @@ _ARGUMENTS = {
 }
 
 
-class TransformersLoss(nn.Module):
+class TransformersLoss:
     """A criterion of queries as the ``loss_function`` of a detector of transformers.
 
     It takes what such a model calls its loss with, and returns ``(loss, loss_dict, auxiliary_outputs)``::
@@ -31,8 +31,11 @@ class TransformersLoss(nn.Module):
         model.loss_function = TransformersLoss.from_config(model.config)
 
     The model then trains, and is trained by a ``Trainer``, as before. ``loss_dict`` has the terms of the criterion,
-    weighted, by its names. The criterion is a part of the model: it follows ``model.train()`` and ``model.eval()``,
-    which groups of queries need, and it has no parameters.
+    weighted, by its names. With groups of queries there are as many as the criterion says while the model gives more
+    than ``config.num_queries`` queries, and one otherwise.
+
+    It is no ``nn.Module``: ``model.loss_function`` is a property, past which a model would register a module, and
+    go on with its own loss.
 
     Args:
         criterion: ``DetrCriterion``, or one derived from it; ``from_config`` makes the one that fits a model. Its
@@ -60,7 +63,6 @@ class TransformersLoss(nn.Module):
     """
 
     def __init__(self, criterion: DetrCriterion) -> None:
-        super().__init__()
         check_mean(criterion, DetrCriterion, "of queries, as query_criterion makes them")
         self.criterion = criterion
 
@@ -78,7 +80,7 @@ class TransformersLoss(nn.Module):
         """
         return cls(criterion_of(config, **changes))
 
-    def forward(
+    def __call__(
         self,
         logits: Tensor,
         labels: Sequence[Mapping[str, Tensor]],
@@ -103,7 +105,8 @@ class TransformersLoss(nn.Module):
             logits, pred_boxes: Of the last layer, (B, Q, C) and (B, Q, 4), denoising queries first.
             labels: Of each image ``"class_labels"`` (n,) and ``"boxes"`` (n, 4), cxcywh in fractions of the image.
             device: Is not read: tensors are where they are.
-            config: Says by ``auxiliary_loss`` whether there is a loss of other layers than the last.
+            config: Says by ``auxiliary_loss`` whether there is a loss of other layers than the last, and of groups by
+                ``num_queries`` how many queries a group has.
             outputs_class, outputs_coord: Of all layers, (L, B, Q, …); of models that give ``enc_topk_logits``,
                 (B, L, Q, …).
             enc_outputs_class, enc_outputs_coord, enc_topk_logits, enc_topk_bboxes: Of the encoder, by either name.
@@ -141,6 +144,8 @@ class TransformersLoss(nn.Module):
                 denoised = _layers(_split(stacked, meta, 2)[0], dim)
                 outputs |= _named(denoised, "dn_pre_outputs", "dn_auxiliary_outputs")
                 outputs["denoising_meta_values"] = meta
+        if self.criterion.num_groups > 1:
+            self.criterion.train(logits.shape[1] > config.num_queries)
         terms = self.criterion(outputs, labels)
         return total(terms), terms, auxiliary
 

@@ -23,7 +23,7 @@ class UltralyticsLoss(nn.Module):
     """A criterion as the ``criterion`` of a detector of Ultralytics.
 
     It takes the outputs and the batch that such a model calls its criterion with, and returns ``(loss, items)``, where
-    ``items`` are the terms without their graph, by the names of the criterion::
+    ``items`` are the terms without their graph, by the names of the criterion, and not times the batch size::
 
         DetectionModel.init_criterion = lambda model: UltralyticsLoss.from_model(model)
 
@@ -101,4 +101,5 @@ class UltralyticsLoss(nn.Module):
             batch: ``"batch_idx"``, ``"cls"``, ``"bboxes"`` and ``"img"``.
         """
         terms = self.criterion(preds, batch)
-        return total(terms), detached(terms)
+        images = len(batch["img"]) if self.criterion.times_batch_size and self.criterion.reduction == "mean" else 1
+        return total(terms), {name: value / images for name, value in detached(terms).items()}

@@ -44,7 +44,7 @@ DISTRIBUTIONS = MATCHER | {
 CONFIGS: dict[str, dict[str, Any]] = {
     "detr": COSTS | BOXES | {"eos_coefficient": 0.2},
     "deformable_detr": COSTS | BOXES | {"focal_alpha": 0.3},
-    "lw_detr": COSTS | BOXES | {"focal_alpha": 0.3, "class_loss_coefficient": 1.25, "group_detr": 2},
+    "lw_detr": COSTS | BOXES | {"focal_alpha": 0.3, "class_loss_coefficient": 1.25, "group_detr": 2, "num_queries": 3},
     "rt_detr": MATCHER | {"weight_loss_vfl": 1.25},
     "d_fine": DISTRIBUTIONS | {"weight_loss_vfl": 1.25},
     "deimv2": DISTRIBUTIONS | {"weight_loss_mal": 1.25, "mal_alpha": None, "use_dense_one_to_one": True},
@@ -117,14 +117,37 @@ def test_layers_first(model_type: str) -> None:
     assert auxiliary is not None and [each["logits"].shape for each in auxiliary] == [given["logits"].shape] * 2
 
 
-def test_groups_and_the_encoder_follow_the_mode_of_the_model() -> None:
+class Model(nn.Module):
+    """Has its loss as models of transformers do."""
+
+    _loss_function: Any
+
+    @property
+    def loss_function(self) -> Any:
+        return self._loss_function if hasattr(self, "_loss_function") else None
+
+    @loss_function.setter
+    def loss_function(self, value: Any) -> None:
+        self._loss_function = value
+
+
+def test_a_model_takes_it_as_its_loss_function() -> None:
+    model, loss_function = Model(), TransformersLoss.from_config(config_of("detr"))
+    model.loss_function = loss_function
+    assert model.loss_function is loss_function
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert isinstance(copied.loss_function, TransformersLoss) and not copied.state_dict()
+
+
+@pytest.mark.parametrize("groups", [2, 1])
+def test_groups_of_queries_and_the_encoder(groups: int) -> None:
+    """A model gives the queries of all groups in training, and those of one in evaluation."""
     torch.manual_seed(0)
-    config = config_of("lw_detr")
-    model = nn.Module()
-    model.loss_function = TransformersLoss.from_config(config)
+    config = config_of("lw_detr", num_queries=6 // groups)
+    loss_function = TransformersLoss.from_config(config)
     criterion = query_criterion(
-        "lw-detr", CLASSES, num_groups=2, weight_dict=model.loss_function.criterion.weight_dict,
-        loss_cls=model.loss_function.criterion.loss_cls, matcher=model.loss_function.criterion.matcher,
+        "lw-detr", CLASSES, num_groups=groups, weight_dict=loss_function.criterion.weight_dict,
+        loss_cls=loss_function.criterion.loss_cls, matcher=loss_function.criterion.matcher,
     )  # fmt: skip
     given = arguments(config) | {"enc_outputs_class": torch.randn(2, 6, CLASSES), "enc_outputs_coord": boxes(2, 6)}
     layers = [
@@ -133,14 +156,7 @@ def test_groups_and_the_encoder_follow_the_mode_of_the_model() -> None:
     ]
     encoder = {"logits": given["enc_outputs_class"], "pred_boxes": given["enc_outputs_coord"]}
     outputs = {**layers[-1], "auxiliary_outputs": layers[:-1], "enc_outputs": encoder}
-    seen = []
-    for training in (True, False):
-        model.train(training)
-        _, terms, _ = model.loss_function(**given)
-        same(terms, criterion.train(training)(outputs, labels()))
-        seen.append(terms["loss_bbox"])
-    assert not torch.allclose(*seen)
-    assert not list(model.parameters()) and not model.state_dict()
+    same(loss_function(**given)[1], criterion(outputs, labels()))
 
 
 @pytest.mark.parametrize("model_type", ["rt_detr", "d_fine", "deimv2"])
@@ -329,7 +345,7 @@ def test_a_model_with_one_head() -> None:
     loss, items = loss_function(head, batch)
     rates = {"iou_rate": 7.0, "cls_rate": 0.4, "dfl_rate": 1.25}
     wanted = YOLOv8Criterion(CLASSES, strides=(8, 16), times_batch_size=True, **rates)(head, batch)
-    same(items, wanted)
+    same(items, {name: value / 2 for name, value in wanted.items()})
     torch.testing.assert_close(loss, total(wanted))
     assert loss.requires_grad and not any(value.requires_grad for value in items.values())
     loss_function.update()  # of one head there is nothing to shift
@@ -356,7 +372,7 @@ def test_a_pair_of_heads_shifts_its_weights_after_each_epoch() -> None:
     for _ in range(9):
         seen.append((criterion.one_to_many_rate, criterion.one_to_one_rate))
         loss, items = loss_function({"one2many": one, "one2one": two}, batch)
-        torch.testing.assert_close(loss, total(items))
+        torch.testing.assert_close(loss, 2 * total(items))
         loss_function.update()
     wanted = [0.8 - 0.7 * min(epoch / 7, 1.0) for epoch in range(9)]
     torch.testing.assert_close(torch.tensor(seen), torch.tensor([(rate, 1 - rate) for rate in wanted]))
