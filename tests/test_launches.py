@@ -79,6 +79,15 @@ def test_a_crowded_image_pads_no_other_on_a_device() -> None:
     assert crowded.kernels < even.kernels + 50
 
 
+def test_a_criterion_costs_what_its_targets_cost_however_they_are_spread() -> None:
+    """16 images, one of them with nearly all objects: the bytes that move forward and backward."""
+    case = criteria.CASES["YOLOXCriterion"]
+    sizes = (Shape(counts, canvas=320) for counts in ((1000, *[10] * 15), (72, *[72] * 13, 71, 71)))
+    crowded, even = (launches.criterion_on_device(case, size) for size in sizes)
+    assert crowded.streaming == even.streaming
+    assert crowded.bytes < 2 * even.bytes
+
+
 def test_count() -> None:
     with launches.Count() as count:
         values = torch.arange(6.0).view(2, 3).mT + 1

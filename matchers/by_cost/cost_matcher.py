@@ -33,8 +33,10 @@ class CostMatcher(WideModule):
         is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
         normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
             the targets.
-        max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
-            for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+        max_pairwise_bytes: How much memory may be taken at once on the way to the costs; by default 16 MiB on CPU,
+            1 GiB elsewhere. The result does not depend on it. The costs themselves are kept, 4 bytes for each pair of a
+            prediction and one of G targets. On an accelerator a call takes up to 2.5 times as much for ``Hungarian``, 4
+            times for closest matchers, 5.5 times for Sinkhorn. In a compiled graph the compiler decides what is kept.
 
     Raises:
         TypeError: ``cost`` is neither a function nor a mapping of functions.

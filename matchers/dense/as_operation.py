@@ -1,7 +1,8 @@
 """Rules as one operation of a compiled graph, on CPU.
 
 There the host can look at values, and leaves out most pairs: that is several times faster than a graph of static
-shapes, however well it is compiled. On other devices rules are traced like anything else.
+shapes, however well it is compiled. On other devices rules are traced like anything else, unless they have to keep to
+``max_pairwise_bytes``: a graph computes all pairs at once, the operation computes them block by block.
 
 The operation gets the handle of a rule, which is made of its class and its parameters. Equal rules have one handle, in
 every process: a graph that was compiled elsewhere finds the rule that it was compiled for, or none.
@@ -64,10 +65,11 @@ def _says_all(value: Any) -> bool:
 
 
 def can_be_used(problem: Problem) -> bool:
-    """Whether a graph on CPU is being traced, of which a rule with a handle is an operation; it knows of no fields."""
+    """Whether a graph is being traced of which a rule with a handle is an operation; it knows of no fields."""
     if problem.gt_boxes is None or problem.labels is None or problem.fields or problem.predictions.fields:
         return False
-    return is_used and torch.compiler.is_compiling() and problem.device.type == "cpu"
+    is_bounded = problem.device.type == "cpu" or problem.max_pairwise_bytes is not None
+    return is_used and torch.compiler.is_compiling() and is_bounded
 
 
 def decide(handle: str, problem: Problem, level_sizes: Sequence[int] | None) -> Choice:

@@ -45,11 +45,15 @@ class Nearest:
         """Targets in blocks, each with the nearest priors of its targets, (R, K)."""
         if not self._can_be_narrowed(rows):
             for pairs in rows.blocks():
-                yield pairs, torch.cat([self._of_all(pairs, *level) for level in self._levels(pairs)], -1)
+                yield pairs, self._of_all(pairs, self.level_sizes, self.centers)
             return
-        found = torch.cat([self._narrow(rows, *level) for level in self._levels(rows)], -1)
-        for pairs in rows.blocks(larger=max(1, self.centers.shape[-1] // found.shape[-1])):
-            yield pairs, found[pairs.row]
+        found, first = [], 0
+        for size, centers in zip(self.level_sizes, self.centers.split(list(self.level_sizes), -1), strict=True):
+            found.append(self._of_level(rows, size, centers) + first)
+            first += size
+        joined = torch.cat(found, -1)
+        for pairs in rows.blocks(larger=max(1, self.centers.shape[-1] // joined.shape[-1])):
+            yield pairs, joined[pairs.row]
 
     def _can_be_narrowed(self, rows: Pairs) -> bool:
         most = max(self.level_sizes, default=0)
@@ -58,21 +62,19 @@ class Nearest:
         assert rows.corners is not None
         return known_within(self.centers, -_FAR, _FAR) and known_within(rows.corners[:4], -_FAR, _FAR)
 
-    def _levels(self, pairs: Pairs) -> Iterator[tuple[Tensor, int]]:
-        """The centres of each level, (2, 1 or R, W), and the index of the first."""
-        own = self.centers if self.centers.shape[1] == 1 else self.centers.index_select(1, pairs.sample)
-        first = 0
-        for level in own.split(list(self.level_sizes), -1):
-            yield level, first
+    def _of_all(self, pairs: Pairs, sizes: Sequence[int], centers: Tensor) -> Tensor:
+        """The nearest priors of levels, (R, K), by their distances from all."""
+        own = centers if centers.shape[1] == 1 else centers.index_select(1, pairs.sample)
+        found, first = [], 0
+        for level in squared_center_distance(own, pairs.gt).split(list(sizes), -1):
+            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
             first += level.shape[-1]
+        return torch.cat(found, -1)
 
-    def _of_all(self, pairs: Pairs, centers: Tensor, first: int) -> Tensor:
-        return smallest(squared_center_distance(centers, pairs.gt), self.topk, nonnegative=True)[1] + first
-
-    def _narrow(self, rows: Pairs, centers: Tensor, first: int) -> Tensor:
-        """The nearest priors of a level, of all targets, (R, topk)."""
-        if centers.shape[-1] <= max(_MANY_PRIORS, self.topk * SIZE):
-            return torch.cat([self._of_all(pairs, centers, first) for pairs in rows.blocks()])
+    def _of_level(self, rows: Pairs, size: int, centers: Tensor) -> Tensor:
+        """The nearest priors of a level, of all targets, (R, topk); in tiles if that is less to compute."""
+        if size <= max(_MANY_PRIORS, self.topk * SIZE):
+            return torch.cat([self._of_all(pairs, [size], centers) for pairs in rows.blocks()])
         where = Extent(centers, None, torch.zeros_like(centers[0]))
         nearby = Nearby(rows, _no_test, partial(_search, Tiling.of(where.stacked()), self.topk))
         found = torch.empty(len(rows), self.topk, dtype=torch.int64)
@@ -80,7 +82,7 @@ class Nearest:
             assert pairs.prediction is not None and pairs.near is not None
             distance = squared_center_distance(centers[:, 0, pairs.prediction], pairs.gt)
             distance = distance.masked_fill_(~pairs.near, torch.inf)
-            found[pairs.row] = smallest(distance, self.topk, index=pairs.prediction, nonnegative=True)[1] + first
+            found[pairs.row] = smallest(distance, self.topk, index=pairs.prediction, nonnegative=True)[1]
         return found
 
 

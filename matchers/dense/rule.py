@@ -39,7 +39,8 @@ class Rule:
 
     Attributes:
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount. Declare it as the
-            last field of your dataclass to make it a parameter.
+            last field of your dataclass to make it a parameter. A graph that is compiled for an accelerator keeps to
+            it if it is given; otherwise the compiler decides.
         ignore_iof: Which part of a prediction's box makes it one of an ignored region. Declare it in the same way.
         normalized: The unit of boxes that ``choose`` gets: False for pixels, True for fractions of the image, None for
             that of the targets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,3 +63,21 @@ def test_rows_of_filler_read_different_predictions() -> None:
     values = torch.rand(2, 40, 3)
     rows = positives.of_predictions(values)
     assert torch.equal(rows[positives.valid], values.flatten(0, 1)[slots]) and not rows[~positives.valid].any()
+
+
+@pytest.mark.parametrize("budget", [None, 4096])
+def test_a_graph_for_an_accelerator_keeps_to_a_budget_that_is_given(budget: int | None) -> None:
+    """Block by block, in an operation of its own."""
+    matcher, priors = EVERY_MATCHER["simota"]
+    matcher = replace(matcher, max_pairwise_bytes=budget)
+    on_meta = pytree.tree_map(lambda leaf: leaf.to("meta"), (*scene(5, 0, 3), priors))
+    graphs: list[torch.fx.GraphModule] = []
+
+    def noting(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    found = torch.compile(lambda *given: matcher(*given).target_index, fullgraph=True, backend=noting)(*on_meta)
+    assert found.is_meta and found.shape == (3, len(priors))
+    assert ("assign_by_rule" in graphs[0].code) == (budget is not None)
