@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from cases import CRITERIA, MATCHERS
 from cases.finding import joined, listed, modules_of
@@ -10,7 +11,8 @@ from cases.finding import joined, listed, modules_of
 from ragged.testing import PROPERTIES
 from tests.mutation import operations
 from tests.mutation.criteria import OfCriterion
-from tests.mutation.planting import REFERENCE, Case, Mutant, original, planted
+from tests.mutation.planting import REFERENCE, Mutant, original, planted
+from tests.mutation.users import bugs_of_criteria, bugs_of_matchers, of_kit
 
 _OPERATIONS = modules_of(operations)
 
@@ -30,13 +32,20 @@ def _of_criteria() -> tuple[dict[str, OfCriterion], list[Mutant]]:
 
 
 _CRITERIA, _BUGS = _of_criteria()
-CASES: dict[str, Case | OfCriterion] = {
+CASES: dict[str, Any] = {
     **joined(_OPERATIONS, "CASES"),
     **joined(MATCHERS, "OPERATIONS"),
     **joined(CRITERIA, "OPERATIONS"),
     **_CRITERIA,
+    **of_kit.CASES,
 }
-MUTANTS: list[Mutant] = [*listed(_OPERATIONS, "MUTANTS"), *listed(MATCHERS, "BUGS"), *_BUGS]
+_OF_USERS = [bugs_of_matchers, bugs_of_criteria]
+MUTANTS: list[Mutant] = [
+    *listed(_OPERATIONS, "MUTANTS"),
+    *listed(MATCHERS, "BUGS"),
+    *_BUGS,
+    *listed(_OF_USERS, "MUTANTS"),
+]
 # Compilation takes seconds: only where no other property sees the bug.
 QUICK = (*(name for name in PROPERTIES if name != "compilation"), REFERENCE)
 ALL = (*QUICK, "compilation")

@@ -41,6 +41,7 @@ class Slopes:
         self.constants = Constants()
         with open_forms(), self.constants:
             self.losses(self.predictions)
+        self._along: dict[tuple[float, bool], dict[str, Tensor]] = {}
 
     def losses(self, predictions: Any) -> dict[str, Tensor]:
         """The terms."""
@@ -50,13 +51,20 @@ class Slopes:
 
     def at(self, moves: list[Tensor], *, held: bool = True) -> dict[str, Tensor]:
         """The terms after a move of each leaf; with what is detached as it was, or as it comes."""
-        given = self._moved(moves)
+        given = self.moved(moves)
         if not held:
             return self.losses(given)
         with open_forms(), self.constants:
             return self.losses(given)
 
-    def _moved(self, moves: list[Tensor]) -> Any:
+    def along(self, step: float, *, held: bool = True) -> dict[str, Tensor]:
+        """The terms after a step along one direction, computed once for all of them."""
+        if (step, held) not in self._along:
+            self._along[step, held] = self.at([each * step for each in self.direction(0)], held=held)
+        return self._along[step, held]
+
+    def moved(self, moves: list[Tensor]) -> Any:
+        """The predictions after a move of each leaf, as leaves that need a gradient."""
         waiting = iter(moves)
 
         def move(leaf: Any) -> Any:
@@ -85,20 +93,40 @@ class Slopes:
 
 
 def first(case: CriterionCase) -> None:
-    """Gradients agree with finite differences in float64; a term that has any gradient has one where it changes."""
+    """Gradients agree with finite differences in float64, and each term that changes has one, which leads uphill."""
     slopes = Slopes(case)
     for name, term in slopes.terms.items():
         if not term.requires_grad:
-            continue  # a number for a log
+            _expect_constant(slopes, name)
+            continue
         gradients = torch.autograd.grad(term, slopes.leaves, allow_unused=True, retain_graph=True)
         known = [
             torch.zeros_like(leaf) if each is None else each
             for each, leaf in zip(gradients, slopes.leaves, strict=True)
         ]
         _expect_slope(slopes, name, known)
-        if not any(each.any() for each in known):
+        if any(each.any() for each in known):
+            _expect_uphill(slopes, name, known)
+        else:
             _expect_constant(slopes, name)
     _expect_all_layers(slopes)
+
+
+def _expect_uphill(slopes: Slopes, name: str, gradients: list[Tensor]) -> None:
+    """A step along the gradient makes a term larger, whatever it detaches."""
+    same = _along(slopes, name, 1e-5), _along(slopes, name, 1e-5, held=False)
+    if abs(same[0] - same[1]) <= 1e-4 * abs(same[0]):
+        return  # nothing is detached: the gradient is that of the values
+    length = float(sum(each.square().sum() for each in gradients)) ** 0.5
+    ahead, behind = (
+        slopes.at([each * step / length for each in gradients], held=False)[name].detach() for step in (1e-4, -1e-4)
+    )
+    slope = float(ahead - behind) / 2e-4
+    expect(
+        slope > -0.1 * length,
+        f"a step along the gradient of the term {name} makes it smaller, with the slope {slope:.6g}, expected about "
+        f"{length:.6g}: the gradient has the wrong sign",
+    )
 
 
 def _expect_slope(slopes: Slopes, name: str, gradients: list[Tensor]) -> None:
@@ -106,11 +134,16 @@ def _expect_slope(slopes: Slopes, name: str, gradients: list[Tensor]) -> None:
     products = [gradient * move for gradient, move in zip(gradients, direction, strict=True)]
     slope = float(sum(each.sum() for each in products))
     scale = float(sum(each.abs().sum() for each in products))
-    found = _agreeing(lambda step: _difference(slopes, name, direction, step), slope, 1e-3 * scale + 1e-7)
+    found = _agreeing(lambda step: _along(slopes, name, step), slope, 1e-3 * scale + 1e-7)
     if found is not None:
         _name_the_entry(slopes, name, gradients)
         problem = f"the slope of the term {name} along a direction in all predictions is {slope:.6g} by its gradient"
         expect(False, f"{problem}, {found:.6g} by finite differences")
+
+
+def _along(slopes: Slopes, name: str, step: float, *, held: bool = True) -> float:
+    ahead, behind = (slopes.along(each, held=held)[name].detach() for each in (step, -step))
+    return float(ahead - behind) / (2 * step)
 
 
 def _difference(slopes: Slopes, name: str, direction: list[Tensor], step: float) -> float:
@@ -155,13 +188,13 @@ def _difference_of(slopes: Slopes, name: str, direction: list[Tensor]) -> Callab
 
 
 def _expect_constant(slopes: Slopes, name: str) -> None:
-    """A term whose gradient is 0 everywhere does not change with the predictions: else something was detached."""
+    """A term without a gradient does not change with the predictions: else something was detached."""
     moved = slopes.at([each * 1e-3 for each in slopes.direction(1)], held=False)[name]
     here = slopes.terms[name].detach()
     expect(
         bool(torch.isclose(moved.detach(), here, rtol=1e-6, atol=1e-9)),
-        f"the term {name} changes with the predictions, from {here.item():.6g} to {moved.item():.6g}, but its gradient "
-        "is 0 everywhere: it is detached from them",
+        f"the term {name} changes with the predictions, from {here.item():.6g} to {moved.item():.6g}, but it has "
+        "no gradient: it is detached from them. What is only for a log, as_terms= can leave out",
     )
 
 
@@ -207,7 +240,7 @@ def second(case: CriterionCase) -> None:
     def difference(step: float) -> float:
         values = []
         for move in (step, -step):
-            given = slopes._moved([each * move for each in other])
+            given = slopes.moved([each * move for each in other])
             with open_forms(), slopes.constants:
                 terms = slopes.losses(given)
             found = _gradients(terms, names, leaves_of(given), graph=False)

@@ -34,9 +34,9 @@ def violation_of(name: str, case: CriterionCase) -> PropertyViolation | None:
     except HypothesisException:
         raise
     except Exception as error:
-        violation = PropertyViolation(f"the criterion raises {type(error).__name__}: {error}")
-        violation.__cause__ = error
-        return violation
+        raised = PropertyViolation(f"the criterion raises {type(error).__name__}: {error}")
+        raised.__cause__ = error
+        return raised
     return None
 
 
@@ -69,11 +69,10 @@ def smallest_scene(name: str, case: CriterionCase) -> tuple[Scene, PropertyViola
     third = _of_targets(second, kept) if len(kept) < len(every) else second
     if case.is_of_queries():
         third = _fewest_queries(shrinker, third)
-    for part in ("weights", "ignore"):
-        less = third[0], replace(third[1], **{part: None})
-        third = less if fails(less) else third
-    found = violation_of(name, replace(case, fixed=third))
-    return None if found is None else (third, found)
+    for simpler in (replace(third[1], weights=None), replace(third[1], weights=None, ignore=None)):
+        third = (third[0], simpler) if fails((third[0], simpler)) else third
+    shown = violation_of(name, replace(case, fixed=third))
+    return None if shown is None else (third, shown)
 
 
 def _fewest_queries(shrinker: Shrinker, scene: Scene) -> Scene:

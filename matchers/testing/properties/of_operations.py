@@ -30,8 +30,14 @@ def by_kit(checker: Callable[..., None], exact: bool = False) -> Callable[[Under
 def compilation(matcher: UnderTest, scene: Scene) -> None:
     """One graph, the same values."""
     scene = _one_layer(scene)
-    options = {"rtol": matcher.rtol, "atol": matcher.atol}
-    assert_compiles(matcher.matcher, scene.predictions, scene.targets, shared=matcher.priors, **options)
+    assert_compiles(
+        matcher.matcher,
+        scene.predictions,
+        scene.targets,
+        shared=matcher.priors,
+        rtol=matcher.rtol,
+        atol=matcher.atol,
+    )
 
 
 def synchronisation(matcher: UnderTest, scene: Scene) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from matchers.pairs.predictions import Predictions
+from matchers.targets.targets import Targets
 from matchers.testing.changes.moves import (
     FORMATS,
     MOVES,
@@ -54,9 +56,11 @@ def prediction_order(matcher: UnderTest, scene: Scene) -> None:
     matcher.expect_same(back, matcher.first(scene), "the predictions in reversed order, then as they were", scene)
 
 
-def in_prediction_order(scene: Scene, order: Tensor) -> object:
+def in_prediction_order(scene: Scene, order: Tensor) -> Predictions:
     """The predictions ``order`` (P,) of all images."""
-    return pytree.tree_map(lambda leaf: leaf.index_select(len(scene.targets.batch_shape), order), scene.predictions)
+    dim = len(scene.targets.batch_shape)
+    found: Predictions = pytree.tree_map(lambda leaf: leaf.index_select(dim, order), scene.predictions)
+    return found
 
 
 def classes(matcher: UnderTest, scene: Scene) -> None:
@@ -69,32 +73,55 @@ def classes(matcher: UnderTest, scene: Scene) -> None:
 
 
 def formats(matcher: UnderTest, scene: Scene) -> None:
-    """Boxes of predictions and targets in each format and unit."""
-    own = scene.targets
-    canvas = canvas_of(own, CANVAS)
-    source = (own.box_format, own.normalized)
+    """Boxes of predictions and targets in each format and unit.
+
+    A cost may see boxes in the unit of the targets. Lengths of x and y then weigh differently in fractions of an image
+    that is no square: such forms are compared with fractions, and fractions with pixels in squares.
+    """
+    expected = {False: matcher.first(scene)}
+    if not matcher.priors:
+        square = replace(scene, targets=replace(scene.targets, canvas_size=_squares(scene.targets)))
+        for form in (("xyxy", True), ("cxcywh", False)):
+            _expect_same_in_format(matcher, square, form, form, matcher.parts(square))
+        expected[True] = matcher.parts(in_format(scene, ("xyxy", True), ("xyxy", True)))
     for of_predictions, of_targets in _PAIRS_OF_FORMS:
-        boxes = None if scene.predictions.boxes is None else boxes_in(scene.boxes, source, of_predictions, canvas)
-        said: dict[str, Any] = {"box_format": of_predictions[0], "normalized": of_predictions[1]}
-        if of_predictions == of_targets:  # which None stands for
-            said = {"box_format": None, "normalized": None}
-        changed = Scene(replace(scene.predictions, boxes=boxes, **said), targets_in(own, *of_targets, canvas))
-        words = f"predictions {_in_words(of_predictions)} and targets {_in_words(of_targets)}, then {_in_words(source)}"
-        _expect_same_in_format(matcher, scene, changed, words)
+        known = expected.get(of_targets[1], expected[False])
+        _expect_same_in_format(matcher, scene, of_predictions, of_targets, known)
 
 
-def _expect_same_in_format(matcher: UnderTest, scene: Scene, changed: Scene, words: str) -> None:
+def _squares(targets: Targets) -> Tensor:
+    canvas = canvas_of(targets, CANVAS)
+    return canvas.amax(-1, keepdim=True).expand_as(canvas)
+
+
+def in_format(scene: Scene, of_predictions: tuple[str, bool], of_targets: tuple[str, bool]) -> Scene:
+    """The scene with boxes in other formats and units; predictions that are like the targets do not say theirs."""
+    own, source = scene.targets, (scene.targets.box_format, scene.targets.normalized)
+    canvas = canvas_of(own, CANVAS)
+    boxes = None if scene.predictions.boxes is None else boxes_in(scene.boxes, source, of_predictions, canvas)
+    said: dict[str, Any] = {"box_format": of_predictions[0], "normalized": of_predictions[1]}
+    if of_predictions == of_targets:  # which None stands for
+        said = {"box_format": None, "normalized": None}
+    return Scene(replace(scene.predictions, boxes=boxes, **said), targets_in(own, *of_targets, canvas))
+
+
+def _expect_same_in_format(
+    matcher: UnderTest, scene: Scene, of_predictions: tuple[str, bool], of_targets: tuple[str, bool], expected: Parts
+) -> None:
     """In one unit of the priors at least: they may be in pixels always, or in the unit of the targets."""
-    given = [matcher.priors]
+    changed = in_format(scene, of_predictions, of_targets)
+    unit = "fractions" if of_targets[1] and not matcher.priors else "pixels"
+    words = f"predictions {_in_words(of_predictions)} and targets {_in_words(of_targets)}, then both xyxy in {unit}"
+    given: list[tuple[Tensor, ...]] = [matcher.priors]
     if matcher.priors and changed.targets.normalized:
         size = canvas_of(changed.targets, CANVAS)[0].flip(-1).tile(2)
-        priors = matcher.priors[0]
-        given.append((priors / size[: priors.shape[-1]],))
+        in_pixels = matcher.priors[0]
+        given.append((in_pixels / size[: in_pixels.shape[-1]],))
     problem = None
     for priors in given:
         try:
             found = matcher.parts(changed, priors=priors)
-            return matcher.expect_same(found, matcher.first(scene), words, scene)
+            return matcher.expect_same(found, expected, words, scene)
         except PropertyViolation as violation:
             if isinstance(violation.__cause__, REFUSALS):
                 return None  # it does not take them, and says so

@@ -1,0 +1,1 @@
+"""Matchers and criteria as users write them, right ones, and the bugs that they may have."""
