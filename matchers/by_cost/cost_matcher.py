@@ -1,4 +1,4 @@
-"""What the matchers that minimise a cost have in common: their cost, and how they are called."""
+"""The base classes of matchers that minimise a cost: the cost and the call."""
 
 from __future__ import annotations
 
