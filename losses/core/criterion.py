@@ -171,7 +171,7 @@ class Criterion(WideModule):
 
     def terms(self, predictions: Any, assigned: Any) -> Terms:
         """The terms before they are reduced, of predictions that were read and what ``look_up`` gave for them."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+        raise NotImplementedError(f"{type(self).__name__} does not define its terms")
 
     # --- what it may say -------------------------------------------------------------------------------------------
 

@@ -231,11 +231,11 @@ class DetectionLoss(Criterion):
         match: Assignment | Plan | None = None,
         anchors: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
+        """The divisors of the parts over all ranks; their sum over several calls is the ``global_count``."""
         return super().counts(Given(Predictions.of(input), anchors), target, match)
 
     def match(self, predictions: Given, targets: Targets) -> Assignment | Plan:
-        """What the matcher says, of predictions, targets and anchors."""
+        """The match of predictions and targets, with anchors."""
         given, anchors = predictions.predictions, predictions.anchors
         if self.bbox_coder is not None and given.boxes is not None:
             boxes = self.bbox_coder.decode(predictions.need_anchors(), wide(given.boxes))
