@@ -26,15 +26,15 @@ class CostMatcher(WideModule):
     """A matcher with a cost: a function of pairs, named terms, or loss modules.
 
     Args:
-        cost: A function ``Pairs -> (R, P)``, or several by name, which are added up; see ``matchers.costs.terms``.
-            By default, without modules, ``detr_costs()``, for which boxes are brought into fractions of the image.
+        cost: A function ``Pairs -> (R, P)``, or a dict of functions to add up; see ``matchers.costs.terms``. Default,
+            without modules: ``detr_costs()``, with boxes in fractions of the image.
         cls_match_module: A loss module as class cost, see ``module_costs``; not together with ``cost``.
         loc_match_module: A loss module as box cost.
-        is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
-        normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
-            the targets.
-        max_pairwise_bytes: How much memory may be taken at once on the way to the costs, which themselves are a number
-            for each pair; by default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
+        is_anchor_based: Whether to match priors, which are xyxy boxes, instead of predicted boxes.
+        normalized: The unit of the boxes for the cost: fractions of the image, or pixels. None means the unit of the
+            targets.
+        max_pairwise_bytes: A bound of the temporary memory for costs, besides the costs themselves (a number for each
+            pair); default 16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
         TypeError: ``cost`` is neither a function nor a mapping of functions.
