@@ -5,7 +5,7 @@
 - ``python -m example.walkthrough`` shows a per-sample loss built step by step from lists of ground truth.
 
 To read it, begin with ``run.py``. Data: ``data.py``, ``digits.py``, ``coco_folder.py``. Networks: ``model.py``,
-``query_model.py``. Detectors: ``detector.py``, and ``dense_heads.py``, ``anchor_heads.py``, ``query_heads.py``. A loss
-of one's own: ``criterion.py``, ``matching.py``. Training: ``train.py``, ``logs.py``, ``ranks.py``. What comes out:
-``evaluate.py``, ``picture.py``, ``curves.py``, ``ranking.py``, ``compare.py``.
+``query_model.py``. Detectors: ``detector.py``, and ``dense_heads.py``, ``anchor_heads.py``, ``query_heads.py``. Your
+own loss: ``criterion.py``, ``matching.py``. Training: ``train.py``, ``progress.py``, ``logs.py``, ``ranks.py``.
+Results: ``evaluate.py``, ``picture.py``, ``curves.py``, ``ranking.py``, ``compare.py``.
 """

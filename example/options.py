@@ -1,4 +1,4 @@
-"""The command line of the example: its options, and what cannot be."""
+"""The command line of the example: its options, and which of them exclude each other."""
 
 from __future__ import annotations
 
@@ -32,56 +32,80 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m example",
         usage="%(prog)s [--help] [options]",
-        description="Train a small detector, print its mAP, and draw what it found, what was matched and what is hard.",
+        description="Train a small detector, print its mAP, and draw detections, matches and the hardest images.",
+        epilog="Start with: python -m example --epochs 2 --train-scenes 500",
     )
-    what = parser.add_argument_group("what is trained")
+    what = parser.add_argument_group("model and loss")
     what.add_argument(
-        "--criterion", choices=list(DETECTORS), help="loss, with a head that suits it; own is example/criterion.py"
+        "--criterion",
+        choices=list(DETECTORS),
+        help="the loss, with a head that fits it; own is the loss of example/criterion.py (default: own)",
     )
-    what.add_argument("--matcher", choices=list(MATCHERS), help="who learns which object, with the criterion own")
-    what.add_argument("--compare", action="store_true", help="train with every criterion; a table and a plot of all")
-    _add_data(parser.add_argument_group("on what", "scenes of handwritten digits, unless --data is given"))
-    how = parser.add_argument_group("how")
+    what.add_argument("--matcher", choices=list(MATCHERS), help="the matcher of the criterion own (default: hungarian)")
+    what.add_argument(
+        "--compare",
+        action="store_true",
+        help="train with every criterion, one after the other; write a table and a plot",
+    )
+    _add_data(
+        parser.add_argument_group(
+            "data", "scenes of handwritten digits, or a folder in COCO's format with --data and --ann"
+        )
+    )
+    how = parser.add_argument_group("training")
     how.add_argument("--epochs", type=_at_least(1), default=10, help="passes over the training images (default: 10)")
-    how.add_argument("--batch-size", type=_at_least(1), default=32, help="images in a step, of all ranks (default: 32)")
     how.add_argument(
-        "--seed", type=_at_least(0), default=0, help="chooses scenes, weights and their order (default: 0)"
+        "--batch-size", type=_at_least(1), default=32, help="images in a step, on all ranks together (default: 32)"
     )
-    how.add_argument("--device", default="cpu", help="where to train, for example cuda (default: cpu)")
-    how.add_argument("--amp", action="store_true", help="the network computes in bfloat16, the loss in float32")
+    how.add_argument(
+        "--seed", type=_at_least(0), default=0, help="seed of scenes, initial weights and order (default: 0)"
+    )
+    how.add_argument("--device", default="cpu", help="device to train on, for example cuda (default: cpu)")
+    how.add_argument(
+        "--amp", action="store_true", help="mixed precision: the network computes in bfloat16, the loss in float32"
+    )
     how.add_argument(
         "--compile",
         nargs="?",
         const="inductor",
         metavar="BACKEND",
-        help="compile network, matching and loss, with inductor unless another backend of torch.compile is named",
+        help="compile network, matching and loss with torch.compile (default backend: inductor)",
     )
-    how.add_argument("--ddp", action="store_true", help="train on all ranks that torchrun started")
-    how.add_argument("--workers", type=_at_least(0), default=0, help="processes that load images (default: 0)")
-    result = parser.add_argument_group("what comes out")
+    how.add_argument(
+        "--ddp", action="store_true", help="train on several ranks: torchrun --nproc-per-node=2 -m example --ddp"
+    )
+    how.add_argument(
+        "--workers", type=_at_least(0), default=0, help="number of processes that load images (default: 0)"
+    )
+    result = parser.add_argument_group("output")
     result.add_argument(
-        "--out", type=Path, default=Path("runs/example"), help="folder for all files (default: runs/example)"
+        "--out", type=Path, default=Path("runs/example"), help="folder for pictures and tables (default: runs/example)"
     )
-    result.add_argument("--tensorboard", action="store_true", help="write events for TensorBoard as well")
+    result.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard")
     return parser
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--train-scenes", type=_at_least(1), help="number of training scenes (default: 2000)")
     group.add_argument("--val-scenes", type=_at_least(1), help="number of validation scenes (default: 300)")
-    group.add_argument("--data", type=Path, metavar="DIR", help="folder of images, with --ann")
-    group.add_argument("--ann", type=Path, metavar="FILE", help="their annotations in COCO's format, json")
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder of images; needs --ann")
+    group.add_argument("--ann", type=Path, metavar="FILE", help="annotations of these images in COCO's format, json")
     group.add_argument(
-        "--val-ann", type=Path, metavar="FILE", help="those of validation images (default: every fifth of --ann)"
+        "--val-ann",
+        type=Path,
+        metavar="FILE",
+        help="annotations of validation images (default: every fifth image of --ann)",
     )
     group.add_argument("--val-data", type=Path, metavar="DIR", help="folder of validation images (default: --data)")
     group.add_argument(
-        "--image-size", type=_at_least(_COARSEST_STRIDE), help="side of the images with --data (default: 256)"
+        "--image-size",
+        type=_at_least(_COARSEST_STRIDE),
+        help="images of --data are scaled to squares of this side (default: 256)",
     )
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """What goes together, and what is there."""
+    """End with a message if options exclude each other, or need something that is missing."""
     if options.compare and (options.criterion or options.matcher or options.ddp):
         parser.error("--compare trains with every criterion in turn: not together with --criterion, --matcher or --ddp")
     options.criterion = options.criterion or "own"

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
-from tqdm import tqdm
 
 from example.data import Sample, Task, to_targets
 from example.detector import Detector
-from example.logs import Log, by_name
+from example.logs import Log
+from example.progress import Progress
 from example.ranks import mean_over_ranks, over_ranks, rank
 from matchers import Targets
 
@@ -34,7 +34,7 @@ def train(
     backend: str | Callable[..., Any] | None = None,
     log: Log | None = None,
 ) -> dict[str, float]:
-    """Train with AdamW and a one-cycle schedule, with a progress bar that shows the epoch's mean loss terms.
+    """Train with AdamW and a one-cycle schedule, and show the epoch's mean loss terms on the way.
 
     Args:
         detector: Its model is trained in place.
@@ -65,7 +65,8 @@ def train(
     steps = epochs * len(loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, detector.learning_rate, total_steps=steps, pct_start=0.15)
     means: dict[str, float] = {}
-    with tqdm(total=steps, desc="training", unit="step", disable=rank() > 0) as bar:
+    step = 0
+    with Progress(steps, epochs, shown=rank() == 0) as progress:
         for epoch in range(epochs):
             if isinstance(loader.sampler, DistributedSampler):
                 loader.sampler.set_epoch(epoch)
@@ -84,11 +85,12 @@ def train(
                 # The one place of a step that waits for the device: to show and to write numbers.
                 now, mean = values.tolist(), (total / count).tolist()
                 means = dict(zip(terms, mean, strict=True))
-                bar.set_postfix(by_name(means), refresh=False)
-                bar.update()
+                progress.step(means)
+                step += 1
                 if log:
                     rate = float(schedule.get_last_lr()[0])
-                    log.step(bar.n, epoch, rate, dict(zip(terms, now, strict=True)))
+                    log.step(step, epoch, rate, dict(zip(terms, now, strict=True)))
+            progress.epoch(epoch, means)
             if log:
                 log.epoch(epoch, means)
     return means

@@ -25,8 +25,8 @@ from example.ranking import draw_hardest, rank_images
 from example.train import train
 
 FOLDER = Path(__file__).parent.parent / "_static" / "gallery"
-FAMILIES = ("yolox", "atss", "dfine")
-"""Points, anchors, queries."""
+FAMILIES = ("yolox", "atss", "dfine", "faster_rcnn", "ot")
+"""Points, anchors, queries, two stages, a soft plan."""
 SHOWN_WHOLE = "yolox"
 """The loss curves and the hardest images of this one are shown, too."""
 BATCH_SIZE, COLOURS = 32, 48

@@ -1,4 +1,4 @@
-"""What each prediction shall say: the targets of an assignment, in the form that criteria read."""
+"""The target of each prediction: an assignment in the form that criteria read."""
 
 from __future__ import annotations
 

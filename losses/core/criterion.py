@@ -26,19 +26,19 @@ GlobalCount = Mapping[str, Any] | Tensor | float | None
 class Criterion(WideModule):
     """A loss of predictions with a hard assignment to targets.
 
-    Calling it is ``assign`` and ``loss`` in one. Whatever is not said here is said by the criterion.
+    A call is ``assign`` and ``loss`` in one. The docstring of each criterion has its formula and its defaults.
 
-    To write one, derive from it and say two things: ``match``, which prediction is responsible for which target, and
-    ``terms``, what is summed up and what it is divided by. Say ``read`` as well, if predictions have to be brought into
-    the form that both compute on. All else, from reading once to reductions and counts of several ranks, is here.
+    To write your own, derive from this class and define two methods: ``match`` assigns predictions to targets, and
+    ``terms`` returns the values to sum up and their divisors. Define ``read``, too, if you convert predictions first.
+    The base class does the rest: it reads once, reduces, and counts over several ranks.
 
     Args:
         num_classes: C, without a background. None if ``CLASSES_OF_PREDICTIONS``.
         matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
         reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
-            one value for each image, the loss that it would have alone. ``"none"``: a RaggedBatch, one value for each
-            prediction, weighted but not divided, ragged as the predictions are. ``"sum"``: not divided.
-        normalizer: How counts are added up over the ranks, and what they are at least.
+            one value for each image, its loss if it were alone. ``"none"``: a RaggedBatch, one value for each
+            prediction, weighted but not divided, ragged like the predictions. ``"sum"``: not divided.
+        normalizer: Sums counts over the ranks, and bounds them from below.
 
     Raises:
         TypeError, ValueError: A parameter is out of range.
@@ -83,11 +83,11 @@ class Criterion(WideModule):
         """Assign, and compute the loss.
 
         Args:
-            predictions: What the head gives; see the criterion.
+            predictions: The outputs of the head; see the criterion.
             targets: Anything that ``Targets.of`` reads.
-            valid_label_mask: (B, C), or what broadcasts to it: which classes an image was annotated for, as booleans or
-                weights. The others have no class loss there.
-            global_count: Totals of all ranks and micro-batches, as sums of what ``counts`` gives; see ``Normalizer``.
+            valid_label_mask: (B, C), or a shape that broadcasts to it: the annotated classes of each image, as booleans
+                or weights. The others have no class loss in this image.
+            global_count: Totals over all ranks and micro-batches, sums of results of ``counts``; see ``Normalizer``.
 
         Returns:
             The terms by name, weighted.
@@ -98,7 +98,7 @@ class Criterion(WideModule):
 
     @torch.no_grad()
     def assign(self, predictions: Any, targets: Any) -> Any:
-        """The first step: which prediction is responsible for which target. Arguments as for a call."""
+        """The first step: assign predictions to targets. Arguments as for a call."""
         read = self.read(predictions)
         return self.match(read, self.read_targets(targets, read))
 
@@ -171,7 +171,7 @@ class Criterion(WideModule):
 
     def terms(self, predictions: Any, assigned: Any) -> Terms:
         """The terms before they are reduced, of predictions that were read and what ``look_up`` gave for them."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its terms are")
+        raise NotImplementedError(f"{type(self).__name__} does not define its terms")
 
     # --- what it may say -------------------------------------------------------------------------------------------
 

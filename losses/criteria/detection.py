@@ -34,16 +34,16 @@ from ragged.values.precision import wide
 
 
 class DetectionLoss(Criterion):
-    """Class loss and box loss, weighted by how predictions and targets are matched (De Plaen et al., 2023).
+    """Class loss and box loss, weighted by the match of predictions and targets (De Plaen et al., 2023).
 
-    ``sum_ij W_ij (cls(c_i, c_j) + loc(b_i, b_j)) + sum_i V_i cls(c_i, background)``, where the matching gives the part
-    ``W_ij`` of prediction i to target j, and ``V_i`` to the background. Any matcher of ``matchers`` serves: those that
-    give an ``Assignment``, each prediction to one target at most, and those that give a ``Plan``, with any weights.
+    ``sum_ij W_ij (cls(c_i, c_j) + loc(b_i, b_j)) + sum_i V_i cls(c_i, background)``, where the matcher gives the share
+    ``W_ij`` of prediction i to target j, and ``V_i`` to the background. Any matcher of ``matchers`` works: those that
+    return an ``Assignment``, with at most one target for each prediction, and those that return a ``Plan``.
 
-    With ``reduction="mean"`` the class loss is divided by the mass of the whole batch, ``sum W + sum V``, and the box
-    loss by ``sum W``, that of the positives; each is at least 1. With weights of the classes, as of
-    ``torch.nn.CrossEntropyLoss(weight=…)``, mass counts by the weight of its class in the former. With hard negative
-    mining, and without a background class, the former is that of the positives only.
+    With ``reduction="mean"``, the divisor of the class loss is the mass of the whole batch, ``sum W + sum V``, and the
+    divisor of the box loss is the mass of the positives, ``sum W``; each is at least 1. If the class loss has class
+    weights, as ``torch.nn.CrossEntropyLoss(weight=…)``, its divisor weighs mass by class. With hard negative mining,
+    and without a background class, its divisor is the mass of the positives alone.
 
     Memory does not grow with the number of pairs times that of classes. With a plan, losses of modules of this package,
     of cross entropy and of binary cross entropy are known for all classes at once; any other loss with
@@ -56,17 +56,17 @@ class DetectionLoss(Criterion):
         loc_loss_module: Box loss with ``reduction="none"``, of xyxy boxes (R, 4), predicted and of targets. Its result
             is (R,), or is summed over the coordinates.
         matching_method: A matcher, called with predictions, targets and anchors.
-        bg_class_position: Of the background among the C classes: ``"first"``, labels of targets start at 1; ``"last"``;
-            or ``"none"``, there is no such class.
-        use_hard_negative_mining: Whether only negatives of high loss are trained; see ``hard_negative_mining``.
-        neg_to_pos_ratio: How many of them for each positive; of a plan, how much mass.
-        size_average, reduce: Deprecated, as in torch: ``reduction`` takes their place.
-        reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), what each image has as the only one of its batch, or
-            ``"none"`` for a RaggedBatch (B, P) that is not divided.
-        normalizer: How counts are added up over the ranks, and what they are at least.
+        bg_class_position: The background among the C classes: ``"first"``, labels of targets start at 1; ``"last"``;
+            or ``"none"``, without a background class.
+        use_hard_negative_mining: Whether to train only negatives of high loss; see ``hard_negative_mining``.
+        neg_to_pos_ratio: The number of these negatives for each positive; for a plan, their mass.
+        size_average, reduce: Deprecated, as in torch: use ``reduction``.
+        reduction: ``"mean"``, ``"sum"``, ``"sample"`` for (B,), the loss of each image if it were alone, or ``"none"``
+            for a RaggedBatch (B, P) that is not divided.
+        normalizer: Sums counts over the ranks, and bounds them from below.
         bbox_coder: If given, predicted boxes are relative to the anchors, as this coder has them: it decodes them for
             the matcher, and ``loc_loss_module`` compares them with the encoded boxes of targets.
-        negatives_without_positives: With mining, how many negatives are trained of an image without positives.
+        negatives_without_positives: With mining, the number of negatives of an image without positives.
 
     Raises:
         TypeError, ValueError: A parameter is out of range, a module reduces its result, or mining has no ratio.
@@ -74,7 +74,7 @@ class DetectionLoss(Criterion):
     Differences to other implementations: uotod divides the box loss by a count with class weights; this divides it by
     the number of matched predictions, as its documentation says. uotod bounds the number of positives by 1 before it
     adds that of negatives, and its mining keeps one negative too few. Padding has no influence, not even NaN, and all
-    images may be empty. For those of the matching see the matchers.
+    images may be empty. For differences of the match, see the matchers.
 
     >>> from losses import DetectionLoss, GIoULoss, IoULoss, NegativeProbLoss
     >>> from matchers import Hungarian, UnbalancedSinkhorn, cxcywh_to_xyxy
@@ -231,11 +231,11 @@ class DetectionLoss(Criterion):
         match: Assignment | Plan | None = None,
         anchors: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What the parts would be divided by, over all ranks: added up, the ``global_count`` of several calls."""
+        """The divisors of the parts over all ranks; their sum over several calls is the ``global_count``."""
         return super().counts(Given(Predictions.of(input), anchors), target, match)
 
     def match(self, predictions: Given, targets: Targets) -> Assignment | Plan:
-        """What the matcher says, of predictions, targets and anchors."""
+        """The match of predictions and targets, with anchors."""
         given, anchors = predictions.predictions, predictions.anchors
         if self.bbox_coder is not None and given.boxes is not None:
             boxes = self.bbox_coder.decode(predictions.need_anchors(), wide(given.boxes))

@@ -1,4 +1,4 @@
-"""What ``DetectionLoss`` is given besides targets."""
+"""The arguments of ``DetectionLoss`` besides targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragged.values.precision import wide
 
 @dataclass(frozen=True)
 class Given:
-    """What a call is given besides targets.
+    """The arguments of a call besides targets.
 
     Args:
         predictions: Those of a head.

@@ -1,4 +1,4 @@
-"""What a detection loss is summed up of, for hard assignments and for soft plans."""
+"""The terms of a detection loss, for hard assignments and for soft plans."""
 
 from __future__ import annotations
 

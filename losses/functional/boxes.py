@@ -22,7 +22,7 @@ MODES = ("linear", "square", "log")
 
 @takes_batches(pred=1, target=1)
 def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float = 1e-6) -> Tensor:
-    """How far the IoU is from 1: ``1 - IoU``, ``1 - IoU²`` (YOLOX, 2021) or ``-log IoU`` (Yu et al., UnitBox, 2016).
+    """One minus the IoU: ``1 - IoU``, ``1 - IoU²`` (YOLOX, 2021) or ``-log IoU`` (Yu et al., UnitBox, 2016).
 
     Args:
         pred: ``(…, 4)``, xyxy.
@@ -130,7 +130,7 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor
 @takes_batches(distances=1)
 @torch.no_grad()
 def centerness(distances: Tensor) -> Tensor:
-    """How central a point is in a box, in [0, 1] (Tian et al., FCOS, 2019). A target: it has no gradient.
+    """The centerness of a point in a box, in [0, 1] (Tian et al., FCOS, 2019). A target: it has no gradient.
 
     ``sqrt(min(l, r) / max(l, r) · min(t, b) / max(t, b))``; 0 for a point outside.
 

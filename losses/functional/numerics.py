@@ -1,4 +1,4 @@
-"""What the losses share: precision, powers that differentiate everywhere, and the checks of their arguments."""
+"""Shared by the losses: precision, powers that differentiate everywhere, and checks of arguments."""
 
 from __future__ import annotations
 

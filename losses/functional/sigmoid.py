@@ -228,7 +228,7 @@ def matchability_aware_loss(
 
 @takes_batches(logits=1, labels=0)
 def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0) -> Tensor:
-    """What calling a prediction by its label changes in the focal loss (Zhu et al., Deformable DETR, 2021).
+    """The change of the focal loss if a prediction gets its label (Zhu et al., Deformable DETR, 2021).
 
     ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))`` with the probability p of the labelled class.
     The form of ``matchers.focal_cost`` that has a gradient. It may be negative.

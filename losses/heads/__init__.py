@@ -1,1 +1,1 @@
-"""What models hand over, read."""
+"""Reads the outputs of models."""

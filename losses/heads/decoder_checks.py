@@ -14,7 +14,7 @@ from matchers.targets.known_keys import ENCODER
 from ragged.values.checks import check_flag, check_same_device
 
 EXTRAS = ("pred_corners", "ref_points", "teacher_corners", "teacher_logits")
-"""What a layer may give besides logits and boxes."""
+"""The optional outputs of a layer besides logits and boxes."""
 
 
 def check_is_layer(layer: Any, where: str) -> None:

@@ -1,4 +1,4 @@
-"""What both losses of SSD are made of: predictions over default boxes, their matching, and boxes of positives."""
+"""The parts of both SSD losses: predictions over default boxes, their matching, and boxes of positives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ragged.values.precision import wide
 
 @dataclass(frozen=True, eq=False)
 class SSDPredictions:
-    """What an SSD head says of B images at P default boxes, those of a cell next to each other.
+    """The predictions of an SSD head for B images at P default boxes, those of a cell next to each other.
 
     Args:
         scores: Of each level (B, A, C, n), logits of A boxes in each of n cells; C counts the background.

@@ -35,7 +35,7 @@ Maps = Sequence[Tensor] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class DensePredictions:
-    """What a dense head says of B images, at P priors of all levels together.
+    """The predictions of a dense head for B images, at P priors of all levels together.
 
     Args:
         logits: (B, P, C).
@@ -92,7 +92,7 @@ class DensePredictions:
         return replace(self, class_mask=mask)
 
     def decoded(self, coder: BoxCoder) -> Predictions:
-        """What a matcher compares: logits, and boxes as the coder decodes them, xyxy in pixels."""
+        """The predictions for a matcher: logits, and boxes as the coder decodes them, xyxy in pixels."""
         boxes = coder.decode(self.priors, wide(self.deltas))
         return Predictions(self.logits, boxes, box_format="xyxy", normalized=False)
 
@@ -156,7 +156,7 @@ def read_dense(
     priors: Callable[[Sequence[Tensor]], Tensor],
     confidence: str | None = None,
 ) -> DensePredictions:
-    """What a dense head gives, all levels side by side.
+    """The maps of a dense head, all levels side by side.
 
     Args:
         predictions: Class scores, boxes and, if there is one, a confidence, each a list with a map for each level; or
@@ -209,7 +209,7 @@ def checked_classes(predictions: DensePredictions, num_classes: int) -> DensePre
 
 
 def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]) -> list[Sequence[Tensor]]:
-    """What a head gives, as a list of maps for each of ``names``.
+    """The output of a head, as a list of maps for each of ``names``.
 
     Raises:
         TypeError: It is no sequence of sequences of tensors.

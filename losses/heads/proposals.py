@@ -1,4 +1,4 @@
-"""What the second stage of a detector says of proposed boxes, as many in each image as there are."""
+"""The predictions of the second stage of a detector for proposed boxes, whose number differs from image to image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ragged.values.checks import check_same_device, check_values
 
 @dataclass(frozen=True, eq=False)
 class ProposalPredictions:
-    """What a head says of P proposals of B images; filler of all three is 0.
+    """The predictions of a head for P proposals of B images; filler of all three is 0.
 
     Args:
         logits: (B, P, C).

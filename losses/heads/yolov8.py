@@ -1,4 +1,4 @@
-"""What the heads of YOLOv8 and its successors say, of all levels together, and of a pair of heads."""
+"""The outputs of the heads of YOLOv8 and its successors: all levels together, and a pair of heads."""
 
 from __future__ import annotations
 

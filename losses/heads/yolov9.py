@@ -1,4 +1,4 @@
-"""What a YOLOv9 head says, of all levels together and of both branches."""
+"""The outputs of a YOLOv9 head: all levels together, and both branches."""
 
 from __future__ import annotations
 

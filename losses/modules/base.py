@@ -1,4 +1,4 @@
-"""What loss modules have in common."""
+"""The base classes of loss modules."""
 
 from __future__ import annotations
 

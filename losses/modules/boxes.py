@@ -114,6 +114,6 @@ class Box3DL1Loss(LossModule):
 
 
 def box_values(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:
-    """What a box loss gives for boxes (R, 4), in float32 at least: (R,)."""
+    """The values of a box loss for boxes (R, 4), in float32 at least: (R,)."""
     values = loss(wide(pred), wide(target))
     return values.sum(-1) if values.dim() > 1 else values

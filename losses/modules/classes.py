@@ -225,7 +225,7 @@ def class_values(
     *,
     class_mask: Tensor | None = None,
 ) -> Tensor:
-    """What a class loss gives for predictions with logits (…, C) and labels (…) or (…, C), summed over classes: (…).
+    """The values of a class loss for predictions with logits (…, C) and labels (…) or (…, C), summed over classes: (…).
 
     Whatever dtype the logits have, the loss is given float32 at least.
 
@@ -252,7 +252,7 @@ def class_values(
 
 
 def sum_of_classes(values: Tensor, logits: Tensor, class_mask: Tensor | None = None) -> Tensor:
-    """What a class loss gave for logits (…, C), a value for each class or for each prediction, as (…).
+    """The values of a class loss for logits (…, C), summed over classes where it has one for each: (…).
 
     Raises:
         ValueError: It is neither, or there is a mask of classes and no value for each of them.

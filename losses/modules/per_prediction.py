@@ -134,7 +134,7 @@ class CrossEntropy(LossModule):
 
 
 class _Focal(LossModule):
-    """What focal losses have in common: ``alpha`` below 0 or None is for no weights."""
+    """The base class of focal losses: ``alpha`` below 0 or None means no weights."""
 
     def __init__(self, *, alpha: float | None, gamma: float, reduction: str = "none", loss_weight: float = 1.0) -> None:
         super().__init__(reduction=reduction, loss_weight=loss_weight)
@@ -150,7 +150,7 @@ class _Focal(LossModule):
         return (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
 
     def _cost_of_label(self, pairs: Pairs) -> Tensor:
-        """What calling predictions by their pairs' labels changes in the loss, (R, P)."""
+        """The change of the loss if predictions get the labels of their pairs, (R, P)."""
         alpha = 0.5 if self.alpha is None else self.alpha
         cost = cost_of_labels(pairs, partial(focal_cost, alpha=alpha, gamma=self.gamma))
         return cost.mul_(2) if self.alpha is None else cost

@@ -1,4 +1,4 @@
-"""What a loss says of itself, beside its values: how it is called, and which closed forms it has."""
+"""The properties of a loss besides its values: its call, and its closed forms."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LossTraits:
                 setattr(cls, name, vars(owner)[name])
 
     def background(self) -> Background | None:
-        """What the loss is for a class that is not labelled; None if that is not known.
+        """The loss of a class without a label; None if unknown.
 
         With it, the loss summed over the classes keeps no value for each of them. Its labelled class is asked for by
         ``of_labelled``.
@@ -76,7 +76,7 @@ class LossTraits:
         return None
 
     def class_weights(self, logits: Tensor) -> Tensor | None:
-        """How much each class of logits (…, C) counts in the divisor, (C,); None if all count 1.
+        """The weight of each class of logits (…, C) in the divisor, (C,); None if all are 1.
 
         Unless the loss says otherwise, its attributes ``weight`` (C,) and ``ignore_index`` do, as those of torch.
 

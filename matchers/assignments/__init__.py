@@ -1,1 +1,1 @@
-"""What matchers return, hard and soft."""
+"""The results of matchers, hard and soft."""

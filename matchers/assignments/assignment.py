@@ -1,4 +1,4 @@
-"""What matchers return: a hard ``Assignment`` or a soft ``Plan``. Both have static shapes."""
+"""The results of matchers: a hard ``Assignment`` or a soft ``Plan``. Both have static shapes."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Assignment:
 
     @property
     def is_background(self) -> Tensor:
-        """``(*batch, P)``, bool: shall find nothing."""
+        """``(*batch, P)``, bool: must find nothing."""
         return self.target_index == BACKGROUND
 
     @property
@@ -132,7 +132,7 @@ class Assignment:
         return self._over_targets(counts_of_targets(self.target_index, self.max_num_targets), 0)
 
     def gather(self, values: RaggedBatch, fill: float | int | bool = 0) -> Tensor:
-        """What each prediction's target has: values ``(*batch, G, …)`` give ``(*batch, P, …)``.
+        """The value of each prediction's target: values ``(*batch, G, …)`` give ``(*batch, P, …)``.
 
         Args:
             values: Ragged along the targets. Leading dimensions that only the predictions have may be missing.
@@ -156,7 +156,7 @@ class Assignment:
         return pairs_of_index(self.target_index, self.max_num_targets, self.max_pairs)
 
     def plan(self) -> Plan:
-        """The dense form: weight 1 for each pair, background 1 for each prediction that shall find nothing."""
+        """The dense form: weight 1 for each pair, background 1 for each prediction that must find nothing."""
         targets = torch.arange(self.max_num_targets, device=self.target_index.device)
         weights = (self.target_index.unsqueeze(-1) == targets).float()
         return Plan(self._over_targets(weights, 1), self.is_background.float(), self.num_invalid)
@@ -174,11 +174,11 @@ class Assignment:
         return notebook.shown_assignment(self).html()
 
     def describe(self) -> str:
-        """One line per image, read by the host: targets, positives, background, ignored, and targets left over."""
+        """One line per image: its targets, positives, background, ignored, and unmatched targets. Synchronises."""
         return explanation.describe(self)
 
     def explain(self, *sample: int, costs: Mapping[str, Tensor] | None = None) -> str:
-        """What each target of one image got, and at which costs.
+        """The predictions of each target of one image, with their costs, in words.
 
         Args:
             sample: Index of the image in each batch dimension.
@@ -200,7 +200,7 @@ class Assignment:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How much of each prediction goes to each target and to the background.
+    """The share of each prediction that goes to each target and to the background.
 
     Args:
         weights: ``(*batch, P, G)``, float, ragged along G (``non_uniform_dim`` is the last).
@@ -265,7 +265,7 @@ class Plan:
         return notebook.shown_plan(self).html()
 
     def explain(self, *sample: int, smallest_weight: float = 0.01) -> str:
-        """What each target of one image got, heaviest first, down to ``smallest_weight``."""
+        """The predictions of each target of one image in words, heaviest first, down to ``smallest_weight``."""
         return explanation.explain_plan(self, sample, smallest_weight)
 
 

@@ -81,7 +81,7 @@ def checked_max_num_targets(max_num_targets: int | None, num_targets: Tensor) ->
 
 
 def _checked_most_pairs(target_index: Tensor, max_num_targets: int, per_target: int) -> int:
-    """How many pairs a sample has at most, if a target has at most ``per_target``; an error if one has more."""
+    """The largest number of pairs of a sample with at most ``per_target`` for a target; an error if one has more."""
     check_positive(per_target, "per_target")
     most = target_index.shape[-1]
     if per_target >= most:

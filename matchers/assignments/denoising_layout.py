@@ -1,4 +1,4 @@
-"""How denoising queries are laid out: what a model says of them, and which queries see which."""
+"""The layout of denoising queries: the metadata of a model, and which queries see which."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def read_meta(dn_meta: Mapping[str, Any] | None) -> tuple[int, int, Any, Any]:
 
 
 def slots_of(num_queries: int, num_groups: int) -> int:
-    """How many slots each half of a group has in the standard layout."""
+    """The number of slots of each half of a group in the standard layout."""
     if num_groups == 0 or num_queries % (2 * num_groups):
         raise ValueError(
             f"{num_queries} denoising queries are not {num_groups} groups of positives and as many negatives; "

@@ -1,4 +1,4 @@
-"""Assignments and plans in words. Reads values, so that an accelerator is waited for."""
+"""Assignments and plans in words. Reads values, so it waits for an accelerator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe(assignment: AssignmentParts) -> str:
 
 
 def explain_assignment(assignment: AssignmentParts, sample: tuple[int, ...], costs: Mapping[str, Tensor]) -> str:
-    """What each target of one image got, and at which costs ``(*batch, G, P)``."""
+    """The predictions of each target of one image, with their costs ``(*batch, G, P)``."""
     sample = checked_position(sample, assignment.num_targets)
     index = assignment.target_index
     check_has_values(index, "an explanation")
@@ -38,7 +38,7 @@ def explain_assignment(assignment: AssignmentParts, sample: tuple[int, ...], cos
 
 
 def explain_plan(plan: PlanParts, sample: tuple[int, ...], smallest_weight: float) -> str:
-    """What each target of one image got, heaviest first."""
+    """The predictions of each target of one image, heaviest first."""
     sample = checked_position(sample, plan.num_targets)
     check_number(smallest_weight, "smallest_weight", low=None)
     count = int(plan.num_targets[sample])

@@ -15,7 +15,7 @@ from ragged.values.sizes import prefix_mask
 
 
 def gathered(values: RaggedBatch, target_index: Tensor, like: RaggedBatch, fill: float | int | bool) -> Tensor:
-    """What each prediction's target has: values ``(*batch, G, …)`` of targets ``like``, as ``(*batch, P, …)``."""
+    """The value of each prediction's target: values ``(*batch, G, …)`` of targets ``like``, as ``(*batch, P, …)``."""
     check_is_batch(values, "values")
     check_fits_dtype(fill, values.dtype)
     if values.ragged_axis != 0:
@@ -46,7 +46,7 @@ def pairs_of_index(target_index: Tensor, max_num_targets: int, max_pairs: int) -
 
 
 def counts_of_targets(target_index: Tensor, max_num_targets: int) -> Tensor:
-    """How many predictions each target has, ``(*batch, G)``."""
+    """The number of predictions of each target, ``(*batch, G)``."""
     slot = torch.where(target_index >= 0, target_index, max_num_targets)
     counts = slot.new_zeros(*slot.shape[:-1], max_num_targets + 1).scatter_add(-1, slot, torch.ones_like(slot))
     return counts[..., :-1].contiguous()

@@ -1,4 +1,4 @@
-"""What assignments and plans are made of, for those who look at one: here the classes themselves are not needed."""
+"""The parts of assignments and plans, for code that reads them without the classes themselves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from ragged import RaggedBatch
 
 BACKGROUND = -1
-"""Target index of a prediction that shall find nothing."""
+"""Target index of a prediction that must find nothing."""
 IGNORED = -2
 """Target index of a prediction that is neither positive nor negative."""
 
 
 class AssignmentParts(Protocol):
-    """What an ``Assignment`` says; see there."""
+    """The parts of an ``Assignment``; see there."""
 
     @property
     def target_index(self) -> Tensor:
@@ -39,7 +39,7 @@ class AssignmentParts(Protocol):
 
     @property
     def max_pairs(self) -> int:
-        """At most so many positives has an image."""
+        """The largest number of positives of an image."""
 
     @property
     def is_background(self) -> Tensor:
@@ -51,7 +51,7 @@ class AssignmentParts(Protocol):
 
 
 class PlanParts(Protocol):
-    """What a ``Plan`` says; see there."""
+    """The parts of a ``Plan``; see there."""
 
     @property
     def weights(self) -> RaggedBatch:

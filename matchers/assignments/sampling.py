@@ -98,7 +98,7 @@ def _drawn(draw: Tensor, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _checked_positives(num_samples: int, positive_fraction: float) -> int:
-    """How many positives there are at most."""
+    """The largest number of positives."""
     check_positive(num_samples, "num_samples")
     check_share(positive_fraction, "positive_fraction")
     return int(num_samples * positive_fraction)

@@ -1,4 +1,4 @@
-"""What the matchers that minimise a cost have in common: their cost, and how they are called."""
+"""The base classes of matchers that minimise a cost: the cost and the call."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class CostMatcher(WideModule):
     """A matcher with a cost: a function of pairs, named terms, or loss modules.
 
     Args:
-        cost: A function ``Pairs -> (R, P)``, or several by name, which are added up; see ``matchers.costs.terms``.
-            By default, without modules, ``detr_costs()``, for which boxes are brought into fractions of the image.
+        cost: A function ``Pairs -> (R, P)``, or a dict of functions to add up; see ``matchers.costs.terms``. Default,
+            without modules: ``detr_costs()``, with boxes in fractions of the image.
         cls_match_module: A loss module as class cost, see ``module_costs``; not together with ``cost``.
         loc_match_module: A loss module as box cost.
-        is_anchor_based: Whether priors take the place of predicted boxes. The priors are xyxy boxes then.
-        normalized: The unit of the boxes that the cost sees: fractions of the image, or pixels. None means the unit of
-            the targets.
-        max_pairwise_bytes: How much memory may be taken at once on the way to the costs; by default 16 MiB on CPU,
-            1 GiB elsewhere. The result does not depend on it. The costs themselves are kept, 4 bytes for each pair of a
-            prediction and one of G targets. On an accelerator a call takes up to 2.5 times as much for ``Hungarian``, 4
-            times for closest matchers, 5.5 times for Sinkhorn. In a compiled graph the compiler decides what is kept.
+        is_anchor_based: Whether to match priors, which are xyxy boxes, instead of predicted boxes.
+        normalized: The unit of the boxes for the cost: fractions of the image, or pixels. None means the unit of the
+            targets.
+        max_pairwise_bytes: A bound of the temporary memory for costs; default 16 MiB on CPU, 1 GiB elsewhere. The
+            result does not depend on it. The matcher keeps the costs themselves, 4 bytes for each pair of a prediction
+            and one of G targets. On an accelerator, a call of ``Hungarian`` takes up to 2.5 times as much, one of a
+            closest matcher 4 times, one of Sinkhorn 5.5 times. A compiled graph keeps what the compiler decides.
 
     Raises:
         TypeError: ``cost`` is neither a function nor a mapping of functions.

@@ -1,4 +1,4 @@
-"""What the matchers have in common that look at all costs of an image at once, padded to one size."""
+"""The base class of matchers that need all costs of an image at once, padded to one size."""
 
 from __future__ import annotations
 

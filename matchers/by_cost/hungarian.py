@@ -28,8 +28,8 @@ class Hungarian(IgnoringMatcher):
     ``batched_linear_sum_assignment`` for the solvers.
 
     Args:
-        background_cost: What it costs to leave a prediction without a target. A pair that costs as much or more is not
-            made, so that a target may stay without a prediction. None: every target is matched, as in DETR.
+        background_cost: The cost of a prediction without a target. The matcher makes no pair that costs as much or
+            more, so a target can stay without a prediction. None: it matches every target, as in DETR.
         solver: ``"auto"``, ``"scipy"``, ``"triton"`` or ``"lapx"``; see ``batched_linear_sum_assignment``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
@@ -64,16 +64,15 @@ class Hungarian(IgnoringMatcher):
 
         Args:
             predictions: Logits ``(*batch, P, C)`` and boxes ``(*batch, P, 4)``, in any form that
-                ``Predictions.of`` reads; ragged along P where images differ in number.
+                ``Predictions.of`` reads; ragged along P if their number differs from image to image.
             targets: Anything that ``Targets.of`` reads.
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
-            given: What is known already, an assignment of these predictions to these targets; leading dimensions that
-                only the predictions have may be missing. Its pairs are kept, with their quality; its ignored
-                predictions stay ignored. What is background there is matched as usual, with targets that have no given
-                prediction. A target keeps all predictions that are given to it. An ignored target makes predictions
-                that are given to it ignored.
-            free: bool ``(*batch, P)``, ragged if the predictions are: which predictions without a given target are
-                matched at all. The others are background, such as those of tracks that have ended. All by default.
+            given: Known pairs, as an assignment of these predictions to these targets; leading dimensions that only
+                the predictions have can be missing. The matcher keeps its pairs with their quality, and its ignored
+                predictions stay ignored. It matches background predictions with targets that have no given
+                prediction. A target keeps all its given predictions; those given to an ignored target are ignored.
+            free: bool ``(*batch, P)``, ragged if the predictions are: the predictions without a given target that the
+                matcher can match. The others, such as queries of ended tracks, are background. Default: all.
 
         Raises:
             ValueError: ``given`` is of other predictions or targets, or has a target for filler.

@@ -1,1 +1,1 @@
-"""What it costs to match a target with a prediction."""
+"""The cost of a match of a target with a prediction."""

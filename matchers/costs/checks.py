@@ -1,4 +1,4 @@
-"""What the cost functions of whole batches ask of their arguments."""
+"""Checks of the arguments of cost functions of whole batches."""
 
 from __future__ import annotations
 

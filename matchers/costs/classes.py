@@ -35,7 +35,7 @@ _MODERATE = 40
 @takes_batches(logits=0)
 @torch.no_grad()
 def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """What calling a prediction by a target's class changes in the focal loss (Zhu et al., Deformable DETR, 2021).
+    """The change of the focal loss if a prediction gets a target's class (Zhu et al., Deformable DETR, 2021).
 
     ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))``
 

@@ -1,4 +1,4 @@
-"""What a matcher that minimises a cost is given: named cost terms, each a function of the pairs.
+"""Cost terms for matchers: named functions of the pairs.
 
 A term takes ``Pairs`` and gives costs ``(R, P)``. Weighted sums are ordinary arithmetic:
 
@@ -131,7 +131,7 @@ def padded_costs(terms: Mapping[str, PairCost], problem: Problem) -> dict[str, T
 
 
 def _computed(name: str, term: PairCost, pairs: Pairs) -> Any:
-    """What a cost gives; an error of its indices says what rows are counted by."""
+    """The result of a cost; its ``IndexError`` explains how rows are counted."""
     shape = pairs.problem.batch_shape
     if len(shape) < 2 or torch.compiler.is_compiling():
         return term(pairs)

@@ -28,7 +28,7 @@ Choice = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Decides(Protocol):
-    """What the operation needs of a rule."""
+    """The parts of a rule that the operation needs."""
 
     max_pairwise_bytes: Any
 
@@ -73,7 +73,7 @@ def can_be_used(problem: Problem) -> bool:
 
 
 def decide(handle: str, problem: Problem, level_sizes: Sequence[int] | None) -> Choice:
-    """What the rule of this handle says, by one operation."""
+    """The match of the rule with this handle, as one operation."""
     return assign_by_rule(
         handle,
         problem.predictions.logits,

@@ -102,7 +102,7 @@ class DynamicK:
         return F.pad(value, (0, 1), value=torch.inf).gather(-1, last).squeeze(-1)
 
     def _number(self, pairs: Pairs, overlap: Tensor) -> Tensor:
-        """How many predictions each target takes, (R, 1). Overlaps are overwritten."""
+        """The number of predictions of each target, (R, 1). Overwrites the overlaps."""
         # torch is slower at multiplying by booleans.
         overlap.nan_to_num_(0).mul_(pairs.of_predictions(self.candidates.view(torch.uint8)))
         highest = overlap.topk(min(self.topk, overlap.shape[-1]), -1).values

@@ -1,4 +1,4 @@
-"""What the rules of dense heads share: the call, the check of parameters, ignored regions, costs, and graphs."""
+"""The base class of matchers of dense heads: call, checks of parameters, ignored regions, costs, compiled graphs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Rule:
         """Raise unless all parameters are right; a hook."""
 
     def most_per_target(self) -> int | None:
-        """How many predictions a target has at most: losses are computed of no more. None if unknown; a hook."""
+        """A hook: the largest number of predictions of a target, which bounds the work of losses. None if unknown."""
         return None
 
     def region_test(self, problem: Problem) -> PairTest:
@@ -102,8 +102,8 @@ class Rule:
         return point_in_region(problem.priors[..., :2]) if self.of_points else prior_box_in_region(self.ignore_iof)
 
     def cost_terms(self, problem: Problem) -> Mapping[str, PairCost]:
-        """What ``costs`` shows, by name: functions of ``Pairs`` that give (R, P); a hook."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its costs are")
+        """A hook: the terms of ``costs`` by name, functions of ``Pairs`` that return (R, P)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define its costs")
 
     def __call__(self, predictions: Any, targets: Any, priors: Tensor | None = None) -> Assignment:
         """Assign a batch.
@@ -124,7 +124,7 @@ class Rule:
         return padded_costs(self.cost_terms(problem), problem)
 
     def decide(self, problem: Problem, level_sizes: Sequence[int] | None = None) -> Choice:
-        """What ``choose`` says, with predictions in ignored regions marked."""
+        """The result of ``choose``, with predictions in ignored regions marked."""
         options = {} if level_sizes is None else {"level_sizes": level_sizes}
         target_index, quality, num_invalid = self.choose(problem, **options)
         region = in_ignored_region(problem, self.region_test(problem))

@@ -1,4 +1,4 @@
-"""Where points and boxes lie: inside of others, near their centres, how far away."""
+"""Positions of points and boxes: inside of others, near their centres, distances."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a matcher works on: the images of a call, and pairs of a target with predictions."""
+"""The input of a matcher: the images of a call, and pairs of a target with predictions."""

@@ -136,12 +136,12 @@ class Pairs:
         return with_one_label(self.labels)
 
     def gt_field(self, name: str) -> Tensor:
-        """What the targets have of a field, (R, …)."""
+        """A field of the targets, (R, …)."""
         values = self.problem.need_targets(name, "this cost")
         return values[self.sample, self.target] if values.shape[1] else values.new_zeros(0, *values.shape[2:])
 
     def predicted_field(self, name: str) -> Tensor:
-        """What the predictions have of a field, for each row, (R, P, …)."""
+        """A field of the predictions, for each row, (R, P, …)."""
         values = self.problem.need_predictions(name, "this cost")
         return values.index_select(0, self.sample) if self.prediction is None else values.flatten(0, 1)[self.slots]
 

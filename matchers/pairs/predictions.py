@@ -1,4 +1,4 @@
-"""What a detector says about a batch of images, in the form that matchers and criteria read."""
+"""The predictions of a detector for a batch of images, in the form that matchers and criteria read."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Predictions:
         Ragged as the predictions are; where all images have P, every entry is valid.
 
         Raises:
-            ValueError: Predictions have nothing of this name; the message says what they have.
+            ValueError: Predictions have no part of this name; the message lists their parts.
 
         >>> ids = combine_data([torch.tensor([4, -1]), torch.tensor([7])])
         >>> Predictions(fields={"ids": ids}).as_batch("ids").split()

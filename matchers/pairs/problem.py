@@ -1,4 +1,4 @@
-"""What a matcher computes on: all images of a call in one batch, boxes in one format and unit."""
+"""The input of a matcher in one form: all images in one batch, boxes in one format and unit."""
 
 from __future__ import annotations
 
@@ -145,12 +145,12 @@ class Problem:
 
     @property
     def num_free(self) -> int | Tensor:
-        """How many predictions of each image are to be matched, at least 1: a number, or (N, 1)."""
+        """The number of predictions of each image, at least 1: a number, or (N, 1)."""
         return max(self.num_predictions, 1) if self.free is None else self.free.sum(-1, keepdim=True).clamp(min=1)
 
     @property
     def pairs_at_once(self) -> int:
-        """Of how many pairs a block should be, so that what is computed of it keeps to the memory."""
+        """The number of pairs in a block that fits into the memory limit."""
         usual = _USUAL_BYTES if self.device.type == "cpu" else _USUAL_BYTES_ON_DEVICE
         return max((self.max_pairwise_bytes or usual) // _BYTES_PER_PAIR, 1)
 
@@ -161,22 +161,22 @@ class Problem:
 
     @property
     def gt_parts(self) -> dict[str, Tensor]:
-        """What targets have, by name."""
+        """The parts of the targets by name."""
         return reading.only_known({"boxes": self.gt_boxes, "labels": self.labels, **self.fields})
 
     @property
     def predicted_parts(self) -> dict[str, Tensor]:
-        """What predictions have, by name."""
+        """The parts of the predictions by name."""
         own = self.predictions
         known = {"boxes": self.boxes, "logits": own.logits, "objectness": own.objectness, **own.fields}
         return reading.only_known(known)
 
     def need_targets(self, name: str, who: str) -> Tensor:
-        """What targets have of this name, ``"boxes"``, ``"labels"`` or a field, (N, G, …); or a ``ValueError``."""
+        """The part of the targets of this name: ``"boxes"``, ``"labels"``, a field, (N, G, …); or ``ValueError``."""
         return reading.needed(self.gt_parts, name, who, "targets")
 
     def need_predictions(self, name: str, who: str) -> Tensor:
-        """What predictions have of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
+        """The part of the predictions of this name, (N, P, …); or a ``ValueError``. Boxes are those of the problem."""
         return reading.needed(self.predicted_parts, name, who, "predictions")
 
     def need_boxes(self, who: str) -> Tensor:

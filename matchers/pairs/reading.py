@@ -1,4 +1,4 @@
-"""What a matcher was called with, in the form that it is computed on."""
+"""Reads the arguments of a matcher into a ``Problem``."""
 
 from __future__ import annotations
 

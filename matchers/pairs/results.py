@@ -1,4 +1,4 @@
-"""What a matcher says beside the match."""
+"""The results of a matcher besides the match."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def plot_match(
         look: dict[str, Any] = {"ncols": 3, "frameon": False, "fontsize": 8, "title_fontsize": 9}
         ax.legend(handles.values(), handles, title=title, alignment="left", **look, **where)
     else:
-        ax.set_title(title, fontsize=9, loc="left")
+        ax.set_title(title, fontsize=9)
     return ax
 
 

@@ -1,4 +1,4 @@
-"""What the solver asks of its arguments."""
+"""Checks of the arguments of the solver."""
 
 from __future__ import annotations
 

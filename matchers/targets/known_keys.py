@@ -111,7 +111,7 @@ PLAIN_DECODER_LAYER = KnownKeys((*_LAYER, "logits"), _STATES, _PLAIN)
 PLAIN_DECODER_OUTPUTS = KnownKeys((*_LAYER, *_LAYERS, *SAME_OF_DECODERS), _STATES, _PLAIN)
 """The same without boxes as distributions."""
 DENOISING = KnownKeys(("dn_positive_idx", "dn_target_idx", "dn_num_group", "dn_num_split"))
-"""How denoising queries are laid out."""
+"""The layout of denoising queries."""
 ENCODER = KnownKeys(("class_agnostic",))
 """What is said of the encoder's outputs."""
 

@@ -1,4 +1,4 @@
-"""The layouts that ground truth comes in: each reader says what it recognises, and ``Targets.of`` asks them in turn."""
+"""The layouts of ground truth: ``Targets.of`` asks each reader in turn whether it recognises one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Layout:
     in_parts: bool
 
     def read(self, source: Any, options: dict[str, Any]) -> Any:
-        """What the reader makes of it; ``TypeError`` if it has no such option, or lacks one."""
+        """The targets that the reader makes; ``TypeError`` if an option is unknown or missing."""
         unknown = [name for name in options if name not in self.options]
         if unknown:
             raise TypeError(f"{self.reader.__name__} has no option {unknown[0]!r}, but {', '.join(self.options)}")

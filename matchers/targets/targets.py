@@ -38,21 +38,21 @@ _TAKEN = frozenset(("boxes", "labels", "weights", "ignore", "iscrowd", "mask", "
 class Targets(KnowsSizes):
     """The objects of each image, G at most.
 
-    Boxes and labels are there where a matcher or a criterion asks for them. ``fields`` hold what else is known of each
-    object, such as keypoints, 3D boxes or identities; a cost or a loss of your own reads them by name.
+    Boxes and labels are optional; a matcher or a criterion that needs them raises an error if they are missing.
+    ``fields`` hold other data of each object, such as keypoints, 3D boxes or ids, for a cost or a loss of your own.
 
     Args:
         boxes: ``(*batch, G, 4)``, floating, ragged along G; None if there are none.
         labels: ``(*batch, G)``, integers from 0, or multi-hot ``(*batch, G, C)``, bool or floating from 0 to 1, where
-            a target is of any number of classes; None if there are none. Those of ignored targets may be anything.
+            a target has any number of classes; None if there are none. Labels of ignored targets can be anything.
         weights: ``(*batch, G)``, floating, finite and not negative: how much each target counts in a loss. None means
-            1. Those of ignored targets may be anything.
-        ignore: ``(*batch, G)``, bool: crowds and regions that nobody annotated. They are never matched; a prediction
+            1. Weights of ignored targets can be anything.
+        ignore: ``(*batch, G)``, bool: crowds and regions that nobody annotated. No matcher matches them; a prediction
             that lies in one and has no target is neither positive nor negative.
         box_format: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``.
         normalized: Whether boxes are fractions of the image, not pixels.
-        canvas_size: ``(*batch, 2)`` or ``(2,)``, or a pair of numbers: height and width of the images in pixels. Only
-            needed to go between pixels and fractions.
+        canvas_size: ``(*batch, 2)`` or ``(2,)``, or a pair of numbers: height and width of the images in pixels,
+            needed to convert between pixels and fractions.
         fields: Ragged batches ``(*batch, G, …)`` by name, of any dtype and trailing shape.
 
     Raises:

@@ -67,7 +67,7 @@ class KnowsSizes:
 
 
 def as_tensor(item: Any, name: str, index: int) -> Tensor:
-    """What a dataset has of one image, as a tensor; a ``TypeError`` that names the sample if it is none."""
+    """The data of one image as a tensor; a ``TypeError`` that names the sample if it cannot be one."""
     if isinstance(item, np.ndarray) and item.dtype == object:
         raise TypeError(objects_message(f"{name} of sample {index}"))
     try:
@@ -94,7 +94,7 @@ def checked_names(fields: Any) -> tuple[str, ...]:
 
 
 def fields_of(source: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:
-    """What a dict has of the fields that were named; a ``ValueError`` that says what was given if one is missing."""
+    """The named fields of a dict; a ``ValueError`` that lists its keys if one is missing."""
     for name in names:
         if source.get(name) is None:
             raise ValueError(f"{what} no {name!r}, which fields names, but {list(source)}")

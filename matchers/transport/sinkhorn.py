@@ -17,7 +17,7 @@ from ragged.values.parameters import module_dataclass
 
 @module_dataclass
 class TransportMatcher(DenseMatcher):
-    """What all matchers by optimal transport have in common: costs in units of their regularisation, and marginals.
+    """The base class of matchers by optimal transport: costs in units of their regularisation, and marginals.
 
     Args:
         reg: Regularisation, in the unit of the costs after normalisation. None means

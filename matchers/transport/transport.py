@@ -119,7 +119,7 @@ def demands(valid: Tensor, num_predictions: int | Tensor, *, background: bool) -
 
 @dataclass(frozen=True)
 class Iteration:
-    """How a problem is solved: alternate updates of g and f, starting from f = 0.
+    """The settings of a solution: alternate updates of g and f, starting from f = 0.
 
     ``g = b (log demand - row sums)`` and ``f = a (log 1/P - column sums)``: a = b = 1 keeps the marginals.
 

@@ -1,4 +1,4 @@
-"""What a RaggedBatch says to those who take it for a tensor or an array."""
+"""The errors of code that uses a RaggedBatch like a tensor or an array."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OTHERS = ("T", "mT", "contiguous", "expand", "matmul", "numel", "permute", "rep
 
 
 class _Missing:
-    """An attribute that is not there, and says what is. ``__getattr__`` would slow down those that are."""
+    """A missing attribute, whose error names the function to use. ``__getattr__`` would slow down all others."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -32,7 +32,7 @@ class _Missing:
 
 
 class Advice:
-    """Errors that say what to use. In a class of their own, whose attributes those of ``RaggedBatch`` hide."""
+    """Errors that name the function to use. A base class, so that attributes of ``RaggedBatch`` take precedence."""
 
     def __dir__(self) -> Iterable[str]:
         return [name for name in object.__dir__(self) if name not in _MISSING or hasattr(self, name)]

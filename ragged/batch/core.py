@@ -1,4 +1,4 @@
-"""What a RaggedBatch is made of, and what it says of itself: all that its methods need to know."""
+"""The fields and properties of a RaggedBatch, on which its methods are built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a RaggedBatch prints: its samples without the padding, shortly."""
+"""The ``repr`` of a RaggedBatch: its first samples, without padding."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def torch_function(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Any:
-    """What a torch function called with a RaggedBatch does: ``__torch_function__``."""
+    """Torch functions called with a RaggedBatch: ``__torch_function__``."""
     kwargs = kwargs or {}
     if not all(issubclass(kind, (cls, Tensor)) for kind in types):
         return NotImplemented

@@ -138,7 +138,7 @@ LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.concatenate: cat,
     torch.stack: stack,
 }
-"""What takes the place of a torch function that is called with a RaggedBatch."""
+"""Replacements for torch functions that are called with a RaggedBatch."""
 
 
 def _check_is_input(value: Any, name: str, *weights: Any) -> None:

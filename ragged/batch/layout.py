@@ -1,4 +1,4 @@
-"""What several batches must have in common."""
+"""Checks that several batches fit each other."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _MIXING = (nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase, nn.modules.batchnorm
 
 
 def apply(batch: BatchCore, function: Callable[..., Any]) -> Any:
-    """What a function makes of each entry on its own, with the same samples.
+    """Apply a function to each entry on its own, and keep the sample sizes.
 
     The function gets the whole padded tensor, and must compute each entry from that entry alone: a linear layer, an
     MLP, a layer norm of data dimensions, an embedding, arithmetic. It is called with ``tensor``, with ``tensor, mask``

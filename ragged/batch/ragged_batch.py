@@ -20,12 +20,12 @@ from ragged.values.filler import fill
 class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     """A batch whose samples differ in size along one dimension.
 
-    The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` says how many entries
-    are valid, and the mask is made from it. What the filler holds is never assumed and never matters: no function of
-    this package lets it change a value or receive a gradient.
+    The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` counts the valid
+    entries, and the mask is made from it. Filler can hold any value: no function of this package lets it change a
+    result or receive a gradient.
 
-    Elementwise torch functions and Python arithmetic act on the batch directly and keep its sizes. So do functions of
-    data dimensions: reductions, ``torch.cat`` and ``torch.stack`` along them, slices ``batch[..., :2]``, and layers
+    Elementwise torch functions and Python arithmetic work on the batch and keep its sizes. So do functions along data
+    dimensions: reductions, ``torch.cat`` and ``torch.stack`` along them, slices ``batch[..., :2]``, and layers
     (``linear``, ``layer_norm``, ``rms_norm``, ``embedding``, ``one_hot``, ``dropout``, and modules that call them).
     Functions that would mix filler into a result raise a ``TypeError`` that names the function to use instead.
 

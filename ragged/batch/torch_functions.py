@@ -195,7 +195,7 @@ def refusal(func: Callable[..., Any]) -> str:
 
 
 class AlongDim(NamedTuple):
-    """What a function such as ``torch.max`` finds along a data dimension."""
+    """The values and indices of a function such as ``torch.max`` along a data dimension."""
 
     values: Any
     indices: Any

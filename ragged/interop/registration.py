@@ -1,4 +1,4 @@
-"""What makes RaggedBatch at home in torch: pytrees (compile, export, vmap) and safe loading."""
+"""Registers RaggedBatch with torch: pytrees (compile, export, vmap) and safe loading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLASSES: dict[str, type] = {}
 
 
 def rebuild(name: str, fields: dict[str, Any]) -> Any:
-    """What was pickled: an object of the registered class of this name, with these fields."""
+    """The unpickled object: of the registered class of this name, with these fields."""
     cls = _CLASSES[name]
     if issubclass(cls, tuple):
         return cls(**fields)

@@ -40,17 +40,16 @@ def combine_data(
 
     Args:
         data_list: One sample for each image: tensors or arrays of shape ``(n, …)`` that agree in all but ``n``, or
-            plain (nested) lists of numbers. Lists of lists of samples give further batch dimensions. A sample without
-            any element has no entry, whatever its shape: ``(0,)`` and ``(1, 0)`` do beside ``(n, 4)``; its dtype and
-            device do not matter either.
-        other_with_same_sample_sizes: A batch that describes the same objects; its mask and sizes are shared. To compare
-            them with those of the samples, its sizes are read, which synchronises on an accelerator.
-        device: Where to put the result; by default where the samples are.
+            plain (nested) lists of numbers. Lists of lists of samples give more batch dimensions. A sample without
+            elements has no entry, whatever its shape, dtype and device: ``(0,)`` and ``(1, 0)`` fit ``(n, 4)``.
+        other_with_same_sample_sizes: A batch of the same objects; the result shares its mask and sizes. The function
+            compares its sizes with those of the samples, which synchronises on an accelerator.
+        device: The device of the result; by default that of the samples.
         flatten_batch_dims: Merge the batch dimensions of nested lists into one. Otherwise the lists must be of equal
             length at each level.
         dtype: Dtype of the result; by default that of the samples, which must agree.
-        num_batch_dims: How many levels of lists are batch dimensions. By default all levels above tensors and arrays,
-            and one above plain numbers.
+        num_batch_dims: The number of levels of lists that are batch dimensions. By default all levels above tensors and
+            arrays, and one above plain numbers.
         non_uniform_dim: The ragged dimension of the result, if samples differ in another dimension than their first.
 
     Returns:

@@ -251,7 +251,7 @@ def _source(
 
 
 def _limits(data: RaggedBatch | Tensor, dim: int) -> Tensor | int:
-    """How many entries each sample has along ``dim``: ``(*batch, 1)``, or one number for all."""
+    """The number of entries of each sample along ``dim``: ``(*batch, 1)``, or one number for all."""
     if isinstance(data, RaggedBatch) and data.non_uniform_dim == dim:
         return data.sample_sizes.unsqueeze(-1)
     return data.shape[dim]

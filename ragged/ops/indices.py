@@ -1,4 +1,4 @@
-"""What indices must be: whole numbers, in range."""
+"""Checks of indices: they must be integers, in range."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def read_samples(
 
 
 def _num_levels_above_tensors(data: Any) -> int:
-    """How deep tensors and arrays are nested in lists; 0 if there are only numbers."""
+    """The depth of nested lists around tensors and arrays; 0 if there are only numbers."""
     if isinstance(data, (Tensor, np.ndarray)) or not is_sequence(data):
         return 0
     for item in data:
@@ -113,7 +113,7 @@ def _as_tensor(leaf: Any, number: int) -> Tensor:
 
 
 def _described(leaf: Any, error: Exception) -> str:
-    """What was given in place of a sample, and what to do."""
+    """The words of an error: the value given instead of a sample, and what to do."""
     parts = leaf if is_sequence(leaf) else [leaf]
     if any(isinstance(part, Mapping) for part in parts):
         return f"{'a dict' if parts[0] is leaf else 'a list of dicts'}; ragged.collate takes a list of dicts"
@@ -126,7 +126,7 @@ def _described(leaf: Any, error: Exception) -> str:
 
 
 def objects_message(name: str) -> str:
-    """That an array holds no numbers, and what to do."""
+    """The words of an error for an array without numbers, and what to do."""
     return (
         f"{name} must hold numbers, got an array of objects: rows of unequal length, or tensors in it? "
         "Make a list of arrays of numbers, one for each sample"

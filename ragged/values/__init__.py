@@ -1,1 +1,1 @@
-"""What all else is checked and computed with: numbers, sizes, filler. Knows no ``RaggedBatch``."""
+"""Checks and helpers for numbers, sizes and filler, without a ``RaggedBatch``."""

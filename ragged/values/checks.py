@@ -142,7 +142,7 @@ def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def check_is_sequence(value: Any, name: str, of: str) -> None:
-    """Raise ``TypeError`` unless ``value`` is a list or a tuple, or something like it; ``of`` says what is in it."""
+    """Raise ``TypeError`` unless ``value`` is a list or a tuple, or alike; ``of`` names its items in the message."""
     if not is_sequence(value):
         raise TypeError(f"{name} must be a list of {of}, got {type(value).__name__}")
 
@@ -257,7 +257,7 @@ def check_same_device(device: torch.device, other: torch.device, *, name: str, r
 
 
 def sample_name(position: Sequence[int]) -> str:
-    """How a message names the sample at ``position`` of the batch dimensions."""
+    """The name of the sample at ``position`` of the batch dimensions, for a message."""
     if not position:
         return "the sample"
     return f"sample {position[0]}" if len(position) == 1 else f"sample {tuple(position)}"

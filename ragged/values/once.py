@@ -17,7 +17,7 @@ _MOST = 64
 
 
 def once(computed: dict[str, Value], name: str, make: Callable[[], Value]) -> Value:
-    """What was computed under a name, or is now: several ask for it."""
+    """The value computed under a name; computed now if this is the first request."""
     # Not functools.cached_property, whose lock the compiler of older Pythons cannot trace.
     if name not in computed:
         computed[name] = make()

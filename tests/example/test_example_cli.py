@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from example.data import make_loader
 from example.detectors import DETECTORS, make_detector
 from example.digits import DIGITS, DigitScenes
 from example.options import parse_arguments
+from example.progress import Progress
 from example.run import make_samples
 from example.train import train
 
@@ -43,7 +46,9 @@ def test_scenes_of_digits(tmp_path, capsys):
     assert main([*TINY, "--matcher=simota", "--amp", f"--out={tmp_path / 'run'}"]) == 0
     printed = capsys.readouterr()
     assert "mAP@0.5 = " in printed.out and "mAP@[.5:.95] = " in printed.out and str(tmp_path / "run") in printed.out
-    assert "class=" in printed.err and "giou=" in printed.err, "the progress bar shows the terms"
+    first, second = (line for line in printed.err.splitlines() if line.startswith("epoch"))
+    assert first.startswith("epoch 1/2: loss ") and second.startswith("epoch 2/2: loss ")
+    assert "(class " in first and ", giou " in first and "\r" not in printed.err, "a log file shows the terms"
     for name in PICTURES:
         assert_is_a_picture(tmp_path / "run" / name)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -65,6 +70,32 @@ def test_scenes_of_digits(tmp_path, capsys):
     }
     scene = next(row for row in ranking if row["image"] == "scene 1")
     assert int(scene["objects"]) == len(make_samples(parse_arguments(TINY))[1][1][1]["labels"])
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    with Progress(2, 1) as progress:
+        progress.step({"loss_class": 0.5, "loss_giou": 1.0})
+        progress.step({"loss_class": 0.25, "loss_giou": 1.0})
+        progress.epoch(0, {"loss_class": 0.25})
+    shown = sys.stderr.getvalue()
+    assert "class=0.25" in shown and "giou=1" in shown and "2/2" in shown and "epoch" not in shown
+    with Progress(2, 1, shown=False) as progress:
+        progress.step({"loss_class": 0.5})
+    assert sys.stderr.getvalue() == shown
+
+
+def test_help_is_grouped(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for group in ("model and loss:", "data:", "training:", "output:"):
+        assert f"\n{group}\n" in shown
 
 
 def test_a_coco_folder_with_crowds_and_empty_images(tmp_path, capsys):

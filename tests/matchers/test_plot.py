@@ -132,7 +132,7 @@ def test_a_picture_has_a_title_and_axes_with_a_unit() -> None:
     assert ax.get_legend().get_title().get_text() == "sample 0: 4 targets, 2 of them matched; 3 matched predictions"
     assert ax.get_xlabel() == "x, in pixels" and ax.get_ylabel() == "y, in pixels" and ax.axison
     bare = draw(ASSIGNMENT, 1, legend=False, image=torch.zeros(60, 80))
-    assert bare.get_title(loc="left") == "sample 1: 1 target, 0 of them matched; 0 matched predictions"
+    assert bare.get_title() == "sample 1: 1 target, 0 of them matched; 0 matched predictions"
     assert bare.axison
     fractions = Targets.of([{"boxes": BOXES[:1] / 100, "labels": torch.tensor([2])}], normalized=True)
     result = Assignment.from_index(torch.tensor([[0]]), num_targets=fractions.num_targets)

@@ -49,12 +49,12 @@ class ATSSCriterion(Criterion):
     Args:
         num_classes: C.
         bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
-        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
-        loss_centerness: A class loss of one class in place of the above.
-        use_qfl: Whether classes have a quality focal loss. ``loss_cls`` is not used then.
+        loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``.
+        loss_centerness: Another loss for this term: a class loss of one class.
+        use_qfl: Whether to use a quality focal loss of classes instead of ``loss_cls``.
         qfl_cfg: With ``use_qfl``: this loss, or keyword arguments of ``QualityFocalLoss``.
-        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes, or else what the coder makes of them.
-        bg_loss_weight: What the class loss of background predictions is multiplied by; below 0, it is left as it is.
+        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes, or else encoded boxes.
+        bg_loss_weight: The weight of the class loss of background predictions; below 0 means 1.
         use_centerness: Without it there is neither ``loss_centerness`` nor a map of centerness, and ``loss_bbox`` has c
             = 1.
         strides: Of the levels, in pixels.
@@ -71,7 +71,7 @@ class ATSSCriterion(Criterion):
     as ``global_count``), applies ``valid_label_mask`` only to the focal loss, decodes boxes for the IoU of the quality
     focal loss only with ``reg_decoded_bbox``, and computes centerness from encoded boxes otherwise, which is not a
     number then. Its ``bg_loss_weight`` replaces weights, and brings back ignored predictions; here it multiplies them.
-    For those of the matching see ``ATSS``.
+    For differences of the match, see ``ATSS``.
 
     >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
     >>> targets = ([torch.tensor([[0.0, 0.0, 24.0, 24.0]])], [torch.tensor([2])])

@@ -43,18 +43,18 @@ class FCOSCriterion(Criterion):
     ``"bbox_regression"``, ``"bbox_ctrness"`` and, if need be, ``"anchors"`` is the same. Or predictions are
     ``DensePredictions`` with grid points. Targets are in pixels, or have a ``canvas_size``.
 
-    With c the centerness of a positive's point in its target, the terms are as follows. Each is divided by the number
-    of positives of the batch, or by 1:
+    Let c be the centerness of a positive's point in its target. The divisor of each term is the number of positives of
+    the batch, at least 1:
 
     * ``loss_cls``: of all predictions, focal loss;
     * ``loss_bbox``: of the positives, ``1 - GIoU`` of the decoded box;
     * ``loss_centerness``: of the positives, binary cross entropy with c.
 
     Args:
-        num_classes: C. A label of c is that of channel c.
+        num_classes: C. Label c belongs to channel c.
         bbox_coder: ``DistanceCoder(scale_by_stride=True)`` unless given: boxes are distances to the sides, in strides.
-        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
-        loss_centerness: A class loss of one class in place of the above.
+        loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``.
+        loss_centerness: Another loss for this term: a class loss of one class.
         strides: Of the levels, in pixels. Without anchors, points lie in the middle of the cells.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: squares around the points, with the
             stride as their side, of all levels, of the cells of a level row by row.

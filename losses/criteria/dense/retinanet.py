@@ -47,7 +47,7 @@ class RetinaNetCriterion(Criterion):
     Args:
         num_classes: C. A label of c is that of channel c.
         bbox_coder: ``DeltaXYWHCoder()`` unless given.
-        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``. ``loss_bbox`` compares what the coder
+        loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``. ``loss_bbox`` compares what the coder
             makes of boxes.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
             row by row, those of a cell next to each other.

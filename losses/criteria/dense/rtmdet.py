@@ -41,18 +41,18 @@ class RTMDetCriterion(Criterion):
 
     Args:
         num_classes: C.
-        loss_cls, loss_bbox: Losses in place of the above; see ``losses.modules``.
+        loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``.
         strides: Of the levels, in pixels.
-        matcher: ``DynamicSoftLabel()`` unless given. What is called q here is the quality that it gives.
+        matcher: ``DynamicSoftLabel()`` unless given. Its quality is q.
         bbox_coder: ``DistanceCoder()`` unless given.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
         TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
 
-    Differences to other implementations: with assigned targets, a positive of weight 0 is left out of all terms and of
-    what they are divided by, where OTX still counts its box and its quality. OTX divides by the ranks before it bounds
-    the divisor by 1. For those of the matching see ``DynamicSoftLabel``.
+    Differences to other implementations: with assigned targets, a positive of weight 0 counts in no term and in no
+    divisor; OTX still counts its box and its quality. OTX divides by the ranks before it bounds the divisor by 1. For
+    differences of the match, see ``DynamicSoftLabel``.
 
     >>> maps = [torch.zeros(1, 3, 4, 4)], [torch.full((1, 4, 4, 4), 8.0)]
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])

@@ -33,8 +33,8 @@ class YOLOv8Criterion(AlignedCriterion):
 
     Predictions are maps (B, 4 R + C, h, w), one for each level: of each side the logits of R bins, then the class
     logits. Or ``(class scores, boxes)``, each a list of such maps. Or a dict as heads of Ultralytics give it:
-    ``"scores"`` (B, C, A), ``"boxes"`` (B, 4 R, A), and ``"feats"``, the maps that say how the cells lie; in
-    evaluation, detections may stand before it. Targets are in pixels, or have a ``canvas_size``, as batches of
+    ``"scores"`` (B, C, A), ``"boxes"`` (B, 4 R, A), and ``"feats"``, the maps that give the layout of the
+    cells; in evaluation, detections can precede it. Targets are in pixels, or have a ``canvas_size``, as batches of
     Ultralytics do.
 
     Terms, each divided by the sum of the qualities of the assignment in the batch, or by 1 if that is less:
@@ -49,7 +49,7 @@ class YOLOv8Criterion(AlignedCriterion):
 
     Args:
         num_classes: C.
-        loss_cls, loss_iou: Losses in place of the above, of boxes in strides around their points; see
+        loss_cls, loss_iou: Other losses for these terms, of boxes in strides around their points; see
             ``losses.modules``.
         loss_dfl: The same, called with logits (N, 4, R) and distances (N, 4) in strides, which are not bounded; if R is
             1, with distances (N, 4) and those of the targets, in fractions of the image.

@@ -44,7 +44,7 @@ class YOLOv9Criterion(AlignedCriterion):
     Args:
         num_classes: C.
         vec2box: Image size and strides.
-        loss_cls, loss_iou: Losses in place of the above, of boxes in pixels; see ``losses.modules``.
+        loss_cls, loss_iou: Other losses for these terms, of boxes in pixels; see ``losses.modules``.
         loss_dfl: The same, called with logits (N, 4, R) and distances (N, 4) in strides up to R - 1.01.
         reg_max: R.
         cls_rate, dfl_rate, iou_rate, aux_rate: See above.
@@ -126,7 +126,7 @@ class YOLOv9Criterion(AlignedCriterion):
         return super().forward(read, targets, valid_label_mask=valid_label_mask, global_count=global_count)
 
     def read(self, main_preds: Any, aux_preds: Any = None) -> YOLOv9Predictions:
-        """All levels side by side, and both branches as layers. Each step takes what it gives in place of both."""
+        """All levels side by side, both branches as layers. Every step accepts the result instead of the branches."""
         if isinstance(main_preds, YOLOv9Predictions):
             if aux_preds is not None:
                 raise ValueError("predictions that were read have their auxiliary branch, but aux_preds are given too")

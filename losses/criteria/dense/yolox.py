@@ -46,7 +46,7 @@ class YOLOXCriterion(Criterion):
 
     Args:
         num_classes: C.
-        loss_cls, loss_bbox, loss_obj, loss_l1: Losses in place of the above; see ``losses.modules``.
+        loss_cls, loss_bbox, loss_obj, loss_l1: Other losses for these terms; see ``losses.modules``.
         use_l1: Whether there is ``loss_l1``.
         strides: Of the levels, in pixels.
         matcher: ``SimOTA()`` unless given.
@@ -57,8 +57,8 @@ class YOLOXCriterion(Criterion):
         TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
 
     Differences to other implementations: the IoU loss is ``1 - IoU²`` as in the paper and in mmdetection, where
-    cjm-yolox computes ``1 - GIoU²``, whose gradient drives boxes apart that do not overlap; for those of the matching
-    see ``SimOTA``.
+    cjm-yolox computes ``1 - GIoU²``, whose gradient pushes boxes apart that do not overlap. For differences of the
+    match, see ``SimOTA``.
 
     >>> maps = [[torch.zeros(1, channels, 4, 4) for stride in (8,)] for channels in (3, 4, 1)]
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])

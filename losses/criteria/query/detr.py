@@ -44,47 +44,47 @@ LayerTerms = dict[tuple[str, tuple[str, ...]], list[Term]]
 class DetrCriterion(Criterion):
     """The loss of a detection transformer: one-to-one matching of every layer, then classes and boxes.
 
-    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. They are ragged
-    along the queries where images differ in their number. Targets that are no ``Targets`` yet are read as such boxes
-    too; others are converted, for which pixels need a ``canvas_size``.
+    Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. They can be
+    ragged along the queries. Raw targets must have such boxes, too; ``Targets`` are converted, and pixels then need a
+    ``canvas_size``.
 
     Terms, each divided by the number of targets of the batch, or by 1:
 
-    * ``loss_cls``: ``loss_cls`` of all queries, where it is given. A loss of quality has the IoU of a matched box as
-      score. With a background class, ``CrossEntropy`` for example, it is divided by the sum of the weights of the
-      queries' classes instead, each layer by its own;
+    * ``loss_cls``: ``loss_cls`` of all queries, if you pass it. A loss of quality has the IoU of a matched box as
+      score. With a background class, for example ``CrossEntropy``, the divisor is the sum of the class weights of
+      the queries instead, for each layer;
     * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score of its classes;
     * ``loss_bbox``: L1 of the matched boxes, as cxcywh;
     * ``loss_giou``: ``1 - GIoU`` of the matched boxes.
 
     Other layers have the same terms with a suffix: ``_aux_0``, ``_aux_1``, …, ``_pre``, ``_enc``, ``_enc_0``, …,
-    ``_interm``, and for denoising queries ``_dn_0``, …, ``_dn_pre``; these are divided by the number of targets times
-    that of groups, or by that of the queries that have a target if ``"dn_target_idx"`` says which. All layers of equal
-    shape are matched and evaluated together. ``query_criterion`` has the settings of published systems.
+    ``_interm``, and for denoising queries ``_dn_0``, …, ``_dn_pre``; their divisor is the number of targets times
+    the number of groups, or the number of queries with a target if ``"dn_target_idx"`` is given. One call matches and
+    evaluates all layers of equal shape. ``query_criterion`` has the settings of published systems.
 
     Args:
-        weight_dict: Weight of each term, by its name without suffix. A term that is not named is left out.
-        alpha, gamma: Of ``loss_vfl``. RT-DETR has 0.75 and 2.
+        weight_dict: Weight of each term, by its name without suffix. Terms without a weight are not computed.
+        alpha, gamma: Parameters of ``loss_vfl``. RT-DETR has 0.75 and 2.
         num_classes: C, without a background.
-        loss_cls: Loss of ``loss_cls``: a class loss of ``losses``, ``torch.nn.CrossEntropyLoss(reduction="none")``, or
+        loss_cls: The loss of this term: a class loss of ``losses``, ``torch.nn.CrossEntropyLoss(reduction="none")``, or
             one of your own. One with ``has_background`` takes labels and logits (…, C + 1), the background last.
-        num_groups: Of queries, while the criterion is in training mode; in evaluation there is 1, as in such models.
-            Each group is matched with all targets, and terms are divided by the number of groups as well.
-        sum_groups: Whether terms are not divided by the number of groups.
-        agnostic_encoder: Whether the encoder, whatever its channels, asks for class 0 alone, as that of two-stage
-            Deformable DETR does; see ``DecoderOutputs.of``.
+        num_groups: Number of groups of queries in training mode; in evaluation mode there is 1, as in such models. Each
+            group is matched with all targets, and the number of groups multiplies the divisor.
+        sum_groups: Whether to leave the number of groups out of the divisor.
+        agnostic_encoder: Whether the encoder learns class 0 alone, whatever its channels, as in two-stage Deformable
+            DETR; see ``DecoderOutputs.of``.
         matcher: ``Hungarian()`` unless given: focal cost 2, L1 5, GIoU 2; softmax cost 1 if ``loss_cls`` has a
             background class.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        KeyError: A weight is of a term that there is not, or a loss has no weight; an output is missing.
+        KeyError: A weight belongs to no term, or a loss has no weight; an output is missing.
         TypeError, ValueError: Shapes or numbers of classes that do not fit; groups that do not divide the queries; a
             label that is no class.
 
-    Differences to other implementations: without any target all terms are there, and 0 or those of the background. OTX
-    weighs a term that is not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of all targets over
-    the number of ranks, bounded from below before that division and not after.
+    Differences to other implementations: without any target, all terms exist: box terms are 0, class terms count the
+    background. OTX weighs a term that is not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of
+    all targets over the number of ranks, bounded from below before that division and not after.
 
     Source: Carion et al., DETR, 2020; Zhao et al., RT-DETR, 2024; Chen et al., Group DETR, 2023.
 
