@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ragged", "matchers", "losses")
 IN_SDIST = {"CHANGELOG.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "conftest.py"}
+IN_SDIST |= {"hatch_build.py"}
 MADE = {".git", ".venv", "__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "dist", "runs"}
 TRY = """
 import pathlib, sys, torch, losses, matchers, ragged
@@ -53,13 +54,23 @@ def check_changelog(text: str, version: str, *, final: bool) -> None:
 
 
 def check_wheel(path: Path, version: str) -> None:
-    """Raise ``SystemExit`` unless the wheel holds the packages, their types, and nothing else."""
-    names = zipfile.ZipFile(path).namelist()
+    """Raise ``SystemExit`` unless the wheel holds the packages, their types, a readable README, and nothing else."""
+    wheel = zipfile.ZipFile(path)
+    names = wheel.namelist()
     found = {name.partition("/")[0] for name in names}
     expected = {*PACKAGES, f"ragged_batch-{version}.dist-info"}
     missing = {f"{package}/py.typed" for package in PACKAGES} - set(names)
     if found != expected or missing:
         raise SystemExit(f"the wheel holds {sorted(found)}, expected {sorted(expected)}; missing {sorted(missing)}")
+    check_readme(wheel.read(f"ragged_batch-{version}.dist-info/METADATA").decode())
+
+
+def check_readme(metadata: str) -> None:
+    """Raise ``SystemExit`` unless the package index can show the README: there are no files beside it."""
+    text = metadata.partition("\n\n")[2]
+    relative = re.findall(r"\]\((?!https?:)[^)]+\)|(?:src|srcset)=\"(?!https?:)[^\"]+\"", text)
+    if relative or not text:
+        raise SystemExit(f"the README of the wheel must have absolute links only, got {relative or 'no text'}")
 
 
 def check_sdist(path: Path, version: str) -> None:

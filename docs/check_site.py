@@ -1,15 +1,19 @@
 """Look for what is wrong in a site: ``python docs/check_site.py FOLDER``.
 
-Broken links, public names that are missing, and text that was read as something else.
+Broken links, missing public names, text that was read as something else, and words that the
+search does not find.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 PACKAGES = (
@@ -20,6 +24,19 @@ PACKAGES = (
     "matchers.testing",
     "losses.testing",
 )
+
+
+QUESTIONS = (
+    "gradient accumulation",
+    "mixed precision",
+    "nan",
+    "empty images",
+    "ignore",
+    "class weights",
+    "multi gpu",
+    "custom loss",
+)
+"""What people search for: each must lead to a page that is no reference, by all its words."""
 
 
 @dataclass
@@ -91,13 +108,45 @@ def misread(pages: dict[Path, Page]) -> list[str]:
     ]
 
 
+def unfound(folder: Path) -> list[str]:
+    """Questions without a page that has all their words in its titles."""
+    index = folder / "searchindex.js"
+    if not index.exists():
+        return ["there is no index of the search"]
+    content = json.loads(
+        re.search(r"\{.*\}", index.read_text(encoding="utf-8"), re.DOTALL).group()
+    )
+    return [
+        f"the search does not find {words!r}"
+        for words in QUESTIONS
+        if not answers(content, words)
+    ]
+
+
+def answers(content: dict[str, Any], words: str) -> list[str]:
+    """The pages that have all words in their titles, of the page and of sections."""
+    found: list[set[int]] = []
+    for word in words.split():
+        pages: set[int] = set()
+        for stem, places in content["titleterms"].items():
+            # The index has stems: "accumul" for "accumulation", "empti" for "empty".
+            if word.startswith(stem.removesuffix("i")) and len(stem) >= len(word) - 5:
+                pages |= {places} if isinstance(places, int) else set(places)
+        found.append(pages)
+    names = [content["docnames"][page] for page in set.intersection(*found)]
+    return [name for name in names if not name.startswith("reference/")]
+
+
 def main(folder: Path) -> int:
     """Print what is wrong; 1 if anything is."""
     pages = read(folder)
-    problems = (
-        ["there is no page"] if not pages else broken(pages) + missing(pages) + misread(pages)
+    problems = ["there is no page"]
+    if pages:
+        problems = broken(pages) + missing(pages) + misread(pages) + unfound(folder)
+    print(
+        "\n".join(problems)
+        or "no broken link, no missing name, no misread letter; the search finds all"
     )
-    print("\n".join(problems) or "no broken link, no missing name, no misread letter")
     return bool(problems)
 
 

@@ -1,10 +1,17 @@
-"""Settings of the site: ``python -m sphinx -W --keep-going -b html docs docs/_build``."""
+"""Settings of the site: ``python -m sphinx -W --keep-going -b html docs docs/_build``.
+
+If ``[project.urls]`` has a ``Repository``, every page links to it. The environment variable
+``DOCS_VERSIONS`` lists versions in the navigation: ``"0.1=../0.1/ main=../main/"``.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
@@ -25,7 +32,7 @@ extensions = [
     "picture",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "_ext", "pictures", "**.py"]
+exclude_patterns = ["_build", "_ext", "_templates", "pictures", "**.py"]
 root_doc = "index"
 nitpicky = True
 
@@ -53,6 +60,20 @@ napoleon_custom_sections = ["Source"]
 html_theme = "furo"
 html_title = f"ragged-batch {version}"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "sidebar/search.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/versions.html",
+        "sidebar/scroll-end.html",
+    ]
+}
+html_context: dict[str, Any] = {
+    "versions": [each.split("=", 1) for each in os.environ.get("DOCS_VERSIONS", "").split()]
+}
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
@@ -66,3 +87,11 @@ html_theme_options: dict[str, Any] = {
         "color-brand-content": "#7cb7ff",
     },
 }
+
+urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"].get("urls", {})
+if "Repository" in urls:
+    html_theme_options |= {
+        "source_repository": urls["Repository"],
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from cases import EVERY_CRITERION
 
 from docs import check_site
+from docs.pictures import gallery, notebook
 from docs.pictures.__main__ import FOLDER, PICTURES, draw_all
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -35,8 +37,11 @@ def _few_examples():
 
 @pytest.mark.usefixtures("_few_examples")
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(DOCS)))
-def test_code_prints_what_the_page_says(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_prints_what_the_page_says(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A comment after ``print(…)`` is its line; a block of text is what is printed besides, up to "…"."""
+    monkeypatch.chdir(tmp_path)  # where a page may save pictures
     names: dict[str, object] = {"__name__": "page"}
     unsaid = ""
     for language, block in re.findall(r"```(python|text)\n(.*?)```", page.read_text(), flags=re.DOTALL):
@@ -96,7 +101,8 @@ def test_every_page_is_in_a_table_of_contents() -> None:
     listed = {DOCS / "index.md"}
     for page in PAGES:
         for entries in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            lines = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            names = [line.rpartition("<")[2].removesuffix(">") for line in lines]
             listed |= {page.parent / f"{name}.md" for name in names}
     assert listed == set(PAGES)
 
@@ -137,3 +143,32 @@ def test_check_of_the_site_finds_what_is_broken(tmp_path: Path, capsys: pytest.C
     assert found[1:3] == ["one.html: other.html#gone leads nowhere", "one.html: gone.svg leads nowhere"]
     assert "ragged.RaggedBatch is not in the reference" in found
     assert "ragged.combine_data is not in the reference" not in found
+    assert found[-1] == "there is no index of the search"
+
+
+def test_check_of_the_site_asks_the_search(tmp_path: Path) -> None:
+    terms = {"gradient": 0, "accumul": [0, 1], "mix": 0, "precis": 0, "nan": [0], "empti": 0, "imag": 0, "ignor": 0}
+    terms |= {"class": 0, "weight": 0, "multi": 0, "gpu": 0, "custom": [0, 1], "loss": 1}
+    content = {"docnames": ["training", "reference/losses"], "titleterms": terms}
+    (tmp_path / "searchindex.js").write_text(f"Search.setIndex({json.dumps(content)})")
+    assert check_site.unfound(tmp_path) == ["the search does not find 'custom loss'"]
+
+
+def test_an_executed_page_shows_what_its_cells_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = notebook.PAGE.read_text()
+    assert notebook.updated(text, tmp_path) == text, "old: python -m docs.pictures.notebook"
+    assert "class -1.237" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in notebook.FOLDER.iterdir()}
+
+
+@pytest.mark.parametrize("page", ["tutorial", "gallery", "notebook"])
+def test_every_picture_of_a_page_is_shown(page: str) -> None:
+    shown = re.findall(rf"\]\(_static/{page}/(.*?)\)", (DOCS / f"{page}.md").read_text())
+    assert sorted(shown) == sorted(path.name for path in (DOCS / "_static" / page).iterdir())
+
+
+def test_the_gallery_is_drawn_by_its_script(tmp_path: Path) -> None:
+    scores = gallery.draw("yolox", tmp_path, epochs=1, scenes=7)
+    assert scores.keys() == {"mAP@0.5", "mAP@[.5:.95]"}
+    assert {path.name for path in tmp_path.iterdir()} == {"yolox.png", "losses.png", "hardest.png"}
+    assert {f"{name}.png" for name in gallery.FAMILIES} <= {path.name for path in gallery.FOLDER.iterdir()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,18 @@ def test_a_mistake_ends_in_the_message_that_the_page_shows(names: dict[str, Any]
 
 def test_the_page_has_the_mistakes_that_are_made_most() -> None:
     assert len(MISTAKES) >= 40
-    assert TEXT.count("```") == 2 + 4 * len(MISTAKES)
+    assert TEXT.count("```") == 2 + 2 + 4 * len(MISTAKES)  # the names, and the file that hides a package
     assert len(re.findall(r"^### ", TEXT, flags=re.MULTILINE)) >= 35
+
+
+def test_a_file_that_hides_a_package_ends_in_the_message_that_the_page_shows(tmp_path: Path) -> None:
+    (said,) = re.findall(r"^ImportError: .*$", TEXT, flags=re.MULTILINE)
+    (tmp_path / "losses.py").touch()
+    (tmp_path / "script.py").write_text("from losses import RTMDetCriterion\n")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("ImportError")]
+    # Newer versions of Python advise in brackets to rename the file.
+    assert message.startswith(said.replace("/home/you/project", str(tmp_path)).removesuffix(")"))
 
 
 def test_what_nothing_can_tell_is_accepted(names: dict[str, Any]) -> None:

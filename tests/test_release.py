@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from zipfile import ZipFile
@@ -18,7 +19,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def _script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
+    return _load(name, ROOT / ".ci" / f"{name}.py")
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,7 +38,7 @@ def release() -> ModuleType:
 def test_the_version_stands_in_one_place(release: ModuleType) -> None:
     assert release.version() == ragged.__version__
     text = (ROOT / "pyproject.toml").read_text()
-    assert 'dynamic = ["version"]' in text and 'path = "ragged/__init__.py"' in text
+    assert 'dynamic = ["version", "readme"]' in text and 'path = "ragged/__init__.py"' in text
     assert f'"{ragged.__version__}"' not in text
 
 
@@ -65,12 +70,30 @@ def test_a_wheel_with_other_files(release: ModuleType, tmp_path: Path) -> None:
     for names, words in ((inside, ""), ([*inside, "tests/test.py"], "tests"), (inside[1:], "missing")):
         with ZipFile(path, "w") as archive:
             for name in names:
-                archive.writestr(name, "")
+                archive.writestr(name, "Name: some\n\nwords\n" if name.endswith("METADATA") else "")
         if not words:
             release.check_wheel(path, "1.0")
             continue
         with pytest.raises(SystemExit, match=words):
             release.check_wheel(path, "1.0")
+
+
+def test_the_readme_of_a_package_index_has_no_relative_links(
+    release: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hatch = ModuleType("hatchling.metadata.plugin.interface")
+    hatch.MetadataHookInterface = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, hatch.__name__, hatch)
+    hook = _load("hatch_build", ROOT / "hatch_build.py")
+    text = (ROOT / "README.md").read_text()
+    with pytest.raises(SystemExit, match=r"absolute links only, got .*docs/_static/pictures/padding-dark.svg"):
+        release.check_readme(f"Name: some\n\n{text}")
+    for repository in (None, "https://example.org/some/project"):
+        release.check_readme(f"Name: some\n\n{hook.for_index(text, repository)}")
+    words = "See [the page](docs/a.md#part) and [b](https://b.org)."
+    assert hook.for_index(words) == "See the page (`docs/a.md`) and [b](https://b.org)."
+    there = hook.for_index(words, "https://example.org/x/")
+    assert there.startswith("See [the page](https://example.org/x/blob/main/docs/a.md#part)")
 
 
 def test_contributing_names_files_that_exist() -> None:

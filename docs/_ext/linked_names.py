@@ -1,12 +1,14 @@
-"""Make links of names that are said as code, where they are public and clear.
+"""Make links of names that are written as code, where they are public and clear.
 
 A word in lower case is more often a parameter than the function of this name: it is left alone.
+So is a class of another system, which may have the name of one of ours.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 from docutils import nodes
@@ -16,6 +18,12 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 from docs.check_site import PACKAGES
+
+# Columns of tables with these heads, and words after these names, are about other systems.
+HEADS_OF_OTHERS = {"there", "you have", "original"}
+SYSTEMS = re.compile(
+    r"(OTX|mmdetection|DETR|transformers|cjm-yolox|super-gradients|uotod|Ultralytics|torchvision|ACCV-Lab)[^.;]*$"
+)
 
 # Parameters and attributes of these names are meant more often.
 UNCLEAR = {"filler_value", "level_sizes", "sample_sizes", "weighting_function"}
@@ -34,11 +42,30 @@ class LinkNames(SphinxTransform):
                 node.parent, (pending_xref, nodes.reference, nodes.title)
             ):
                 continue
+            if is_of_another_system(node):
+                continue
             link = pending_xref(
                 "", refdomain="py", reftype="obj", reftarget=target, refdoc=self.env.docname
             )
             node.replace_self(link)
             link += node
+
+
+def is_of_another_system(node: nodes.Node) -> bool:
+    """Whether a word stands in the column of other systems, or behind the name of one."""
+    entry = node.parent
+    while entry is not None and not isinstance(entry, nodes.entry):
+        entry = entry.parent
+    if entry is not None:
+        group = entry.parent.parent.parent
+        heads = [head.astext().strip() for head in group.findall(nodes.thead)]
+        row = next(iter(group.findall(nodes.row)))
+        if heads and row[entry.parent.index(entry)].astext().strip() in HEADS_OF_OTHERS:
+            return True
+    before = node.parent[: node.parent.index(node)] if node.parent is not None else []
+    return entry is None and bool(
+        before and SYSTEMS.search("".join(each.astext() for each in before)[-40:])
+    )
 
 
 def target_of(text: str) -> str | None:

@@ -28,6 +28,7 @@ from ragged.values.checks import (
     check_number,
     check_same_device,
 )
+from ragged.values.once import made_once
 from ragged.values.precision import wide
 
 CanvasSize = Tensor | tuple[float, float]
@@ -102,13 +103,13 @@ class DeltaXYWHCoder:
         """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to xyxy ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         deltas = relative_to(convert(priors, "xyxy", "cxcywh"), convert(boxes, "xyxy", "cxcywh"))
-        return (deltas - row(self.means, deltas)) / row(self.stds, deltas)
+        return (deltas - known_row(self.means, deltas)) / known_row(self.stds, deltas)
 
     @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``, cut off at the border of ``canvas_size``."""
         priors, deltas = inputs(priors, deltas, "deltas")
-        deltas = deltas * row(self.stds, deltas) + row(self.means, deltas)
+        deltas = deltas * known_row(self.stds, deltas) + known_row(self.means, deltas)
         limit = None if self.wh_ratio_clip is None else -math.log(self.wh_ratio_clip)
         boxes = convert(from_relative(convert(priors, "xyxy", "cxcywh"), deltas, limit), "cxcywh", "xyxy")
         return clip_to_canvas(boxes, canvas_size)
@@ -142,7 +143,7 @@ class SSDCoder:
         """Deltas (…, 4) of cxcywh ``boxes`` (…, 4) relative to cxcywh ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         deltas = relative_to(priors, boxes)
-        return deltas / row(self._scales, deltas)
+        return deltas / known_row(self._scales, deltas)
 
     @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
@@ -151,7 +152,7 @@ class SSDCoder:
         Only if there is a ``canvas_size``; in fractions of the image it is (1, 1).
         """
         priors, deltas = inputs(priors, deltas, "deltas")
-        boxes = from_relative(priors, deltas * row(self._scales, deltas), None)
+        boxes = from_relative(priors, deltas * known_row(self._scales, deltas), None)
         if canvas_size is None:
             return boxes
         return convert(clip_to_canvas(convert(boxes, "cxcywh", "xyxy"), canvas_size), "xyxy", "cxcywh")
@@ -206,6 +207,16 @@ def check_coder(coder: Any, name: str) -> None:
 def row(values: Sequence[float], like: Tensor) -> Tensor:
     """The numbers as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
     return torch.stack([like.new_full((), value) for value in values])
+
+
+def known_row(values: Sequence[float], like: Tensor) -> Tensor:
+    """``row`` of numbers that stay the same, made once, and not to be written into."""
+    return _row(tuple(values), like.dtype, like.device)
+
+
+@made_once
+def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return row(values, torch.empty((), dtype=dtype, device=device))
 
 
 def inputs(priors: Tensor, values: Tensor, name: str, *, points: bool = False) -> tuple[Tensor, Tensor]:

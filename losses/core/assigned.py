@@ -110,22 +110,17 @@ class AssignedTargets:
             gt_boxes = targets.boxes_as(box_format, normalized=normalized).detach()
             boxes = positives.of_targets(gt_boxes, batch_dims=own)
         index = assignment.target_index
-        # Counted from 1, so that 0 is left for predictions without a label.
         multi_hot = None
         if targets.is_multi_hot:
             rows = positives.of_targets(targets.labels.tensor, batch_dims=own)
             multi_hot = wide(rows if rows.is_floating_point() else rows.float())
-        if targets.labels is None or multi_hot is not None:
-            labels = (index >= 0).long()
-        else:
-            labels = positives.per_prediction(positives.of_targets(targets.labels.tensor, batch_dims=own) + 1)
         weights = None
         if targets.weights is not None:
             gt_weights = targets.weights.detach().with_padded_set_to(0).tensor
             own_weights = wide(positives.of_targets(gt_weights, batch_dims=own))
             weights = (index < 0).to(own_weights.dtype) + positives.per_prediction(own_weights)
         return cls(
-            labels=torch.where(labels > 0, labels - 1, index.clamp(max=BACKGROUND)),
+            labels=_labels_of(targets, index),
             quality=assignment.quality,
             positives=positives,
             boxes=boxes,
@@ -262,6 +257,16 @@ class AssignedTargets:
     def quality_of_rows(self) -> Tensor:
         """(R,)."""
         return self.positives.of_predictions(self.quality)
+
+
+def _labels_of(targets: Targets, index: Tensor) -> Tensor:
+    """The label of the target of each prediction ``(*batch, P)``; what stands in place of a target is its label."""
+    if targets.labels is None or targets.is_multi_hot:
+        return index.clamp(max=0)
+    if targets.max_num_targets == 0:
+        return index
+    labels = targets.labels.tensor.expand(*index.shape[:-1], targets.max_num_targets)
+    return torch.where(index < 0, index, labels.gather(-1, index.clamp(min=0)))
 
 
 def _check_same_targets(targets: Targets, assignment: Assignment) -> None:

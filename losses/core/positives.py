@@ -68,11 +68,11 @@ class Positives:
         count = shape[-1]
         whole = assignment.max_pairs >= count
         if not whole:
-            gt, pred = assignment.pairs()
-            prediction, target, valid = pred.tensor, gt.tensor, pred.mask
+            # Positive predictions have the largest numbers. Not ``pairs``, whose order takes a stable sort.
+            index, prediction = index.topk(assignment.max_pairs, -1)
         else:
             prediction = torch.arange(count, device=index.device).expand(shape)
-            target, valid = index.clamp(min=0), index >= 0
+        target, valid = index.clamp(min=0), index >= 0
         samples = math.prod(shape[:-1])
         # Not repeat_interleave, which fixes the number of samples in graphs of torch 2.9 and older.
         sample = torch.arange(samples, device=index.device).unsqueeze(-1).expand(-1, prediction.shape[-1])

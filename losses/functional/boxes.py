@@ -15,7 +15,7 @@ from losses.functional.numerics import check_floating, check_fraction
 from matchers.geometry.overlaps import ciou, diou, giou, iou
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_not_negative, check_one_of, check_same_device
-from ragged.values.precision import wide
+from ragged.values.precision import equally_wide, wide
 
 MODES = ("linear", "square", "log")
 
@@ -188,8 +188,8 @@ def _alike(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     check_floating(target, "target")
     check_same_device(target.device, pred.device, name="target", reference="pred")
     shape = _broadcast_shape(pred, target)
-    dtype = torch.promote_types(wide(pred).dtype, wide(target).dtype)
-    return pred.to(dtype).expand(shape), target.to(dtype).expand(shape)
+    pred, target = equally_wide(pred, target)
+    return pred.expand(shape), target.expand(shape)
 
 
 def _broadcast_shape(pred: Tensor, target: Tensor) -> torch.Size:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
+from losses.functional.elementwise import entropy
 from losses.functional.numerics import check_share, power, power_of_p
 from losses.functional.sigmoid import per_class_loss
 from ragged.interop.operands import takes_batches
@@ -52,8 +52,7 @@ def iou_aware_binary_cross_entropy(
         positive = targets > 0 if positive is None else positive
         mean = power(logits.detach().sigmoid(), alpha) * power(targets, 1 - alpha)
         mixed = mean.clamp(min=lowest).where(positive, 0)
-        entropy = functional.binary_cross_entropy_with_logits(logits, mixed, reduction="none")
-        return power_of_p(logits, gamma).masked_fill(positive, 1) * entropy
+        return power_of_p(logits, gamma).masked_fill(positive, 1) * entropy(logits, mixed)
 
     return per_class_loss(loss, logits, targets, scores, exponent=gamma)
 

@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from losses.functional.elementwise import entropy, focal, quality_focal
 from losses.functional.numerics import (
     background_loss,
     check_form,
@@ -32,7 +32,6 @@ from losses.functional.numerics import (
     check_target_values,
     check_with,
     is_dense,
-    power,
     power_of_p,
 )
 from ragged.interop.operands import takes_batches
@@ -64,7 +63,11 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
     >>> binary_cross_entropy(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), scores=torch.tensor([0.5]))
     tensor([[0.6931, 1.1269]])
     """
-    return per_class_loss(_binary_cross_entropy, logits, targets, scores, exponent=0)
+
+    def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
+        return entropy(logits, targets)
+
+    return per_class_loss(loss, logits, targets, scores, exponent=0)
 
 
 @takes_batches(logits=1, targets=None, scores=0)
@@ -101,10 +104,7 @@ def sigmoid_focal_loss(
     check_not_negative(gamma, "gamma")
 
     def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
-        # Of 1 - p_t, each end is computed on its own: 1 - p would lose its digits where p is close to 1.
-        wrong = torch.lerp(logits.sigmoid(), (-logits).sigmoid(), targets)
-        loss = power(wrong, gamma) * _binary_cross_entropy(logits, targets)
-        return loss if alpha is None else loss * (targets * (2 * alpha - 1) + (1 - alpha))
+        return focal(logits, targets, alpha=alpha, gamma=gamma)
 
     scale = 1.0 if alpha is None else 1 - alpha
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=scale)
@@ -134,7 +134,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
     check_not_negative(beta, "beta")
 
     def loss(logits: Tensor, targets: Tensor, _: Tensor | None) -> Tensor:
-        return power((targets - logits.sigmoid()).abs(), beta) * _binary_cross_entropy(logits, targets)
+        return quality_focal(logits, targets, beta=beta)
 
     return per_class_loss(loss, logits, targets, scores, exponent=beta)
 
@@ -181,7 +181,7 @@ def varifocal_loss(
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
         weights = alpha * power_of_p(logits, gamma, detach=detach_weights)
         weights = torch.where(targets > 0 if positive is None else positive, targets, weights)
-        return weights * _binary_cross_entropy(logits, targets)
+        return weights * entropy(logits, targets)
 
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, scale=alpha, detach=detach_weights)
 
@@ -221,7 +221,7 @@ def matchability_aware_loss(
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
         weights = power_of_p(logits, gamma, detach=detach_weights)
         positive = targets > 0 if positive is None else positive
-        return weights.masked_fill(positive, 1) * _binary_cross_entropy(logits, (targets**gamma).where(positive, 0))
+        return weights.masked_fill(positive, 1) * entropy(logits, (targets**gamma).where(positive, 0))
 
     return per_class_loss(loss, logits, targets, scores, exponent=gamma, detach=detach_weights)
 
@@ -292,7 +292,3 @@ def per_class_loss(
     own_targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype).unsqueeze(-1)
     own = loss(logits.gather(-1, index), own_targets, labelled.unsqueeze(-1))
     return background_loss(logits, exponent, scale=scale, detach=detach).scatter(-1, index, own)
-
-
-def _binary_cross_entropy(logits: Tensor, targets: Tensor, _: Tensor | None = None) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")

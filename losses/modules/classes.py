@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from losses.functional import elementwise
 from losses.functional.iou_aware import check_parameters, iou_aware_binary_cross_entropy
 from losses.functional.numerics import check_form, check_share, check_target_values
 from losses.functional.sigmoid import (
@@ -39,6 +40,10 @@ class BinaryCrossEntropy(LossModule):
         """See ``LossModule``."""
         return Background(scale=self.loss_weight)
 
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.entropy(logits, scores))
+
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
         return of_elements(self, logits)
@@ -63,6 +68,10 @@ class QualityFocalLoss(LossModule):
     def background(self) -> Background:
         """See ``LossModule``."""
         return Background(self.beta, self.loss_weight)
+
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.quality_focal(logits, scores, beta=self.beta))
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
@@ -93,6 +102,10 @@ class FocalLoss(LossModule):
     def background(self) -> Background:
         """See ``LossModule``."""
         return Background(self.gamma, self.loss_weight * (1.0 if self.alpha is None else 1 - self.alpha))
+
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.focal(logits, scores, alpha=self.alpha, gamma=self.gamma))
 
     def per_class(self, logits: Tensor) -> ClassLosses:
         """The losses of all classes."""
@@ -132,6 +145,10 @@ class VarifocalLoss(LossModule):
         """See ``LossModule``."""
         return Background(self.gamma, self.loss_weight * self.alpha, self.detach_weights)
 
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.varifocal(logits, scores))
+
 
 class MatchabilityAwareLoss(LossModule):
     """``matchability_aware_loss`` of logits with labels and scores, or with dense targets.
@@ -158,6 +175,10 @@ class MatchabilityAwareLoss(LossModule):
     def background(self) -> Background:
         """See ``LossModule``."""
         return Background(self.gamma, self.loss_weight, self.detach_weights)
+
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.matchability_aware(logits, scores, gamma=self.gamma))
 
 
 class IoUAwareBinaryCrossEntropy(LossModule):
@@ -191,6 +212,10 @@ class IoUAwareBinaryCrossEntropy(LossModule):
         """See ``LossModule``."""
         return Background(self.gamma, self.loss_weight)
 
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(elementwise.iou_aware(logits, scores, alpha=self.alpha, lowest=self.lowest))
+
 
 def class_values(
     loss: ClassLoss,
@@ -212,15 +237,14 @@ def class_values(
         ValueError: There is a mask, and the loss does not give a value for each class; or it gives something else.
     """
     traits = traits_of(loss)
-    background = traits.background()
-    if background is not None and class_mask is None and can_sum_classes(labels):
-        check_form(logits, labels, scores)
-        exponent, scale, detach = background
-        return summed_over_classes(
-            logits, labels, scores, own=traits.with_scores, exponent=exponent, scale=scale, detach_weights=detach
-        )
     check_form(logits, labels, scores)
     check_target_values(labels, scores, logits.shape[-1])
+    background = traits.background()
+    if background is not None and class_mask is None and can_sum_classes(labels):
+        exponent, scale, detach = background
+        return summed_over_classes(
+            logits, labels, scores, own=traits.of_labelled, exponent=exponent, scale=scale, detach_weights=detach
+        )
     logits = wide(logits)
     if class_mask is not None:  # what does not count may be anything, NaN too
         logits = logits.masked_fill(class_mask == 0, 0)

@@ -7,6 +7,7 @@ in the cache, and only the derivative is kept. The labelled classes, one at most
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ def summed_over_classes(
     labels: Tensor,
     scores: Tensor | None,
     *,
-    own: Callable[..., Tensor],
+    own: Callable[[Tensor, Tensor | None], Tensor],
     exponent: float,
     scale: float,
     detach_weights: bool = False,
@@ -42,7 +43,7 @@ def summed_over_classes(
         logits: ``(…, C)``.
         labels: ``(…)``; any number that is no class means that there is none.
         scores: ``(…)``, the target of the labelled class; 1 unless given.
-        own: Called with logits (…, 1), labels (…) and ``scores=`` (…), it gives the loss (…, 1).
+        own: The loss of the labelled class, of its logits (…) and scores (…).
         exponent: Of the probability.
         scale: Of the others.
         detach_weights: Whether ``p^exponent`` is a constant for the gradient.
@@ -50,14 +51,13 @@ def summed_over_classes(
     Returns:
         ``(…)``, float32 at least.
     """
-    logits = wide(logits)
-    labelled = (labels >= 0) & (labels < logits.shape[-1])
-    index = labels.where(labelled, 0).long().unsqueeze(-1)
-    targets = (labelled if scores is None else scores.detach().where(labelled, 0)).to(logits.dtype)
+    logits, labels = wide(logits), labels.long()
+    index = labels.clamp(0, logits.shape[-1] - 1)
+    unlabelled = index != labels
+    targets = None if scores is None else scores.detach().to(logits.dtype).masked_fill(unlabelled, 0)
     sums = _TracedSums if torch.compiler.is_compiling() else _Sums
-    others, logit = sums.apply(logits, index, labelled.unsqueeze(-1), exponent, detach_weights)
-    labelled_loss = own(logit, torch.zeros_like(labels), scores=targets).squeeze(-1)
-    return others * scale + labelled_loss.masked_fill(~labelled, 0)
+    others, logit = sums.apply(logits, index.unsqueeze(-1), unlabelled.unsqueeze(-1), exponent, detach_weights)
+    return torch.add(own(logit.squeeze(-1), targets).masked_fill(unlabelled, 0), others, alpha=scale)
 
 
 class _Sums(torch.autograd.Function):
@@ -65,12 +65,15 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+        ctx: Any, logits: Tensor, index: Tensor, unlabelled: Tensor, exponent: float, detach_weights: bool
     ) -> tuple[Tensor, Tensor]:
         sums = torch.empty_like(index, dtype=logits.dtype)
         slopes = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        own = logits.gather(-1, index)
+        # Of a probability of 0, there is no loss and no slope.
+        hiding = own.masked_fill(~unlabelled, -math.inf)
         for place in _blocks(logits):
-            x, where, label = logits[place], index[place], labelled[place]
+            x = torch.scatter(logits[place], -1, index[place], hiding[place], out=torch.empty_like(logits[place]))
             loss = softplus(x)
             slope = torch.sigmoid(x, out=None if slopes is None else slopes[place])
             if exponent:
@@ -79,18 +82,16 @@ class _Sums(torch.autograd.Function):
                     slope.add_(torch.addcmul(loss, loss, slope, value=-1), alpha=exponent)
                 slope.mul_(weight)
                 loss.mul_(weight)
-            if slopes is not None:
-                _clear(slope, where, label)
-            sums[place] = _clear(loss, where, label).sum(-1, keepdim=True)
+            torch.sum(loss, -1, keepdim=True, out=sums[place])
         ctx.exponent, ctx.detach_weights = exponent, detach_weights
-        ctx.save_for_backward(logits, index, labelled, slopes)
-        return sums.squeeze(-1), logits.gather(-1, index)
+        ctx.save_for_backward(logits, index, unlabelled, slopes)
+        return sums.squeeze(-1), own
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        logits, index, labelled, slopes = ctx.saved_tensors
+        logits, index, unlabelled, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient shall be differentiated as well
-            results = _sums(logits, index, labelled, ctx.exponent, ctx.detach_weights)
+            results = _sums(logits, index, unlabelled, ctx.exponent, ctx.detach_weights)
             return *torch.autograd.grad(results, logits, gradients, create_graph=True), None, None, None, None
         of_sums, of_own = gradients
         # Nobody asks for the slopes again, unless the graph is kept: they can become the gradient where they are.
@@ -100,12 +101,12 @@ class _Sums(torch.autograd.Function):
 
 
 def _sums(
-    logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+    logits: Tensor, index: Tensor, unlabelled: Tensor, exponent: float, detach_weights: bool
 ) -> tuple[Tensor, Tensor]:
     """What ``_Sums`` computes, with a value for each class."""
     own = logits.gather(-1, index)
     loss = background_loss(logits, exponent, detach=detach_weights)
-    return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(labelled, 0)).sum(-1), own
+    return loss.scatter(-1, index, loss.gather(-1, index).masked_fill(~unlabelled, 0)).sum(-1), own
 
 
 class _TracedSums(torch.autograd.Function):
@@ -113,21 +114,22 @@ class _TracedSums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, index: Tensor, labelled: Tensor, exponent: float, detach_weights: bool
+        ctx: Any, logits: Tensor, index: Tensor, unlabelled: Tensor, exponent: float, detach_weights: bool
     ) -> tuple[Tensor, Tensor]:
         ctx.first = is_transposed(logits)
         dim = -2 if ctx.first else -1
         if ctx.first:
-            logits, index, labelled = logits.mT, index.mT, labelled.mT
+            logits, index, unlabelled = logits.mT, index.mT, unlabelled.mT
         is_own = _is_own(logits, index, dim)
+        is_other = ~is_own | unlabelled
         loss, slope = softplus(logits), logits.sigmoid()
         if exponent:
             weight = power(slope, exponent)
             slope = weight * (slope if detach_weights else slope + exponent * (loss - loss * slope))
             loss = loss * weight
-        ctx.save_for_backward(index, torch.where(is_own & labelled, 0, slope))
+        ctx.save_for_backward(index, torch.where(is_other, slope, 0))
         own = torch.where(is_own, logits, 0).sum(dim).unsqueeze(-1)
-        return torch.where(is_own & labelled, 0, loss).sum(dim), own
+        return torch.where(is_other, loss, 0).sum(dim), own
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -141,11 +143,6 @@ class _TracedSums(torch.autograd.Function):
 def _is_own(logits: Tensor, index: Tensor, dim: int) -> Tensor:
     classes = torch.arange(logits.shape[dim], device=logits.device)
     return (classes.unsqueeze(-1) if dim == -2 else classes) == index
-
-
-def _clear(values: Tensor, index: Tensor, labelled: Tensor) -> Tensor:
-    """Values (…, C) with 0 at the labelled classes, changed in place."""
-    return values.scatter_(-1, index, values.gather(-1, index).masked_fill_(labelled, 0))
 
 
 def _blocks(logits: Tensor) -> Iterator[Any]:

@@ -54,10 +54,19 @@ class LossTraits:
     def background(self) -> Background | None:
         """What the loss is for a class that is not labelled; None if that is not known.
 
-        With it, the loss summed over the classes keeps no value for each of them. Its labelled class is asked for as
-        ``loss(logits, labels, scores=scores)`` with logits (…, 1), labels 0 and scores (…); the loss must be (…, 1).
+        With it, the loss summed over the classes keeps no value for each of them. Its labelled class is asked for by
+        ``of_labelled``.
         """
         return None
+
+    def of_labelled(self, logits: Tensor, scores: Tensor | None) -> Tensor:
+        """The loss (…) of the labelled class alone, of its logit (…) and score (…), which is 1 unless given.
+
+        Unless the loss says otherwise, it is called as ``loss(logits, labels, scores=scores)`` with logits (…, 1),
+        labels 0 and scores (…), and must be (…, 1).
+        """
+        scores = torch.ones_like(logits) if scores is None else scores
+        return self.with_scores(logits.unsqueeze(-1), torch.zeros_like(logits, dtype=torch.int64), scores).squeeze(-1)
 
     def per_class(self, logits: Tensor) -> ClassLosses | None:
         """The losses of all classes of logits (…, C), float32 at least; None if that is not known.
@@ -108,7 +117,7 @@ class LossTraits:
         return called
 
 
-_OF_FORWARD = ("background", "per_class", "pair_cost", "takes_scores", "with_scores", "with_labels")
+_OF_FORWARD = ("background", "of_labelled", "per_class", "pair_cost", "takes_scores", "with_scores", "with_labels")
 
 
 def _formula(cls: type) -> Any:

@@ -6,10 +6,11 @@ Needs hypothesis: ``pip install "ragged-batch[testing]"``.
         check_criterion(MyCriterion(num_classes=5))
 """
 
-from losses.testing.case import CriterionCase, cast, is_of_images, leaves_of, padded, take, take_targets
+from losses.testing.case import CriterionCase, cast, leaves_of, padded, take_targets
 from losses.testing.check import check_criterion
 from losses.testing.predictions import near, near_at_points, queries
-from losses.testing.properties import CRITERION_PROPERTIES, applicable
+from losses.testing.properties.table import CRITERION_PROPERTIES, applicable, reasons
+from losses.testing.roles import is_of_images, take
 
 __all__ = [
     "CRITERION_PROPERTIES",
@@ -23,6 +24,7 @@ __all__ = [
     "near_at_points",
     "padded",
     "queries",
+    "reasons",
     "take",
     "take_targets",
 ]

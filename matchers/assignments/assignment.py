@@ -167,8 +167,11 @@ class Assignment:
 
     # --- for people ------------------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return notebook.shown_assignment(self).text()
+
     def _repr_html_(self) -> str:
-        return notebook.assignment_as_html(self)
+        return notebook.shown_assignment(self).html()
 
     def describe(self) -> str:
         """One line per image, read by the host: targets, positives, background, ignored, and targets left over."""
@@ -252,6 +255,14 @@ class Plan:
     def to(self, device: torch.device | str) -> Plan:
         """On another device."""
         return pytree.tree_map(lambda tensor: tensor.to(device), self)
+
+    # --- for people ------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return notebook.shown_plan(self).text()
+
+    def _repr_html_(self) -> str:
+        return notebook.shown_plan(self).html()
 
     def explain(self, *sample: int, smallest_weight: float = 0.01) -> str:
         """What each target of one image got, heaviest first, down to ``smallest_weight``."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ragged.values.ranking import decoded, index_of, prefer_first, sortable, value_of
+from ragged.values.ranking import INDEX_MASK, decoded, index_of, key_of, prefer_first, sortable, value_of
+
+_BELOW_ALL = -1.0
+"""A value of what does not count, where the highest is best."""
 
 
 def reduce_rows_(into: Tensor, index: Tensor, rows: Tensor, reduce: str) -> None:
@@ -30,8 +33,26 @@ class Rows(Protocol):
         """(R,), the index of each target in its image."""
         ...
 
+    @property
+    def packed(self) -> bool:
+        """Whether the rows are targets and nothing else; otherwise all images of a group have as many."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images are one group, in their order."""
+        ...
+
     def over_targets(self, values: Tensor, reduce: str, *, none: int, into: Tensor | None) -> Tensor:
         """Values (R, P) reduced over the targets of each image, (N, P)."""
+        ...
+
+    def by_image(self, values: Tensor) -> list[tuple[Any, Tensor]]:
+        """Values (R, P) of each group, (n, G, P)."""
+        ...
+
+    def images_of(self, group: Any) -> Tensor | slice:
+        """The n images of a group."""
         ...
 
 
@@ -54,14 +75,29 @@ class BestTarget:
         )
         self.none = -1 if highest else torch.iinfo(torch.int64).max
         self.reduce = "amax" if highest else "amin"
-        self._found: Tensor | None = None  # (N * P,), or one slot more for pairs that do not count
+        self._found: Tensor | None = None  # (N * P,); for the highest, whatever is negative stands for none
 
     def see_rows(self, value: Tensor, rows: Rows, counts: Tensor | None = None) -> None:
-        """Take in values (R, P) of rows, where ``counts`` (R, P) is true; they may be ``sortable`` already."""
+        """Take in values (R, P) of rows, where ``counts`` (R, P) is true."""
+        if not rows.packed and (self.highest or counts is None):
+            self._see_static(value if counts is None else value.masked_fill(~counts, _BELOW_ALL), rows)
+            return
         into = None if self._found is None else self.key
         found = rows.over_targets(self._keys_of(value, rows.target, counts), self.reduce, none=self.none, into=into)
         if into is None:
             self._found = found.flatten()
+
+    def _see_static(self, value: Tensor, rows: Rows) -> None:
+        """Of the G rows of an image torch finds the first of the best; only that one gets a key."""
+        for group, values in rows.by_image(value.float()):  # as keys compare them
+            best, index = (values.max if self.highest else values.min)(1)
+            index = index + group.target if group.target else index
+            key = key_of(best, INDEX_MASK - index if self.highest else index)
+            if rows.is_whole and self._found is None:
+                self._found = key.flatten()
+                return
+            images = rows.images_of(group)
+            self.key[images] = (torch.maximum if self.highest else torch.minimum)(self.key[images], key)
 
     def see_at(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
         """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), in any order; as ``see_rows``."""
@@ -71,11 +107,11 @@ class BestTarget:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true.
 
         Returns:
-            (R * K,), which prediction of all images each pair is of, N * P where it does not count.
+            (R * K,), which prediction of all images each pair is of.
         """
-        table = self._table()
-        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, table.numel() - 1).flatten()
-        table.scatter_reduce_(0, slot, self._keys_of(value, target, None).flatten(), self.reduce)
+        slot = (sample.unsqueeze(-1) * self.num_predictions + index).flatten()
+        # A pair that does not count changes nothing at its own prediction: a place for all of them would be crowded.
+        self._table().scatter_reduce_(0, slot, self._keys_of(value, target, counts).flatten(), self.reduce)
         return slot
 
     def forget(self, samples: Tensor) -> None:
@@ -88,14 +124,14 @@ class BestTarget:
 
     def highest_result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, 0 where none was, if the highest is best."""
-        key = self.key
+        key = self.key.clamp(min=-1)
         value, index = decoded(key)  # -0 of the key of nothing, -1
-        return index.masked_fill(key == self.none, -1), value
+        return index.masked_fill(key == -1, -1), value
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
         key = self.key
-        none = key == self.none
+        none = key < 0 if self.highest else key == self.none
         # The key of nothing is no value, and is replaced.
         value, index = (
             decoded(key, nonnegative=True) if self.highest else (value_of(key, nonnegative=True), index_of(key))
@@ -105,21 +141,16 @@ class BestTarget:
     @property
     def key(self) -> Tensor:
         """Value and target as one number, (N, P); a view."""
-        found = self._table() if self._found is None else self._found
-        return found[: self.num_samples * self.num_predictions].view(self.num_samples, self.num_predictions)
+        return self._table().view(self.num_samples, self.num_predictions)
 
     def _table(self) -> Tensor:
-        """(N * P + 1,)"""
-        slots = self.num_samples * self.num_predictions + 1
+        """(N * P,)"""
         if self._found is None:
-            self._found = torch.full((slots,), self.none, device=self.device)
-        elif self._found.numel() < slots:
-            self._found = torch.cat([self._found, self._found.new_full((1,), self.none)])
+            self._found = torch.full((self.num_samples * self.num_predictions,), self.none, device=self.device)
         return self._found
 
     def _keys_of(self, value: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
-        sorting = value if value.dtype == torch.int64 else sortable(value, nonnegative=True)
-        target = target.unsqueeze(-1)
+        sorting, target = sortable(value, nonnegative=True), target.unsqueeze(-1)
         key = prefer_first(sorting, target) if self.highest else sorting | target
         return key if counts is None else key.masked_fill_(~counts, self.none)
 

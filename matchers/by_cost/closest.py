@@ -16,7 +16,6 @@ from matchers.pairs.ignored import mark_ignored
 from matchers.pairs.problem import Problem
 from ragged.values.checks import check_number, check_one_of
 from ragged.values.parameters import module_dataclass
-from ragged.values.ranking import index_of, keys, value_of
 
 
 @module_dataclass
@@ -55,11 +54,10 @@ class ClosestPrediction(DenseMatcher):
         """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
         usable, num_invalid = usable_pairs(problem, cost)
         allowed = usable if self.threshold is None else usable & (cost <= self.threshold)
-        prediction = torch.arange(cost.shape[2], device=cost.device)
         chosen = allowed
         if cost.shape[2]:
-            best = keys(cost.masked_fill(~allowed, torch.inf), prediction).amin(-1, keepdim=True)
-            chosen = allowed & (prediction == index_of(best))
+            best = cost.float().masked_fill(~allowed, torch.inf).argmin(-1, keepdim=True)  # the first of equal ones
+            chosen = allowed & (torch.arange(cost.shape[2], device=cost.device) == best)
         alone = ~chosen.any(1)
         background = alone if self.background else alone & problem.is_empty
         return make_plan(self, problem, chosen.to(cost.dtype), background.to(cost.dtype), num_invalid)
@@ -90,14 +88,12 @@ class ClosestTarget(DenseMatcher):
     def match_costs(self, problem: Problem, cost: Tensor) -> Assignment:
         """Match by costs (N, G, P) that are known already; see ``DenseMatcher``."""
         usable, num_invalid = usable_pairs(problem, cost)
-        row = torch.arange(cost.shape[1] + 1, device=cost.device).view(-1, 1)
         limit = self.background_cost if self.background else torch.inf
-        # One more row, that of no target. Not by pad, which refuses no predictions in torch 2.9 and older.
-        nothing = cost.new_full((len(cost), 1, cost.shape[2]), torch.inf)
-        candidates = torch.cat([cost.masked_fill(~usable, torch.inf), nothing], 1)
-        best = keys(candidates, row).amin(1)
-        value = value_of(best)
-        target = torch.where((value <= limit) & value.isfinite(), index_of(best), BACKGROUND)
+        if cost.shape[1]:
+            value, target = cost.float().masked_fill(~usable, torch.inf).min(1)  # the first of equal ones
+            target = torch.where((value <= limit) & value.isfinite(), target, BACKGROUND)
+        else:
+            target = num_invalid.new_full((len(cost), cost.shape[2]), BACKGROUND)
         target = mark_ignored(target, self.ignored_region(problem))
         return problem.assignment(target, num_invalid=num_invalid)
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.selection import BestTarget
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
+from matchers.dense.nearest import Nearest
 from matchers.dense.rule import Rule
 from matchers.geometry.boxes import Coordinates
 from matchers.geometry.overlaps import iou
-from matchers.geometry.places import inside, squared_center_distance
+from matchers.geometry.places import inside
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import (
@@ -26,7 +26,6 @@ from ragged.values.checks import (
     check_number,
     check_positive,
 )
-from ragged.values.ranking import smallest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,9 @@ class ATSS(Rule):
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        for pairs in Pairs.of(problem).blocks():
-            prediction = self._nearest(pairs, sizes)
+        priors = Coordinates.of_stacked(problem.prior_boxes)
+        nearest = Nearest((priors.low + priors.high) / 2, sizes, self.topk)
+        for pairs, prediction in nearest.blocks(Pairs.of(problem)):
             boxes = _priors_at(pairs, prediction)
             overlap = iou(boxes, pairs.gt)
             within = inside((boxes.low + boxes.high) / 2, pairs.gt, margin=self.min_center_margin)
@@ -107,16 +107,6 @@ class ATSS(Rule):
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
         """``{"iou": 1 - IoU}``."""
         return {"iou": lambda pairs: 1 - iou(pairs.priors, pairs.gt)}
-
-    def _nearest(self, pairs: Pairs, sizes: Sequence[int]) -> Tensor:
-        """The candidates of each target, (R, K)."""
-        prior, gt = pairs.priors, pairs.gt
-        distance = squared_center_distance((prior.low + prior.high) / 2, gt)
-        found, first = [], 0
-        for level in distance.split(list(sizes), -1):
-            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
-            first += level.shape[-1]
-        return torch.cat(found, -1)
 
 
 def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:

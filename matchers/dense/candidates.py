@@ -69,7 +69,7 @@ class Candidates:
         """Let each prediction see who wants it, and how well it fits: by its overlap, unless by its metric.
 
         Returns:
-            (R * K,), which prediction of all images each candidate is, N * P where it may not be taken.
+            (R * K,), which prediction of all images each candidate is.
         """
         value = self.metric if by_metric else self.overlap
         return best.see_pairs(value, self.sample, self.target, self.prediction, self.counts)
@@ -104,10 +104,16 @@ class Candidates:
         quality.index_put_(index, torch.where(won, value, 0).float(), accumulate=True)
 
 
-def is_contested(slots: Tensor, like: Tensor) -> Tensor:
-    """(N, P), bool, as ``like`` is shaped: whether several targets want a prediction, of what ``wanted_by`` gave."""
-    times = slots.new_zeros(like.numel() + 1).index_add_(0, slots, torch.ones_like(slots))
-    return times[:-1].view(like.shape) > 1
+def is_contested(slots: Tensor, counts: Tensor, like: Tensor) -> Tensor:
+    """(N, P), bool, as ``like`` is shaped: whether several targets want a prediction.
+
+    Args:
+        slots: (R * K,), what ``wanted_by`` gave.
+        counts: (R, K), which of the candidates may be taken.
+        like: (N, P).
+    """
+    times = slots.new_zeros(like.numel()).index_add_(0, slots, counts.flatten().to(slots.dtype))
+    return times.view(like.shape) > 1
 
 
 def bounded(metric: Tensor, *, add_eps: bool) -> Tensor:

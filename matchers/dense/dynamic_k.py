@@ -47,8 +47,8 @@ class DynamicK:
         self.problem, self.topk, self.candidates = problem, topk, candidates
         shape = (problem.num_samples, problem.num_predictions)
         self.cheapest = BestTarget(*shape, problem.device, highest=False)
-        # Number of takers in the upper half, sum of their targets in the lower; one slot more for pairs not taken.
-        self.takers = torch.zeros(shape[0] * shape[1] + 1, dtype=torch.int64, device=problem.device)
+        # Number of takers in the upper half, sum of their targets in the lower.
+        self.takers = torch.zeros(shape[0] * shape[1], dtype=torch.int64, device=problem.device)
         self.num_invalid = torch.zeros_like(problem.num_targets)
 
     def take(self, targets: Nearby, cost_of: CostOfPairs, *, bound: float = math.inf) -> None:
@@ -76,7 +76,7 @@ class DynamicK:
         again = torch.zeros(self.problem.num_samples, dtype=torch.bool)
         again[images] = True
         self.cheapest.forget(again)
-        self.takers[:-1].view(self.candidates.shape)[again] = 0
+        self.takers.view(self.candidates.shape)[again] = 0
         for pairs in Pairs.of(self.problem, self.problem.matchable & again.unsqueeze(-1)).blocks():
             self._see(replace(pairs, near=pairs.of_predictions(self.candidates)), cost_of)
 
@@ -95,9 +95,8 @@ class DynamicK:
         value, prediction = smallest(cost, self.topk, index=pairs.prediction, nonnegative=True)
         taken = (torch.arange(value.shape[-1], device=cost.device) < number) & (value < torch.inf)
         slot = pairs.sample.unsqueeze(-1) * self.problem.num_predictions + prediction
-        slot = slot.masked_fill_(~taken, self.takers.numel() - 1).flatten()
-        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1).expand_as(prediction)
-        self.takers.scatter_add_(0, slot, entry.flatten())
+        entry = (_ONE_TAKER + pairs.target).unsqueeze(-1) * taken
+        self.takers.scatter_add_(0, slot.flatten(), entry.flatten())
         # Of fewer candidates than it may take, the last one is nowhere.
         last = (number.long() - 1).clamp(max=value.shape[-1])
         return F.pad(value, (0, 1), value=torch.inf).gather(-1, last).squeeze(-1)
@@ -117,7 +116,7 @@ class DynamicK:
 
     def result(self) -> Choice:
         """Who got which prediction; the quality is the IoU of the predicted box."""
-        takers = self.takers[:-1].view(self.problem.num_samples, self.problem.num_predictions)
+        takers = self.takers.view(self.problem.num_samples, self.problem.num_predictions)
         only = torch.where(takers >= _ONE_TAKER, takers % _ONE_TAKER, -1)
         target = torch.where(takers >= 2 * _ONE_TAKER, self.cheapest.result()[0], only)
         return target, self._overlap(target), self.num_invalid

@@ -20,7 +20,6 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.tiles import Tiles, Tiling, overlapping
 from ragged.values.checks import check_flag, check_not_negative, check_share
-from ragged.values.ranking import decoded, prefer_first, sortable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,8 @@ class MaxIoU(Rule):
         for pairs in Pairs.of(problem).blocks(larger=tiling.share):
             tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
-            overlap = sortable(iou(Coordinates.of_stacked(tiles.parts), tiles.gt).nan_to_num_(0), nonnegative=True)
-            if tiling.hulls is None:
+            overlap = iou(Coordinates.of_stacked(tiles.parts), tiles.gt).nan_to_num_(0).float()
+            if tiles.is_one:
                 best.see_rows(overlap, pairs, None if pairs.packed else pairs.valid.unsqueeze(-1))
             else:
                 tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile
@@ -144,12 +143,13 @@ class MaxIoU(Rule):
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
         pairs = tiles.pairs
-        highest, prediction = decoded(tiles.highest_of_rows(prefer_first(overlap, tiles.prediction)).unsqueeze(-1))
+        highest, prediction = tiles.highest_of_rows(overlap)
         takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
-            takes = takes[tiles.row] & (overlap == sortable(highest, nonnegative=True)[tiles.row])
+            takes = takes[tiles.row] & (overlap == highest[tiles.row])
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]
-            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, tiles.prediction, takes)
+            prediction = tiles.prediction.clamp(max=pairs.problem.num_predictions - 1)  # of what fills up the last tile
+            forced.see_pairs(highest[tiles.row].expand_as(overlap), sample, target, prediction, takes)
         else:
             forced.see_pairs(highest, pairs.sample, pairs.target, prediction, takes)
 

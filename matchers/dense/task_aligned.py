@@ -175,7 +175,7 @@ class TaskAligned(Rule):
             candidates = self._with_highest_of_all(candidates, rows)
         slots = candidates.wanted_by(best, by_metric=self.conflict == "metric")
         if by_holders:
-            best.replace(is_contested(slots, best.key), holders)
+            best.replace(is_contested(slots, candidates.counts, best.key), holders)
             return *self._of_predictions(problem, *best.highest_result()), candidates.num_invalid
         target, _ = best.result()
         if self.topk2 is not None:

@@ -22,13 +22,13 @@ class Coordinates:
         area: ``(…)``; computed if it is not given.
     """
 
-    __slots__ = ("_sides", "area", "corners", "high", "low")
+    __slots__ = ("_area", "_sides", "corners", "high", "low")
 
     def __init__(self, corners: Tensor, area: Tensor | None = None) -> None:
         self.corners = corners
         self.low, self.high = corners.split_with_sizes((2, 2))  # once: each view has its own derivative
         self._sides: Tensor | None = None
-        self.area = product(self.sides.clamp(min=0)) if area is None else area
+        self._area = area
 
     @classmethod
     def of_stacked(cls, stacked: Tensor) -> Coordinates:
@@ -47,6 +47,13 @@ class Coordinates:
     def detach(self) -> Coordinates:
         """The same without a gradient."""
         return Coordinates(self.corners.detach(), self.area.detach())
+
+    @property
+    def area(self) -> Tensor:
+        """``(…)``; 0 of inverted boxes, unless it was given."""
+        if self._area is None:
+            self._area = product(self.sides.clamp(min=0))
+        return self._area
 
     @property
     def sides(self) -> Tensor:
@@ -74,6 +81,19 @@ class Coordinates:
     def y2(self) -> Tensor:
         """The lower side."""
         return self.corners[3]
+
+
+# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
+NO_AREA = 1e-16
+# A side below which the aspect ratio of a box means nothing.
+NO_SIDE = 1e-7
+# A part of 1 below which the trade-off of the complete IoU is not divided by it.
+NO_REST = 1e-7
+
+
+def largest_coordinate(dtype: torch.dtype) -> float:
+    """What coordinates are bounded by, so that products of two lengths, and squares of them, are finite."""
+    return float(torch.finfo(dtype).max ** 0.25)
 
 
 FORMATS = ("xyxy", "cxcywh", "xywh")
@@ -215,8 +235,7 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
         return boxes
     check_boxes(boxes, "boxes")
     boxes = wide(boxes)
-    # Bounded, so that products of two lengths, and squares of them, are finite.
-    bound = torch.finfo(boxes.dtype).max ** 0.25
+    bound = largest_coordinate(boxes.dtype)
     corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
     return Coordinates(corners)
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import Coordinates, aligned, check_boxes, coordinates, product
+from matchers.geometry import paired
+from matchers.geometry.boxes import NO_AREA, NO_REST, NO_SIDE, Coordinates, aligned, check_boxes, coordinates, product
 from ragged.interop.operands import takes_batches, takes_batches_of_pairs
 from ragged.values.checks import check_broadcast, check_flag, check_is_callable, check_same_device
 
-# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
-_NO_AREA = 1e-16
-# A side below which the aspect ratio of a box means nothing.
-_NO_SIDE = 1e-7
+_Boxes = Tensor | Coordinates
+_Plain = Callable[[Coordinates, Coordinates], tuple[Tensor, Tensor]]
 
 
 @takes_batches(boxes=1)
@@ -41,8 +41,7 @@ def iou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
     tensor([0.3333, 0.0000])
     """
-    a, b = _pair(first, second)
-    return _ratio(*_overlap(a, b, _shared(a, b)))
+    return _measured(paired.iou, _iou, first, second)[0]
 
 
 @takes_batches(first=1, second=1)
@@ -65,12 +64,16 @@ def giou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> giou(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([2.0, 0.0, 3.0, 1.0]))
     tensor(-0.3333)
     """
-    a, b = _pair(first, second)
-    shared = _shared(a, b)
-    intersection, union = _overlap(a, b, shared)
-    # Never smaller than the union, which inverted boxes would make it.
-    hull = torch.maximum(product(_hull(a, b, shared)), union)
-    return _ratio(intersection, union) - _ratio(hull - union, hull)
+    return _measured(paired.giou, _giou, first, second)[0]
+
+
+def giou_and_iou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both of paired boxes ``(…, 4)``, computed together; the IoU is a constant.
+
+    >>> giou_and_iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 3.0, 2.0]))
+    (tensor(0.3333), tensor(0.3333))
+    """
+    return _measured(paired.giou, _giou, first, second)
 
 
 @takes_batches(first=1, second=1)
@@ -82,9 +85,7 @@ def diou(first: Tensor | Coordinates, second: Tensor | Coordinates) -> Tensor:
     >>> diou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([2.0, 0.0, 4.0, 2.0]))
     tensor(-0.2000)
     """
-    a, b = _pair(first, second)
-    shared = _shared(a, b)
-    return _ratio(*_overlap(a, b, shared)) - _centre_distance(a, b, shared)
+    return _measured(paired.diou, _diou, first, second)[0]
 
 
 @takes_batches(first=1, second=1)
@@ -102,14 +103,8 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     tensor(1.)
     """
     check_flag(detach_trade_off, "detach_trade_off")
-    a, b = _pair(first, second)
-    shared = _shared(a, b)
-    overlap = _ratio(*_overlap(a, b, shared))
-    v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
-    trade_off = v / (1 - overlap + v).clamp(min=1e-7)
-    if detach_trade_off:
-        trade_off = trade_off.detach()
-    return overlap - _centre_distance(a, b, shared) - trade_off * v
+    closed, plain = (partial(each, detach_trade_off=detach_trade_off) for each in (paired.ciou, _ciou))
+    return _measured(closed, plain, first, second)[0]
 
 
 @takes_batches_of_pairs(rows={"first": 1}, columns={"second": 1})
@@ -126,6 +121,48 @@ def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second:
             raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(boxes.shape)}")
     check_broadcast(first.shape[:-2], second.shape[:-2], "the batch shape of first", "that of second,")
     return measure(first.unsqueeze(-2), second.unsqueeze(-3))
+
+
+def _measured(
+    closed: Callable[[paired.Pair], paired.Slopes], plain: _Plain, first: _Boxes, second: _Boxes
+) -> tuple[Tensor, Tensor]:
+    """A measure and the IoU, which is a constant; with a closed form of the derivative where one is of use."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        check_boxes(first, "boxes")
+        check_boxes(second, "boxes")
+        if paired.has_closed_form(first, second):
+            return paired.measured(first, second, closed, lambda first, second: plain(*_pair(first, second))[0])
+    value, overlap = plain(*_pair(first, second))
+    return value, overlap.detach()
+
+
+def _iou(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    overlap = _ratio(*_overlap(a, b, _shared(a, b)))
+    return overlap, overlap
+
+
+def _giou(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    shared = _shared(a, b)
+    intersection, union = _overlap(a, b, shared)
+    # Never smaller than the union, which inverted boxes would make it.
+    hull = torch.maximum(product(_hull(a, b, shared)), union)
+    overlap = _ratio(intersection, union)
+    return overlap - _ratio(hull - union, hull), overlap
+
+
+def _diou(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
+    shared = _shared(a, b)
+    overlap = _ratio(*_overlap(a, b, shared))
+    return overlap - _centre_distance(a, b, shared), overlap
+
+
+def _ciou(a: Coordinates, b: Coordinates, *, detach_trade_off: bool) -> tuple[Tensor, Tensor]:
+    value, overlap = _diou(a, b)
+    v = (4 / math.pi**2) * (_aspect_angle(a) - _aspect_angle(b)) ** 2
+    trade_off = v / (1 - overlap + v).clamp(min=NO_REST)
+    if detach_trade_off:
+        trade_off = trade_off.detach()
+    return value - trade_off * v, overlap
 
 
 def _pair(first: Tensor | Coordinates, second: Tensor | Coordinates) -> tuple[Coordinates, Coordinates]:
@@ -176,12 +213,12 @@ def _squared_length(vector: Tensor) -> Tensor:
 
 def _aspect_angle(a: Coordinates) -> Tensor:
     # The angle of a box without sides is that of a square, and its gradient is bounded.
-    width, height = a.sides.clamp(min=_NO_SIDE).unbind()
+    width, height = a.sides.clamp(min=NO_SIDE).unbind()
     return torch.atan(width / height)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     if whole.requires_grad:
-        # The value is the same; but a share of nothing has no gradient, where 1 / _NO_AREA would be a huge one.
-        part = torch.where(whole > _NO_AREA, part, part.detach())
-    return part / whole.clamp(min=_NO_AREA)
+        # The value is the same; but a share of nothing has no gradient, where 1 / NO_AREA would be a huge one.
+        part = torch.where(whole > NO_AREA, part, part.detach())
+    return part / whole.clamp(min=NO_AREA)

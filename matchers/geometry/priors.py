@@ -135,6 +135,13 @@ def known_points(
     return _points(tuple(image_size), tuple(stride_pairs(strides)), offset, device, dtype)
 
 
+def known_anchors(
+    image_size: Sequence[int], strides: Sequence[Stride], *, scale: float, offset: float = 0.5, device: torch.device
+) -> Tensor:
+    """``anchors`` of one shape, made once for all images of a size, and not to be written into."""
+    return _anchors(tuple(image_size), tuple(stride_pairs(strides)), scale, offset, device)
+
+
 @made_once
 def _points(
     image_size: tuple[int, int],
@@ -144,3 +151,14 @@ def _points(
     dtype: torch.dtype,
 ) -> Tensor:
     return grid_points(image_size, strides, offset=offset, device=device, dtype=dtype)
+
+
+@made_once
+def _anchors(
+    image_size: tuple[int, int],
+    strides: tuple[tuple[int, int], ...],
+    scale: float,
+    offset: float,
+    device: torch.device,
+) -> Tensor:
+    return anchors(image_size, strides, scales=(scale,), offset=offset, device=device)

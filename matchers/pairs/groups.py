@@ -13,11 +13,12 @@ FILLER = 1 << 21
 
 
 class Group(NamedTuple):
-    """Some images that follow each other in an order, and how many rows each of them has."""
+    """Some images that follow each other in an order, how many rows each has, and of which target the first is."""
 
     first: int
     images: int
     most: int
+    target: int = 0
 
     @property
     def rows(self) -> int:
@@ -85,7 +86,7 @@ def cut(groups: Sequence[Group], size: int) -> Iterator[list[tuple[int, Group]]]
     """
     block: list[tuple[int, Group]] = []
     room, row = size, 0
-    for first, images, most in groups:
+    for first, images, most, _ in groups:
         while images and most:
             if room < most and block:
                 yield block
@@ -94,7 +95,7 @@ def cut(groups: Sequence[Group], size: int) -> Iterator[list[tuple[int, Group]]]
                 pieces = -(-most // size)
                 for piece in range(pieces):
                     start, stop = piece * most // pieces, (piece + 1) * most // pieces
-                    yield [(row + start, Group(first, 1, stop - start))]
+                    yield [(row + start, Group(first, 1, stop - start, start))]
                 taken = 1
             else:
                 taken = min(images, room // most)

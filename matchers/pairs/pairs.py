@@ -244,11 +244,7 @@ class Pairs:
             into = values.new_full(shape, none) if into is None else into
             reduce_rows_(into, self.sample, values, reduce)
             return into
-        parts = [
-            (group, getattr(part.unflatten(0, (group.images, group.most)), reduce)(1))
-            for group, part in zip(self.groups, values.split([group.rows for group in self.groups]), strict=True)
-            if group.rows
-        ]
+        parts = [(group, getattr(part, reduce)(1)) for group, part in self.by_image(values)]
         if into is None and self.is_whole and parts:
             return parts[0][1]
         into = values.new_full(shape, none) if into is None else into
@@ -256,6 +252,15 @@ class Pairs:
             images = self.images_of(group)
             into[images] = _JOINED[reduce](into[images], found)
         return into
+
+    def by_image(self, values: Tensor) -> list[tuple[Group, Tensor]]:
+        """Values (R, …) of groups of images, unless rows are packed: (n, G, …) of n images with G rows each."""
+        parts = values.split([group.rows for group in self.groups])
+        return [
+            (group, part.unflatten(0, (group.images, group.most)))
+            for group, part in zip(self.groups, parts, strict=True)
+            if group.rows
+        ]
 
     def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
         """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""

@@ -12,9 +12,10 @@ from torch.utils import _pytree as pytree
 
 from matchers.geometry.boxes import check_boxes, check_format
 from matchers.pairs.padded import padded
-from matchers.targets import known_keys
+from matchers.targets import known_keys, notebook
 from matchers.targets.values import check_names_of_fields, checked_names, fields_of
 from ragged import RaggedBatch, combine_data
+from ragged.batch.notebook import Shown
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import all_equal, check_flag, check_is_tensor
 from ragged.values.sizes import prefix_mask
@@ -189,6 +190,20 @@ class Predictions:
         if self.sizes is not None:
             object.__setattr__(moved, "sizes", self.sizes.to(moved.device))
         return moved
+
+    # --- for people ------------------------------------------------------------------------------------------------
+
+    def _shown(self) -> Shown:
+        own = {"logits": self.logits, "boxes": self.boxes, "objectness": self.objectness, **self.fields}
+        known = {name: value for name, value in own.items() if value is not None}
+        unit = notebook.unit_of(self.box_format, self.normalized)
+        return notebook.shown_predictions(known, self.batch_shape, self.sizes, unit)
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().html()
 
     @classmethod
     def _of_padded(cls, sizes: Tensor | None, **parts: Any) -> Predictions:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
+from ragged.values.ranking import INDEX_MASK, decoded, prefer_first, sortable
 from ragged.values.readable import values_are_readable
 
 SIZE = 16
@@ -129,7 +130,7 @@ class Tiling:
         if self.hulls is None:
             row = torch.arange(len(pairs), device=pairs.sample.device)
             parts = self.parts if self.is_shared else self.parts.index_select(1, pairs.sample)
-            return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt)
+            return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt, is_one=True)
         hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
         row, tile = region(Extent.of_stacked(hulls), pairs.gt).nonzero(as_tuple=True)
         of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
@@ -149,6 +150,7 @@ class Tiles:
         prediction: (K, T) or (1, T), index in the image; P and more for what fills up.
         parts: Fields of the points or boxes, stacked, (5, K, T) or (5, 1, T).
         gt: Coordinates of the targets, (K, 1) each.
+        is_one: Whether an image is one tile, which all its targets meet: K is R.
     """
 
     pairs: Pairs
@@ -157,10 +159,19 @@ class Tiles:
     prediction: Tensor
     parts: Tensor
     gt: Coordinates
+    is_one: bool = False
 
-    def highest_of_rows(self, values: Tensor) -> Tensor:
-        """The highest of non-negative values (K, T), or of such integers, for each target, (R,); 0 without any."""
-        none = values.new_zeros(len(self.pairs))
+    def highest_of_rows(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest of non-negative values (K, T) of each target, (R, 1), and its prediction, the first on ties.
+
+        The highest of none is 0, of the first prediction; (R, 0) if there are no predictions.
+        """
         if not values.shape[-1]:
-            return none
-        return none.scatter_reduce(0, self.row, values.amax(-1), "amax")
+            none = self.prediction.new_zeros(len(self.pairs), 0)
+            return none.to(values.dtype), none
+        if self.is_one:
+            found = values.max(-1, keepdim=True)
+            return found.values, found.indices
+        none = self.prediction.new_full((len(self.pairs), 1), INDEX_MASK)
+        keys = prefer_first(sortable(values, nonnegative=True), self.prediction)
+        return decoded(none.scatter_reduce(0, self.row.unsqueeze(-1), keys.amax(-1, keepdim=True), "amax"))

@@ -10,18 +10,34 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.checks import position_in
+from matchers.plots.picture import (
+    SMALLEST_WEIGHT,
+    check_result,
+    import_pyplot,
+    name_of_target,
+    own_position,
+    strengths_of,
+)
 from matchers.targets.targets import Targets
-from ragged.values.checks import all_equal, check_count, check_has_values, check_is_tensor, check_positive
+from ragged.values.checks import (
+    all_equal,
+    check_count,
+    check_has_values,
+    check_is_sequence,
+    check_is_tensor,
+    check_positive,
+    sample_name,
+)
 from ragged.values.ranking import smallest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SMALLEST_WEIGHT = 0.1
-"""A pair of a plan is drawn from this part of the heaviest weight on."""
 _MARK = "#e8112d"
 # More numbers than these are not legible.
-_MOST_VALUES, _MOST_ROW_LABELS, _MOST_COLUMN_LABELS = 120, 25, 40
+_MOST_VALUES, _MOST_ROW_LABELS, _MOST_COLUMN_LABELS, _MANY_COLUMNS = 120, 25, 40, 15
+# In points, and of a digit in units of the size of the font.
+_SMALLEST_FONT, _WIDTH_OF_DIGIT, _LEAST_SHARE = 4.5, 0.64, 0.8
 
 
 def plot_cost(
@@ -32,6 +48,7 @@ def plot_cost(
     targets: Any = None,
     num_cheapest: int = 3,
     max_columns: int = 40,
+    class_names: Sequence[str] | None = None,
     ax: Axes | Sequence[Axes] | None = None,
 ) -> list[Axes]:
     """Draw the costs of one image, targets down and predictions across, and mark the matches.
@@ -48,6 +65,7 @@ def plot_cost(
         targets: Anything that ``Targets.of`` reads, to leave out filler and ignored targets. Without them, the number
             of targets is that of the result, or G.
         num_cheapest, max_columns: See above.
+        class_names: Names of the labels. With ``targets``, rows have the index and the class of their target.
         ax: Where to draw, one for each panel; by default in a new figure.
 
     Returns:
@@ -83,46 +101,17 @@ def plot_cost(
     matched = strengths[:, rows].T >= SMALLEST_WEIGHT
     columns = _columns(cost[rows], matched, num_cheapest, max_columns)
     axes = _panels(pyplot, ax, len(panels), len(rows), len(columns))
+    names = _names_of_targets(at, rows, targets, class_names)
     for panel, (name, term) in zip(axes, panels.items(), strict=True):
         _draw_cost(panel, name, term[rows][:, columns], strengths[columns][:, rows].T, num_cheapest)
-        _label_cells(panel, rows, columns)
+        _label_cells(panel, names, columns)
+    if ax is None:
+        title = f"{sample_name(at)}: the cost of each pair of a target and a prediction"
+        axes[0].figure.suptitle(title, fontsize=10)
     if result is not None:
         axes[0].set_title("framed: matched", fontsize=8, loc="right", color=_MARK)
     axes[-1].set_xlabel("prediction" if len(columns) == cost.shape[1] else f"prediction (some of {cost.shape[1]})")
     return axes
-
-
-# --- shared with the picture of a match ----------------------------------------------------------------------------
-
-
-def import_pyplot() -> Any:
-    """``matplotlib.pyplot``, or an ``ImportError`` that says how to get it."""
-    try:
-        import matplotlib.pyplot
-    except ImportError as error:
-        raise ImportError('plots need matplotlib; install it with: pip install "ragged-batch[plot]"') from error
-    return matplotlib.pyplot
-
-
-def check_result(result: Any) -> None:
-    """Raise unless this is what a matcher returns, with values to show."""
-    if not isinstance(result, (Assignment, Plan)):
-        raise TypeError(f"result must be an Assignment or a Plan, got {type(result).__name__}")
-    check_has_values(result.num_targets, "a picture")
-
-
-def own_position(at: tuple[int, ...], targets: Targets) -> tuple[int, ...]:
-    """The position in the batch dimensions of the targets, which may lack leading ones of the predictions."""
-    return at[len(at) - len(targets.batch_shape) :]
-
-
-def strengths_of(result: Assignment | Plan, at: tuple[int, ...]) -> Tensor:
-    """The weights (P, n) of one image, as parts of the heaviest; zeros and ones for an assignment."""
-    count = int(result.num_targets[at])
-    if isinstance(result, Assignment):
-        return (result.target_index[at].cpu().unsqueeze(-1) == torch.arange(count)).float()
-    weights = result.weights.tensor[at][:, :count].detach().float().cpu()
-    return weights / weights.max().clamp(min=1e-12) if weights.numel() else weights
 
 
 # --- what to draw, and how -----------------------------------------------------------------------------------------
@@ -192,11 +181,38 @@ def _draw_cost(ax: Axes, name: str, cost: Tensor, strengths: Tensor, num_cheapes
     for row, column in matched.nonzero().tolist():
         style: dict[str, Any] = {"fill": False, "ec": _MARK, "lw": 0.5 + 2 * float(strengths[row, column])}
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, zorder=3, **style))
-    if cost.numel() <= _MOST_VALUES:
-        for row, column in cost.isfinite().nonzero().tolist():
-            value = float(cost[row, column])
-            color = "black" if value > (low + high) / 2 else "white"
-            ax.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=7, color=color)
+    _write_values(ax, cost, (low + high) / 2)
+
+
+def _write_values(ax: Axes, cost: Tensor, middle: float) -> None:
+    """The number of each cell, as large as the cells are wide; none if they were too small to read."""
+    digits = 3 if cost.shape[1] <= _MANY_COLUMNS else 2
+    finite = map(tuple, cost.isfinite().nonzero().tolist())
+    texts = {at: _short(float(cost[at]), digits) for at in finite}
+    longest = max(map(len, texts.values()), default=1)
+    figure = _figure_of(ax)
+    # A figure that lays itself out does so later, and leaves a panel more room than it has now.
+    share = max(ax.get_position().width, _LEAST_SHARE if figure.get_layout_engine() else 0.0)
+    points = 72 * share * figure.get_figwidth()
+    size = min(7.0, points / cost.shape[1] / (_WIDTH_OF_DIGIT * (longest + 1)))
+    if size < _SMALLEST_FONT or cost.numel() > _MOST_VALUES:
+        return
+    for (row, column), text in texts.items():
+        color = "black" if float(cost[row, column]) > middle else "white"
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+
+
+def _short(value: float, digits: int) -> str:
+    """Of large numbers the digits before the point, as long as they are few."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e5 else f"{value:.{digits}g}"
+
+
+def _figure_of(ax: Axes) -> Any:
+    """The whole figure, of which a subfigure is a part."""
+    figure: Any = ax.figure
+    while hasattr(figure, "_parent"):
+        figure = figure._parent
+    return figure
 
 
 def _limits(cost: Tensor, matched: Tensor, num_cheapest: int) -> tuple[float, float, bool]:
@@ -213,10 +229,22 @@ def _limits(cost: Tensor, matched: Tensor, num_cheapest: int) -> tuple[float, fl
     return float(low), float(high), bool(high < finite.max())
 
 
-def _label_cells(ax: Axes, rows: list[int], columns: list[int]) -> None:
+def _names_of_targets(
+    at: tuple[int, ...], rows: list[int], targets: Any, class_names: Sequence[str] | None
+) -> list[str]:
+    if class_names is not None:
+        check_is_sequence(class_names, "class_names", "names")
+    if targets is None:
+        return list(map(str, rows))
+    targets = Targets.of(targets)
+    labels = None if targets.labels is None else targets.labels.tensor[own_position(at, targets)].cpu()
+    return [name_of_target(row, labels, class_names) for row in rows]
+
+
+def _label_cells(ax: Axes, rows: Sequence[str], columns: Sequence[int]) -> None:
     ax.set_ylabel("target")
     for axis, numbers, most in ((ax.yaxis, rows, _MOST_ROW_LABELS), (ax.xaxis, columns, _MOST_COLUMN_LABELS)):
         places = range(0, len(numbers), -(-len(numbers) // most) or 1)
         axis.set_ticks(list(places), [str(numbers[place]) for place in places], fontsize=7)
-    if len(columns) > 15:
+    if len(columns) > _MANY_COLUMNS:
         ax.tick_params(axis="x", labelrotation=90)

@@ -14,11 +14,26 @@ from matchers.assignments.checks import position_in
 from matchers.geometry.boxes import check_boxes, convert
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.problem import AnyPredictions
-from matchers.plots.costs import SMALLEST_WEIGHT, check_result, import_pyplot, own_position, plot_cost, strengths_of
-from matchers.plots.picture import picture_of
+from matchers.plots.costs import plot_cost
+from matchers.plots.picture import (
+    SMALLEST_WEIGHT,
+    Unit,
+    check_result,
+    import_pyplot,
+    name_of_target,
+    own_position,
+    picture_of,
+    strengths_of,
+)
 from matchers.targets.targets import Targets
-from matchers.targets.values import text_of
-from ragged.values.checks import check_flag, check_has_values, check_is_sequence, check_is_tensor, check_number
+from ragged.values.checks import (
+    check_flag,
+    check_has_values,
+    check_is_sequence,
+    check_is_tensor,
+    check_number,
+    sample_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +75,12 @@ def plot_match(
         sample: Index of the image; one for each batch dimension of the result if it has several.
         image: ``(H, W)``, ``(H, W, 3)`` or ``(3, H, W)``, tensor or array; values outside [0, 1] are stretched to it.
             Boxes are scaled to its size if they are fractions, or if the targets know their canvas size.
-        priors: ``(P, 4)`` or ``(*batch, P, 4)`` in the unit of the targets: drawn in prediction of the predicted boxes.
+        priors: ``(P, 4)`` or ``(*batch, P, 4)`` in the unit of the targets: drawn instead of the predicted boxes.
         prior_format: ``"xyxy"``, ``"cxcywh"``, ``"xywh"``, or ``"points"`` for rows that begin with x and y, as those
             of ``grid_points`` do.
-        class_names: Names of the labels.
-        text: Whether targets have their index and label beside them, and a few predictions their index.
-        legend: Whether there is a legend, above the axes.
+        class_names: Names of the labels, which stand beside the targets: ``target 0 (cat)``.
+        text: Whether targets have their index and class beside them, and a few predictions their index.
+        legend: Whether there is a legend, above the axes. Its title counts targets and matched predictions.
         smallest_weight: Pairs of a plan are drawn from this part of the image's heaviest weight on.
         ax: Where to draw; by default in a new figure.
 
@@ -95,7 +110,7 @@ def plot_match(
     if class_names is not None:
         check_is_sequence(class_names, "class_names", "names")
     picture = None if image is None else picture_of(image)
-    unit = _Unit.of(targets, at, None if picture is None else picture.shape[:2])
+    unit = Unit.of(targets, at, None if picture is None else picture.shape[:2])
     if priors is None:
         shapes = _prediction_shapes(predictions, targets, at, unit)
     else:
@@ -106,34 +121,15 @@ def plot_match(
     if picture is not None:
         ax.imshow(picture.numpy(), extent=(0, picture.shape[1], picture.shape[0], 0), cmap="gray", zorder=0)
     handles = _draw_predictions(ax, scene, text) | _draw_targets(ax, scene, text, class_names)
-    _frame(ax, scene, unit, picture is not None)
+    _frame(ax, scene, unit)
+    title = _title(at, scene)
     if legend and handles:
         where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        ax.legend(handles.values(), handles, ncols=3, frameon=False, fontsize=8, **where)
+        look: dict[str, Any] = {"ncols": 3, "frameon": False, "fontsize": 8, "title_fontsize": 9}
+        ax.legend(handles.values(), handles, title=title, alignment="left", **look, **where)
+    else:
+        ax.set_title(title, fontsize=9, loc="left")
     return ax
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """How to bring coordinates into the unit of the picture: (height, width) of what is shown, and of the canvas."""
-
-    normalized: bool
-    canvas: Tensor | None
-    shown: Tensor | None
-
-    @classmethod
-    def of(cls, targets: Targets, at: tuple[int, ...], picture: Sequence[int] | None) -> _Unit:
-        canvas = None if targets.canvas_size is None else targets.canvas_size[own_position(at, targets)].cpu()
-        return cls(targets.normalized, canvas, canvas if picture is None else torch.tensor(picture).float())
-
-    def scaled(self, values: Tensor, normalized: bool) -> Tensor:
-        values = values.detach().float().cpu()
-        if self.shown is None:
-            if normalized != self.normalized:
-                raise ValueError("pixels and fractions of the image go together only with an image or a canvas_size")
-            return values
-        size = torch.ones(2) if normalized else self.shown if self.canvas is None else self.canvas
-        return values * (self.shown / size).flip(0).repeat(values.shape[-1] // 2)
 
 
 @dataclass(frozen=True)
@@ -141,8 +137,8 @@ class _Scene:
     """One image: boxes (n, 4) of targets, boxes (P, 4) or points (P, 2) of predictions, and what belongs together."""
 
     boxes: Tensor
-    labels: Tensor
-    """(n,) or (n, C)"""
+    labels: Tensor | None
+    """(n,) or (n, C), if targets have any"""
     ignored: list[bool]
     shapes: Tensor
     ignored_predictions: Tensor
@@ -155,7 +151,7 @@ def _scene(
     targets: Targets,
     at: tuple[int, ...],
     shapes: Tensor,
-    unit: _Unit,
+    unit: Unit,
     smallest_weight: float,
 ) -> _Scene:
     own, strengths = own_position(at, targets), strengths_of(result, at)
@@ -174,7 +170,7 @@ def _scene(
         ignored = (result.background[at].cpu() == 0) & (strengths.sum(-1) == 0)
     return _Scene(
         unit.scaled(targets.boxes_as("xyxy")[own][:count], targets.normalized),
-        targets.labels.tensor[own][:count].cpu(),
+        None if targets.labels is None else targets.labels.tensor[own][:count].cpu(),
         (~targets.matchable[own][:count]).tolist(),
         shapes,
         ignored,
@@ -182,9 +178,7 @@ def _scene(
     )
 
 
-def _prediction_shapes(
-    predictions: AnyPredictions | None, targets: Targets, at: tuple[int, ...], unit: _Unit
-) -> Tensor:
+def _prediction_shapes(predictions: AnyPredictions | None, targets: Targets, at: tuple[int, ...], unit: Unit) -> Tensor:
     read = None if predictions is None else Predictions.of(predictions)
     if read is None or read.boxes is None:
         raise ValueError("a picture needs predicted boxes or priors, got neither")
@@ -194,7 +188,7 @@ def _prediction_shapes(
     return unit.scaled(boxes, targets.normalized if read.normalized is None else read.normalized)
 
 
-def _prior_shapes(priors: Tensor, prior_format: str, targets: Targets, at: tuple[int, ...], unit: _Unit) -> Tensor:
+def _prior_shapes(priors: Tensor, prior_format: str, targets: Targets, at: tuple[int, ...], unit: Unit) -> Tensor:
     check_is_tensor(priors, "priors")
     check_has_values(priors, "a picture")
     if priors.dim() < 2 or priors.shape[-1] not in (2, 4) or priors.dim() - 2 > len(at):
@@ -228,19 +222,11 @@ def _draw_targets(ax: Axes, scene: _Scene, text: bool, class_names: Sequence[str
         color = _GREY if scene.ignored[target] else _COLORS[target % len(_COLORS)]
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=color, zorder=3, **styles[kind]))
         if text:
-            name = text_of(scene.labels[target], lambda label: _name(label, class_names))
             box = {"boxstyle": "square,pad=0.15", "fc": color, "ec": "none", "alpha": 0.85}
             where: dict[str, Any] = {"ha": "left", "va": "bottom", "clip_on": True, "zorder": 6, "bbox": box}
-            ax.text(x1, y1, f"{target}: {name}", color="white", fontsize=7.5, **where)
+            said = name_of_target(target, scene.labels, class_names)
+            ax.text(x1, y1, f"target {said}", color="white", fontsize=7.5, **where)
     return {kind: handles[kind] for kind in styles if kind in handles}
-
-
-def _name(label: int, class_names: Sequence[str] | None) -> str:
-    if class_names is None:
-        return str(label)
-    if not 0 <= label < len(class_names):
-        raise ValueError(f"class_names has {len(class_names)} names, and none for the label {label}")
-    return str(class_names[label])
 
 
 def _draw_predictions(ax: Axes, scene: _Scene, text: bool) -> dict[str, Any]:
@@ -272,7 +258,15 @@ def _draw_predictions(ax: Axes, scene: _Scene, text: bool) -> dict[str, Any]:
     return handles
 
 
-def _frame(ax: Axes, scene: _Scene, unit: _Unit, has_picture: bool) -> None:
+def _title(at: tuple[int, ...], scene: _Scene) -> str:
+    """``sample 0: 3 targets, 2 of them matched; 5 matched predictions``"""
+    targets, matched = len(scene.boxes), len({target for target, _, _ in scene.pairs})
+    found = len({prediction for _, prediction, _ in scene.pairs})
+    counts = f"{targets} target{'s' * (targets != 1)}, {matched} of them matched"
+    return f"{sample_name(at)}: {counts}; {found} matched prediction{'s' * (found != 1)}"
+
+
+def _frame(ax: Axes, scene: _Scene, unit: Unit) -> None:
     ax.set_aspect("equal")
     if unit.shown is not None or unit.normalized:
         height, width = (1.0, 1.0) if unit.shown is None else unit.shown.tolist()
@@ -283,5 +277,7 @@ def _frame(ax: Axes, scene: _Scene, unit: _Unit, has_picture: bool) -> None:
         low, high = corners.amin(0).tolist(), (corners.amax(0) * 1.05).clamp(min=1).tolist()
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(high[1], low[1])
-    if has_picture:
-        ax.set_axis_off()
+    shows_pixels = unit.shown is not None or not unit.normalized
+    ax.set_xlabel("x, in pixels" if shows_pixels else "x, in fractions of the image", fontsize=8)
+    ax.set_ylabel("y, in pixels" if shows_pixels else "y, in fractions of the image", fontsize=8)
+    ax.tick_params(labelsize=7)

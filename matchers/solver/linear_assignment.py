@@ -96,7 +96,7 @@ def solve(
     return operation(cost, start, count, valid, forbidden, solver)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def goes_through_host(device: torch.device, solver: str) -> bool:
     """Whether costs on a device have to be solved on the host. An unknown or missing solver is an error later on."""
     kernel = triton_kernel()

@@ -51,7 +51,10 @@ def solve(
         return matched
     never = valid if forbidden is None else forbidden.contiguous()
     arguments = [cost, never, valid.contiguous(), start.contiguous(), count.contiguous(), matched]
-    options = {"FORBIDDEN": forbidden is not None, "enable_fp_fusion": False}  # all devices round as the interpreter
+    options: dict[str, int] = {
+        "FORBIDDEN": forbidden is not None,
+        "enable_fp_fusion": False,
+    }  # all devices round as the interpreter
     with torch.cuda.device(cost.device) if cost.is_cuda else contextlib.nullcontext():
         if num_columns <= widest:
             block = max(32, triton.next_power_of_2(num_columns))

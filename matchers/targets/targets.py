@@ -261,9 +261,11 @@ class Targets(KnowsSizes):
             targets.check_labels(num_classes)
         return targets
 
+    def __repr__(self) -> str:
+        return notebook.shown_targets(self.parts, self.ignored, self.box_format, self.normalized).text()
+
     def _repr_html_(self) -> str:
-        unit = "in fractions of the image" if self.normalized else "in pixels"
-        return notebook.targets_as_html(self.parts, self.ignored, f"{self.box_format}, {unit}")
+        return notebook.shown_targets(self.parts, self.ignored, self.box_format, self.normalized).html()
 
     # --- checks ----------------------------------------------------------------------------------------------------
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from matchers.assignments.assignment import Assignment, Plan
-from matchers.assignments.parts import IGNORED
 from matchers.geometry.priors import grid_points
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
+from matchers.testing.changes.plain_scenes import plain_scenes
+from matchers.testing.changes.rows import with_weights
 from matchers.testing.dense_scenes import SCENES, dense_scene
 from matchers.testing.own_scenes import SIZES, MakeTargets, scenes_of
+from matchers.testing.properties.smallest import smallest_scene, violation_of
+from matchers.testing.properties.table import MATCHER_PROPERTIES, SYMMETRIES, reason_against
+from matchers.testing.reporting.code import scene_as_code, without_code
+from matchers.testing.reporting.report import Report, check_is_instance, check_without
 from matchers.testing.scene import CANVAS, Scene
-from ragged.testing import (
-    PropertyViolation,
-    as_code,
-    assert_batch_equivariant,
-    assert_compiles,
-    assert_dtype_stable,
-    assert_filler_invariant,
-    assert_no_host_sync,
-    assert_padding_invariant,
-    assert_sample_independent,
-)
+from matchers.testing.under_test import Matcher, UnderTest, parts_of
+from ragged.testing import PropertyViolation
 
-Matcher = Callable[..., Assignment | Plan]
+Reference = Callable[..., Any]
 
 
 def check_matcher(
@@ -41,10 +36,11 @@ def check_matcher(
     scenes: Iterable[Scene] | None = None,
     make_targets: MakeTargets | None = None,
     predict: Callable[[Targets, int], Predictions] | None = None,
+    reference: Reference | None = None,
     without: Collection[str] = (),
     rtol: float = 1e-4,
     atol: float = 1e-5,
-) -> tuple[str, ...]:
+) -> Report:
     """Check all that a matcher of this package promises.
 
     Args:
@@ -55,36 +51,55 @@ def check_matcher(
         num_classes: C of the predictions.
         scenes: Those to match; by default ``standard_scenes``: boxes huge, tiny, without area, the same twice, outside;
             ties; ignored targets; logits that saturate; NaN; images without targets, and with more than predictions.
+            Symmetries are looked for in scenes of their own, without ties, and not at all if you give yours.
         make_targets, predict: For targets of your own, such as keypoints: the scenes are ``scenes_of(make_targets,
             predict)``.
+        reference: Called as the matcher is, in plain loops perhaps; its results must be the same in the scenes without
+            ties.
         without: Names of ``MATCHER_PROPERTIES`` that the matcher does not promise.
         rtol, atol: How far qualities and weights may differ where sums are made in another order.
 
     Returns:
-        The names of the properties that were checked.
+        The names of the properties that were checked. The attribute ``not_checked`` says which were not, and why.
 
     Raises:
-        PropertyViolation: With the property, the image, the position, both values, and the scene as code.
+        PropertyViolation: With the property, the image, the position, both values, and the smallest scene that shows
+            it, as code. An error of the matcher is one, too: it is the cause of the violation.
+        TypeError: The matcher is a class, or ``without`` a string.
 
     >>> from matchers import Hungarian
     >>> check_matcher(Hungarian(), without=["compilation"])[:3]
     ('result', 'repeatable', 'ignored')
     """
-    unknown = set(without) - MATCHER_PROPERTIES.keys()
-    if unknown:
-        raise ValueError(f"unknown property {min(unknown)!r}; there are {', '.join(MATCHER_PROPERTIES)}")
+    check_is_instance(matcher, "matcher", "check_matcher")
+    check_without(without, MATCHER_PROPERTIES)
+    _check_signature(matcher, priors)
     if make_targets is not None or predict is not None:
         if make_targets is None or predict is None or scenes is not None:
             raise ValueError("make_targets and predict go together, and make the scenes: give both, and no scenes")
-        scenes = scenes_of(make_targets, predict).values()
+        scenes = own = list(scenes_of(make_targets, predict).values())
+        plain = [replace(own[0], targets=with_weights(own[0].targets))]
+    else:
+        plain = [] if scenes is not None else list(plain_scenes(priors, num_classes=num_classes).values())
     given = list(standard_scenes(priors, num_classes=num_classes).values() if scenes is None else scenes)
-    names = [name for name in MATCHER_PROPERTIES if name not in without]
-    for name in names:
-        # Tracing takes seconds. The first scene has no flags, the last has ignored targets.
-        traced = {"compilation": given[:1], "synchronisation": [given[0], given[-1]]}
-        for scene in traced.get(name, given):
-            MATCHER_PROPERTIES[name](matcher, scene, () if priors is None else (priors,), rtol, atol)
-    return tuple(names)
+    under_test = UnderTest(matcher, priors, rtol, atol)
+    skipped = dict.fromkeys(without, "without=")
+    names = []
+    for name in MATCHER_PROPERTIES:
+        if name in without:
+            continue
+        reason = _reason(name, under_test, plain)
+        if reason is not None:
+            skipped[name] = reason
+            continue
+        for scene in _scenes_for(name, given, plain):
+            _check(name, under_test, scene)
+        names.append(name)
+    if reference is not None:
+        for scene in plain or given:
+            _check_reference(under_test, reference, scene)
+        names.append("reference")
+    return Report(names, skipped)
 
 
 def standard_scenes(priors: Tensor | None = None, *, num_classes: int = 4) -> dict[str, Scene]:
@@ -103,124 +118,59 @@ def _on_canvas(scene: Scene) -> Scene:
     return replace(scene, targets=replace(scene.targets, canvas_size=size))
 
 
-def _result(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-    """Shapes, ranges, and no gradient."""
-    predictions = _with_gradient(scene.predictions)
-    leaves = [leaf.detach() for leaf in _leaves((predictions, scene.targets))]
-    before = [leaf.clone() for leaf in leaves]
-    result = matcher(predictions, scene.targets, *priors)
-    _expect(isinstance(result, (Assignment, Plan)), f"is a {type(result).__name__}, no Assignment or Plan", scene)
-    shape = (*scene.predictions.batch_shape, scene.predictions.num_predictions)
-    if isinstance(result, Assignment):
-        index = result.target_index
-        _expect(index.shape == shape, f"has target_index of shape {tuple(index.shape)}, expected {shape}", scene)
-        _expect(result.quality.shape == shape, f"has quality of shape {tuple(result.quality.shape)}", scene)
-        count = scene.targets.num_targets.unsqueeze(-1)
-        _expect(bool(((index >= IGNORED) & (index < count)).all()), "has a target_index that is no target", scene)
-        _expect(bool(result.quality.isfinite().all()), "has a quality that is not finite", scene)
-    else:
-        width = (*shape, scene.targets.max_num_targets)
-        _expect(result.weights.shape == width, f"has weights of shape {tuple(result.weights.shape)}", scene)
-        entries = result.weights.with_padded_set_to(0).tensor
-        _expect(bool(((entries >= 0) & entries.isfinite()).all()), "has a weight that is negative or NaN", scene)
-    needs = any(leaf.requires_grad for leaf in _leaves(result))
-    _expect(not needs, "requires a gradient: matching is not differentiated", scene)
-    same = all(torch.equal(now.nan_to_num(7), then.nan_to_num(7)) for now, then in zip(leaves, before, strict=True))
-    _expect(same, "changed the predictions or the targets that it was given", scene)
+def _reason(name: str, matcher: UnderTest, plain: list[Scene]) -> str | None:
+    if name in SYMMETRIES and not plain:
+        return "the scenes are yours, and may hold ties"
+    return reason_against(name, matcher, plain[0]) if plain else None
 
 
-def _repeatable(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-    """Twice the same, bit by bit."""
-    first, second = (matcher(scene.predictions, scene.targets, *priors) for _ in range(2))
-    same = all(torch.equal(a, b) for a, b in zip(_leaves(first), _leaves(second), strict=True))
-    _expect(same, "is another when the matcher is called again", scene)
+def _scenes_for(name: str, given: list[Scene], plain: list[Scene]) -> list[Scene]:
+    """Tracing takes seconds. The first scene has no flags, the last has ignored targets."""
+    if name in SYMMETRIES:
+        return plain
+    traced = {"compilation": given[:1], "synchronisation": [given[0], given[-1]]}
+    return traced.get(name, [*given, *plain] if name in ("result", "ignored") else given)
 
 
-def _ignored(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-    """No prediction is matched with an ignored target, nor with filler."""
-    result = matcher(scene.predictions, scene.targets, *priors)
-    plan = result.plan() if isinstance(result, Assignment) else result
-    dead = ~scene.targets.matchable.unsqueeze(-2)
-    matched = (plan.weights.tensor != 0) & dead & plan.weights.aligned_mask
-    _expect(not bool(matched.any()), "matches an ignored target", scene)
-
-
-def _layers(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-    """Two layers of predictions in one call give what each gives in a call of its own."""
-    if len(scene.predictions.batch_shape) != len(scene.targets.batch_shape):
+def _check(name: str, matcher: UnderTest, scene: Scene) -> None:
+    first = violation_of(name, matcher, scene)
+    if first is None:
         return
-    other = scene.take(list(range(scene.predictions.batch_shape[-1]))[::-1]).predictions
-    stacked = pytree.tree_map(lambda a, b: torch.stack([a, b]), scene.predictions, other)
-    both = _leaves(matcher(stacked, scene.targets, *priors))
-    for place, predictions in enumerate((scene.predictions, other)):
-        alone = _leaves(matcher(predictions, scene.targets, *priors))
-        for one, whole in zip(alone, both, strict=True):
-            part = whole[place] if whole.dim() > one.dim() else whole
-            same = part.shape == one.shape and torch.allclose(part, one, rtol=rtol, atol=atol, equal_nan=True)
-            _expect(same, f"of layer {place} is another beside a second layer", scene)
+    priors = matcher.priors[0] if matcher.priors else None
+    own = getattr(first, "scene", None)
+    if own is not None:
+        raise _with_scene(name, first, own, priors)
+    if name not in ("compilation", "synchronisation"):
+        scene, priors = smallest_scene(name, matcher, scene)
+    found = violation_of(name, matcher.with_priors(priors), scene) or first
+    raise _with_scene(name, found, scene, priors) from (found.__cause__ or first.__cause__)
 
 
-def _by_kit(checker: Callable[..., None], exact: bool = False) -> Callable[..., None]:
-    """A checker of operations, for the matcher as an operation on predictions and targets."""
-
-    def check(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-        options = {} if exact else {"rtol": rtol, "atol": atol}
-        scene = _one_layer(scene)
-        arguments = (scene.predictions, scene.targets)
-        if checker is assert_compiles:
-            checker(matcher, *arguments, shared=priors, **options)
-        else:  # matching is not differentiated: gradients of a matcher that forgets to detach are its own affair
-            checker(lambda *given: matcher(*_detached(given)), *arguments, shared=priors, **options)
-
-    return check
+def _check_reference(matcher: UnderTest, reference: Reference, scene: Scene) -> None:
+    expected = parts_of(reference(scene.predictions, scene.targets, *matcher.priors))
+    try:
+        matcher.expect_same(matcher.first(scene), expected, "the matcher, then the reference")
+    except PropertyViolation as violation:
+        raise _with_scene("reference", violation, scene, matcher.priors[0] if matcher.priors else None) from None
 
 
-def _synchronisation(matcher: Matcher, scene: Scene, priors: Any, rtol: float, atol: float) -> None:
-    assert_no_host_sync(matcher, scene.predictions, scene.targets, *priors)
+def _with_scene(name: str, found: PropertyViolation, scene: Scene, priors: Tensor | None) -> PropertyViolation:
+    values: dict[str, Any] = {"predictions": scene.predictions, "targets": scene.targets}
+    if priors is not None:
+        values["priors"] = priors
+    code = scene_as_code(f"matcher({', '.join(values)})", **values)
+    advice = f'If the matcher does not promise this: without=["{name}"].\n' if name in MATCHER_PROPERTIES else ""
+    return PropertyViolation(f'matcher, property "{name}": {without_code(str(found))}\n{advice}{code}')
 
 
-MATCHER_PROPERTIES: Mapping[str, Callable[..., None]] = {
-    "result": _result,
-    "repeatable": _repeatable,
-    "ignored": _ignored,
-    "layers": _layers,
-    "filler": _by_kit(assert_filler_invariant, exact=True),
-    "padding": _by_kit(assert_padding_invariant),
-    "order": _by_kit(assert_batch_equivariant),
-    "independence": _by_kit(assert_sample_independent),
-    "precision": _by_kit(assert_dtype_stable),
-    "synchronisation": _synchronisation,
-    "compilation": _by_kit(assert_compiles),
-}
-"""What ``check_matcher`` checks, by the names that its ``without`` takes."""
-
-
-def _one_layer(scene: Scene) -> Scene:
-    """Without the batch dimensions that only predictions have."""
-    extra = len(scene.predictions.batch_shape) - len(scene.targets.batch_shape)
-    if not extra:
-        return scene
-    first: Predictions = pytree.tree_map(lambda leaf: leaf[(0,) * extra], scene.predictions)
-    return Scene(first, scene.targets)
-
-
-def _with_gradient(predictions: Predictions) -> Predictions:
-    return pytree.tree_map(_leaf_with_gradient, predictions)
-
-
-def _leaf_with_gradient(leaf: Tensor) -> Tensor:
-    return leaf.detach().clone().requires_grad_(leaf.is_floating_point())
-
-
-def _detached(tree: Any) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
-
-
-def _leaves(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _expect(ok: bool, problem: str, scene: Scene) -> None:
-    if not ok:
-        given = as_code((scene.predictions, scene.targets))
-        raise PropertyViolation(f"matcher: the result {problem}\nReproduce with\n    predictions, targets = {given}")
+def _check_signature(matcher: Matcher, priors: Tensor | None) -> None:
+    """Raise ``TypeError`` if the matcher cannot be called with predictions, targets and, if there are any, priors."""
+    names = ["predictions", "targets", *([] if priors is None else ["priors"])]
+    try:
+        signature = inspect.signature(getattr(matcher, "forward", matcher))
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise TypeError(f"the matcher must take ({', '.join(names)}): {error}") from error

@@ -102,7 +102,9 @@ class Scene:
 
         place = len(self.predictions.batch_shape) - 1
         predictions = pytree.tree_map(lambda value: value.index_select(place, where), self.predictions)
-        return replace(self._over_targets(rows), predictions=predictions)
+        canvas = self.targets.canvas_size
+        canvas = None if canvas is None else canvas.index_select(dim, where)
+        return Scene(predictions, with_batches(self.targets, rows, canvas_size=canvas))
 
     def cast(self, dtype: torch.dtype) -> Scene:
         """Floating tensors in another dtype."""

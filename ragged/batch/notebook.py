@@ -1,9 +1,10 @@
-"""How batches look in a notebook: the first samples as a table, with filler greyed. Never more than a screen of it."""
+"""How values look: the first samples, as a table in a notebook or as lines of text. Never more than a screen of it."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import torch
@@ -16,8 +17,35 @@ MAX_SAMPLES = 6
 MAX_ENTRIES = 8
 MAX_NUMBERS = 6
 
+MAX_WIDTH = 120
+
 Cell = tuple[str, str]
 """Text, and why it is greyed; "" if it is not."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A caption, and a name and cells for each of the first samples: for people, as a table or as text."""
+
+    caption: str
+    rows: Sequence[tuple[str, Sequence[Cell]]] = ()
+    left_out: int = 0
+
+    def html(self) -> str:
+        """The ``_repr_html_``."""
+        return table(self.caption, self.rows, left_out=self.left_out)
+
+    def text(self) -> str:
+        """The ``__repr__``: at most `MAX_SAMPLES` + 2 lines, no longer than `MAX_WIDTH`."""
+        lines = [self.caption if len(self.caption) <= MAX_WIDTH else self.caption[: MAX_WIDTH - 1] + "…"]
+        for name, cells in self.rows:
+            parts = [f"{text} ({why})" if why else text for text, why in cells]
+            line = f"  {name}: {'; '.join(parts)}"
+            while len(line) > MAX_WIDTH and parts:
+                parts.pop()
+                line = f"  {name}: {'; '.join(parts)}; …"
+            lines.append(line)
+        return "\n".join([*lines, *([f"  … and {self.left_out} more"] if self.left_out > 0 else [])])
 
 
 def as_html(batch: BatchCore) -> str:

@@ -22,6 +22,12 @@ def wide(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+def equally_wide(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32, or in float64 if one of them is."""
+    dtype = torch.float64 if torch.float64 in (first.dtype, second.dtype) else torch.float32
+    return first.to(dtype), second.to(dtype)
+
+
 class WideModule(nn.Module):
     """A module whose parameters and buffers, and those of modules in it, stay float32 when a model is cast to less.
 

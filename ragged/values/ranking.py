@@ -40,6 +40,11 @@ def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
     return key
 
 
+def key_of(values: Tensor, index: Tensor) -> Tensor:
+    """``keys`` in one operation, of values that are not negative, nor -0. The keys of others are below all these."""
+    return torch.add(index, values.float().view(torch.int32), alpha=1 << INDEX_BITS)
+
+
 def index_of(key: Tensor) -> Tensor:
     """The index that a key was made with."""
     return key & INDEX_MASK

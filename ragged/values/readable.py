@@ -39,13 +39,18 @@ def values_are_readable(tensor: Tensor) -> bool:
 
 
 def has_own_derivatives(tensor: Tensor) -> bool:
-    """Whether the host can read ``tensor``, and only a backward pass can differentiate what is done to it.
+    """Whether the host can read ``tensor``, and ``can_have_own_derivative``."""
+    return values_are_readable(tensor) and can_have_own_derivative(tensor)
+
+
+def can_have_own_derivative(tensor: Tensor) -> bool:
+    """Whether only a backward pass can differentiate what is done to ``tensor``.
 
     Then a derivative can be written by hand. Function transforms, forward-mode derivatives and traces need operations
     of torch.
     """
     return (
-        values_are_readable(tensor)
+        not torch.compiler.is_compiling()
         and not torch._C._functorch.is_legacy_batchedtensor(tensor)  # many gradients, of grad(is_grads_batched=True)
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0

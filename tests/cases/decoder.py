@@ -17,6 +17,11 @@ from matchers.testing import CANVAS
 QUERIES, REG_MAX, GROUPS = 12, 4, 2
 # Slots of denoising queries: as many as images have targets at most, but always the same, so that batches can be cut.
 SLOTS = 6
+OF_DENOISING = {
+    "target order": "denoising queries belong to targets in their order; among equal votes of layers the first decides",
+    "ignored target": "there are denoising queries for so many targets",
+}
+OF_DISTILLATION = {"counts": "the weight of matched queries beside others in loss_ddf is a root of their number"}
 ALPHA = 0.75
 WEIGHTS = {"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 FINE_WEIGHTS = WEIGHTS | {"loss_fgl": 0.15, "loss_ddf": 1.5}
@@ -92,6 +97,7 @@ def decoder_case(make: Any, **options: Any) -> CriterionCase:
         box_format="cxcywh",
         normalized=True,
         constants=WITHOUT_GRADIENT,
+        without=OF_DENOISING | (OF_DISTILLATION if options.get("fine") else {}),
     )
 
 

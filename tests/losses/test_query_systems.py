@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import losses
 from losses import CrossEntropy, DetrCriterion, DFINECriterion, FocalLoss, WeightedClasses, query_criterion, total
 from losses.testing import leaves_of
-from matchers import Hungarian, Targets, detr_costs
+from matchers import Hungarian, Targets, denormalize, detr_costs
 
 EOS = 0.1
 WEIGHTS = {"loss_cls": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
@@ -55,6 +55,16 @@ def test_a_system_is_its_reference(name: str, sizes: list[int], extra: str) -> N
     changes = {"num_groups": 4} if name == "rf-detr" else {}
     criterion = query_criterion(name, CLASSES, **changes)
     compare(criterion, *of_system(sizes, extra=extra, background=name == "detr"), SYSTEMS[name])
+
+
+@pytest.mark.parametrize("name", ["detr", "dino"])
+def test_targets_in_pixels_are_matched_as_fractions_are(name: str) -> None:
+    criterion = query_criterion(name, CLASSES)
+    predictions, targets = of_system([3, 0, 6], background=name == "detr")
+    size = torch.tensor([480.0, 640.0])
+    boxes = targets.boxes.apply(lambda each: denormalize(each, size.expand(3, 2).to(each)))
+    pixels = Targets(boxes, targets.labels, box_format="cxcywh", canvas_size=size)
+    torch.testing.assert_close(criterion(predictions, pixels), criterion(predictions, targets))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

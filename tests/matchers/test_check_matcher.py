@@ -13,11 +13,24 @@ from effort import examples, mostly_graphs, mostly_thorough
 from hypothesis import given
 from torch import Tensor
 
-from matchers import Assignment, ClosestPrediction, Predictions, SimOTA, Targets, grid_points, iou, pairwise
+from matchers import (
+    Assignment,
+    ClosestPrediction,
+    Predictions,
+    SimOTA,
+    Targets,
+    convert,
+    denormalize,
+    grid_points,
+    iou,
+    pairwise,
+)
 from matchers.testing import LAYOUTS, MATCHER_PROPERTIES, check_matcher, scenes, target_sources
 from ragged.testing import PropertyViolation
 
 TRACED = ("compilation",)
+# They enlarge targets to a side in pixels.
+SIDES_IN_PIXELS = {"yolov8": ["scale"], "one-to-one": ["scale"]}
 # All others are compiled as a part of a criterion, or for themselves in their own tests.
 COMPILED = mostly_graphs([name for name in EVERY_MATCHER if name not in ON_THE_HOST], usual=["tood"])
 
@@ -25,10 +38,11 @@ COMPILED = mostly_graphs([name for name in EVERY_MATCHER if name not in ON_THE_H
 @pytest.mark.parametrize("name", mostly_thorough(EVERY_MATCHER, usual=set(EVERY_MATCHER) - ON_THE_HOST))
 def test_every_matcher_keeps_its_promises(name: str) -> None:
     matcher, priors = EVERY_MATCHER[name]
-    without = (*TRACED, "synchronisation") if name in ON_THE_HOST else TRACED
-    assert check_matcher(matcher, priors, num_classes=3, without=without) == tuple(
-        prop for prop in MATCHER_PROPERTIES if prop not in without
-    )
+    without = [*TRACED, *(["synchronisation"] if name in ON_THE_HOST else []), *SIDES_IN_PIXELS.get(name, [])]
+    others = [] if priors is None else ["prediction order", "crowd"]
+    names = check_matcher(matcher, priors, num_classes=3, without=without)
+    assert names == tuple(prop for prop in MATCHER_PROPERTIES if prop not in (*without, *others))
+    assert set(names.not_checked) == {*without, *others}
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -40,9 +54,18 @@ def test_every_matcher_compiles(name: str) -> None:
 
 def overlaps(predictions: Predictions, targets: Targets) -> Tensor:
     """(B, G, P), -1 where there is no target to match."""
-    boxes = predictions.boxes.nan_to_num(0, 0, 0).detach().float()
-    table = pairwise(iou, targets.boxes_as("xyxy"), boxes)
+    boxes = in_pixels(predictions, targets).float()
+    table = pairwise(iou, targets.boxes_as("xyxy", normalized=False), boxes)
     return torch.where(targets.matchable.unsqueeze(-1), table, -1.0)
+
+
+def in_pixels(predictions: Predictions, targets: Targets) -> Tensor:
+    """Predicted boxes, xyxy."""
+    boxes = convert(
+        predictions.boxes.nan_to_num(0, 0, 0).detach(), predictions.box_format or targets.box_format, "xyxy"
+    )
+    is_normalized = targets.normalized if predictions.normalized is None else predictions.normalized
+    return denormalize(boxes, targets.canvas_size.to(boxes)) if is_normalized else boxes
 
 
 def greedy(predictions: Predictions, targets: Targets) -> Assignment:
@@ -86,7 +109,7 @@ def in_place(predictions: Predictions, targets: Targets) -> Assignment:
 
 def not_finite(predictions: Predictions, targets: Targets) -> Assignment:
     result = greedy(predictions, targets)
-    return replace(result, quality=result.quality * predictions.logits.detach().sum(-1))
+    return replace(result, quality=result.quality / predictions.logits.detach().sum(-1).mul(0))
 
 
 def random_order(predictions: Predictions, targets: Targets) -> Assignment:
@@ -103,7 +126,7 @@ def without_layers(predictions: Predictions, targets: Targets) -> Assignment:
     result = greedy(predictions, targets)
     if predictions.batch_shape == targets.batch_shape:
         return result
-    return replace(result, target_index=result.target_index.flip(0))
+    return replace(result, target_index=result.target_index.flip(0), quality=result.quality.flip(0))
 
 
 class Remembers:
@@ -118,8 +141,8 @@ class Remembers:
 
 
 def in_half(predictions: Predictions, targets: Targets) -> Assignment:
-    boxes = predictions.boxes.nan_to_num(0, 0, 0).detach()
-    table = pairwise(iou, targets.boxes_as("xyxy").to(boxes.dtype), boxes)
+    boxes = in_pixels(predictions, targets)
+    table = pairwise(iou, targets.boxes_as("xyxy", normalized=False).to(boxes.dtype), boxes)
     quality = (boxes**2).sum(-1).unsqueeze(-2)  # which overflows
     table = torch.where(quality.isfinite(), table, 0)
     return by_table(torch.where(targets.matchable.unsqueeze(-1), table, -1.0).float(), targets)

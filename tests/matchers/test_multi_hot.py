@@ -197,7 +197,7 @@ def test_a_picture_names_all_labels() -> None:
     axes = plot_match(
         match, {"pred_boxes": boxes}, truth, 0, class_names=["a", "b", "c"], ax=figure.Figure().subplots()
     )
-    assert "0: a, c" in [text.get_text() for text in axes.texts]
+    assert "target 0 (a, c)" in [text.get_text() for text in axes.texts]
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------

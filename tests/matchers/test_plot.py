@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -116,11 +117,36 @@ def test_matched_predictions_have_the_colour_of_their_target() -> None:
 
 
 def test_text_names_targets_and_predictions() -> None:
-    assert [text.get_text() for text in draw(ASSIGNMENT).texts] == ["0", "1", "3", "0: 0", "1: 1", "2: 2", "3: 3"]
+    assert [text.get_text() for text in draw(ASSIGNMENT).texts] == [
+        *"013",
+        *(f"target {number} (class {number})" for number in range(4)),
+    ]
     named = draw(ASSIGNMENT, 1, class_names=["a", "b", "c", "cat"])
-    assert [text.get_text() for text in named.texts] == ["0: cat"]
+    assert [text.get_text() for text in named.texts] == ["target 0 (cat)"]
     bare = draw(ASSIGNMENT, text=False, legend=False)
     assert not bare.texts and not legend_of(bare)
+
+
+def test_a_picture_has_a_title_and_axes_with_a_unit() -> None:
+    ax = draw(ASSIGNMENT)
+    assert ax.get_legend().get_title().get_text() == "sample 0: 4 targets, 2 of them matched; 3 matched predictions"
+    assert ax.get_xlabel() == "x, in pixels" and ax.get_ylabel() == "y, in pixels" and ax.axison
+    bare = draw(ASSIGNMENT, 1, legend=False, image=torch.zeros(60, 80))
+    assert bare.get_title(loc="left") == "sample 1: 1 target, 0 of them matched; 0 matched predictions"
+    assert bare.axison
+    fractions = Targets.of([{"boxes": BOXES[:1] / 100, "labels": torch.tensor([2])}], normalized=True)
+    result = Assignment.from_index(torch.tensor([[0]]), num_targets=fractions.num_targets)
+    ax = plot_match(result, {"pred_boxes": BOXES[None, :1] / 100}, fractions, 0, ax=Figure().subplots())
+    assert ax.get_xlabel() == "x, in fractions of the image"
+
+
+def test_targets_without_labels_have_their_index_alone() -> None:
+    targets = Targets(RaggedBatch.from_full_tensor(BOXES[None]))
+    result = Assignment.from_index(torch.tensor([[0, 1]]), num_targets=targets.num_targets)
+    ax = plot_match(result, {"pred_boxes": BOXES[None, :2]}, targets, 0, ax=Figure().subplots())
+    assert "target 3" in [text.get_text() for text in ax.texts]
+    (costs,) = plot_cost(torch.zeros(1, 4, 2), 0, targets=targets, ax=Figure().subplots())
+    assert labels(costs, "y") == list("0123")
 
 
 def test_heavier_weights_of_a_plan_have_stronger_lines_and_light_ones_none() -> None:
@@ -288,6 +314,32 @@ def test_of_many_predictions_those_that_matter_are_shown() -> None:
     assert "1000" in ax.get_xlabel()
     (full,) = plot_cost(cost, 0, max_columns=1000, ax=Figure().subplots())
     assert full.images[0].get_array().shape == (2, 1000) and not full.texts
+
+
+def test_rows_of_costs_name_the_class_of_their_target() -> None:
+    cost = torch.zeros(2, 4, 6)
+    (ax,) = plot_cost(cost, 0, targets=scene()[0], ax=Figure().subplots())
+    assert labels(ax, "y") == ["0 (class 0)", "1 (class 1)", "2 (class 2)"]
+    (named,) = plot_cost(cost, 1, targets=scene()[0], class_names=["a", "b", "c", "cat"], ax=Figure().subplots())
+    assert labels(named, "y") == ["0 (cat)"]
+    with pytest.raises(ValueError, match="class_names has 1 names, and none for the label 3"):
+        plot_cost(cost, 1, targets=scene()[0], class_names=["a"], ax=Figure().subplots())
+    (own,) = plot_cost(cost, 0)
+    assert own.figure.get_suptitle() == "sample 0: the cost of each pair of a target and a prediction"
+    matplotlib.pyplot.close(own.figure)
+
+
+@pytest.mark.parametrize("low", [0.0, -1e6])
+@pytest.mark.parametrize("columns", [10, 30, 40])
+def test_numbers_of_neighbours_do_not_overlap(columns: int, low: float) -> None:
+    cost = torch.rand(1, 3, columns, generator=torch.Generator().manual_seed(0)) - low
+    (ax,) = plot_cost(cost, 0)
+    ax.figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent().bounds for text in ax.texts), key=lambda box: (round(box[1]), box[0]))
+    assert boxes or columns == 40 or low
+    for (x, y, width, _), (right, below, _, _) in itertools.pairwise(boxes):
+        assert round(below) != round(y) or x + width < right
+    matplotlib.pyplot.close(ax.figure)
 
 
 def test_much_dearer_pairs_share_a_colour() -> None:

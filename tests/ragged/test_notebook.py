@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from matchers import Assignment, Targets
+from matchers import Assignment, Plan, Predictions, Targets
 from ragged import RaggedBatch, combine_data
 from ragged.batch.notebook import table
 
@@ -106,3 +106,46 @@ def test_targets_and_assignments() -> None:
     assignment = Assignment.from_index(index, num_targets=torch.ones(30, dtype=torch.int64))
     assert rows(assignment._repr_html_())[0][0] == ["sample 0", "1 target", "0 positive", "5 background", "0 ignored"]
     assert "… and 24 more" in assignment._repr_html_()
+
+
+def _batch_of(size: int) -> tuple[Assignment, Plan, Predictions, Targets]:
+    """Each of the four for a batch of images with 30 targets and 100 predictions."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(size, 30, 4, generator=generator).cumsum(-1)
+    targets = Targets(
+        RaggedBatch.from_full_tensor(boxes), RaggedBatch.from_full_tensor(torch.arange(30).expand(size, 30))
+    )
+    assignment = Assignment.from_index(torch.arange(100).expand(size, -1) % 30, num_targets=targets.num_targets)
+    logits, found = torch.randn(size, 100, 80, generator=generator), torch.rand(size, 100, 4, generator=generator)
+    predictions = Predictions(logits, found, box_format="cxcywh", normalized=True, fields={"ids": found})
+    return assignment, assignment.plan(), predictions, targets
+
+
+@pytest.mark.parametrize("which", range(4), ids=["Assignment", "Plan", "Predictions", "Targets"])
+def test_what_is_printed_fits_ten_lines(which: int) -> None:
+    for size in (0, 1, 64):
+        value = _batch_of(size)[which]
+        lines = repr(value).splitlines()
+        assert len(lines) <= 10 and max(map(len, lines)) <= 120
+        assert lines[0].startswith(type(value).__name__) and len(lines) == 1 + min(size, 6) + (size > 6)
+        shown = rows(value._repr_html_())
+        assert len(shown) == len(lines) - 1
+        assert [cells[0] for cells, _ in shown][:1] == ["sample 0"][:size]
+        assert repr(value.to("meta")).count("\n") == 0 and rows(value.to("meta")._repr_html_()) == []
+
+
+def test_predictions_show_the_most_certain_ones_first() -> None:
+    ragged = combine_data([torch.tensor([[0.0, -1.0], [0.5, 2.0]]), torch.zeros(1, 2)])
+    first, second = rows(Predictions(ragged)._repr_html_())
+    assert first[0] == ["sample 0", "2 predictions", "1: class 1 (2)", "0: class 0 (0)"]
+    assert second[0] == ["sample 1", "1 prediction", "0: class 0 (0)"]
+    (boxes,) = rows(Predictions(boxes=torch.tensor([[[1.0, 2, 3, 4]]]))._repr_html_())
+    assert boxes[0] == ["sample 0", "1 prediction", "0: box 1, 2, 3, 4"]
+    (fields,) = rows(Predictions(fields={"ids": torch.zeros(1, 12)})._repr_html_())
+    assert fields[0][:2] == ["sample 0", "12 predictions"] and fields[0][-1] == "… 4 more"
+
+
+def test_plans_show_totals_of_targets() -> None:
+    weights = RaggedBatch(torch.tensor([[[0.5, 9.0], [0.25, 9.0]]]), sample_sizes=[1], non_uniform_dim=2)
+    plan = Plan(weights, torch.tensor([[0.5, 0.75]]), torch.tensor([0]))
+    assert rows(plan._repr_html_()) == [(["sample 0", "1 target", "background 1.25", "target 0: 0.75"], [])]

@@ -25,7 +25,7 @@ from matchers.assignments.parts import BACKGROUND
 from matchers.dense.atss import ATSS
 from matchers.geometry.maps import Stride, stride_pairs
 from matchers.geometry.overlaps import iou
-from matchers.geometry.priors import anchors as anchors_of
+from matchers.geometry.priors import known_anchors
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, check_number
@@ -198,4 +198,4 @@ class ATSSCriterion(Criterion):
         if self.anchors is not None:
             return self.anchors
         size = image_size_of(maps, self.strides)
-        return anchors_of(size, self.strides, scales=(self.anchor_scale,), offset=0.0, device=maps[0].device)
+        return known_anchors(size, self.strides, scale=self.anchor_scale, offset=0.0, device=maps[0].device)

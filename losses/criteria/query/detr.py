@@ -32,7 +32,6 @@ from losses.modules.checks import check_loss
 from losses.modules.classes import VarifocalLoss
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import denoising_assignment
-from matchers.geometry.overlaps import giou
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, checked_positive
 
@@ -274,7 +273,7 @@ class DetrCriterion(Criterion):
         if "loss_bbox" in self.weight_dict:
             terms["loss_bbox", suffixes] = group.box_term(l1_loss(group.matched_boxes(), group.boxes.boxes).sum(-1))
         if "loss_giou" in self.weight_dict:
-            terms["loss_giou", suffixes] = group.box_term(1 - giou(*group.corners()))
+            terms["loss_giou", suffixes] = group.box_term(1 - group.overlaps()[0])
         return terms
 
     @staticmethod

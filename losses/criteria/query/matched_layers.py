@@ -19,8 +19,8 @@ from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss
 from losses.modules.classes import class_values, sum_of_classes
 from matchers.assignments.assignment import Assignment
-from matchers.geometry.boxes import Coordinates, convert, coordinates
-from matchers.geometry.overlaps import iou
+from matchers.geometry.boxes import convert
+from matchers.geometry.overlaps import giou_and_iou, iou
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.interop.registration import register_dataclass
@@ -122,16 +122,22 @@ class MatchedLayers:
         """(L, B, Q), the IoU of boxes with the targets that the class loss has for them; 0 without one. A constant."""
         rows = self.classes.positives
         if self.classes is self.boxes:
-            return rows.per_prediction(iou(*(each.detach() for each in self.corners())))
+            return rows.per_prediction(self.overlaps()[1])
         return rows.per_prediction(overlap(rows.of_predictions(self.layers.boxes.detach()), self.classes.boxes))
 
     def matched_boxes(self) -> Tensor:
         """(R, 4), the predicted boxes that have a target, cxcywh, float32 at least."""
         return once(self.computed, "boxes", lambda: wide(self.boxes.positives.of_predictions(self.layers.boxes)))
 
-    def corners(self) -> tuple[Coordinates, Coordinates]:
-        """Those of the matched boxes, and of their targets, (R,) each."""
-        return once(self.computed, "corners", lambda: corners_of(self.matched_boxes(), self.boxes.boxes))
+    def overlaps(self) -> tuple[Tensor, Tensor]:
+        """GIoU and IoU (R,) of the matched boxes with their targets; the IoU is a constant."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            return giou_and_iou(
+                *(convert(boxes, "cxcywh", "xyxy") for boxes in (self.matched_boxes(), self.boxes.boxes))
+            )
+
+        return once(self.computed, "overlaps", make)
 
     def boxes_of(self, layers: Sequence[int]) -> AssignedTargets:
         """The box targets of some layers, one after the other."""
@@ -173,13 +179,7 @@ class MatchedLayers:
 
 def overlap(pred: Tensor, target: Tensor) -> Tensor:
     """IoU (R,) of cxcywh boxes (R, 4)."""
-    return iou(*corners_of(wide(pred), target))
-
-
-def corners_of(pred: Tensor, target: Tensor) -> tuple[Coordinates, Coordinates]:
-    """Coordinates (R,) of cxcywh boxes (R, 4)."""
-    first, second = (coordinates(convert(boxes, "cxcywh", "xyxy")) for boxes in (pred, target))
-    return first, second
+    return iou(*convert(torch.stack([wide(pred), target]), "cxcywh", "xyxy").unbind())
 
 
 def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | None:

@@ -26,7 +26,8 @@ Matcher = Callable[[Predictions, Targets], Assignment]
 
 def usual_matcher(has_background: bool) -> Hungarian:
     """The cost of Deformable DETR; that of DETR for a softmax over the classes and a background."""
-    return Hungarian(detr_costs(classes="softmax", class_weight=1.0)) if has_background else Hungarian()
+    softmax = detr_costs(classes="softmax", class_weight=1.0)
+    return Hungarian(softmax, normalized=True) if has_background else Hungarian()
 
 
 def matches_of_layers(layers: DecoderLayers, targets: Targets, matcher: Matcher, num_groups: int) -> Assignment:

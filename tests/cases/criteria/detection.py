@@ -59,7 +59,10 @@ def _as_terms(result: Any) -> dict[str, Any]:
 CASES: dict[str, CriterionCase] = {
     "detection": CriterionCase(hard, predictions, as_terms=_as_terms),
     "detection soft": CriterionCase(
-        soft, lambda boxes, seed: predictions(boxes, seed, classes=CLASSES), as_terms=_as_terms
+        soft,
+        lambda boxes, seed: predictions(boxes, seed, classes=CLASSES),
+        as_terms=_as_terms,
+        without=dict.fromkeys(("weights", "negatives"), "there are as many hard negatives as positives allow"),
     ),
 }
 VARIANTS = {"detection"}

@@ -54,7 +54,9 @@ def make(**options: Any) -> SSDCriterion:
     return SSDCriterion(CLASSES + 1, **({"anchors": torch.cat(level_anchors())} | options))
 
 
-CASE = CriterionCase(make, predictions)
+CASE = CriterionCase(
+    make, predictions, without={"weights": "there are as many hard negatives as the weights of positives allow"}
+)
 CASES = {"ssd": CASE}
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses import binary_cross_entropy, l1_loss
+from losses import l1_loss
 from losses.core.positives import Positives
+from losses.functional.elementwise import entropy
 from matchers import Assignment
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
@@ -43,8 +44,8 @@ def mined_in_sample(loss: Tensor, positive: Tensor) -> Tensor:
 
 def summed(code: Callable[[str], Any]) -> Callable[..., Any]:
     def op(logits: Tensor, labels: Tensor) -> Any:
-        def own(logits: Tensor, labels: Tensor, *, scores: Tensor) -> Tensor:
-            return binary_cross_entropy(logits, labels, scores=scores)
+        def own(logits: Tensor, scores: Tensor | None) -> Tensor:
+            return entropy(logits, scores)
 
         return code(SUMS).summed_over_classes(logits, labels, None, own=own, exponent=2, scale=0.75)
 

@@ -1,0 +1,107 @@
+"""The priors of each level whose centres are nearest to those of targets.
+
+Where the host can look at values (on CPU), and all images have the same priors, targets are compared with tiles of
+neighbouring priors first, and with single priors only in tiles that may hold one of the nearest. Elsewhere, and in
+small levels, with all priors of the level. The result is the same, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from matchers.geometry.places import squared_center_distance
+from matchers.pairs.near import Found, Nearby
+from matchers.pairs.pairs import Pairs
+from matchers.pairs.tiles import SIZE, Extent, Tiling
+from ragged.values.ranking import smallest
+from ragged.values.readable import known_within
+
+# With fewer priors, or fewer targets, a level is compared as a whole in less time.
+_MANY_PRIORS, _MANY_PAIRS = 1 << 14, 1 << 20
+# Squares of coordinates from here on may not be finite.
+_FAR = 1e18
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """Looks for the ``topk`` nearest priors of each level.
+
+    Args:
+        centers: Of the priors, x and y, (2, 1, P) if all images have the same, else (2, N, P).
+        level_sizes: Number of priors of each level.
+        topk: How many of each; all priors of a level that has fewer.
+    """
+
+    centers: Tensor
+    level_sizes: Sequence[int]
+    topk: int
+
+    def blocks(self, rows: Pairs) -> Iterator[tuple[Pairs, Tensor]]:
+        """Targets in blocks, each with the nearest priors of its targets, (R, K)."""
+        if not self._can_be_narrowed(rows):
+            for pairs in rows.blocks():
+                yield pairs, torch.cat([self._of_all(pairs, *level) for level in self._levels(pairs)], -1)
+            return
+        found = torch.cat([self._narrow(rows, *level) for level in self._levels(rows)], -1)
+        for pairs in rows.blocks(larger=max(1, self.centers.shape[-1] // found.shape[-1])):
+            yield pairs, found[pairs.row]
+
+    def _can_be_narrowed(self, rows: Pairs) -> bool:
+        most = max(self.level_sizes, default=0)
+        if not rows.packed or self.centers.shape[1] > 1 or most < _MANY_PRIORS or len(rows) * most < _MANY_PAIRS:
+            return False
+        assert rows.corners is not None
+        return known_within(self.centers, -_FAR, _FAR) and known_within(rows.corners[:4], -_FAR, _FAR)
+
+    def _levels(self, pairs: Pairs) -> Iterator[tuple[Tensor, int]]:
+        """The centres of each level, (2, 1 or R, W), and the index of the first."""
+        own = self.centers if self.centers.shape[1] == 1 else self.centers.index_select(1, pairs.sample)
+        first = 0
+        for level in own.split(list(self.level_sizes), -1):
+            yield level, first
+            first += level.shape[-1]
+
+    def _of_all(self, pairs: Pairs, centers: Tensor, first: int) -> Tensor:
+        return smallest(squared_center_distance(centers, pairs.gt), self.topk, nonnegative=True)[1] + first
+
+    def _narrow(self, rows: Pairs, centers: Tensor, first: int) -> Tensor:
+        """The nearest priors of a level, of all targets, (R, topk)."""
+        if centers.shape[-1] <= max(_MANY_PRIORS, self.topk * SIZE):
+            return torch.cat([self._of_all(pairs, centers, first) for pairs in rows.blocks()])
+        where = Extent(centers, None, torch.zeros_like(centers[0]))
+        nearby = Nearby(rows, _no_test, partial(_search, Tiling.of(where.stacked()), self.topk))
+        found = torch.empty(len(rows), self.topk, dtype=torch.int64)
+        for pairs in nearby.blocks():
+            assert pairs.prediction is not None and pairs.near is not None
+            distance = squared_center_distance(centers[:, 0, pairs.prediction], pairs.gt)
+            distance = distance.masked_fill_(~pairs.near, torch.inf)
+            found[pairs.row] = smallest(distance, self.topk, index=pairs.prediction, nonnegative=True)[1] + first
+        return found
+
+
+def _no_test(pairs: Pairs) -> Tensor:
+    raise AssertionError("pairs are looked for")
+
+
+def _search(tiling: Tiling, topk: int, targets: Pairs) -> Found:
+    """Pairs of targets and priors, the nearest among them: those of tiles that begin before the nearest surely end."""
+    assert tiling.hulls is not None
+    low, high = tiling.hulls[:2], tiling.hulls[2:4]
+    middle = (targets.gt.low + targets.gt.high) / 2
+    # A difference of rounded numbers never shrinks as the first of them grows, nor do its square and sums of these.
+    before, behind = low - middle, middle - high
+    across, down = torch.maximum(before, behind).clamp_(min=0).square_()
+    begins = across.add_(down)
+    across, down = torch.maximum(before.abs_(), behind.abs_()).square_()
+    ends = across.add_(down)
+    ends = ends[:, : tiling.count // SIZE]  # the last tile may hold fewer
+    bound = ends.kthvalue(-(-topk // SIZE), -1, keepdim=True).values
+    row, tile = (begins <= bound).nonzero(as_tuple=True)
+    prediction = tile.unsqueeze(-1) * SIZE + torch.arange(SIZE)
+    exists = prediction < tiling.count
+    return row.unsqueeze(-1).expand_as(prediction)[exists], prediction[exists]

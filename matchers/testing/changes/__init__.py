@@ -1,0 +1,1 @@
+"""The same scene, written down in another way."""

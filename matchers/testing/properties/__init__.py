@@ -1,0 +1,1 @@
+"""What every matcher promises, each promise a function that raises if it is broken."""
