@@ -128,7 +128,7 @@ class Distances(NamedTuple):
         """``-d² / (8 area sigma²)`` of each keypoint, ``(…, K)``."""
         _check_area(area, self.shares.shape[:-1], self.x.device)
         scale = (wide(area) * -8).clamp(max=-_NO_AREA).reciprocal().unsqueeze(-1) / _row(sigmas, self.x) ** 2
-        return ((self.x * self.x).addcmul_(self.y, self.y) * scale).clamp(min=-_FAR)
+        return ((self.x * self.x).add_(self.y * self.y) * scale).clamp(min=-_FAR)
 
     def l1(self) -> Tensor:
         """``|dx| + |dy|`` of each keypoint, ``(…, K)``."""

@@ -82,7 +82,7 @@ def targets_of_keypoints(sizes: list[int], generator: torch.Generator) -> Target
 
 
 def targets_of_tracking(sizes: list[int], generator: torch.Generator) -> Targets:
-    return tracking.collate(truth_of_frame(sizes, generator))
+    return tracking.collate(truth_of_frame(sizes, generator, number=1))  # ids from 100 on: the checkers add a 0
 
 
 def targets_of_point_sets(sizes: list[int], generator: torch.Generator) -> Targets:
@@ -122,7 +122,7 @@ def predicted_keypoints(targets: Targets, seed: int) -> Predictions:
 
 
 def predicted_tracking(targets: Targets, seed: int) -> Predictions:
-    ids = torch.tensor([1, -1, 99, -1, 0, -1, -1, -1]).expand(*targets.batch_shape, QUERIES)
+    ids = torch.tensor([101, -1, 99, -1, 100, -1, -1, -1]).expand(*targets.batch_shape, QUERIES)
     return Predictions(logits(targets, 3, seed), near(targets, "boxes", seed), fields={"ids": ids})
 
 

@@ -14,7 +14,7 @@ from matchers.geometry.boxes import coordinates
 from ragged import RaggedBatch
 from tests.mutation.planting import Case
 
-BOXES = "matchers.geometry.overlaps"
+BOXES, KEYPOINTS = "matchers.geometry.overlaps", "matchers.geometry.keypoints"
 GATHER, PER_TARGET = "matchers.assignments.forms:gathered", "matchers.assignments.forms:counts_of_targets"
 STACK = "matchers.assignments.joining:stack"
 
@@ -106,6 +106,20 @@ def shares(whole: str) -> Callable[[Tensor, Tensor], Tensor]:
     return share
 
 
+def similarity(code: Callable[[str], Any]) -> Callable[..., Any]:
+    function = code(KEYPOINTS).oks
+    return lambda found, gt, area: function(found, gt, area, sigmas=(0.3, 0.4, 0.5))
+
+
+def posed() -> list[tuple[RaggedBatch, RaggedBatch, RaggedBatch]]:
+    """Keypoints, one in three of which is not visible, and areas."""
+    found = RaggedBatch(torch.rand(4, 5, 3, 2), sample_sizes=[4, 0, 1, 3])
+    visible = torch.tensor([2.0, -1.0, 1.0]).view(3, 1).expand(4, 5, 3, 1)
+    parts = torch.cat([torch.rand(4, 5, 3, 2), visible], -1), torch.rand(4, 5) + 0.2
+    gt, area = map(found.create_with_sample_sizes_like_self, parts)
+    return [(found, gt, area)]
+
+
 CASES = {
     # An assignment of targets that are not there any more is an error.
     "gather": Case(gathers, gathered, without=frozenset({"gradients"})),
@@ -113,5 +127,6 @@ CASES = {
     "stacked pairs": Case(stacked_pairs, index_with_many),
     "iou": Case(measure("iou"), boxes, shares("union")),
     "iof": Case(measure("iof"), boxes, shares("first")),
+    "oks": Case(similarity, posed),
     "ciou": Case(measure("ciou", detach_trade_off=False), boxes),
 }

@@ -5,12 +5,31 @@ from __future__ import annotations
 from tests.mutation.operations.matcher_cases import (
     BOXES,
     GATHER,
+    KEYPOINTS,
     PER_TARGET,
     STACK,
 )
 from tests.mutation.planting import Mutant
 
 MUTANTS = [
+    Mutant(
+        "batch-global",
+        "visible keypoints of all objects",
+        KEYPOINTS,
+        "ones.sum(-1, keepdim=True).clamp(min=1)",
+        "ones.sum().clamp(min=1)",
+        "oks",
+        "independence",
+    ),
+    Mutant(
+        "wrong gradient",
+        "half of that of a distance in x",
+        KEYPOINTS,
+        "(self.x * self.x).add_",
+        "(self.x * self.x.detach()).add_",
+        "oks",
+        "gradients",
+    ),
     Mutant(
         "too little room",
         "pairs of the layer that has fewest",
