@@ -7,6 +7,8 @@ from torch import Tensor
 from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_loss, l1_loss
 from losses.functional.numerics import check_fraction
 from losses.modules.base import BoxLoss, LossModule
+from matchers.geometry.boxes import Coordinates, aligned
+from matchers.geometry.overlaps import ciou, diou, giou
 from ragged.values.checks import check_flag, check_one_of
 from ragged.values.precision import wide
 
@@ -42,6 +44,10 @@ class GIoULoss(LossModule):
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(giou_loss(pred, target))
 
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - giou(pred, target))
+
 
 class DIoULoss(LossModule):
     """``diou_loss`` of xyxy boxes.
@@ -53,6 +59,10 @@ class DIoULoss(LossModule):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(diou_loss(pred, target))
+
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - diou(pred, target))
 
 
 class CIoULoss(LossModule):
@@ -74,6 +84,10 @@ class CIoULoss(LossModule):
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(ciou_loss(pred, target, detach_trade_off=self.detach_trade_off))
 
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - ciou(pred, target, detach_trade_off=self.detach_trade_off))
+
 
 class L1Loss(LossModule):
     """``l1_loss`` of every coordinate.
@@ -85,6 +99,11 @@ class L1Loss(LossModule):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…, 4)."""
         return self.reduced(l1_loss(pred, target))
+
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        pred, target = aligned(pred, target)
+        return self.reduced((pred.corners - target.corners).abs().sum(0))
 
 
 def box_values(loss: BoxLoss, pred: Tensor, target: Tensor) -> Tensor:

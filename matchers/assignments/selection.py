@@ -74,7 +74,8 @@ class BestTarget:
             (R * K,), which prediction of all images each pair is of, N * P where it does not count.
         """
         table = self._table()
-        slot = (sample.unsqueeze(-1) * self.num_predictions + index).masked_fill(~counts, table.numel() - 1).flatten()
+        place = torch.add(index, sample.unsqueeze(-1), alpha=self.num_predictions)
+        slot = place.masked_fill(~counts, table.numel() - 1).flatten()
         table.scatter_reduce_(0, slot, self._keys_of(value, target, None).flatten(), self.reduce)
         return slot
 

@@ -26,7 +26,7 @@ from ragged.values.checks import (
     check_number,
     check_positive,
 )
-from ragged.values.ranking import smallest
+from ragged.values.ranking import index_of, keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +112,11 @@ class ATSS(Rule):
         """The candidates of each target, (R, K)."""
         prior, gt = pairs.priors, pairs.gt
         distance = squared_center_distance((prior.low + prior.high) / 2, gt)
-        found, first = [], 0
-        for level in distance.split(list(sizes), -1):
-            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
-            first += level.shape[-1]
-        return torch.cat(found, -1)
+        key = keys(distance, torch.arange(distance.shape[-1], device=distance.device), nonnegative=True)
+        levels = [
+            level.topk(min(self.topk, level.shape[-1]), -1, largest=False) for level in key.split(list(sizes), -1)
+        ]
+        return index_of(torch.cat([nearest.values for nearest in levels], -1))
 
 
 def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> list[int]:

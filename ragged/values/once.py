@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -48,6 +48,21 @@ def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return made
 
     return call
+
+
+def row(values: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers (n,) as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
+def known_row(values: Sequence[float], like: Tensor) -> Tensor:
+    """``row`` of numbers that stay the same, made once, and not to be written into."""
+    return _row(tuple(values), like.dtype, like.device)
+
+
+@made_once
+def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return row(values, torch.empty((), dtype=dtype, device=device))
 
 
 def _is_captured(tensor: Tensor) -> bool:
