@@ -132,27 +132,27 @@ class Launches:
         return [kernels, f"{views:,}", f"{self.bytes / 1e6:,.0f}", times, str(waits)]
 
 
-def of_step(loss: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Launches:
+def of_step(loss: Callable[[], Tensor], leaves: Sequence[Tensor], count: type[Count] = Count) -> Launches:
     """Of a loss and its gradients. It is called before, so that what is made once for a size is there."""
     with torch.no_grad():
         loss()
     for leaf in leaves:
         leaf.grad = None
-    with Count() as forward:
+    with count() as forward:
         value = loss()
-    with Count() as backward:
+    with count() as backward:
         value.backward()
     return Launches(forward, backward, 2 * sum(leaf.numel() * leaf.element_size() for leaf in leaves))
 
 
-def of_call(call: Run) -> Launches:
+def of_call(call: Run, count: type[Count] = Count) -> Launches:
     """Of a function without gradients."""
-    with Count() as count:
+    with count() as forward:
         call()
-    return Launches(count, None)
+    return Launches(forward, None)
 
 
-def criterion_on_device(case: CriterionCase, size: Any) -> Launches:
+def criterion_on_device(case: CriterionCase, size: Any, *, count: type[Count] = Count) -> Launches:
     """A criterion on the path of accelerators."""
     scene = case.scene(size)
     output, targets = padded(scene, case.layout)
@@ -168,7 +168,7 @@ def criterion_on_device(case: CriterionCase, size: Any) -> Launches:
     output, targets = pytree.tree_map(move, output), targets.to("meta")
     criterion = copy.deepcopy(case.criterion()).to("meta")
     return of_step(
-        lambda: as_tensor(criterion(output, targets)), [each for each in moved.values() if each.requires_grad]
+        lambda: as_tensor(criterion(output, targets)), [each for each in moved.values() if each.requires_grad], count
     )
 
 
@@ -180,12 +180,12 @@ def criterion_on_host(case: CriterionCase, size: Any) -> Launches:
     )
 
 
-def matcher_on_device(case: MatcherCase, size: Any) -> Launches:
+def matcher_on_device(case: MatcherCase, size: Any, *, count: type[Count] = Count) -> Launches:
     """A matcher on the path of accelerators."""
     scene = case.scene(size)
     moved, targets = scene.predicted_on("meta"), case.targets(scene).to("meta")
     _ = moved.points, moved.anchors  # they are made once for all calls
-    return of_call(lambda: case.match(moved, targets))
+    return of_call(lambda: case.match(moved, targets), count)
 
 
 def section(options: Options) -> str:

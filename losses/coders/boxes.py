@@ -28,7 +28,7 @@ from ragged.values.checks import (
     check_number,
     check_same_device,
 )
-from ragged.values.once import made_once
+from ragged.values.once import known_row, row
 from ragged.values.precision import wide
 
 CanvasSize = Tensor | tuple[float, float]
@@ -202,21 +202,6 @@ def check_coder(coder: Any, name: str) -> None:
 
 
 # --- shared with the other coders ----------------------------------------------------------------------------------
-
-
-def row(values: Sequence[float], like: Tensor) -> Tensor:
-    """The numbers as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
-    return torch.stack([like.new_full((), value) for value in values])
-
-
-def known_row(values: Sequence[float], like: Tensor) -> Tensor:
-    """``row`` of numbers that stay the same, made once, and not to be written into."""
-    return _row(tuple(values), like.dtype, like.device)
-
-
-@made_once
-def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return row(values, torch.empty((), dtype=dtype, device=device))
 
 
 def inputs(priors: Tensor, values: Tensor, name: str, *, points: bool = False) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def weighting_function(
         if isinstance(value, Tensor):
             if isinstance(up, Tensor):
                 check_same_device(value.device, up.device, name=name, reference="up")
-            device, dtype = value.device, torch.promote_types(value.dtype, torch.float32)
+            device, dtype = value.device, torch.float64 if value.dtype == torch.float64 else torch.float32
     half = reg_max // 2
     reach = abs(_scalar(up) * _scalar(reg_scale))
     exponents = torch.arange(1, half, device=device, dtype=dtype) / (half - 1)

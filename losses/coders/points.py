@@ -11,6 +11,7 @@ from losses.coders.boxes import NO_SIDE, CanvasSize, clip_to_canvas, from_relati
 from matchers.geometry.boxes import convert
 from ragged.interop.operands import method_takes_batches
 from ragged.values.checks import check_all_positive, check_flag
+from ragged.values.once import known_row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +54,19 @@ class DistanceCoder:
         point = priors[..., :2]
         distances = torch.cat([point - boxes[..., :2], boxes[..., 2:] - point], -1)
         if self.scale_by_stride:
-            distances = distances / _strides_twice(priors)
+            strides = _strides(priors)
+            distances = (distances.unflatten(-1, (2, 2)) / strides.unsqueeze(-2)).flatten(-2)
         return distances if self.max_distance is None else distances.clamp(0, self.max_distance)
 
     @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from distances ``deltas`` (…, 4), ltrb, cut off at the border of ``canvas_size``."""
         priors, distances = inputs(priors, deltas, "deltas", points=True)
+        corners, point = distances.unflatten(-1, (2, 2)), priors[..., :2].unsqueeze(-2)
         if self.scale_by_stride:
-            distances = distances * _strides_twice(priors)
-        point = priors[..., :2]
-        boxes = torch.cat([point - distances[..., :2], point + distances[..., 2:]], -1)
-        return clip_to_canvas(boxes, canvas_size)
+            corners = corners * _strides(priors).unsqueeze(-2)
+        sides = known_row((-1.0, 1.0), corners).unsqueeze(-1)
+        return clip_to_canvas(torch.addcmul(point, corners, sides).flatten(-2), canvas_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,7 @@ class CenterLogSizeCoder:
         return clip_to_canvas(convert(from_relative(priors, deltas, None), "cxcywh", "xyxy"), canvas_size)
 
 
-def _strides_twice(priors: Tensor) -> Tensor:
+def _strides(priors: Tensor) -> Tensor:
     if priors.shape[-1] != 4:
         raise ValueError(f"distances in strides need grid points (…, 4), x, y and strides, got {tuple(priors.shape)}")
-    strides = priors[..., 2:].clamp(min=NO_SIDE)
-    return torch.cat([strides, strides], -1)
+    return priors[..., 2:].clamp(min=NO_SIDE)

@@ -227,7 +227,7 @@ class AssignedTargets:
     def num_positives(self) -> Tensor:
         """``(*batch,)``, float32 at least: the sum of the positives' weights."""
         if self.weights is None:
-            return self.is_positive.sum(-1).float()
+            return self.is_positive.sum(-1, dtype=torch.float32)
         return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
 
     def class_targets(self, background: int | None = None) -> Tensor:
@@ -238,7 +238,7 @@ class AssignedTargets:
         """
         if self.multi_hot is not None:
             return self.positives.per_prediction(self.multi_hot)
-        return self.labels if background is None else torch.where(self.is_positive, self.labels, background)
+        return self.labels if background is None else self.labels.masked_fill(self.labels < 0, background)
 
     def class_targets_of_rows(self) -> Tensor:
         """The same for the positives: labels (R,), or targets (R, C)."""
@@ -247,7 +247,7 @@ class AssignedTargets:
     def num_counted(self) -> Tensor:
         """``(*batch,)``, float32 at least: the sum of the weights of all that are not ignored."""
         if self.weights is None:
-            return (~self.is_ignored).sum(-1).float()
+            return (self.labels != IGNORED).sum(-1, dtype=torch.float32)
         return self.counted(torch.ones_like(self.weights)).sum(-1)
 
     def labels_of_rows(self) -> Tensor:

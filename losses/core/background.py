@@ -29,10 +29,11 @@ def check_target_labels(targets: Targets, position: str, num_classes: int, who: 
         return
     labels = targets.labels.tensor
     check_values(
-        (labels != background) | ~targets.matchable,
+        labels != background,
         lambda at: (
             f"label {background} at position {at[-1]} of {sample_name(at[:-1])} is that of the background, the "
             f"{position} of {num_classes} classes; see bg_class_position"
         ),
         summary=f"{who}: the label of a target is that of the background",
+        counts=targets.matchable,
     )

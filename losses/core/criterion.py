@@ -93,7 +93,7 @@ class Criterion(WideModule):
             The terms by name, weighted.
         """
         read = self._read(predictions, valid_label_mask)
-        own = self.read_targets(targets, read)
+        own = self.read_targets(targets, read).of_one_call()
         return self.loss(read, own, self.assign(read, own), global_count=global_count)
 
     @torch.no_grad()

@@ -89,18 +89,21 @@ class Positives:
     @property
     def slots(self) -> Tensor:
         """(R,), the index of each prediction among those of all images."""
-        return once(self.computed, "slots", lambda: self.sample * self.shape[-1] + self.prediction)
+        return once(self.computed, "slots", lambda: torch.add(self.prediction, self.sample, alpha=self.shape[-1]))
 
     def of_predictions(self, values: Tensor) -> Tensor:
         """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
+        return self._only_valid(self.rows_of(values))
+
+    def rows_of(self, values: Tensor) -> Tensor:
+        """``of_predictions``, whatever it is in rows that are not valid."""
         merged = values.reshape(math.prod(self.batch_shape), *values.shape[len(self.batch_shape) :])
         if self.whole:
-            return self._only_valid(merged.flatten(0, 1))
+            return merged.flatten(0, 1)
         if merged.dim() == 3 and is_transposed(merged):
             # Maps with the channels first: read, and have their gradient written, as they lie in memory.
-            return self._only_valid(merged.mT[self.sample, :, self.prediction])
-        rows = merged.flatten(0, 1).index_select(0, self.slots)
-        return self._only_valid(rows)
+            return merged.mT[self.sample, :, self.prediction]
+        return merged.flatten(0, 1).index_select(0, self.slots)
 
     def of_class_mask(self, mask: Tensor | None, num_classes: int) -> Tensor | None:
         """Which classes count for each row, (R, C), of a mask that broadcasts to ``(*batch, P, C)``; None for all."""
@@ -132,7 +135,8 @@ class Positives:
         """(R,), the index of each target among the ``count`` ones of all images."""
 
         def make() -> Tensor:
-            return self.sample % images * count + self.target
+            shared = images < math.prod(self.batch_shape)
+            return torch.add(self.target, self.sample % images if shared else self.sample, alpha=count)
 
         # A name with sizes in it would make a graph one of these sizes alone.
         return make() if torch.compiler.is_compiling() else once(self.computed, f"targets of {images} x {count}", make)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losses.core.divisors import Divisors
 from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
 from ragged import RaggedBatch
@@ -21,6 +22,7 @@ from ragged.values.checks import (
     check_weights,
 )
 from ragged.values.keys import KnownKeys
+from ragged.values.once import known_row
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
 """``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
@@ -95,9 +97,9 @@ class Term:
         values = self.values if self.rows is None else self.rows.per_prediction(self.values)
         return values * self.weight
 
-    def per_sample(self) -> Tensor:
-        """``(*batch,)``."""
-        return (self.values.sum(-1) if self.rows is None else self.rows.per_sample(self.values)) * self.weight
+    def sums(self) -> Tensor:
+        """``(*batch,)``, not weighted."""
+        return self.values.sum(-1) if self.rows is None else self.rows.per_sample(self.values)
 
 
 Terms = Mapping[Any, Term | Sequence[Term]]
@@ -138,20 +140,31 @@ def reduce_terms(
         return {name: _ragged(_sum([term.per_prediction() for term in part])) for name, part in parts.items()}
     counts = _counts(parts)
     totals = _totals(counts, normalizer, global_count, layers, counted) if reduction == "mean" else counts
-    losses, ranks, divisors = {}, normalizer.num_ranks, _Divisors(totals, normalizer)
+    divisors = None if reduction == "sum" else Divisors(totals, normalizer)
+    alike: dict[Any, list[tuple[Any, Term, Tensor]]] = {}
     for name, part in parts.items():
-        sums = []
         for term in part:
-            value = term.per_sample()
-            if term.per_image is not None and reduction != "sum":
-                value = value / term.per_image
-            if reduction in ("mean", "sum"):
-                value = value.flatten(layers).sum(-1)
-            if reduction != "sum":
-                value = value / divisors.of(term, value.dtype)
-            sums.append(value * ranks if reduction == "mean" and ranks > 1 else value)
-        losses[name] = _sum(sums)
-    return losses
+            value = term.sums()
+            value = value if term.per_image is None or reduction == "sum" else value / term.per_image
+            alike.setdefault((value.shape, value.dtype), []).append((name, term, value))
+    sums: dict[Any, list[Tensor]] = {name: [] for name in parts}
+    for names, own, values in (zip(*each, strict=True) for each in alike.values()):
+        stacked = torch.stack(values)
+        stacked = stacked if reduction == "sample" else stacked.flatten(layers + 1).sum(-1)
+        factor = normalizer.num_ranks if reduction == "mean" else 1
+        found = _weighted(stacked, [term.weight * factor for term in own])
+        if divisors is not None:
+            found = found / divisors.of_all(own, found)
+        for name, value in zip(names, found.unbind(), strict=True):
+            sums[name].append(value)
+    return {name: _sum(values) for name, values in sums.items()}
+
+
+def _weighted(values: Tensor, weights: Sequence[float]) -> Tensor:
+    """Values (T, …) times their weights."""
+    if all(weight == 1 for weight in weights):
+        return values
+    return values * known_row(weights, values).view(-1, *(1,) * (values.dim() - 1))
 
 
 @torch.no_grad()
@@ -159,7 +172,7 @@ def count_terms(
     terms: Terms, normalizer: Normalizer, layers: int = 0, counted: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """What the terms are divided by, over all images and all ranks, by name, ``(*layers,)`` each."""
-    return _totals(_counts(_parts(terms, layers)), normalizer, None, layers, counted)
+    return _totals(_counts(_parts(terms, layers)), normalizer, None, layers, counted, every=True)
 
 
 def total(losses: Losses) -> Any:
@@ -231,16 +244,22 @@ def _counts(parts: Mapping[Any, Sequence[Term]]) -> dict[str, Tensor]:
 
 
 def _totals(
-    counts: Mapping[str, Tensor], normalizer: Normalizer, global_count: Any, layers: int, counted: Sequence[str]
+    counts: Mapping[str, Tensor],
+    normalizer: Normalizer,
+    global_count: Any,
+    layers: int,
+    counted: Sequence[str],
+    *,
+    every: bool = False,
 ) -> dict[str, Tensor]:
-    """Counts over all images, and over all ranks in one reduction; or those that are given."""
+    """Counts over all images and ranks, in one reduction; or those given. ``every``: with all of ``counted``."""
     local = {name: count.detach().flatten(layers).sum(-1) for name, count in counts.items()}
     if global_count is not None:
         given = {name: _given(global_count, name, value) for name, value in local.items()}
         if isinstance(global_count, Mapping):
             KnownKeys(tuple(dict.fromkeys((*local, *counted)))).check(global_count, "global_count")
         return given
-    if local and counted:
+    if local and counted and (normalizer.num_ranks > 1 or every):
         # One number, as ranks have it that count something: layers may have counts of their own.
         nothing = next(iter(local.values())).new_zeros((1,) * layers)
         local = {name: local.get(name, nothing) for name in dict.fromkeys((*counted, *local))}
@@ -267,19 +286,3 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
         return global_count.detach().to(local).reshape(local.shape if global_count.shape == local.shape else ())
     check_not_negative(global_count, "global_count")
     return torch.full_like(local, global_count)
-
-
-class _Divisors:
-    """Divisors of the totals of counts; terms that share a count have the same one."""
-
-    def __init__(self, totals: Mapping[str, Tensor], normalizer: Normalizer) -> None:
-        self.totals, self.normalizer = totals, normalizer
-        self.made: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def of(self, term: Term, dtype: torch.dtype) -> Tensor:
-        if term.divisor is not None:
-            return term.divisor(*(self.totals[name].to(dtype) for name in term.counts))
-        key = next(iter(term.counts)), dtype
-        if key not in self.made:
-            self.made[key] = self.totals[key[0]].to(dtype).clamp(min=self.normalizer.minimum)
-        return self.made[key]

@@ -187,7 +187,7 @@ class DetectionLoss(Criterion):
         Raises:
             ValueError, TypeError: Shapes or devices that do not fit, or a label that is no class of an object.
         """
-        predictions, targets = Predictions.of(input), Targets.of(target)
+        predictions, targets = Predictions.of(input), Targets.of(target).of_one_call()
         match = self.assign(predictions, targets, anchors)
         return self.loss(
             predictions, targets, match, anchors, valid_label_mask=valid_label_mask, global_count=global_count

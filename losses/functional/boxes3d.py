@@ -9,7 +9,7 @@ from torch import Tensor
 from matchers.geometry.codes import check_codes, checked_code_weights
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast
-from ragged.values.once import constant
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 
 
@@ -42,5 +42,5 @@ def box3d_l1_loss(pred: Tensor, target: Tensor, *, code_weights: Sequence[float]
     wanted = target.detach().to(found.dtype)
     values = (found - wanted.nan_to_num()).abs()
     if code_weights is not None:
-        values = values * constant(checked_code_weights(code_weights, values.shape[-1]), values)
+        values = values * known_row(checked_code_weights(code_weights, values.shape[-1]), values)
     return values.sum(-1).masked_fill(~wanted.isfinite().all(-1), 0)

@@ -10,7 +10,9 @@ from losses.functional.boxes import MODES, ciou_loss, diou_loss, giou_loss, iou_
 from losses.functional.boxes3d import box3d_l1_loss
 from losses.functional.numerics import check_fraction
 from losses.modules.base import BoxLoss, LossModule
+from matchers.geometry.boxes import Coordinates, aligned
 from matchers.geometry.codes import checked_code_weights
+from matchers.geometry.overlaps import ciou, diou, giou
 from ragged.values.checks import check_flag, check_one_of
 from ragged.values.precision import wide
 
@@ -46,6 +48,10 @@ class GIoULoss(LossModule):
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(giou_loss(pred, target))
 
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - giou(pred, target))
+
 
 class DIoULoss(LossModule):
     """``diou_loss`` of xyxy boxes.
@@ -57,6 +63,10 @@ class DIoULoss(LossModule):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(diou_loss(pred, target))
+
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - diou(pred, target))
 
 
 class CIoULoss(LossModule):
@@ -78,6 +88,10 @@ class CIoULoss(LossModule):
         """Boxes (…, 4) to losses (…)."""
         return self.reduced(ciou_loss(pred, target, detach_trade_off=self.detach_trade_off))
 
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        return self.reduced(1 - ciou(pred, target, detach_trade_off=self.detach_trade_off))
+
 
 class L1Loss(LossModule):
     """``l1_loss`` of every coordinate.
@@ -89,6 +103,11 @@ class L1Loss(LossModule):
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Boxes (…, 4) to losses (…, 4)."""
         return self.reduced(l1_loss(pred, target))
+
+    def of_coordinates(self, pred: Coordinates, target: Coordinates) -> Tensor:
+        """See ``LossTraits``."""
+        pred, target = aligned(pred, target)
+        return self.reduced((pred.corners - target.corners).abs().sum(0))
 
 
 class Box3DL1Loss(LossModule):

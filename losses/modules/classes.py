@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from losses.functional import elementwise
@@ -249,6 +250,14 @@ def class_values(
     if class_mask is not None:  # what does not count may be anything, NaN too
         logits = logits.masked_fill(class_mask == 0, 0)
     return sum_of_classes(traits.with_scores(logits, labels, scores), logits, class_mask)
+
+
+def labelled_values(loss: ClassLoss, logits: Tensor, scores: Tensor) -> Tensor:
+    """What a class loss of one class gives for logits (…) of predictions that all are of it, with scores (…): (…)."""
+    traits = traits_of(loss)
+    if traits.background() is None:
+        return class_values(loss, logits.unsqueeze(-1), torch.zeros_like(logits, dtype=torch.int64), scores)
+    return traits.of_labelled(wide(logits), scores.detach())
 
 
 def sum_of_classes(values: Tensor, logits: Tensor, class_mask: Tensor | None = None) -> Tensor:

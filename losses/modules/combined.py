@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from losses.modules.adapters import traits_of
 from losses.modules.classes import sum_of_classes
 from losses.modules.of_mass import ClassLosses
 from losses.modules.traits import LossTraits
+from matchers.geometry.boxes import Coordinates
 from ragged import RaggedBatch
 from ragged.values.checks import check_is_sequence, check_not_negative
 from ragged.values.precision import WideModule, wide
@@ -86,6 +87,14 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
             total = own.scaled(weight) if total is None else total + own.scaled(weight)
         return total
 
+    @property
+    def of_coordinates(self) -> Callable[[Coordinates, Coordinates], Tensor] | None:  # type: ignore[override]
+        """The weighted sum, if each loss has a method of this name."""
+        own = [loss.of_coordinates for loss in self._traits()]
+        if None in own:
+            return None
+        return lambda *boxes: self._added([each(*boxes) for each in own])  # type: ignore[misc]
+
     def class_weights(self, logits: Tensor) -> Tensor | None:
         """Those of its only loss; a ``ValueError`` if one of several has some."""
         found = [loss.class_weights(logits) for loss in self._traits()]
@@ -113,9 +122,10 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
     def _added(self, values: list[Tensor]) -> Tensor:
         fewest = min(value.dim() for value in values)
         values = [torch.sum(value, -1) if value.dim() > fewest else value for value in values]
-        total: Any = 0
-        for value, weight in zip(values, self.weights.values(), strict=True):
-            total = total + value * weight
+        first, *weights = self.weights.values()
+        total = values[0] * first if first != 1 else values[0]
+        for value, weight in zip(values[1:], weights, strict=True):
+            total = torch.add(total, value, alpha=weight)
         return total
 
 

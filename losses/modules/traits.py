@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from losses.functional.numerics import check_shape, is_dense
 from losses.modules.of_mass import ClassLosses
+from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
 
 
@@ -37,6 +38,10 @@ class LossTraits:
 
     pair_cost: Callable[[Pairs], Tensor] | None = None
     """A method that gives the costs (R, P) of pairs of targets and predictions in one go; None if there is none."""
+
+    of_coordinates: Callable[[Coordinates, Coordinates], Tensor] | None = None
+    """A method of a box loss that takes ``Coordinates`` of boxes and targets, which broadcast, and gives (…), summed
+    over the coordinates; None if there is none."""
 
     of_quality: bool = True
     """Whether the score of a labelled class is how good its box is, where a criterion knows that; else it is 1."""
@@ -117,7 +122,16 @@ class LossTraits:
         return called
 
 
-_OF_FORWARD = ("background", "of_labelled", "per_class", "pair_cost", "takes_scores", "with_scores", "with_labels")
+_OF_FORWARD = (
+    "background",
+    "of_labelled",
+    "per_class",
+    "pair_cost",
+    "of_coordinates",
+    "takes_scores",
+    "with_scores",
+    "with_labels",
+)
 
 
 def _formula(cls: type) -> Any:

@@ -109,7 +109,7 @@ class BestTarget:
         Returns:
             (R * K,), which prediction of all images each pair is of.
         """
-        slot = (sample.unsqueeze(-1) * self.num_predictions + index).flatten()
+        slot = torch.add(index, sample.unsqueeze(-1), alpha=self.num_predictions).flatten()
         # A pair that does not count changes nothing at its own prediction: a place for all of them would be crowded.
         self._table().scatter_reduce_(0, slot, self._keys_of(value, target, counts).flatten(), self.reduce)
         return slot

@@ -107,8 +107,8 @@ def usable_pairs(problem: Problem, cost: Tensor) -> tuple[Tensor, Tensor]:
     valid = problem.matchable.unsqueeze(-1)
     if problem.free is not None:
         valid = valid & problem.free.unsqueeze(1)
-    finite = cost.isfinite()
-    return finite & valid, (~finite & valid).sum((1, 2))
+    finite = cost.abs() < torch.inf
+    return finite & valid, (finite < valid).sum((1, 2))
 
 
 def make_plan(

@@ -11,7 +11,7 @@ from matchers.costs.checks import check_values_of
 from matchers.geometry.codes import check_codes, checked_code_weights
 from ragged.interop.operands import takes_batches_of_pairs
 from ragged.values.checks import check_broadcast
-from ragged.values.once import constant
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 
 
@@ -46,7 +46,7 @@ def _weighted(codes: Tensor, weights: tuple[float, ...]) -> Tensor:
     if not all(weights):
         codes = _with_weight(codes, weights)
         weights = tuple(weight for weight in weights if weight)
-    return codes if all(weight == 1 for weight in weights) else codes * constant(weights, codes)
+    return codes if all(weight == 1 for weight in weights) else codes * known_row(weights, codes)
 
 
 def _with_weight(codes: Tensor, weights: tuple[float, ...]) -> Tensor:

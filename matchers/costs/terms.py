@@ -85,7 +85,8 @@ def module_costs(
             ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is
             known.
         loc_match_module: Takes boxes and target boxes (n, 4), xyxy; None for no box cost. Its result is (n,), or is
-            summed over the last dimension.
+            summed over the last dimension. A module that has a method ``of_coordinates(boxes, targets)`` is asked for
+            the costs of all pairs, (R, P), of ``Coordinates`` that broadcast.
         is_anchor_based: Whether the priors are compared with the targets in place of the predicted boxes.
 
     Raises:
@@ -166,7 +167,7 @@ def _l1_cost(pairs: Pairs, *, weight: float) -> Tensor:
 
 
 def _giou_cost(pairs: Pairs, *, weight: float) -> Tensor:
-    return giou(pairs.gt, pairs.predicted).sub_(1).mul_(-weight)
+    return torch.rsub(giou(pairs.gt, pairs.predicted), weight, alpha=weight)  # weight - weight * GIoU
 
 
 def _class_cost(module: nn.Module) -> PairCost:
@@ -207,6 +208,10 @@ def _cost_of_rows(module: nn.Module, pairs: Pairs) -> Tensor:
 
 def _box_cost(module: nn.Module, is_anchor_based: bool, pairs: Pairs) -> Tensor:
     boxes = pairs.priors if is_anchor_based else pairs.predicted
+    own = getattr(module, "of_coordinates", None)
+    if own is not None:
+        cost: Tensor = own(boxes, pairs.gt)
+        return cost
     shape = (len(pairs), pairs.problem.num_predictions)
     mine, theirs = (
         # All but the area. Not by a slice: the compiler of torch 2.8 has none of named tuples.

@@ -18,7 +18,7 @@ from matchers.geometry.places import squared_center_distance
 from matchers.pairs.near import Found, Nearby
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.tiles import SIZE, Extent, Tiling
-from ragged.values.ranking import smallest
+from ragged.values.ranking import index_of, keys, smallest
 from ragged.values.readable import known_within
 
 # With fewer priors, or fewer targets, a level is compared as a whole in less time.
@@ -65,11 +65,12 @@ class Nearest:
     def _of_all(self, pairs: Pairs, sizes: Sequence[int], centers: Tensor) -> Tensor:
         """The nearest priors of levels, (R, K), by their distances from all."""
         own = centers if centers.shape[1] == 1 else centers.index_select(1, pairs.sample)
-        found, first = [], 0
-        for level in squared_center_distance(own, pairs.gt).split(list(sizes), -1):
-            found.append(smallest(level, self.topk, nonnegative=True)[1] + first)
-            first += level.shape[-1]
-        return torch.cat(found, -1)
+        distance = squared_center_distance(own, pairs.gt)
+        key = keys(distance, torch.arange(distance.shape[-1], device=distance.device), nonnegative=True)
+        levels = [
+            level.topk(min(self.topk, level.shape[-1]), -1, largest=False) for level in key.split(list(sizes), -1)
+        ]
+        return index_of(torch.cat([nearest.values for nearest in levels], -1))
 
     def _of_level(self, rows: Pairs, size: int, centers: Tensor) -> Tensor:
         """The nearest priors of a level, of all targets, (R, topk); in tiles if that is less to compute."""

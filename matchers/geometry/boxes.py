@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from matchers.geometry.halves import mapped_halves
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of, check_same_device
 from ragged.values.precision import wide
@@ -96,6 +97,15 @@ def largest_coordinate(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).max ** 0.25)
 
 
+# Of both halves of a box, what the halves of the other format are.
+_CONVERSIONS = {
+    ("xyxy", "cxcywh"): ((0.5, 0.5), (-1.0, 1.0)),
+    ("xyxy", "xywh"): ((1.0, 0.0), (-1.0, 1.0)),
+    ("cxcywh", "xyxy"): ((1.0, -0.5), (1.0, 0.5)),
+    ("cxcywh", "xywh"): ((1.0, -0.5), (0.0, 1.0)),
+    ("xywh", "xyxy"): ((1.0, 0.0), (1.0, 1.0)),
+    ("xywh", "cxcywh"): ((1.0, 0.5), (0.0, 1.0)),
+}
 FORMATS = ("xyxy", "cxcywh", "xywh")
 """Corners; centre and size; upper left corner and size."""
 
@@ -115,14 +125,7 @@ def convert(boxes: Tensor, source: str, to: str) -> Tensor:
     check_boxes(boxes, "boxes")
     if source == to:
         return boxes
-    first, second = boxes[..., :2], boxes[..., 2:]
-    if source == "xyxy":
-        size = second - first
-        return torch.cat([(first + second) / 2 if to == "cxcywh" else first, size], -1)
-    if source == "cxcywh":
-        corner = torch.sub(first, second, alpha=0.5)
-        return torch.cat([corner, torch.add(first, second, alpha=0.5) if to == "xyxy" else second], -1)
-    return torch.cat([first, first + second] if to == "xyxy" else [torch.add(first, second, alpha=0.5), second], -1)
+    return mapped_halves(boxes, _CONVERSIONS[source, to])
 
 
 @takes_batches(boxes=1)

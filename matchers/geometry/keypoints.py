@@ -23,7 +23,7 @@ from ragged.values.checks import (
     check_same_device,
     check_weights,
 )
-from ragged.values.once import constant
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 
 COCO_SIGMAS = tuple(s / 1000 for s in (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89))
@@ -172,7 +172,7 @@ def _row(sigmas: Sequence[float], like: Tensor) -> Tensor:
         check_sigmas(sigmas)
     if len(sigmas) != like.shape[-1]:
         raise ValueError(f"sigmas must have a number for each of the {like.shape[-1]} keypoints, got {len(sigmas)}")
-    return constant(sigmas, like)
+    return known_row(sigmas, like)
 
 
 def check_sigmas(sigmas: Sequence[float]) -> None:

@@ -49,7 +49,7 @@ class Pair:
         self.is_bounded = self.reach != self.corners
         self.reach[:2].neg_()
         shared = torch.minimum(*self.reach.unbind(1))
-        self.sides = self.reach.new_empty(2, 3, *shared.shape[1:])
+        self.sides = torch.empty(2, 3, *shared.shape[1:], dtype=shared.dtype, device=shared.device)
         torch.add(shared[:2], shared[2:], out=self.sides[:, 0])
         torch.add(self.reach[:2], self.reach[2:], out=self.sides[:, 1:])
         """(2, 3, …): of what both share, negative if that is a gap, of the first and of the second."""
@@ -100,7 +100,7 @@ def giou(pair: Pair) -> Slopes:
     share = pair.union * of_hull * of_hull
     of_area = torch.addcmul(share, share, torch.sign(excess)).mul_(0.5)
     of_own_area = share - of_area - torch.addcmul(of_hull, overlap, of_union, value=-1)
-    value = overlap - excess.clamp_(min=0) / hull
+    value = torch.addcdiv(overlap, excess.clamp_(min=0), hull, value=-1)
     return Slopes(value, overlap, of_union + of_own_area, of_own_area, of_area * sides.flip(0))
 
 

@@ -45,4 +45,4 @@ def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:
     low, high = first.low - second.low, first.high - second.high
     # Per axis, the centres differ by half the sum of the corners' differences, the sizes by their difference.
     centre, size = (low + high).abs_(), high.sub_(low).abs_()
-    return (centre[0] + centre[1]).mul_(0.5).add_(size[0]).add_(size[1])
+    return size[0].add_(size[1]).add_(centre[0].add_(centre[1]), alpha=0.5)

@@ -37,7 +37,7 @@ class Pairs:
 
     Args:
         problem: Where the targets are from.
-        corners: Coordinates of the targets, stacked, (5, R, 1); None if they have no boxes.
+        corners: Those of the targets, bounded, (4, R, 1); None if they have no boxes.
         labels: (R,), or (R, C) if they are multi-hot; None if targets have none.
         sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
             layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
@@ -100,7 +100,7 @@ class Pairs:
         width, boxes, labels = max(problem.max_num_targets, 1), problem.gt_boxes, problem.labels
         return cls(
             problem=problem,
-            corners=None if boxes is None else coordinates(of(boxes).unsqueeze(1)).stacked(),
+            corners=None if boxes is None else coordinates(of(boxes).unsqueeze(1)).corners,
             labels=None if labels is None else of(labels),
             sample=slots // width,
             target=slots % width,
@@ -117,10 +117,10 @@ class Pairs:
     @property
     def gt(self) -> Coordinates:
         """Coordinates of the targets, (R, 1) each."""
-        return once(self.computed, "gt", lambda: Coordinates.of_stacked(self.need_corners()))
+        return once(self.computed, "gt", lambda: Coordinates(self.need_corners()))
 
     def need_corners(self) -> Tensor:
-        """Coordinates of the targets, stacked, (5, R, 1); or a ``ValueError``."""
+        """Corners of the targets, (4, R, 1); or a ``ValueError``."""
         self.problem.need_targets("boxes", "this matcher")
         assert self.corners is not None
         return self.corners

@@ -91,7 +91,7 @@ class Problem:
         Raises:
             ValueError: Shapes or devices do not fit, a label is out of range, or a unit cannot be converted.
         """
-        targets = Targets.of(targets)
+        targets = Targets.of(targets).of_one_call()
         predictions = (
             reading.in_place_of_predictions(priors, targets) if predictions is None else Predictions.of(predictions)
         )
@@ -257,8 +257,7 @@ class Problem:
             num_invalid: (N,); 0 if not given.
             per_target: How many predictions a target has at most.
         """
-        positive = target_index >= 0
-        quality = positive.float() if quality is None else torch.where(positive, quality, 0).float()
+        quality = (target_index >= 0).float() if quality is None else quality.masked_fill(target_index < 0, 0).float()
         num_invalid = torch.zeros_like(self.num_targets) if num_invalid is None else num_invalid
         most = self.num_predictions
         if per_target is not None:

@@ -80,7 +80,7 @@ def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | N
     check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
     if not known_finite(priors):
         check_values(
-            priors.isfinite().all(-1),
+            (priors.abs() < math.inf).all(-1),
             lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
             summary="priors must be finite",
         )

@@ -134,7 +134,7 @@ class Tiling:
         hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
         row, tile = region(Extent.of_stacked(hulls), pairs.gt).nonzero(as_tuple=True)
         of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
-        gt = Coordinates.of_stacked(pairs.need_corners().index_select(1, row))
+        gt = Coordinates(pairs.need_corners().index_select(1, row))
         prediction = tile.unsqueeze(-1) * self.size + within
         return Tiles(pairs, row, tile, prediction, self.parts.index_select(1, of_all), gt)
 

@@ -13,6 +13,7 @@ from matchers.geometry.boxes import check_boxes, check_format, convert, in_unit
 from matchers.targets import layouts, notebook
 from matchers.targets.values import (
     KnowsSizes,
+    Remembers,
     check_classes,
     check_names_of_fields,
     check_target_boxes,
@@ -35,7 +36,7 @@ _TAKEN = frozenset(("boxes", "labels", "weights", "ignore", "iscrowd", "mask", "
 
 
 @dataclass(frozen=True, eq=False)
-class Targets(KnowsSizes):
+class Targets(KnowsSizes, Remembers):
     """The objects of each image, G at most.
 
     Boxes and labels are optional; a matcher or a criterion that needs them raises an error if they are missing.
@@ -167,7 +168,7 @@ class Targets(KnowsSizes):
         if normalized is not None:
             check_flag(normalized, "normalized")
         self.check_has("boxes", "a matcher or loss of boxes")
-        boxes = wide(self.boxes.with_padded_set_to(0).tensor)
+        boxes = self.remembered("boxes", lambda: wide(self.boxes.with_padded_set_to(0).tensor))
         boxes = convert(boxes, self.box_format, box_format)
         return in_unit(boxes, self.normalized, normalized, self.canvas_size)
 
@@ -179,14 +180,15 @@ class Targets(KnowsSizes):
     def padded_labels(self) -> Tensor:
         """``(*batch, G)`` or ``(*batch, G, C)``, the labels with 0 for filler and for ignored targets."""
         self.check_has("labels", "a matcher or loss of classes")
-        counts = self.matchable.unsqueeze(-1) if self.is_multi_hot else self.matchable
-        return self.labels.tensor.masked_fill(~counts, 0)
+        without = self.remembered("not matchable", lambda: ~self.matchable)
+        return self.labels.tensor.masked_fill(without.unsqueeze(-1) if self.is_multi_hot else without, 0)
 
     def check_labels(self, num_classes: int) -> None:
         """Raise ``ValueError``, naming the sample, unless labels are below ``num_classes``, or multi-hot of so many."""
         check_count(num_classes, "num_classes")
         self.check_has("labels", "a matcher or loss of classes")
-        check_classes(self.labels, num_classes, self.matchable)
+        name = f"labels below {num_classes}"
+        self.remembered(name, lambda: check_classes(self.labels, num_classes, self.matchable))
 
     # --- other forms -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +19,7 @@ from ragged.values.checks import (
     check_values,
     sample_name,
 )
-from ragged.values.once import is_captured
+from ragged.values.once import is_captured, once
 from ragged.values.precision import wide
 from ragged.values.readable import values_are_readable
 from ragged.values.sizes import numbers_on
@@ -33,6 +34,8 @@ _SHAPES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "weights": ("(*batch, G)", (0,)),
     "ignore": ("(*batch, G)", (0,)),
 }
+AnyRemembering = TypeVar("AnyRemembering", bound="Remembers")
+Value = TypeVar("Value")
 _DTYPE_OF_NOTHING = {"labels": torch.int64, "ignore": torch.bool, "iscrowd": torch.bool}
 
 
@@ -64,6 +67,24 @@ class KnowsSizes:
         if sizes is not None and not self.num_targets.is_inference():  # which has no version
             object.__setattr__(self, "_seen", (tuple(sizes), self.num_targets._version))
         return self
+
+
+class Remembers:
+    """Something of which steps of one call ask the same."""
+
+    _computed: ClassVar[dict[str, Any] | None] = None
+
+    def of_one_call(self: AnyRemembering) -> AnyRemembering:
+        """The same, which remembers what is computed of it. Nothing may be written into it from now on."""
+        if torch.compiler.is_compiling() or self._computed is not None:  # the compiler sees what is computed twice
+            return self
+        own = copy.copy(self)
+        object.__setattr__(own, "_computed", {})
+        return own
+
+    def remembered(self, name: str, make: Callable[[], Value]) -> Value:
+        """What is made, or was made under this name in the same call."""
+        return make() if self._computed is None else once(self._computed, name, make)
 
 
 def as_tensor(item: Any, name: str, index: int) -> Tensor:
@@ -118,11 +139,11 @@ def flags_of(values: Any, name: str, *, counts: Tensor | None = None) -> Tensor:
     if values.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"{name} must be a boolean or integer tensor, got {values.dtype}")
     values = values.to(torch.int64)
-    ok = (values == 0) | (values == 1)
     check_values(
-        ok if counts is None else ok | ~counts,
+        (values == 0) | (values == 1),
         lambda at: f"{name} must be True or 1, or False or 0, got {int(values[at])} at {at}",
         summary=f"targets: {name} is neither 0 nor 1",
+        counts=counts,
     )
     return values == 1
 
@@ -216,23 +237,25 @@ def checked_labels(labels: RaggedBatch, matchable: Tensor) -> RaggedBatch:
             )
         if values.is_floating_point():
             check_values(
-                ((values >= 0) & (values <= 1)) | ~matchable.unsqueeze(-1),
+                (values >= 0) & (values <= 1),
                 lambda at: (
                     f"multi-hot labels must lie in [0, 1], got {values[at].item():g} of class {at[-1]} "
                     f"at position {at[-2]} of {sample_name(at[:-2])}"
                 ),
                 summary="Targets: a multi-hot label is not in [0, 1]",
+                counts=matchable.unsqueeze(-1),
             )
         return labels
     if labels.dtype not in STORED_INTEGER_DTYPES:
         raise TypeError(f"labels must be integers, got {labels.dtype}; multi-hot ones have a shape (*batch, G, C)")
     labels = labels.to_dtype(torch.int64)
     check_values(
-        (labels.tensor >= 0) | ~matchable,
+        labels.tensor >= 0,
         lambda at: (
             f"labels must not be negative, got {int(labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])}"
         ),
         summary="Targets: a label is negative",
+        counts=matchable,
     )
     return labels
 
@@ -247,12 +270,13 @@ def check_classes(labels: RaggedBatch, num_classes: int, matchable: Tensor) -> N
             )
         return
     check_values(
-        (labels.tensor < num_classes) | ~matchable,
+        labels.tensor < num_classes,
         lambda at: (
             f"label {int(labels.tensor[at])} at position {at[-1]} of {sample_name(at[:-1])} "
             f"is out of range for {num_classes} classes; labels count from 0"
         ),
         summary="Targets: a label is not below the number of classes",
+        counts=matchable,
     )
 
 

@@ -72,8 +72,9 @@ class Transport:
         if free is not None:
             demand = demand.masked_fill(~free.any(-1, keepdim=True), 0)
         log_kernel = cost.new_empty(cost.shape[0], cost.shape[1] + 1, cost.shape[2])
-        log_kernel[:, :-1] = torch.where(usable, -cost / unit, -(3 * scale / unit + 50))
-        log_kernel[:, -1:] = -(background_cost or 0.0) / unit
+        log_kernel[:, :-1] = torch.where(usable, cost, 3 * scale + 50 * unit)
+        log_kernel[:, -1:] = background_cost or 0.0
+        log_kernel.div_(-unit)
         # Costs without bounds in units of a tiny regularisation could be infinite.
         log_kernel.clamp_(min=-1e30).masked_fill_(demand.unsqueeze(-1) == 0, -torch.inf)
         if free is not None:

@@ -35,7 +35,12 @@ def all_equal(shapes: Iterable[Sequence[int]]) -> bool:
 
 
 def check_values(
-    ok: Tensor, message: Callable[[tuple[int, ...]], str], error: type[Exception] = ValueError, *, summary: str
+    ok: Tensor,
+    message: Callable[[tuple[int, ...]], str],
+    error: type[Exception] = ValueError,
+    *,
+    summary: str,
+    counts: Tensor | None = None,
 ) -> None:
     """Raise unless every element of the boolean tensor ``ok`` is true.
 
@@ -44,7 +49,9 @@ def check_values(
         message: Makes the message from the position of the first false element.
         error: The exception to raise.
         summary: The message where the position cannot be read (asynchronous assertion).
+        counts: Boolean, broadcasts: which elements are looked at; all by default.
     """
+    ok = ok if counts is None else counts <= ok  # true where nothing counts
     if values_are_readable(ok):
         if not ok.all():
             # Not tolist: older versions of torch cannot read a list while a derivative is taken.
@@ -208,11 +215,11 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
     values = _real(values, name)
     if known_within(values, 0, LARGEST):
         return
-    ok = (values >= 0) & (values < torch.inf)  # for NaN, both are false
     check_values(
-        ok if counts is None else ok | ~counts,
+        (values >= 0) & (values < torch.inf),  # for NaN, both are false
         lambda at: f"{name} must be finite and not negative, got {values[at].item():g}{_place(at)}",
         summary=f"{name} must be finite and not negative",
+        counts=counts,
     )
 
 
@@ -228,9 +235,10 @@ def check_shares(values: Tensor, name: str, *, counts: Tensor | None = None, or_
         return
     ok = ~((values < 0) | (values > 1 + ROUNDING)) if or_nan else (values >= 0) & (values <= 1 + ROUNDING)
     check_values(
-        ok if counts is None else ok | ~counts,
+        ok,
         lambda at: f"{name} must lie in [0, 1], got {values[at].item():g}{_place(at)}",
         summary=f"{name} must lie in [0, 1]",
+        counts=counts,
     )
 
 

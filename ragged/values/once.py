@@ -50,16 +50,21 @@ def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-def is_captured(tensor: Tensor) -> bool:
-    """Whether a CUDA graph is being captured, which is replayed when other values stand there."""
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+def row(values: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers (n,) as a tensor where ``like`` is, made there: a copy from the host would wait for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
-def constant(values: Sequence[float], like: Tensor) -> Tensor:
-    """The numbers as a tensor (N,), of the dtype and on the device of ``like``; a copy from the host would wait."""
-    return _filled(tuple(map(float, values)), like.dtype, like.device)
+def known_row(values: Sequence[float], like: Tensor) -> Tensor:
+    """``row`` of numbers that stay the same, made once, and not to be written into."""
+    return _row(tuple(values), like.dtype, like.device)
 
 
 @made_once
-def _filled(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
+def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return row(values, torch.empty((), dtype=dtype, device=device))
+
+
+def is_captured(tensor: Tensor) -> bool:
+    """Whether a CUDA graph is being captured, which is replayed when other values stand there."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()

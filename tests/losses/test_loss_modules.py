@@ -17,6 +17,7 @@ from losses.modules.boxes import box_values
 from losses.modules.checks import check_loss
 from losses.modules.classes import class_values
 from losses.modules.traits import soft_one_hot
+from matchers.geometry.boxes import coordinates
 
 close = torch.testing.assert_close
 
@@ -44,6 +45,29 @@ OF_CLASSES: dict[str, tuple[LossModule, Any, dict[str, float]]] = {
     "quality focal": (losses.QualityFocalLoss(beta=1.5), losses.quality_focal_loss, {"beta": 1.5}),
     "focal": (losses.FocalLoss(alpha=0.4, gamma=1.0), losses.sigmoid_focal_loss, {"alpha": 0.4, "gamma": 1.0}),
 }
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou", "l1", "several"])
+def test_coordinates_of_pairs(name: str) -> None:
+    loss = (
+        MultipleObjectiveLoss([losses.L1Loss(), losses.GIoULoss()], [5.0, 2.0])
+        if name == "several"
+        else OF_BOXES[name][0]
+    )
+    first, second = boxes(1), boxes(2)[:4]
+    assert loss.of_coordinates is not None
+    found = loss.of_coordinates(coordinates(first), coordinates(second.unsqueeze(1)))
+    rows = box_values(loss, first.repeat(4, 1), second.repeat_interleave(6, 0))
+    close(found, rows.view(4, 6))
+
+
+def test_no_coordinates_of_a_loss_that_does_not_say_so() -> None:
+    class Halved(losses.GIoULoss):
+        def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+            return super().forward(pred, target) / 2
+
+    assert Halved.of_coordinates is None
+    assert MultipleObjectiveLoss([losses.L1Loss(), nn.SmoothL1Loss(reduction="none")]).of_coordinates is None
 
 
 @pytest.mark.parametrize("name", OF_BOXES)

@@ -99,6 +99,26 @@ class TestOneOfYourOwn:
         assert Slow().takes_scores() and not GIoULoss().takes_scores()
 
 
+class TestOfLabelledClasses:
+    @pytest.mark.parametrize("made", WITH_A_BACKGROUND)
+    def test_the_loss_of_the_labelled_class_alone(self, made: type[LossModule]) -> None:
+        loss, (logits, _, scores) = made(loss_weight=0.5), make()
+        logits = logits[..., 0]
+        for given in (scores, torch.zeros_like(scores), None):
+            found, expected = loss.of_labelled(logits, given), LossTraits.of_labelled(loss, logits, given)
+            close(found, expected, rtol=1e-10, atol=1e-12)
+            slopes = [torch.autograd.grad(each.sum(), logits)[0] for each in (found, expected)]
+            close(*slopes, rtol=1e-10, atol=1e-12)
+
+    def test_another_forward_is_asked_itself(self) -> None:
+        class Twice(FocalLoss):
+            def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+                return super().forward(*args, **kwargs) * 2
+
+        logits, scores = torch.randn(3, generator=torch.Generator().manual_seed(0)), torch.ones(3)
+        close(Twice().of_labelled(logits, scores), 2 * FocalLoss().of_labelled(logits, scores))
+
+
 class TestWhoInherits:
     @pytest.mark.parametrize("made", WITH_A_BACKGROUND)
     def test_another_forward_has_no_background(self, made: type[LossModule]) -> None:

@@ -19,7 +19,7 @@ from losses.heads.levels import DensePredictions, image_size_of, read_dense
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import GIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, class_values
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, QualityFocalLoss, class_values, labelled_values
 from matchers.assignments.assignment import Assignment
 from matchers.assignments.parts import BACKGROUND
 from matchers.dense.atss import ATSS
@@ -169,8 +169,8 @@ class ATSSCriterion(Criterion):
         if not self.use_centerness:
             return {**terms, "loss_bbox": Term(assigned.counted_rows(overlaps), count, rows)}
         weights = {"sum_of_centerness": rows.per_sample(assigned.counted_rows(central))}
-        logits = rows.of_predictions(predictions.need_confidence("ATSSCriterion").unsqueeze(-1))
-        entropy = class_values(self.loss_centerness, logits, torch.zeros_like(rows.target), central)
+        logits = rows.of_predictions(predictions.need_confidence("ATSSCriterion"))
+        entropy = labelled_values(self.loss_centerness, logits, central)
         return {
             **terms,
             "loss_bbox": Term(assigned.counted_rows(overlaps * central), weights, rows),

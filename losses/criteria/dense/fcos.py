@@ -20,7 +20,7 @@ from losses.heads.levels import DensePredictions, checked_classes, flatten_level
 from losses.modules.base import BoxLoss, ClassLoss
 from losses.modules.boxes import GIoULoss, box_values
 from losses.modules.checks import check_class_loss, check_loss
-from losses.modules.classes import BinaryCrossEntropy, FocalLoss, class_values
+from losses.modules.classes import BinaryCrossEntropy, FocalLoss, class_values, labelled_values
 from matchers.assignments.assignment import Assignment
 from matchers.dense.fcos import FCOS
 from matchers.geometry.maps import Stride, stride_pairs
@@ -146,9 +146,9 @@ class FCOSCriterion(Criterion):
         points = rows.of_priors(predictions.priors)
         boxes = self.bbox_coder.decode(points, wide(rows.of_predictions(predictions.deltas)))
         overlaps = box_values(self.loss_bbox, boxes, assigned.boxes)
-        logits = rows.of_predictions(predictions.need_confidence("FCOSCriterion").unsqueeze(-1))
+        logits = rows.of_predictions(predictions.need_confidence("FCOSCriterion"))
         central = centerness_of_points(points[..., :2], assigned.boxes)
-        entropy = class_values(self.loss_centerness, logits, torch.zeros_like(rows.target), central)
+        entropy = labelled_values(self.loss_centerness, logits, central)
         mask = predictions.class_mask
         scores = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), class_mask=mask)
         return {

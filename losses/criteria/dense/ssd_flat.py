@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -184,7 +183,7 @@ class SSDLoss(Criterion):
     @torch.no_grad()
     def _components(self, boxes: Term, entropy: Term) -> Tensor:
         """Means over the images of this rank: ``L_box`` and ``L_cls``, not divided, and the loss."""
-        sums = [replace(term, weight=1.0).per_sample() for term in (boxes, entropy)]
+        sums = [boxes.sums(), entropy.sums()]
         assert boxes.per_image is not None
         loss = torch.add(boxes.weight * sums[0], sums[1], alpha=entropy.weight) / boxes.per_image
         return torch.stack([*sums, loss], -1).sum(0) / max(len(loss), 1)

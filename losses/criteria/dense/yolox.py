@@ -128,7 +128,7 @@ class YOLOXCriterion(Criterion):
             assigned.quality_of_rows(),
             class_mask=rows.of_class_mask(predictions.class_mask, self.num_classes),
         )
-        found = torch.where(assigned.is_positive, 0, BACKGROUND)
+        found = assigned.labels.clamp(BACKGROUND, 0)
         objectness = class_values(self.loss_obj, predictions.need_confidence("YOLOXCriterion").unsqueeze(-1), found)
         terms = {
             "loss_cls": Term(assigned.counted_rows(scores), count, rows),

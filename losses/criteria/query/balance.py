@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from losses.core.assigned import AssignedTargets
@@ -13,7 +14,7 @@ BALANCES = ("decoder", "own")
 
 def numbers_of(targets: AssignedTargets, kind: str) -> dict[str, Tensor]:
     """How many queries are matched, and how many are not, (L, B) each; ``kind`` ends their names."""
-    background = (targets.labels == BACKGROUND).sum(-1).float()
+    background = (targets.labels == BACKGROUND).sum(-1, dtype=torch.float32)
     return {f"num_matched_{kind}": targets.num_positives(), f"num_others_{kind}": background}
 
 

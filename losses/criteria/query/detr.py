@@ -13,7 +13,7 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
 from losses.criteria.query.cardinality import cardinality_errors
-from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, layer_of, sizes_of_layers
+from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, by_layer, sizes_of_layers
 from losses.criteria.query.matching import (
     matches_of_denoising,
     matches_of_layers,
@@ -181,9 +181,9 @@ class DetrCriterion(Criterion):
     def finished(self, losses: Losses, predictions: DecoderOutputs, terms: Any) -> Losses:
         """The terms of all layers by their names."""
         return {
-            name + suffix: layer_of(value, index)
+            name + suffix: own
             for (name, suffixes), value in losses.items()
-            for index, suffix in enumerate(suffixes)
+            for suffix, own in zip(suffixes, by_layer(value), strict=True)
         }
 
     def cardinality_error(self, predictions: Any, targets: Any) -> dict[str, Tensor]:

@@ -161,10 +161,15 @@ class MatchedLayers:
         if not self.same_boxes:
             return boxes.positives.of_predictions(torch.stack(list(values)))
         first = self.boxes_of([0]).positives
-        return torch.cat([first.of_predictions(value.unsqueeze(0)) for value in values])
+        return boxes.positives.masked(torch.cat([first.rows_of(value.unsqueeze(0)) for value in values]))
 
     def overlaps_of(self, boxes: AssignedTargets, layers: Sequence[int]) -> Tensor:
         """IoU (R,) of the matched boxes of some layers, one after the other. A constant."""
+        if boxes is self.boxes:
+            return self.overlaps()[1]
+        if self.same_boxes:  # as many rows in each layer
+            own_rows = self.overlaps()[1].unflatten(0, (len(self.layers.suffixes), -1))
+            return torch.cat([own_rows[index] for index in layers])
         own = self.layers.boxes.detach()
         return overlap(self.rows_of(boxes, [own[index] for index in layers]), boxes.boxes)
 
@@ -190,11 +195,13 @@ def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | N
     return torch.stack([group.sizes[group.suffixes.index(suffix)] for suffix in suffixes])
 
 
-def layer_of(values: Any, index: int) -> Any:
-    """The values of one layer, of those of several."""
-    if isinstance(values, RaggedBatch):
-        return RaggedBatch._unchecked(values.tensor[index], values.mask[index], values.sample_sizes[index], 0)
-    return values[index]
+def by_layer(values: Any) -> Sequence[Any]:
+    """The values of each layer, of those of several."""
+    if not isinstance(values, RaggedBatch):
+        layers: Sequence[Tensor] = values.unbind()  # not one by one: each index has its own derivative
+        return layers
+    parts = (part.unbind() for part in (values.tensor, values.mask, values.sample_sizes))
+    return [RaggedBatch._unchecked(*each, 0) for each in zip(*parts, strict=True)]
 
 
 def _first_layers(boxes: AssignedTargets, layers: int, count: int) -> AssignedTargets:

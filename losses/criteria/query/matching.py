@@ -92,7 +92,7 @@ def without_labels(targets: Targets, layers: DecoderLayers) -> Targets:
 def num_targets(targets: Targets) -> Tensor:
     """(B,), float32 at least: how many targets can be matched, each as often as its weight says."""
     if targets.weights is None:
-        return targets.matchable.sum(-1).float()
+        return targets.matchable.sum(-1, dtype=torch.float32)
     return wide(targets.weights.detach().with_padded_set_to(0).tensor).masked_fill(~targets.matchable, 0).sum(-1)
 
 
