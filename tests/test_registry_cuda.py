@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ragged.testing.arguments import batch_shape_of
-from ragged.testing.outcome import Tolerance, assert_same, evaluate
+from ragged.testing.differences import Tolerance, assert_same
+from ragged.testing.outcome import evaluate
 
 pytestmark = [
     pytest.mark.cuda,

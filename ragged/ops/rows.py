@@ -33,7 +33,7 @@ def take_rows(data: Tensor, index: Tensor, invalid: Tensor, filler_value: comple
     shape = (*data.shape[:dim], index.shape[-1], *data.shape[dim + 1 :])
     # In place: nobody else holds what was just read, and no gradient needs it. It must not be a view, which would cost
     # the backward pass a copy.
-    return data.gather(dim, index.view(aligned).expand(shape)).masked_fill_(invalid.view(aligned), filler_value)
+    return data.gather(dim, index.reshape(aligned).expand(shape)).masked_fill_(invalid.reshape(aligned), filler_value)
 
 
 def _take_wide(data: Tensor, index: Tensor, invalid: Tensor, filler_value: complex | bool, dim: int) -> Tensor:
@@ -71,4 +71,4 @@ def _row_numbers(index: Tensor, size: int) -> Tensor:
     first_rows = (
         torch.arange(0, num_samples * size, size, device=index.device) if size else index.new_zeros(num_samples)
     )
-    return (index + first_rows.view(*index.shape[:-1], 1)).view(-1)
+    return (index + first_rows.view(*index.shape[:-1], 1)).reshape(-1)

@@ -21,6 +21,10 @@ from ragged.testing.filler import refilled
 Position = tuple[int, ...]
 
 
+class UnknownLeaf(TypeError):
+    """A container whose tensors torch does not see."""
+
+
 def is_batch(node: Any) -> bool:
     """Whether a node of a pytree is a ragged batch, which counts as one leaf."""
     return isinstance(node, RaggedBatch)
@@ -41,7 +45,7 @@ def _check_is_known(leaf: Any, where: str) -> None:
         fields = [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
         if any(isinstance(each, (Tensor, RaggedBatch)) for each in pytree.tree_leaves(fields, is_leaf=is_batch)):
             name = type(leaf).__name__
-            raise TypeError(f"{where} is a {name}, whose tensors torch does not see: register {name} as a pytree")
+            raise UnknownLeaf(f"{where} is a {name}, whose tensors torch does not see: register {name} as a pytree")
 
 
 def map_leaves(change: Callable[[Any], Any], arguments: Any) -> Any:

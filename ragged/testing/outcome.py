@@ -1,9 +1,9 @@
-"""What an operation gives, values and gradients, and the comparison of two such outcomes."""
+"""What an operation gives: values and gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from hypothesis.errors import HypothesisException
@@ -11,32 +11,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ragged.batch.ragged_batch import RaggedBatch
-from ragged.testing.arguments import Position, has_samples, is_batch, map_leaves, named_leaves
-from ragged.testing.as_code import as_code
-from ragged.values.checks import sample_name
+from ragged.testing.arguments import Position, UnknownLeaf, has_samples, is_batch, map_leaves, named_leaves, take
+from ragged.testing.violation import PropertyViolation, violation, with_call
 from ragged.values.precision import widest
 
 Outcome = dict[str, Any]
 
-
-class PropertyViolation(AssertionError):
-    """An operation does not keep to a property; the message names it, the first sample, the position, the values."""
-
-
-class Tolerance(NamedTuple):
-    """How far values may differ; None means what is usual for the dtype."""
-
-    rtol: float | None = None
-    atol: float | None = None
-
-    def of(self, dtype: torch.dtype) -> tuple[float, float]:
-        """Relative and absolute tolerance for a dtype."""
-        usual = {torch.float16: (1e-3, 1e-5), torch.bfloat16: (1.6e-2, 1e-5), torch.float64: (1e-7, 1e-7)}
-        rtol, atol = usual.get(dtype, (1.3e-6, 1e-5) if dtype.is_floating_point or dtype.is_complex else (0.0, 0.0))
-        return rtol if self.rtol is None else self.rtol, atol if self.atol is None else self.atol
-
-
-EXACT = Tolerance(0.0, 0.0)
 _OF_SHARED = "gradient of shared argument"
 
 
@@ -49,6 +29,7 @@ def evaluate(
     gradients: bool = True,
     constants: bool = False,
     claim: str | None = None,
+    what: str = "op",
 ) -> Outcome:
     """Results of ``op(*arguments, *shared)`` by name, and the gradient of each floating argument, shared ones included.
 
@@ -58,44 +39,77 @@ def evaluate(
     With ``constants``, shared arguments alone are differentiated, as the weights of a layer are on data.
 
     With a ``claim``, that the operation works in this form of its arguments, an error of the operation is a violation
-    of it. Without, the error comes out as it is.
+    of it. Without, the error comes out as it is, with a note of the call, in which the callable is named ``what``.
     """
+    given, given_shared = arguments, shared
     if gradients:
         arguments = arguments if constants else map_leaves(_leaf_with_gradient, arguments)
         shared = map_leaves(_leaf_with_gradient, shared)
     leaves, structure = pytree.tree_flatten((list(arguments), list(shared)), is_leaf=is_batch)
-    # A copy, for an operation may write into what it is given, and torch lets none write into a leaf.
-    given = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
     try:
-        of_samples, of_all = pytree.tree_unflatten(given, structure)
-        result = op(*of_samples, *of_all)
-    except (PropertyViolation, HypothesisException):
+        outcome = named_results(_call(op, leaves, structure))
+        results = list(outcome.values())
+        outcome = {name: _detached(leaf) for name, leaf in outcome.items()}
+        if gradients:
+            outcome |= _gradients(results, batch_shape, *pytree.tree_unflatten(leaves, structure))
+    except (UnknownLeaf, NoResult, PropertyViolation, HypothesisException):
         raise
     except Exception as error:
         if claim is None:
+            with_call(error, what, given, given_shared)
             raise
-        raise violation(claim, f"the operation raises {type(error).__name__}: {error}", arguments) from error
+        problem = f"the operation raises {type(error).__name__}: {error}"
+        raise violation(claim, problem, given, given_shared) from error
+    return outcome
+
+
+class NoResult(TypeError):
+    """An operation gives nothing that can be compared."""
+
+
+def named_results(result: Any) -> Outcome:
+    """The parts of a result by name.
+
+    Raises:
+        NoResult: There are none, or they are None.
+    """
     outcome = named_leaves(result, "result")
     if all(leaf is None for leaf in outcome.values()):
-        raise TypeError("the operation gives no result that could be checked")
-    differentiable = [_weighted_sum(leaf, batch_shape) for leaf in outcome.values() if _needs_gradient(leaf)]
-    outcome = {name: _detached(leaf) for name, leaf in outcome.items()}
-    if not gradients or not differentiable:
-        return outcome
+        raise NoResult("the operation gives no result that could be checked")
+    return outcome
+
+
+def _call(op: Callable[..., Any], leaves: list[Any], structure: pytree.TreeSpec) -> Any:
+    """What it returns of a copy, for it may write into what it is given, and torch lets none write into a leaf."""
+    copies = [_with_data(leaf, _data(leaf).clone()) if _needs_gradient(leaf) else leaf for leaf in leaves]
+    of_samples, of_all = pytree.tree_unflatten(copies, structure)
+    default = torch.get_default_dtype()
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled()):  # both may be changed by an operation
+            return op(*of_samples, *of_all)
+    finally:
+        if torch.get_default_dtype() != default:
+            torch.set_default_dtype(default)
+
+
+def _gradients(results: list[Any], batch_shape: Position, arguments: Any, shared: Any) -> Outcome:
+    """Of a sum of all results; none where parameters of the operation itself are differentiated."""
+    differentiable = [_weighted_sum(leaf, batch_shape) for leaf in results if _needs_gradient(leaf)]
     inputs = {
         name: leaf
-        for what, values in zip(("argument", "shared argument"), pytree.tree_unflatten(leaves, structure), strict=True)
+        for what, values in (("argument", arguments), ("shared argument", shared))
         for place, value in enumerate(values)
         for name, leaf in named_leaves(value, f"{what} {place}").items()
         if _needs_gradient(leaf)
     }
-    if not inputs:  # what is differentiated are parameters of the operation itself
-        return outcome
+    if not inputs or not differentiable:
+        return {}
     total = torch.stack([each.to(widest(each.device)) for each in differentiable]).sum()
     found = torch.autograd.grad(total, [_data(leaf) for leaf in inputs.values()], allow_unused=True)
-    for (name, leaf), gradient in zip(inputs.items(), found, strict=True):
-        outcome[f"gradient of {name}"] = None if gradient is None else _with_data(leaf, gradient)
-    return outcome
+    return {
+        f"gradient of {name}": None if gradient is None else _with_data(leaf, gradient)
+        for (name, leaf), gradient in zip(inputs.items(), found, strict=True)
+    }
 
 
 def is_of_shared(name: str) -> bool:
@@ -108,6 +122,11 @@ def without_shared(outcome: Outcome) -> Outcome:
     return {name: leaf for name, leaf in outcome.items() if not is_of_shared(name)}
 
 
+def of_sample(outcome: Outcome, position: Position, batch_shape: Position) -> Outcome:
+    """The part of an outcome that one sample has, as a batch of one."""
+    return dict(zip(outcome, take(list(outcome.values()), position, batch_shape), strict=True))
+
+
 def sum_of_shared(outcomes: Sequence[Outcome]) -> Outcome:
     """Gradients of shared arguments, added up over outcomes of single samples."""
     total: Outcome = {}
@@ -116,86 +135,6 @@ def sum_of_shared(outcomes: Sequence[Outcome]) -> Outcome:
             known = total.get(name)
             total[name] = leaf if known is None else known if leaf is None else known + leaf
     return total
-
-
-def assert_same(
-    found: Outcome,
-    expected: Outcome,
-    *,
-    claim: str,
-    arguments: Any,
-    batch_shape: Position,
-    tolerance: Tolerance,
-) -> None:
-    """Raise ``PropertyViolation`` unless both outcomes are the same; filler does not count."""
-    problem = first_difference(found, expected, batch_shape, tolerance)
-    if problem is not None:
-        raise violation(claim, problem, arguments)
-
-
-def violation(claim: str, problem: str, arguments: Any) -> PropertyViolation:
-    """The exception: what should hold, what does not, and the arguments to see it with."""
-    return PropertyViolation(f"{claim}: {problem}\nReproduce with\n    arguments = {as_code(tuple(arguments))}")
-
-
-def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, tolerance: Tolerance) -> str | None:
-    """The first difference of two outcomes in words, or None. A gradient without entries may be missing."""
-    found, expected = _with_needed_gradients(found), _with_needed_gradients(expected)
-    if found.keys() != expected.keys():
-        return f"there are {', '.join(found) or 'no results'}, expected {', '.join(expected) or 'none'}"
-    for name, one in found.items():
-        problem = _difference(one, expected[name], () if is_of_shared(name) else batch_shape, tolerance)
-        if problem is not None:
-            return f"{name} {problem}"
-    return None
-
-
-def _with_needed_gradients(outcome: Outcome) -> Outcome:
-    def is_needless(leaf: Any) -> bool:
-        return leaf is None or _data(leaf).numel() == 0 or (is_batch(leaf) and not leaf.sample_sizes.any())
-
-    return {name: leaf for name, leaf in outcome.items() if not (name.startswith("gradient of") and is_needless(leaf))}
-
-
-def _difference(one: Any, other: Any, batch_shape: Position, tolerance: Tolerance) -> str | None:
-    if is_batch(one) and is_batch(other):
-        return _difference_of_batches(one, other, tolerance)
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        dims = len(batch_shape) if has_samples(one, batch_shape) else 0
-        return _difference_of_tensors(one, other, None, dims, tolerance)
-    if isinstance(one, (Tensor, RaggedBatch)) or isinstance(other, (Tensor, RaggedBatch)) or one != other:
-        return f"is {_shortly(one)}, expected {_shortly(other)}"
-    return None
-
-
-def _difference_of_batches(one: RaggedBatch, other: RaggedBatch, tolerance: Tolerance) -> str | None:
-    sizes = _difference_of_tensors(one.sample_sizes, other.sample_sizes, None, one.num_batch_dims, EXACT)
-    if sizes is not None:
-        return f"has other sample sizes: {sizes}"
-    if one.ragged_axis != other.ragged_axis:
-        return f"is ragged along dimension {one.non_uniform_dim}, expected {other.non_uniform_dim}"
-    width = min(one.max_sample_size, other.max_sample_size)  # every entry lies below it, for sizes are the same
-    one, other = (batch.with_max_sample_size(width) for batch in (one, other))
-    mask = one.aligned_mask.expand(one.shape) if one.dim() == other.dim() else None
-    return _difference_of_tensors(one.tensor, other.tensor, mask, one.num_batch_dims, tolerance)
-
-
-def _difference_of_tensors(
-    one: Tensor, other: Tensor, mask: Tensor | None, batch_dims: int, tolerance: Tolerance
-) -> str | None:
-    if one.shape != other.shape:
-        return f"has shape {tuple(one.shape)}, expected {tuple(other.shape)}"
-    if one.dtype != other.dtype:
-        return f"has dtype {one.dtype}, expected {other.dtype}"
-    rtol, atol = tolerance.of(one.dtype)
-    differs = ~torch.isclose(one, other, rtol=rtol, atol=atol, equal_nan=True)
-    differs = differs if mask is None else differs & mask
-    if not differs.any():
-        return None
-    at = tuple(differs.nonzero()[0].tolist())
-    where = f"of {sample_name(at[:batch_dims])} " if batch_dims else ""
-    place = f"at position {at[batch_dims:]} " if at[batch_dims:] else ""
-    return f"{where}{place}is {one[at].item()}, expected {other[at].item()}"
 
 
 def _leaf_with_gradient(leaf: Any) -> Any:
@@ -240,9 +179,3 @@ def _needs_gradient(leaf: Any) -> bool:
 
 def _detached(leaf: Any) -> Any:
     return leaf.detach() if isinstance(leaf, (Tensor, RaggedBatch)) else leaf
-
-
-def _shortly(value: Any) -> str:
-    if isinstance(value, (Tensor, RaggedBatch)):
-        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
-    return repr(value)

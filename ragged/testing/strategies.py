@@ -23,7 +23,7 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """The floating dtypes."""
 DTYPES = (*FLOATS, torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64)
 """All dtypes that batches are drawn in."""
-VALUES = ("integers", "unit", "normal", "distinct", "extreme")
+VALUES = ("generic", "integers", "unit", "normal", "distinct", "extreme")
 """Kinds of values, as ``draw_values`` draws them."""
 
 
@@ -32,8 +32,9 @@ def draw_values(shape: Sequence[int], dtype: torch.dtype, kind: str, generator: 
 
     Args:
         shape: Of the tensor.
-        dtype: For integers and bool, ``"unit"`` and ``"normal"`` are rounded.
-        kind: ``"integers"`` from -4 to 4 (many ties, exact sums), ``"unit"`` from 0 to 1, ``"normal"``, ``"distinct"``
+        dtype: For integers and bool, ``"generic"``, ``"unit"`` and ``"normal"`` are rounded.
+        kind: ``"generic"`` from -4 to 4, all different and none near a multiple of 1/2 (neither ties nor kinks),
+            ``"integers"`` from -4 to 4 (many ties, exact sums), ``"unit"`` from 0 to 1, ``"normal"``, ``"distinct"``
             (no ties, none near 0), or ``"extreme"``: 0, and the smallest and largest numbers of the dtype.
         generator: Of torch.
     """
@@ -43,6 +44,8 @@ def draw_values(shape: Sequence[int], dtype: torch.dtype, kind: str, generator: 
     signed = not (dtype is torch.bool or dtype is torch.uint8)
     if kind == "unit":
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64)
+    elif kind == "generic" and (dtype.is_floating_point or dtype.is_complex):
+        drawn = _off_kinks(shape, generator)
     elif kind == "normal":
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
     elif kind == "distinct":
@@ -54,6 +57,14 @@ def draw_values(shape: Sequence[int], dtype: torch.dtype, kind: str, generator: 
         drawn = torch.randint(-4, 5, shape, generator=generator)
     drawn = drawn if signed else drawn.abs()
     return drawn > 0.5 if dtype is torch.bool else drawn.to(dtype)
+
+
+def _off_kinks(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Numbers from -4 to 4, each in an interval of its own, and a twentieth away from the multiples of 1/2."""
+    count = math.prod(shape)
+    place = torch.randperm(count, generator=generator) + 0.2 + 0.6 * torch.rand(count, generator=generator).double()
+    halves = place / max(count, 1) * 16 - 8
+    return ((halves.floor() + 0.1 + 0.8 * halves.frac().remainder(1.0)) / 2).reshape(shape)
 
 
 def _extremes(dtype: torch.dtype) -> Tensor:
@@ -95,7 +106,7 @@ def ragged_batches(
     max_data_dims: int = 2,
     ragged_axis: int | None = None,
     dtypes: Sequence[torch.dtype] = FLOATS,
-    values: Sequence[str] = ("integers",),
+    values: Sequence[str] = ("generic",),
     fillers: Sequence[str] = FILLERS,
     max_slack: int = 3,
 ) -> RaggedBatch:
@@ -107,7 +118,8 @@ def ragged_batches(
         data_shape: Sizes of the other dimensions after those of the batch; by default up to ``max_data_dims`` of them.
         ragged_axis: Place of the ragged dimension among the dimensions after those of the batch; by default any.
         dtypes: Those to draw from.
-        values: Kinds of values to draw from, see ``draw_values``.
+        values: Kinds of values to draw from, see ``draw_values``. By default there are no ties and kinks, where right
+            operations may differ in their gradients; ``"integers"`` has many.
         fillers: Kinds of filler to draw from, see ``filler_value``.
         max_slack: The most slots of padding that no sample needs.
     """

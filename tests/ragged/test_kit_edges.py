@@ -21,7 +21,7 @@ def test_the_infinite_result_of_an_empty_sample_is_no_wrong_gradient() -> None:
 def test_a_result_may_have_further_batch_dimensions() -> None:
     checked = check_op(lambda batch: batch.unsqueeze_batch_dim(1).repeat_samples((1, 2)), BATCH)
     assert {"order", "independence"} <= set(checked)
-    with pytest.raises(PropertyViolation, match="sample independence"):
+    with pytest.raises(PropertyViolation, match="^independence"):
         assert_sample_independent(lambda batch: (batch + batch.tensor[:, 0].sum()).unsqueeze_batch_dim(1), BATCH)
 
 
@@ -32,7 +32,7 @@ def squared_error(pred: RaggedBatch, target: RaggedBatch) -> RaggedBatch:
 def test_constants_are_not_differentiated_and_must_not_be() -> None:
     target = BATCH.create_with_sample_sizes_like_self(BATCH.tensor.flip(0))
     assert "gradients" in check_op(squared_error, BATCH, target, constants=[1])
-    with pytest.raises(PropertyViolation, match="Jacobian mismatch"):
+    with pytest.raises(PropertyViolation, match="^gradients: gradient of argument 1 of sample 0 at position"):
         assert_gradients(squared_error, BATCH, target)
     with pytest.raises(PropertyViolation, match="a gradient of argument 1, expected none of a constant"):
         assert_gradients(lambda pred, target: (pred - target) ** 2, BATCH, target, constants=[1])

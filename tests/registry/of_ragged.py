@@ -11,7 +11,9 @@ from torch.nn.functional import scaled_dot_product_attention
 import ragged
 from ragged import RaggedBatch
 from registry.entries import (
+    GIVEN_SIZE,
     NESTED_SIZES,
+    NO_SAMPLE,
     ON_THE_HOST,
     SIZES,
     SLOTS,
@@ -233,16 +235,19 @@ OF_COMBINING = {
         lambda t: ragged.combine_data(list(t.unbind())),
         lambda: (uniform(3, 4, 2),),
         reference=lambda s: s,
-        without={"synchronisation": "copies the sizes of its list to the device"},
+        without={"synchronisation": "copies the sizes of its list to the device", **NO_SAMPLE},
     ),
     "combine_data[split]": Operation(
-        lambda b: ragged.combine_data(b.split()), lambda: (data(2),), reference=lambda s: s, without=ON_THE_HOST
+        lambda b: ragged.combine_data(b.split()),
+        lambda: (data(2),),
+        reference=lambda s: s,
+        without={**ON_THE_HOST, **NO_SAMPLE},
     ),
     "collate": Operation(
         lambda b: ragged.collate([{"boxes": sample} for sample in b.split()]),
         lambda: (data(2),),
         reference=lambda s: {"boxes": s},
-        without=ON_THE_HOST,
+        without={**ON_THE_HOST, **NO_SAMPLE},
     ),
     "pack": Operation(
         ragged.pack,
@@ -271,7 +276,7 @@ OF_COMBINING = {
         lambda b: ragged.from_nested(ragged.to_nested(b), max_size=SLOTS),
         lambda: (data(2),),
         reference=lambda s: s,
-        without=ON_THE_HOST,
+        without={**ON_THE_HOST, **GIVEN_SIZE},
     ),
     "get_compact_lists": Operation(
         lambda b, m: ragged.get_compact_lists(

@@ -96,7 +96,7 @@ def test_result_that_torch_does_not_see(checker: Callable[..., None]) -> None:
     [
         (
             lambda: check_op(give, BATCH, without=["speed"]),
-            "unknown property 'speed'; there are purity, filler, padding,",
+            "unknown property 'speed'; there are randomness, purity, filler, padding,",
         ),
         (lambda: assert_filler_invariant(give, BATCH, fillers=["odd"]), "kind of filler must be one of .*, got 'odd'"),
         (

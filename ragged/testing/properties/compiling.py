@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
+from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ragged.testing.arguments import batch_shape_of, widened
-from ragged.testing.outcome import PropertyViolation, Tolerance, assert_same, evaluate, violation
+from ragged.testing.differences import Tolerance, assert_same
+from ragged.testing.outcome import evaluate
+from ragged.testing.probes import batches_in
+from ragged.testing.violation import violation
 
 
 def assert_compiles(
@@ -47,10 +53,10 @@ def assert_compiles(
         try:
             found = evaluate(compiled, changed, **options)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise violation("compilation", f"torch gives up: {error}", changed) from error
+            raise violation("compilation", f"torch gives up: {error}", changed, shared) from error
         except Exception as error:
             problem = f"the compiled operation raises {type(error).__name__}: {error}"
-            raise violation("compilation", problem, changed) from error
+            raise violation("compilation", problem, changed, shared) from error
         assert_same(
             found,
             expected,
@@ -58,8 +64,44 @@ def assert_compiles(
             arguments=changed,
             batch_shape=batch_shape,
             tolerance=Tolerance(rtol, atol),
+            shared=shared,
         )
+    max_graphs += any(not each.max_sample_size for each in batches_in(arguments))
     if counter.frame_count > max_graphs:
-        raise PropertyViolation(
-            f"compilation: {counter.frame_count} graphs for {len(slacks)} sizes, expected {max_graphs} at most"
-        )
+        problem = f"{counter.frame_count} graphs for {len(slacks)} sizes, expected {max_graphs} at most"
+        raise violation("compilation", problem, arguments, shared)
+
+
+def is_known_to_compile(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> str | None:
+    """Check an example of a property test, unless one has shown before that the operation compiles; then, says so.
+
+    Compilation takes seconds, and depends little on an example. One that fails is not remembered, so that hypothesis
+    finds it again.
+    """
+    key = _key_of(op)
+    if not any(bool(each.sample_sizes.any()) for each in batches_in(arguments)):
+        return "no sample has an entry; another example is compiled"
+    if key in _COMPILED:
+        return "an earlier example of this operation was compiled"
+    assert_compiles(op, *arguments, shared=shared)
+    _COMPILED.add(key)
+    return None
+
+
+_COMPILED: set[Any] = set()
+
+
+def _key_of(op: Any) -> Any:
+    """What is the same for a function that each example makes again."""
+    if isinstance(op, partial):
+        return (_key_of(op.func), *map(_key_of, op.args), *((name, _key_of(op.keywords[name])) for name in op.keywords))
+    if isinstance(op, FunctionType):
+        held = op.__closure__ or ()
+        return (op.__code__, *(_key_of(cell.cell_contents) for cell in held))
+    if isinstance(op, (int, float, str, bytes, type(None))):
+        return op
+    if isinstance(op, MethodType):
+        return op.__func__.__code__, _key_of(op.__self__)
+    if isinstance(op, BuiltinFunctionType):
+        return op
+    return type(op), repr(op) if isinstance(op, nn.Module) else None

@@ -5,18 +5,28 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from hypothesis.errors import HypothesisException
 from torch import Tensor
-from torch.autograd.gradcheck import GradcheckError
-from torch.utils import _pytree as pytree
 
-from ragged.testing.arguments import batch_shape_of, cast, emptied, is_batch, refill
-from ragged.testing.outcome import evaluate, real_parts, violation
+from ragged.testing.arguments import batch_shape_of, emptied, has_samples, is_batch, refill
+from ragged.testing.differences import place_of
+from ragged.testing.outcome import Outcome, evaluate, is_of_shared
+from ragged.testing.properties.slopes import DoubleFunction, Point, Problem, Step, Value, difference, located, moved
+from ragged.testing.violation import NotCheckable, PropertyViolation, violation
 
-# So far arguments are moved to see a gradient change; its square is far above the rounding of float64.
-_STEP = 1e-4
+# A gradient is compared where it is asked for, then where neither ties nor kinks are; then with steps that an operation
+# which computes in float32 sees.
+_DISTANCES = (0.0, 1e-4, 1e-3, 1e-2)
+_COARSE = Step(1e-3, 2e-2, 2e-3)
+# The words of torch for an operation whose gradient has none.
+_NO_SECOND = ("not implemented", "once_differentiable", "does not require grad")
+_AT_KINK = (
+    "the slopes on both sides differ, at a tie or kink: choose values off it, or give check_op without=['gradients']"
+)
 
 
 def assert_gradients(
@@ -29,10 +39,13 @@ def assert_gradients(
 ) -> None:
     """Gradients agree with finite differences in float64, filler gets none, and empty samples make no NaN.
 
+    The slopes of two sums of all results are compared along random directions. Where the slopes on both sides differ,
+    as at ties and kinks (``relu`` at 0, ``max`` of equal entries), the arguments are moved a little. A second
+    derivative that torch does not have is not compared.
+
     Args:
         op: The operation, called as ``op(*arguments, *shared)``.
-        arguments: As in ``assert_filler_invariant``; floating ones are differentiated. Values should lie off the kinks
-            of the operation (ties, boxes that touch), where a gradient is not defined.
+        arguments: As in ``assert_filler_invariant``; floating ones are differentiated.
         shared: Further arguments, which all samples share; floating ones are differentiated as well.
         constants: Positions of arguments that the operation takes for constants, targets of a loss for example. They
             must get no gradient. Shared arguments count on behind the others.
@@ -40,103 +53,139 @@ def assert_gradients(
         eps: The step of the finite differences.
 
     Raises:
-        PropertyViolation: With torch's report, the argument whose gradient is not finite, or the constant that has one.
-        ValueError: There is nothing to differentiate.
+        PropertyViolation: With the sample and position, the gradient and the slope; or with the argument whose gradient
+            is not finite, or the constant that has one.
+        NotCheckable: There is nothing to differentiate; a ``ValueError``.
     """
-    double = [*refill(cast(list(arguments), torch.float64), "garbage"), *cast(list(shared), torch.float64)]
-    leaves, structure = pytree.tree_flatten(double)
-    owners = [number for number, each in enumerate(double) for _ in pytree.tree_leaves(each)]
-    places = [k for k, leaf in enumerate(leaves) if _is_floating(leaf) and owners[k] not in constants]
-    inputs = [leaves[place].detach().clone().requires_grad_() for place in places]
+    check_gradients(op, *arguments, shared=shared, constants=constants, second=second, eps=eps)
 
-    def function(*values: Tensor) -> tuple[Tensor, ...]:
-        given = list(leaves)
-        for place, value in zip(places, values, strict=True):
-            given[place] = value.clone()  # which the operation may write into
+
+def check_gradients(
+    op: Callable[..., Any],
+    *arguments: Any,
+    shared: Sequence[Any] = (),
+    constants: Collection[int] = (),
+    second: bool = True,
+    eps: float = 1e-6,
+) -> str | None:
+    """The same; returns why second derivatives were not compared, or None if they were."""
+    function = DoubleFunction(op, arguments, shared, constants)
+    start = [each.requires_grad_() for each in function.inputs]
+    if not start or not function.results(start):
+        raise NotCheckable("no result depends on a floating argument: there is nothing to differentiate")
+    usual = evaluate(op, arguments, shared=shared, batch_shape=batch_shape_of(arguments))
+    _assert_finite_with_empty_samples(op, arguments, shared, usual)
+    _assert_no_gradient(usual, arguments, shared, constants)
+    step, kink = Step(eps, 1e-4, 1e-5), None
+    for used, distance in [*((step, each) for each in _DISTANCES), *((_COARSE, each) for each in _DISTANCES[:2])]:
+        point = moved(function.inputs, distance)
         try:
-            result = op(*pytree.tree_unflatten(given, structure))
-        except RuntimeError as error:
-            if "dtype" not in str(error):
+            problem = _problem(function, point, used)
+            why, problem = _second_problem(function, point, used) if second and not problem else (None, problem)
+        except Exception as error:
+            if not distance or isinstance(error, (PropertyViolation, HypothesisException)):
                 raise
-            advice = "if it holds a tensor (a closure, a layer in it), pass that in shared=, to be cast along"
-            raise violation("gradients", f"float64 arguments: {error}; {advice}", arguments) from error
-        return _differentiable_entries(result)
+            continue  # the operation takes no such values
+        if problem is None:
+            return why
+        if not problem.is_kink:
+            given = arguments if not distance else function.arguments_at(point)
+            raise violation("gradients", problem.text, given, shared)
+        kink = kink or problem
+    assert kink is not None
+    raise violation("gradients", f"{_at_kink(function, step) or kink.text}; {_AT_KINK}", arguments, shared)
 
-    if not inputs or not function(*inputs):
-        raise ValueError("no result depends on a floating argument: there is nothing to differentiate")
-    _assert_finite_with_empty_samples(op, arguments, shared)
-    _assert_no_gradient(op, arguments, shared, constants)
+
+def _problem(function: DoubleFunction, point: Point, step: Step) -> Problem | None:
+    for weighted in (False, True):
+        gradient = function.gradient(point, weighted=weighted)
+        problem = _wrong(partial(function.value, weighted=weighted), gradient, point, step, function.where)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _wrong(
+    value: Value, gradient: list[Tensor], point: Point, step: Step, where: Callable[[int, int], str]
+) -> Problem | None:
+    """Where the gradient is no slope; entries are looked at one by one if they must be."""
+    problem = None
+    if not all(bool(each.isfinite().all()) for each in gradient):
+        problem = Problem("a gradient is not finite", is_kink=True)
+    else:
+        for seed in range(2):
+            problem = problem or difference(value, gradient, point, step, seed)
+        if problem is None or problem.is_kink:
+            return problem
+    found = located(value, gradient, point, step, where)
+    return problem if found is None or (found.is_kink and not problem.is_kink) else found
+
+
+def _second_problem(function: DoubleFunction, point: Point, step: Step) -> tuple[str | None, Problem | None]:
+    """Why there are no second derivatives, or where they are wrong."""
+    ways = [torch.cos(torch.arange(each.numel(), dtype=torch.float64) + 1).view(each.shape) + 2 for each in point]
+
+    def slope(at: Point) -> Tensor:
+        return _dot(function.gradient(at, weighted=True), ways)
+
+    inputs = [each.detach().requires_grad_() for each in point]
     try:
-        torch.autograd.gradcheck(function, inputs, eps=eps)
-        if second:
-            if any(each is not None and each.requires_grad for each in _first_gradients(function, inputs)):
-                _check_second(function, inputs, eps)
-            _assert_constant_gradients_are(function, inputs)
-    except GradcheckError as error:
-        raise violation("gradients", str(error), arguments) from error
+        total = _dot(function.gradient(inputs, weighted=True, again=True), ways)
+        found = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(inputs)
     except (NotImplementedError, RuntimeError) as error:
-        if "not implemented" not in str(error):
+        if not any(words in str(error) for words in _NO_SECOND):
             raise
-        problem = f"torch has no second derivative of the operation: {error}; check the first, second=False"
-        raise violation("gradients", f"{problem}, and give check_op without=['gradients']", arguments) from error
+        return f"torch has no second derivative: {error}", None
+    gradient = [torch.zeros_like(each) if g is None else g for each, g in zip(point, found, strict=True)]
+
+    def where(number: int, index: int) -> str:
+        return f"second derivative, from the {function.where(number, index)},"
+
+    return None, _wrong(slope, gradient, point, step, where)
 
 
-def _check_second(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], eps: float) -> None:
-    """Second derivatives along random directions, the same in each run; along a single one, a mistake may be hidden."""
-    for seed in range(3):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            torch.autograd.gradgradcheck(function, inputs, eps=eps, fast_mode=True)
+def _dot(values: list[Tensor], ways: list[Tensor]) -> Tensor:
+    return torch.stack([(value * way).sum() for value, way in zip(values, ways, strict=True)]).sum()
 
 
-def _assert_finite_with_empty_samples(op: Callable[..., Any], arguments: Any, shared: Sequence[Any]) -> None:
+def _at_kink(function: DoubleFunction, step: Step) -> str | None:
+    """The first entry at a kink, in words."""
+    point = moved(function.inputs, 0.0)
+    for weighted in (False, True):
+        gradient = function.gradient(point, weighted=weighted)
+        found = located(partial(function.value, weighted=weighted), gradient, point, step, function.where)
+        if found is not None:
+            return found.text
+    return None
+
+
+def _assert_finite_with_empty_samples(
+    op: Callable[..., Any], arguments: Any, shared: Sequence[Any], usual: Outcome
+) -> None:
+    """No gradient that is finite otherwise is NaN because a sample has no entry."""
+    batch_shape = batch_shape_of(arguments)
     for first_only, constants in itertools.product((True, False), (False, True) if shared else (False,)):
         changed = refill(emptied(arguments, first_only=first_only), "nan")
         claim = f"gradients ({'the first sample' if first_only else 'every sample'} empty)"
-        options: dict[str, Any] = {"shared": shared, "batch_shape": batch_shape_of(arguments)}
+        options: dict[str, Any] = {"shared": shared, "batch_shape": batch_shape}
         outcome = evaluate(op, changed, constants=constants, claim=claim, **options)
         for name, leaf in outcome.items():
-            gradient = leaf.tensor if is_batch(leaf) else leaf
-            if name.startswith("gradient of") and gradient is not None and not gradient.isfinite().all():
-                at = tuple((~gradient.isfinite()).nonzero()[0].tolist())
-                raise violation(claim, f"{name} is {gradient[at].item()} at {at}", changed)
+            if not name.startswith("gradient of") or leaf is None:
+                continue
+            gradient, before = (each.tensor if is_batch(each) else each for each in (leaf, usual.get(name)))
+            wrong = ~gradient.isfinite()
+            if before is not None and before.shape == gradient.shape:
+                wrong = wrong & before.isfinite()
+            if wrong.any():
+                at = tuple(wrong.nonzero()[0].tolist())
+                dims = 0 if is_of_shared(name) or not has_samples(leaf, batch_shape) else len(batch_shape)
+                raise violation(claim, f"{name} {place_of(at, dims)}is {gradient[at].item()}", changed, shared)
 
 
-def _assert_no_gradient(
-    op: Callable[..., Any], arguments: Any, shared: Sequence[Any], constants: Collection[int]
-) -> None:
-    outcome = evaluate(op, arguments, shared=shared, batch_shape=batch_shape_of(arguments))
-    for name, gradient in outcome.items():
+def _assert_no_gradient(usual: Outcome, arguments: Any, shared: Sequence[Any], constants: Collection[int]) -> None:
+    for name, gradient in usual.items():
         found = re.match(r"gradient of (shared )?argument (\d+)", name)
         if found is None or gradient is None:
             continue
         if int(found[2]) + (len(arguments) if found[1] else 0) in constants:
-            raise violation("gradients", f"there is a {name}, expected none of a constant", arguments)
-
-
-def _differentiable_entries(result: Any) -> tuple[Tensor, ...]:
-    """The results that depend on an input, with zeros for filler, and for what is infinite: it has no slope."""
-    leaves = pytree.tree_leaves(result, is_leaf=is_batch)
-    entries = [torch.where(leaf.aligned_mask, leaf.tensor, 0) if is_batch(leaf) else leaf for leaf in leaves]
-    entries = [entry for entry in entries if isinstance(entry, Tensor) and entry.requires_grad]
-    return tuple(torch.where(entry.isinf(), 0, entry) for entry in entries)
-
-
-def _assert_constant_gradients_are(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> None:
-    """A first gradient that torch takes for a constant does not change with the arguments: nothing was detached."""
-    moved = [(each.detach() + _STEP).requires_grad_() for each in inputs]
-    pairs = zip(_first_gradients(function, inputs), _first_gradients(function, moved), strict=True)
-    for number, (here, there) in enumerate(pairs):
-        if here is None or there is None or here.requires_grad:
-            continue
-        if not torch.allclose(here, there, rtol=_STEP**2, atol=_STEP**2, equal_nan=True):
-            raise GradcheckError(f"the gradient of input {number} depends on the inputs, but has no gradient itself")
-
-
-def _first_gradients(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor | None]:
-    total = torch.stack([real_parts(result).sum() for result in function(*inputs)]).sum()
-    return list(torch.autograd.grad(total, inputs, create_graph=True, allow_unused=True))
-
-
-def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+            raise violation("gradients", f"there is a {name}, expected none of a constant", arguments, shared)

@@ -22,17 +22,11 @@ from ragged.testing.arguments import (
     trimmed,
     widened,
 )
+from ragged.testing.differences import Tolerance, assert_same
 from ragged.testing.filler import FILLERS
-from ragged.testing.outcome import (
-    Outcome,
-    Tolerance,
-    assert_same,
-    evaluate,
-    is_of_shared,
-    sum_of_shared,
-    violation,
-    without_shared,
-)
+from ragged.testing.outcome import Outcome, evaluate, is_of_shared, sum_of_shared, without_shared
+from ragged.testing.probes import floating, map_floating_batches
+from ragged.testing.violation import violation
 
 
 def assert_filler_invariant(
@@ -62,7 +56,7 @@ def assert_filler_invariant(
     >>> batch = RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 1])
     >>> assert_filler_invariant(lambda batch: batch.tensor.sum(1), batch)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ragged.testing.outcome.PropertyViolation: filler invariance ("garbage" filler): result of sample 0 is ...
+    ragged.testing.outcome.PropertyViolation: filler ("garbage" filler): result of sample 0 is ...
     ...
     """
     batch_shape = batch_shape_of(arguments)
@@ -74,11 +68,11 @@ def assert_filler_invariant(
         options["constants"] = constants
         # Zeros may be as harmful as what is compared with them; an entry of the batch is not.
         usual = _with_entries_as_filler(arguments) if constants else arguments
-        expected = evaluate(op, usual, claim="filler invariance (one more slot)", **options)
+        expected = evaluate(op, usual, claim="filler (one more slot)", **options)
         if constants and not any(map(is_of_shared, expected)):
             break
         for kind in fillers:
-            changed, claim = refill(arguments, kind), f'filler invariance ("{kind}" filler)'
+            changed, claim = refill(arguments, kind), f'filler ("{kind}" filler)'
             found = evaluate(op, changed, claim=claim, **options)
             assert_same(
                 found,
@@ -87,6 +81,7 @@ def assert_filler_invariant(
                 arguments=changed,
                 batch_shape=batch_shape,
                 tolerance=Tolerance(rtol, atol),
+                shared=shared,
             )
             outcomes.append((found, claim, changed))
     for outcome in outcomes:
@@ -129,7 +124,7 @@ def assert_padding_invariant(
         for kind in ("zeros", "nan"):
             forms[f"{slack} more slots of {kind}"] = widened(arguments, slack, kind)
     for form, changed in forms.items():
-        claim = f"padding invariance ({form})"
+        claim = f"padding ({form})"
         assert_same(
             evaluate(op, changed, claim=claim, **options),
             expected,
@@ -137,6 +132,34 @@ def assert_padding_invariant(
             arguments=changed,
             batch_shape=batch_shape,
             tolerance=Tolerance(rtol, atol),
+            shared=shared,
+        )
+    _assert_padding_below_and_above(op, arguments, shared, batch_shape, Tolerance(rtol, atol))
+
+
+def _assert_padding_below_and_above(
+    op: Callable[..., Any], arguments: Any, shared: Any, batch_shape: Position, tolerance: Tolerance
+) -> None:
+    """The same for numbers that are all negative, and all positive: padding of 0 is the largest then, or the least."""
+    if not floating(arguments):
+        return
+    for name, sign in (("negative", -1), ("positive", 1)):
+        signed = map_floating_batches(lambda tensor, sign=sign: sign * (tensor.abs() + 1), arguments)
+        few, more = trimmed(signed), widened(signed, 1, "zeros")
+        try:
+            expected, found = (
+                evaluate(op, each, shared=shared, batch_shape=batch_shape, gradients=False) for each in (few, more)
+            )
+        except Exception:  # the operation takes no such numbers
+            continue
+        assert_same(
+            found,
+            expected,
+            claim=f"padding ({name} numbers, with one more slot, then with none)",
+            arguments=more,
+            batch_shape=batch_shape,
+            tolerance=tolerance,
+            shared=shared,
         )
 
 
@@ -162,7 +185,7 @@ def assert_batch_equivariant(
                 name: leaf if is_of_shared(name) else _reordered_leaf(leaf, dim, order, batch_shape)
                 for name, leaf in original.items()
             }
-            claim = f"batch equivariance (samples {order} along dimension {dim})"
+            claim = f"order (samples {order} along dimension {dim})"
             assert_same(
                 evaluate(op, changed, claim=claim, **options),
                 expected,
@@ -170,6 +193,7 @@ def assert_batch_equivariant(
                 arguments=changed,
                 batch_shape=batch_shape,
                 tolerance=Tolerance(rtol, atol),
+                shared=shared,
             )
 
 
@@ -204,7 +228,7 @@ def assert_sample_independent(
     mixed = [name for name, leaf in together.items() if leaf is not None and not has_samples(leaf, batch_shape)]
     if mixed:
         problem = f"{mixed[0]} does not begin with the batch shape {batch_shape}, so that no sample has a part of it"
-        raise violation("sample independence", problem, arguments)
+        raise violation("independence", problem, arguments)
     ones = (1,) * len(batch_shape)
     found_alone = []
     for position in positions(batch_shape):
@@ -212,7 +236,7 @@ def assert_sample_independent(
         alone = trimmed(alone) if trim else alone
         expected = named_leaves(take(list(together.values()), position, batch_shape), "")
         expected = dict(zip(together, expected.values(), strict=True))
-        claim = f"sample independence (sample {position} alone, then in its batch)"
+        claim = f"independence (sample {position} alone, then in its batch)"
         found = evaluate(op, alone, shared=shared, batch_shape=ones, claim=claim)
         found_alone.append(found)
         assert_same(
@@ -222,8 +246,9 @@ def assert_sample_independent(
             arguments=arguments,
             batch_shape=ones,
             tolerance=tolerance,
+            shared=shared,
         )
-    claim = "sample independence (the sum over samples alone, then their batch)"
+    claim = "independence (the sum over samples alone, then their batch)"
     expected = {name: leaf for name, leaf in whole.items() if is_of_shared(name)}
     shared_alone = sum_of_shared(found_alone)
     assert_same(shared_alone, expected, claim=claim, arguments=arguments, batch_shape=(), tolerance=tolerance)

@@ -12,11 +12,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ragged.testing.outcome import PropertyViolation, real_parts
+from ragged.testing.outcome import real_parts
+from ragged.testing.violation import PropertyViolation, reproduction
 
 
 class HostSyncError(PropertyViolation):
     """Something needs a value, or another device, in the middle of the computation."""
+
+    def __init__(self, message: str = "", *, property: str | None = "synchronisation") -> None:
+        super().__init__(message, property=property)
 
 
 # They copy from pageable host memory, or print values: an accelerator is waited for, though no dispatched operation
@@ -118,14 +122,23 @@ def assert_no_host_sync(op: Callable[..., Any], *arguments: Any) -> None:
     Raises:
         HostSyncError: With what asked for a value.
 
-    >>> assert_no_host_sync(lambda x: x / x.sum().item(), torch.ones(3))
+    >>> assert_no_host_sync(lambda x: x / x.sum().item(), torch.ones(3))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ragged.testing.properties.synchronisation.HostSyncError: aten._local_scalar_dense.default depends on data
+    ragged.testing.properties.synchronisation.HostSyncError: synchronisation: aten._local_scalar_dense...
+    ...
     """
+    try:
+        _assert_no_host_sync(op, arguments)
+    except HostSyncError as error:
+        code = "\n".join(f"    {line}" for line in reproduction("synchronisation", arguments, ()))
+        raise HostSyncError(f"synchronisation: {error}\nReproduce with\n{code}") from error.__cause__
+
+
+def _assert_no_host_sync(op: Callable[..., Any], arguments: Any) -> None:
     if isinstance(op, nn.Module):
-        tensors = {**dict(op.named_parameters()), **dict(op.named_buffers())}
+        state = {**dict(op.named_parameters()), **dict(op.named_buffers())}
         module = op
-        assert_no_host_sync(lambda state, *given: functional_call(module, state, given), tensors, *arguments)
+        _assert_no_host_sync(lambda tensors, *given: functional_call(module, tensors, given), (state, *arguments))
         return
     on_meta = pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, arguments)
     try:
