@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -78,8 +77,8 @@ class Remembers:
         """The same, which remembers what is computed of it. Nothing may be written into it from now on."""
         if torch.compiler.is_compiling() or self._computed is not None:  # the compiler sees what is computed twice
             return self
-        own = copy.copy(self)
-        object.__setattr__(own, "_computed", {})
+        own = object.__new__(type(self))  # a copy of ``copy`` would forget what the host knows
+        own.__dict__.update(self.__dict__, _computed={})
         return own
 
     def remembered(self, name: str, make: Callable[[], Value]) -> Value:
