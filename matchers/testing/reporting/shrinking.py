@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 3.0
-"""How long a counterexample is made smaller, at most."""
+TRIES = 200
+"""So many smaller things are tried, at most."""
 
 
 class Shrinker:
@@ -17,23 +16,29 @@ class Shrinker:
 
     Args:
         fails: Whether a smaller thing still shows the problem.
-        seconds: After so long, what was found by then has to do.
+        tries: After so many, what was found by then has to do.
     """
 
-    def __init__(self, fails: Callable[[Any], bool], seconds: float = SECONDS) -> None:
-        self.fails, self.until = fails, time.monotonic() + seconds
+    def __init__(self, fails: Callable[[Any], bool], tries: int = TRIES) -> None:
+        self.fails, self.tries = fails, tries
 
     def fewest(self, items: Sequence[T], least: int, build: Callable[[list[T]], Any]) -> list[T]:
         """As few of the items, in their order, as suffice: ``build`` makes of them what is to fail."""
         kept = list(items)
         size = max(len(kept) - least, 0)
-        while size and time.monotonic() < self.until:
+        while size and self.tries > 0:
             start = 0
-            while start < len(kept) and time.monotonic() < self.until:
+            while start < len(kept) and self.tries > 0:
                 fewer = kept[:start] + kept[start + size :]
-                if len(fewer) >= least and len(fewer) < len(kept) and self.fails(build(fewer)):
+                if self._fails(fewer, least, build):
                     kept = fewer
                 else:
                     start += size
             size //= 2
         return kept
+
+    def _fails(self, items: list[T], least: int, build: Callable[[list[T]], Any]) -> bool:
+        if len(items) < least:
+            return False
+        self.tries -= 1
+        return self.fails(build(items))
