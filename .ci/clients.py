@@ -95,7 +95,7 @@ def dense_models() -> dict[str, tuple[Any, Step, Callable[[Any], None]]]:
     losses: Any = importlib.import_module("losses")
     matchers: Any = importlib.import_module("matchers")
 
-    class Backbone(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Backbone(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, out_channels: Any = 32) -> None:
             super().__init__()
             self.out_channels = out_channels
@@ -162,7 +162,7 @@ def train(model: Any, step: Step) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        found.append(float(loss))
+        found.append(float(loss.detach()))
     return found
 
 
