@@ -120,14 +120,17 @@ class TransformersLoss:
         """
         _check_arguments(config, others)
         fine = self.criterion.DISTRIBUTIONS
-        last = {"logits": logits, "pred_boxes": pred_boxes.clamp(0, 1) if fine else pred_boxes}
+        last: Outputs = {"logits": logits, "pred_boxes": pred_boxes.clamp(0, 1) if fine else pred_boxes}
         meta = denoising_meta_values
-        outputs = last if meta is None else _split(last, meta, 1)[1]
+        outputs: Outputs = last if meta is None else _split(last, meta, 1)[1]
         if enc_outputs_class is not None:
             outputs["enc_outputs"] = {"logits": enc_outputs_class, "pred_boxes": enc_outputs_coord}
-        auxiliary = None
+        auxiliary: list[Outputs] | None = None
         if config.auxiliary_loss and outputs_class is not None and outputs_coord is not None:
-            stacked = {"logits": outputs_class, "pred_boxes": outputs_coord.clamp(0, 1) if fine else outputs_coord}
+            stacked: Outputs = {
+                "logits": outputs_class,
+                "pred_boxes": outputs_coord.clamp(0, 1) if fine else outputs_coord,
+            }
             if fine:
                 stacked |= {"pred_corners": predicted_corners, "ref_points": initial_reference_points}
             dim = 0 if enc_topk_logits is None else 1
@@ -136,7 +139,8 @@ class TransformersLoss:
             *before, final = _layers(own, dim)
             outputs |= {name: final[name] for name in ("pred_corners", "ref_points") if name in final}
             outputs |= _named(before, "pre_outputs", "auxiliary_outputs")
-            auxiliary = outputs["auxiliary_outputs"]
+            auxiliary = list(outputs["auxiliary_outputs"])
+            outputs["auxiliary_outputs"] = auxiliary
             if enc_topk_logits is not None and enc_topk_bboxes is not None:
                 boxes = enc_topk_bboxes.clamp(0, 1) if fine else enc_topk_bboxes
                 auxiliary.append({"logits": enc_topk_logits, "pred_boxes": boxes})

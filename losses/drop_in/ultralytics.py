@@ -54,9 +54,10 @@ class UltralyticsLoss(nn.Module):
         if epochs is not None:
             check_positive(epochs, "epochs")
         self.criterion, self.epochs, self.updates = criterion, epochs, 0
-        pair = isinstance(criterion, YOLOv10Criterion)
-        self._first_rate = criterion.one_to_many_rate if pair else 0.0
-        self._both_rates = self._first_rate + (criterion.one_to_one_rate if pair else 0.0)
+        self._first_rate = self._both_rates = 0.0
+        if isinstance(criterion, YOLOv10Criterion):
+            self._first_rate = float(criterion.one_to_many_rate)
+            self._both_rates = self._first_rate + float(criterion.one_to_one_rate)
 
     @classmethod
     def from_model(cls, model: Any, **changes: Any) -> UltralyticsLoss:

@@ -343,7 +343,7 @@ def test_a_model_with_one_head() -> None:
     head, batch = head_and_batch()
     head["scores"].requires_grad_()
     loss, items = loss_function(head, batch)
-    rates = {"iou_rate": 7.0, "cls_rate": 0.4, "dfl_rate": 1.25}
+    rates: dict[str, Any] = {"iou_rate": 7.0, "cls_rate": 0.4, "dfl_rate": 1.25}
     wanted = YOLOv8Criterion(CLASSES, strides=(8, 16), times_batch_size=True, **rates)(head, batch)
     same(items, {name: value / 2 for name, value in wanted.items()})
     torch.testing.assert_close(loss, total(wanted))
@@ -406,7 +406,7 @@ class Detector(nn.Module):
 def test_the_method_of_a_detector(criterion: Any, channels: int, more: Any) -> None:
     torch.manual_seed(0)
     model = Detector()
-    model.compute_loss = TorchvisionLoss(criterion)  # type: ignore[method-assign]
+    model.compute_loss = TorchvisionLoss(criterion)  # type: ignore[method-assign, assignment]
     model = copy.deepcopy(model)
     head = {"cls_logits": torch.randn(2, 3, channels), "bbox_regression": torch.rand(2, 3, 4)}
     if isinstance(criterion, FCOSCriterion):
