@@ -96,11 +96,14 @@ def solve(
     return operation(cost, start, count, valid, forbidden, solver)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def goes_through_host(device: torch.device, solver: str) -> bool:
     """Whether costs on a device have to be solved on the host. An unknown or missing solver is an error later on."""
     kernel = triton_kernel()
     return solver in ("scipy", "lapx") or (solver == "auto" and (kernel is None or not kernel.can_solve(device)))
+
+
+# As torch.compiler.assume_constant_result does it, which imports the compiler.
+goes_through_host._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @torch.library.custom_op("ragged_batch::linear_assignment", mutates_args=())

@@ -143,7 +143,7 @@ except ImportError as error:
 """
 UNTOUCHED = """
 import sys, ragged, matchers, losses
-print([name for name in ("hypothesis", "ragged.testing", "scipy") if name in sys.modules])
+print([name for name in ("hypothesis", "ragged.testing", "scipy", "torch._dynamo") if name in sys.modules])
 """
 
 
