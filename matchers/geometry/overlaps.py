@@ -103,8 +103,8 @@ def ciou(first: Tensor | Coordinates, second: Tensor | Coordinates, *, detach_tr
     tensor(1.)
     """
     check_flag(detach_trade_off, "detach_trade_off")
-    closed, plain = (partial(each, detach_trade_off=detach_trade_off) for each in (paired.ciou, _ciou))
-    return _measured(closed, plain, first, second)[0]
+    closed = partial(paired.ciou, detach_trade_off=detach_trade_off)
+    return _measured(closed, partial(_ciou, detach_trade_off=detach_trade_off), first, second)[0]
 
 
 @takes_batches_of_pairs(rows={"first": 1}, columns={"second": 1})

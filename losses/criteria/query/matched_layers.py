@@ -184,7 +184,8 @@ class MatchedLayers:
 
 def overlap(pred: Tensor, target: Tensor) -> Tensor:
     """IoU (R,) of cxcywh boxes (R, 4)."""
-    return iou(*convert(torch.stack([wide(pred), target]), "cxcywh", "xyxy").unbind())
+    both = convert(torch.stack([wide(pred), target]), "cxcywh", "xyxy")
+    return iou(both[0], both[1])
 
 
 def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | None:
@@ -200,8 +201,8 @@ def by_layer(values: Any) -> Sequence[Any]:
     if not isinstance(values, RaggedBatch):
         layers: Sequence[Tensor] = values.unbind()  # not one by one: each index has its own derivative
         return layers
-    parts = (part.unbind() for part in (values.tensor, values.mask, values.sample_sizes))
-    return [RaggedBatch._unchecked(*each, 0) for each in zip(*parts, strict=True)]
+    parts = zip(*(part.unbind() for part in (values.tensor, values.mask, values.sample_sizes)), strict=True)
+    return [RaggedBatch._unchecked(tensor, mask, sizes, 0) for tensor, mask, sizes in parts]
 
 
 def _first_layers(boxes: AssignedTargets, layers: int, count: int) -> AssignedTargets:
