@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def _smaller(arguments: list[Any]) -> Iterator[Any]:
     sizes = [each.sample_sizes for each in batches_in(arguments) if each.sample_sizes.numel()]
     largest = max((int(each.max()) for each in sizes), default=0)
     for size in range(1, min(largest, 5)):
-        yield trimmed(map_batches(lambda batch, size=size: _at_most(batch, size), arguments))
+        yield trimmed(map_batches(partial(_at_most, size=size), arguments))
     if largest > 9:
         yield trimmed(map_batches(lambda batch: _at_most(batch, largest // 2), arguments))
     if any(each.max_sample_size > each.largest_sample_size() for each in batches_in(arguments)):

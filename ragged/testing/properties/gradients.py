@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hypothesis.errors import HypothesisException
@@ -172,14 +172,18 @@ def _assert_finite_with_empty_samples(
         for name, leaf in outcome.items():
             if not name.startswith("gradient of") or leaf is None:
                 continue
-            gradient, before = (each.tensor if is_batch(each) else each for each in (leaf, usual.get(name)))
+            gradient, before = _data_of(leaf), usual.get(name)
             wrong = ~gradient.isfinite()
-            if before is not None and before.shape == gradient.shape:
-                wrong = wrong & before.isfinite()
+            if before is not None and _data_of(before).shape == gradient.shape:
+                wrong = wrong & _data_of(before).isfinite()
             if wrong.any():
                 at = tuple(wrong.nonzero()[0].tolist())
                 dims = 0 if is_of_shared(name) or not has_samples(leaf, batch_shape) else len(batch_shape)
                 raise violation(claim, f"{name} {place_of(at, dims)}is {gradient[at].item()}", changed, shared)
+
+
+def _data_of(leaf: Any) -> Tensor:
+    return cast(Tensor, leaf.tensor if is_batch(leaf) else leaf)
 
 
 def _assert_no_gradient(usual: Outcome, arguments: Any, shared: Sequence[Any], constants: Collection[int]) -> None:

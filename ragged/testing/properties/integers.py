@@ -116,11 +116,11 @@ def _response(found: Outcome, here: Outcome, number: int) -> dict[str, Tensor | 
 
 
 def _check(
-    here: Any, factor: Tensor, found: Any, number: int, said: tuple[str, str, Any, Any], batch_shape: Any
+    here: Any, factor: Tensor | None, found: Any, number: int, said: tuple[str, str, Any, Any], batch_shape: Any
 ) -> None:
     claim, name, changed, shared = said
     before, after = _numbers(here), _numbers(found)
-    if before is None or after is None or before.shape != after.shape:
+    if factor is None or before is None or after is None or before.shape != after.shape:
         return
     expected = before + factor * number
     miss = (after - expected).abs()

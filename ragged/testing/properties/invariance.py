@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from ragged.batch.per_entry import with_valid_filler
 from ragged.testing.arguments import (
@@ -137,6 +140,10 @@ def assert_padding_invariant(
     _assert_padding_below_and_above(op, arguments, shared, batch_shape, Tolerance(rtol, atol))
 
 
+def _of_one_sign(tensor: Tensor, sign: int) -> Tensor:
+    return sign * (tensor.abs() + 1)
+
+
 def _assert_padding_below_and_above(
     op: Callable[..., Any], arguments: Any, shared: Any, batch_shape: Position, tolerance: Tolerance
 ) -> None:
@@ -144,7 +151,7 @@ def _assert_padding_below_and_above(
     if not floating(arguments):
         return
     for name, sign in (("negative", -1), ("positive", 1)):
-        signed = map_floating_batches(lambda tensor, sign=sign: sign * (tensor.abs() + 1), arguments)
+        signed = map_floating_batches(partial(_of_one_sign, sign=sign), arguments)
         few, more = trimmed(signed), widened(signed, 1, "zeros")
         try:
             expected, found = (

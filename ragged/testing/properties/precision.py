@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ragged.batch.ragged_batch import RaggedBatch
 from ragged.testing.arguments import Position, batch_shape_of, cast, is_batch, refill
 from ragged.testing.differences import Tolerance, assert_same, first_difference
 from ragged.testing.outcome import Outcome, evaluate, without_shared
@@ -214,7 +215,7 @@ def _assert_float64(op: Callable[..., Any], arguments: Any, shared: Any, batch_s
     has_gradient = any(name.startswith("gradient of") for name in found)
     for name, leaf in found.items():
         usual = expected.get(name)
-        narrow = isinstance(leaf, (Tensor, *((type(leaf),) if is_batch(leaf) else ()))) and leaf.dtype is torch.float32
+        narrow = isinstance(leaf, (Tensor, RaggedBatch)) and leaf.dtype is torch.float32
         if narrow and has_gradient and _only_float(found) and getattr(usual, "dtype", None) is torch.float32:
             raise violation(claim, f"{name} has dtype {leaf.dtype}, expected torch.float64", given, given_shared)
     try:
