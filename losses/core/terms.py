@@ -146,7 +146,8 @@ def reduce_terms(
         for term in part:
             value = term.sums()
             value = value if term.per_image is None or reduction == "sum" else value / term.per_image
-            alike.setdefault((value.shape, value.dtype), []).append((name, term, value))
+            # By the layers alone: images are as many, and a key with their number would fix it in a graph.
+            alike.setdefault((value.shape[:layers], value.dtype), []).append((name, term, value))
     sums: dict[Any, list[Tensor]] = {name: [] for name in parts}
     for names, own, values in (zip(*each, strict=True) for each in alike.values()):
         stacked = torch.stack(values)
