@@ -12,6 +12,7 @@ from losses.criteria.dense.fcos import FCOSCriterion
 from losses.criteria.dense.retinanet import RetinaNetCriterion
 from losses.criteria.dense.ssd import SSDCriterion
 from losses.drop_in.checks import check_mean
+from ragged.values.checks import check_is_tensor
 
 
 class TorchvisionLoss:
@@ -62,12 +63,16 @@ class TorchvisionLoss:
             matched: Is not read: SSD gives the anchors that it matched, and FCOS their numbers of each level.
 
         Raises:
-            TypeError, ValueError: Anchors are no list, or images differ in their number.
+            TypeError, ValueError: The outputs are no dict, anchors no list of tensors, or the images differ in them.
         """
+        if not isinstance(head_outputs, Mapping):
+            raise TypeError(f"head_outputs must be a dict, got {type(head_outputs).__name__}")
         if not isinstance(anchors, Sequence) or not anchors:
             raise TypeError(f"anchors must be a list with those of each image, got {type(anchors).__name__}")
-        numbers = [len(each) for each in anchors]
-        if len(set(numbers)) > 1:
-            raise ValueError(f"anchors of all images must be the same, got {numbers} of them")
+        for index, each in enumerate(anchors):
+            check_is_tensor(each, f"anchors of image {index}")
+        shapes = [tuple(each.shape) for each in anchors]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"anchors of all images must be the same, got shapes {shapes}")
         terms: dict[str, Tensor] = self.criterion({**head_outputs, "anchors": anchors[0]}, targets)
         return terms

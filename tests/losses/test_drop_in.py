@@ -425,7 +425,7 @@ def test_the_method_of_a_detector(criterion: Any, channels: int, more: Any) -> N
 def test_wrong_anchors() -> None:
     compute_loss = TorchvisionLoss(RetinaNetCriterion(CLASSES))
     head = {"cls_logits": torch.zeros(2, 3, CLASSES), "bbox_regression": torch.zeros(2, 3, 4)}
-    with pytest.raises(ValueError, match=r"anchors of all images must be the same, got \[3, 2\] of them"):
+    with pytest.raises(ValueError, match=r"anchors of all images must be the same, got shapes \[\(3, 4\), \(2, 4\)\]"):
         compute_loss([], head, [ANCHORS, ANCHORS[:2]])
     with pytest.raises(TypeError, match="anchors must be a list with those of each image, got Tensor"):
         compute_loss([], head, ANCHORS)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def several(targets: Targets) -> Targets:
     """The same targets with multi-hot labels of the one class that each has."""
     hot = targets.labels.tensor.clamp(0, CLASSES - 1)
     labels = RaggedBatch(nn.functional.one_hot(hot, CLASSES).bool(), sample_sizes=targets.num_targets)
-    return targets._with_parts(targets.parts | {"labels": labels})
+    return targets._with_parts(targets.parts | {"labels": labels}, targets.canvas_size)
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_detection_loss_against_the_loop() -> None:
 def test_filler_and_ignored_targets_never_speak() -> None:
     outputs, targets = scene([3, 0, 2], soft=True)
     ignore = RaggedBatch(torch.tensor([[False, True, False]] * 3), sample_sizes=targets.num_targets)
-    targets = targets._with_parts(targets.parts | {"ignore": ignore})
+    targets = targets._with_parts(targets.parts | {"ignore": ignore}, targets.canvas_size)
     criterion = DetrCriterion(WEIGHTS, num_classes=CLASSES)
     leaves = [outputs["pred_logits"], outputs["pred_boxes"]]
 
@@ -240,7 +240,7 @@ def test_filler_and_ignored_targets_never_speak() -> None:
     for value in (math.nan, math.inf, 7.0):
         counts = targets.matchable.unsqueeze(-1)
         labels = targets.labels.create_with_sample_sizes_like_self(targets.labels.tensor.masked_fill(~counts, value))
-        found = values(targets._with_parts(targets.parts | {"labels": labels}))
+        found = values(targets._with_parts(targets.parts | {"labels": labels}, targets.canvas_size))
         assert torch.equal(found[0], expected[0]) and all(map(torch.equal, found[1], expected[1]))
     padded = values(targets.with_max_num_targets(8))
     close(padded[0], expected[0])

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from reliability import calls_losses, calls_matchers, calls_ragged
+from reliability import calls_drop_in, calls_losses, calls_matchers, calls_ragged
 from reliability.call import Call
 from reliability.mutations import Child, mutations
 from torch.utils import _pytree as pytree
@@ -39,6 +39,7 @@ CALLS: dict[str, Callable[[], Call]] = {
         ("ragged", calls_ragged.CALLS),
         ("matchers", calls_matchers.CALLS),
         ("losses", calls_losses.CALLS),
+        ("losses", calls_drop_in.CALLS),
     )
     for name, make in calls.items()
 }
