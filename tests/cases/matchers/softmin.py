@@ -49,10 +49,10 @@ BUGS = [
     ),
     Mutant(
         "host synchronisation",
-        "largest size read",
+        "number of targets read",
         _SOFTMIN,
         "usable, num_invalid = usable_pairs(problem, cost)",
-        "usable, num_invalid = usable_pairs(problem, cost[:, : int(problem.num_targets.max()) + cost.shape[1]])",
+        "usable, num_invalid = usable_pairs(problem, cost[:, : int(problem.num_targets.sum()) + cost.shape[1]])",
         "softmin",
         "synchronisation",
     ),

@@ -171,7 +171,7 @@ MUTANTS = [
         "item in the middle",
         REDUCTIONS,
         _SUM,
-        "return _filled(data, 0).sum(data.non_uniform_dim) * (data.sample_sizes.max().item() >= 0)",
+        "return _filled(data, 0).sum(data.non_uniform_dim) * (data.sample_sizes.sum().item() >= 0)",
         "sum",
         "synchronisation",
     ),
