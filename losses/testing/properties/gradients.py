@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from losses.testing.case import CriterionCase, leaves_of
 from losses.testing.properties.comparing import expect
 from losses.testing.properties.constants import Constants
 from losses.testing.roles import name_of
+from matchers.geometry import paired
 from ragged.testing import PropertyViolation
 
 _STEPS = (1e-6, 1e-5, 1e-4, 1e-3)
@@ -24,9 +26,14 @@ _MOST = 400
 """Entries that are looked at one by one to find a wrong one."""
 
 
-def open_forms() -> Any:
-    """Class losses of ours with a value for each class: what is constant in a closed form, nobody sees."""
-    return mock.patch.object(modules_of_classes, "can_sum_classes", return_value=False)
+@contextmanager
+def open_forms() -> Iterator[None]:
+    """Losses and overlaps of ours by operations of torch: nobody sees what is constant in a closed form."""
+    with (
+        mock.patch.object(modules_of_classes, "can_sum_classes", return_value=False),
+        mock.patch.object(paired, "has_closed_form", return_value=False),
+    ):
+        yield
 
 
 class Slopes:
