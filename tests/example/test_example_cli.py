@@ -42,6 +42,7 @@ def assert_is_a_picture(path: Path) -> None:
     assert (pixels[0] == 255).all() and (pixels[:, -1] == 255).all()
 
 
+@pytest.mark.hunts
 def test_scenes_of_digits(tmp_path, capsys):
     assert main([*TINY, "--matcher=simota", "--amp", f"--out={tmp_path / 'run'}"]) == 0
     printed = capsys.readouterr()
@@ -98,6 +99,7 @@ def test_help_is_grouped(capsys):
         assert f"\n{group}\n" in shown
 
 
+@pytest.mark.hunts
 def test_a_coco_folder_with_crowds_and_empty_images(tmp_path, capsys):
     path = write_coco_digits(tmp_path / "set", 12)
     content = json.loads(path.read_text())
@@ -127,6 +129,7 @@ def test_a_coco_folder_with_crowds_and_empty_images(tmp_path, capsys):
     assert found == pytest.approx([float(row["total"]) for row in steps], rel=1e-4) and len(found) == 3
 
 
+@pytest.mark.hunts
 def test_comparison(tmp_path):
     options = parse_arguments([*TINY, "--compare", f"--out={tmp_path}"])
     table = compare(options, make_samples(options), criteria=("own", "ssd")).splitlines()
