@@ -128,8 +128,8 @@ def _check(name: str, case: CriterionCase) -> None:
     scene, shown = (case.scene(), violation) if found is None else found
     text = without_code(str(shown)).removeprefix("criterion: ")
     advice = f'If the criterion does not promise this: without=["{name}"].\n' if name in CRITERION_PROPERTIES else ""
-    code = scene_as_code("criterion(predictions, targets)", predictions=scene[0], targets=scene[1])
-    message = f'criterion, property "{name}": {text}\n{advice}{code}'
+    scene_code = scene_as_code("criterion(predictions, targets)", predictions=scene[0], targets=scene[1])
+    message = f'criterion, property "{name}": {text}\n{advice}{scene_code}'
     raise PropertyViolation(message) from (shown.__cause__ or violation.__cause__)
 
 

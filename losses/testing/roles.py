@@ -27,12 +27,12 @@ def name_of(path: tuple[Any, ...]) -> Any:
 
 
 def map_named(
-    change: Callable[[Tensor], Tensor], names: Collection[str], predictions: Any, *, width: int | None = None
+    change: Callable[[Tensor], Tensor], names: Collection[str] | None, predictions: Any, *, width: int | None = None
 ) -> Any:
-    """Change the tensors of these names, those of ``width`` numbers in the last dimension alone if it is given."""
+    """Change the tensors of these names, or of all; those of ``width`` numbers in the last dimension if it is given."""
 
     def one(path: tuple[Any, ...], leaf: Any) -> Any:
-        fits = is_of_images(leaf) and name_of(path) in names and width in (None, leaf.shape[-1])
+        fits = is_of_images(leaf) and (names is None or name_of(path) in names) and width in (None, leaf.shape[-1])
         return change(leaf) if fits else leaf
 
     return pytree.tree_map_with_path(one, predictions)
@@ -51,9 +51,9 @@ def are_queries(logits: Collection[str], boxes: Collection[str], predictions: An
     return bool(known) and len(known) == len(every) and len({leaf.shape[:2] for leaf in known}) == 1
 
 
-def in_order(predictions: Any, order: Tensor) -> Any:
-    """Queries (B, P, …) in the order (P,)."""
-    return pytree.tree_map(lambda leaf: leaf.index_select(1, order) if is_of_images(leaf) else leaf, predictions)
+def in_order(predictions: Any, order: Tensor, dim: int = 1) -> Any:
+    """Queries, (B, P, …) or with P in another dimension, in the order (P,)."""
+    return pytree.tree_map(lambda leaf: leaf.index_select(dim, order) if is_of_images(leaf) else leaf, predictions)
 
 
 def take(predictions: Any, images: Collection[int]) -> Any:

@@ -158,9 +158,9 @@ def _with_scene(name: str, found: PropertyViolation, scene: Scene, priors: Tenso
     values: dict[str, Any] = {"predictions": scene.predictions, "targets": scene.targets}
     if priors is not None:
         values["priors"] = priors
-    code = scene_as_code(f"matcher({', '.join(values)})", **values)
+    scene_code = scene_as_code(f"matcher({', '.join(values)})", **values)
     advice = f'If the matcher does not promise this: without=["{name}"].\n' if name in MATCHER_PROPERTIES else ""
-    return PropertyViolation(f'matcher, property "{name}": {without_code(str(found))}\n{advice}{code}')
+    return PropertyViolation(f'matcher, property "{name}": {without_code(str(found))}\n{advice}{scene_code}')
 
 
 def _check_signature(matcher: Matcher, priors: Tensor | None) -> None:

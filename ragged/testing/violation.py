@@ -59,8 +59,8 @@ def violation(claim: str, problem: str, arguments: Any, shared: Sequence[Any] = 
         shared: Those that all samples share.
     """
     name = re.split(r"\W", claim, maxsplit=1)[0]
-    code = "\n".join(f"    {line}" for line in reproduction(name, arguments, shared))
-    return PropertyViolation(f"{claim}: {problem}\nReproduce with\n{code}", property=name)
+    lines = "\n".join(f"    {line}" for line in reproduction(name, arguments, shared))
+    return PropertyViolation(f"{claim}: {problem}\nReproduce with\n{lines}", property=name)
 
 
 def reproduction(name: str, arguments: Any, shared: Sequence[Any]) -> list[str]:
@@ -79,16 +79,16 @@ def reproduction(name: str, arguments: Any, shared: Sequence[Any]) -> list[str]:
 
 def with_call(error: Exception, what: str, arguments: Any, shared: Sequence[Any] = ()) -> None:
     """Note on an error of somebody's code which call raised it, from Python 3.11 on, which shows notes."""
-    code = [*_imports([arguments, shared], as_code((arguments, shared))), f"arguments = {as_code(tuple(arguments))}"]
-    code += [f"shared = {as_code(tuple(shared))}"] if shared else []
+    lines = [*_imports([arguments, shared], as_code((arguments, shared))), f"arguments = {as_code(tuple(arguments))}"]
+    lines += [f"shared = {as_code(tuple(shared))}"] if shared else []
     call = f"{what}(*arguments{', *shared' if shared else ''})"
-    note = "\n    ".join([f"raised by {call} with", *code])
+    note = "\n    ".join([f"raised by {call} with", *lines])
     if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
         error.add_note(note)
 
 
-def _imports(values: Any, code: str) -> list[str]:
-    numbers = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", code)]
+def _imports(values: Any, text: str) -> list[str]:
+    numbers = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", text)]
     lines = {f"from {module} import {name}" for module, name in sorted(set(_classes(values)))}
     return [*([f"from math import {', '.join(numbers)}"] if numbers else []), "import torch", *sorted(lines)]
 

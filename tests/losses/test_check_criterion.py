@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ class Mutates(YOLOXCriterion):
 @needs_torch_for("RaggedBatch.apply of a function made in the graph")
 def test_a_right_criterion_is_accepted() -> None:
     names = check_criterion(BoxLoss(), **QUERIES)
-    assert names == tuple(applicable(CriterionCase(BoxLoss, queries, reductions=())))
+    assert names == tuple(applicable(CriterionCase(BoxLoss, partial(queries, **QUERIES), reductions=(), **QUERIES)))
     assert "padding" in names and "compilation" in names and "images alone" not in names
     assert names.not_checked["images alone"] == "there is no attribute reduction"
 

@@ -151,7 +151,7 @@ def in_half(predictions: Predictions, targets: Targets) -> Assignment:
 BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
     "no result": (lambda predictions, targets: predictions, "result is a Predictions, no Assignment or Plan"),
     "whole batch": (of_the_whole_batch, "independence.*target_index.*sample 0"),
-    "filler": (of_filler, "^filler "),
+    "filler": (of_filler, '^matcher, property "filler": filler '),
     "ignored": (of_ignored, "matches an ignored target"),
     "gradient": (with_gradient, "requires a gradient"),
     "in place": (in_place, "changed the predictions or the targets"),

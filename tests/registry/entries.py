@@ -78,7 +78,7 @@ CLASSES, PREDICTIONS = 4, 6
 
 READS_SIZES = "reads sizes on the host, as its docstring says"
 SYNCHRONISES = {"synchronisation": READS_SIZES}
-NO_SAMPLE = {"empty": "needs a sample, for torch stacks and pads no empty list"}
+NO_SAMPLE = {"empty": "needs a sample: an empty list does not say the shape or the dtype of its tensors"}
 GIVEN_SIZE = {"sizes": "is given the size of its result"}
 ON_THE_HOST = {**SYNCHRONISES, "compilation": READS_SIZES}
 

@@ -22,6 +22,8 @@ from registry.entries import (
     wrapped,
 )
 
+DRAWS = {"randomness": "draws from the generator of torch unless it is given one, as its docstring says"}
+
 
 def assignment(seed: int = 0) -> Assignment:
     """Of six predictions to the targets of samples with ``SIZES``, some background, some ignored."""
@@ -117,9 +119,13 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
         )
     ),
     # Where more are asked for than there are, nothing is left to chance; tests/matchers/test_sampling.py draws.
-    "sample_assignment": of_assignment(lambda a: sample_assignment(a, 2 * PREDICTIONS, 1.0).target_index, same_index),
+    "sample_assignment": of_assignment(
+        lambda a: sample_assignment(a, 2 * PREDICTIONS, 1.0).target_index, same_index, without=DRAWS
+    ),
     "RandomSampler": of_assignment(
-        lambda a: RandomSampler(num_samples=2 * PREDICTIONS, positive_fraction=1.0)(a).target_index, same_index
+        lambda a: RandomSampler(num_samples=2 * PREDICTIONS, positive_fraction=1.0)(a).target_index,
+        same_index,
+        without=DRAWS,
     ),
     "Assignment.from_index": of_assignment(
         lambda a: Assignment.from_index(a.target_index, num_targets=a.num_targets, max_num_targets=5).quality,

@@ -109,7 +109,7 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
     "weighting_function": Operation(
         bins,
         lambda: (torch.tensor([0.5]), torch.tensor([4.0])),
-        without={"independence": "the bins are no part of a sample"},
+        without={"independence": "the bins are no part of a sample", "empty": "needs one number for each argument"},
     ),
     "Vec2Box": Operation(decoded, lambda: (level_maps(),)),
     "DecodedLevels": Operation(lambda levels: losses.DecodedLevels(*decoded(levels)).boxes, lambda: (level_maps(),)),

@@ -235,7 +235,7 @@ OF_COMBINING = {
         lambda t: ragged.combine_data(list(t.unbind())),
         lambda: (uniform(3, 4, 2),),
         reference=lambda s: s,
-        without={"synchronisation": "copies the sizes of its list to the device", **NO_SAMPLE},
+        without=NO_SAMPLE,
     ),
     "combine_data[split]": Operation(
         lambda b: ragged.combine_data(b.split()),

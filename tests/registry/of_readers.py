@@ -10,7 +10,7 @@ from torch import Tensor
 
 import matchers
 from ragged import RaggedBatch
-from registry.entries import CLASSES, ON_THE_HOST, Elsewhere, Operation, boxes, corners, integers, labels
+from registry.entries import CLASSES, NO_SAMPLE, ON_THE_HOST, Elsewhere, Operation, boxes, corners, integers, labels
 
 
 def read(source: matchers.Targets) -> tuple[Any, ...]:
@@ -83,9 +83,10 @@ ENTRIES: dict[str, Operation | Elsewhere] = {
     ),
     "targets_from_coco": Elsewhere("tests/matchers/test_dataset_layouts.py", "reads dicts of numbers, no tensors"),
     "targets_from_dicts": reader(
-        lambda own, names: matchers.targets_from_dicts(one_by_one(own, names)), without=ON_THE_HOST
+        lambda own, names: matchers.targets_from_dicts(one_by_one(own, names)), without={**ON_THE_HOST, **NO_SAMPLE}
     ),
     "targets_from_lists": reader(
-        lambda own, names: matchers.targets_from_lists(own.split(), names.split()), without=ON_THE_HOST
+        lambda own, names: matchers.targets_from_lists(own.split(), names.split()),
+        without={**ON_THE_HOST, **NO_SAMPLE},
     ),
 }

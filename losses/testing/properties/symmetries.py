@@ -65,9 +65,18 @@ def _expect_same_unless_tied(
 def prediction_order(case: CriterionCase) -> None:
     """The predictions of all images in another order, where they are queries."""
     predictions, targets = case.scene()
-    count = named((*case.logits, *case.boxes_keys), predictions)[0].shape[1]
-    turn = partial(in_order, order=torch.arange(count).flip(0))
-    _expect_same_after(case, turn, targets, "the predictions in reversed order, then as they were")
+    known = named((*case.logits, *case.boxes_keys), predictions)
+    problem = None
+    # Behind the images may be layers, which keep their order.
+    for dim in range(min(each.dim() for each in known) - 2, 0, -1):
+        turn = partial(in_order, order=torch.arange(known[0].shape[dim]).flip(0), dim=dim)
+        try:
+            _expect_same_after(case, turn, targets, "the predictions in reversed order, then as they were")
+            return
+        except PropertyViolation as violation:
+            problem = problem or violation
+    if problem is not None:
+        raise problem
 
 
 def classes(case: CriterionCase) -> None:
@@ -83,8 +92,9 @@ def classes(case: CriterionCase) -> None:
         order = full
     renamed = renamed_labels(targets, order)
     problem = None
-    for columns in orders:
-        change = partial(map_named, partial(renamed_columns, order=columns), case.logits, width=len(columns))
+    # Others as wide, such as those of denoising queries, may be logits, too.
+    for columns, names in [(columns, names) for columns in orders for names in (case.logits, None)]:
+        change = partial(map_named, partial(renamed_columns, order=columns), names, width=len(columns))
         claim = f"classes renamed to {order.tolist()} in logits and labels, then as they were"
         try:
             return _expect_same_after(case, change, renamed, claim)
@@ -144,9 +154,11 @@ def moved(name: str) -> Callable[[CriterionCase], None]:
         predictions, targets = inside(case, *case.scene()) if case.fixed is None else case.scene()
         canvas = canvas_of(targets, CANVAS)
         expected = case.losses(case.make(), predictions, targets)
-        change = partial(
-            moved_boxes, move=move, box_format=targets.box_format, normalized=targets.normalized, canvas=canvas
-        )
+
+        def change(boxes: Tensor) -> Tensor:
+            rows = boxes.flatten(1, -2)  # of all layers
+            return moved_boxes(rows, move, targets.box_format, targets.normalized, canvas).reshape(boxes.shape)
+
         after = map_named(change, case.boxes_keys, predictions)
         found = case.losses(case.make(), after, moved_targets(targets, move, canvas))
         expect_same((found, []), (expected, []), f"{words}, then as they were", 1e-3, 1e-4)

@@ -98,11 +98,15 @@ def _group(arguments: Any, position: Position) -> list[RaggedBatch]:
 def _assert_entries_count(op: Callable[..., Any], arguments: Any, shared: Any, position: Position) -> None:
     one = trimmed(take(arguments, position))
     small = _relations(op, trimmed(enlarged(one, SMALL, exactly=True)), shared, SMALL)
-    if small is None or not (small[0].all() or small[1]):
+    if small is None or not (small[0].all() or any(small[1].values())):
         return
-    large_arguments = enlarged(one, LARGE, exactly=True)
-    large = _relations(op, large_arguments, shared, LARGE)
-    if large is None:
+    # Indices must reach all entries; labels cannot go on without end.
+    for unused in (True, False):
+        large_arguments = enlarged(one, LARGE, exactly=True, unused=unused)
+        large = _relations(op, large_arguments, shared, LARGE)
+        if large is not None:
+            break
+    else:
         return
     counts, kinds = large
     missed = (~counts).nonzero().flatten().tolist()
@@ -112,13 +116,14 @@ def _assert_entries_count(op: Callable[..., Any], arguments: Any, shared: Any, p
         raise violation(
             f"sizes (a sample with {LARGE} entries)", f"{problem}; each of {SMALL} does", large_arguments, shared
         )
-    for name, kind in small[1].items():
-        if kinds.get(name) != kind:
-            problem = f"{name} is another when its {LARGE} entries have another order; of {SMALL} it {kind}"
+    for name, alike in small[1].items():
+        # What does both, such as zeros for each entry, says nothing of others.
+        if len(alike) == 1 and not alike & kinds.get(name, set()):
+            problem = f"{name} is another when its {LARGE} entries have another order; of {SMALL} it {min(alike)}"
             raise violation(f"sizes (a sample with {LARGE} entries)", problem, large_arguments, shared)
 
 
-def _relations(op: Callable[..., Any], one: Any, shared: Any, size: int) -> tuple[Tensor, dict[str, str]] | None:
+def _relations(op: Callable[..., Any], one: Any, shared: Any, size: int) -> tuple[Tensor, dict[str, set[str]]] | None:
     """Which entries of a sample can change a result, and which results do not change, or move along, with the order."""
     dims = len(batch_shape_of(one))
     copies = _copies(one, dims, size + 3)
@@ -126,7 +131,7 @@ def _relations(op: Callable[..., Any], one: Any, shared: Any, size: int) -> tupl
     orders = torch.stack([torch.arange(size), torch.arange(size).flip(0), torch.arange(size).roll(size // 2 - 1)])
     orders = torch.cat([orders[:1].expand(size, -1), orders])
     counts = torch.zeros(size, dtype=torch.bool)
-    kinds: dict[str, str] = {}
+    kinds: dict[str, set[str]] = {}
     try:
         for value in _VALUES:
             changed = _changed(copies, size, value, dims)
@@ -136,7 +141,7 @@ def _relations(op: Callable[..., Any], one: Any, shared: Any, size: int) -> tupl
         turned = map_leaves(lambda leaf: _in_orders(leaf, orders, dims), copies)
         found = evaluate(op, turned, shared=shared, batch_shape=batch_shape, gradients=False)
         for name, leaf in found.items():
-            kinds |= dict(_kind(name, leaf, orders, dims, size))
+            kinds[name] = set(_kinds(leaf, orders, dims, size))
     except Exception:  # the operation takes no such values
         return None
     return counts, kinds
@@ -198,15 +203,15 @@ def _differs_from_last(leaf: Any, dims: int, size: int) -> Tensor:
     return ~same.all(-1)
 
 
-def _kind(name: str, leaf: Any, orders: Tensor, dims: int, size: int) -> Iterator[tuple[str, str]]:
+def _kinds(leaf: Any, orders: Tensor, dims: int, size: int) -> Iterator[str]:
     rows = _flat(leaf, dims)
     if rows is None or len(rows) != size + 3 or not rows.is_floating_point():
         return
     last, turned = rows[size], rows[size + 1 :]
     if torch.allclose(turned, last.expand_as(turned), rtol=1e-4, atol=1e-5, equal_nan=True):
-        yield name, "stays the same"
-    elif is_batch(leaf) and bool((leaf.sample_sizes == size).all()):
+        yield "stays the same"
+    if is_batch(leaf) and bool((leaf.sample_sizes == size).all()):
         axis = leaf.ragged_axis
         expected = torch.stack([last.index_select(axis, order) for order in orders[size + 1 :]])
         if torch.allclose(turned.narrow(1 + axis, 0, size), expected, rtol=1e-4, atol=1e-5, equal_nan=True):
-            yield name, "moves along"
+            yield "moves along"

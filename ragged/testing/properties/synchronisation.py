@@ -130,8 +130,8 @@ def assert_no_host_sync(op: Callable[..., Any], *arguments: Any) -> None:
     try:
         _assert_no_host_sync(op, arguments)
     except HostSyncError as error:
-        code = "\n".join(f"    {line}" for line in reproduction("synchronisation", arguments, ()))
-        raise HostSyncError(f"synchronisation: {error}\nReproduce with\n{code}") from error.__cause__
+        lines = "\n".join(f"    {line}" for line in reproduction("synchronisation", arguments, ()))
+        raise HostSyncError(f"synchronisation: {error}\nReproduce with\n{lines}") from error.__cause__
 
 
 def _assert_no_host_sync(op: Callable[..., Any], arguments: Any) -> None:
