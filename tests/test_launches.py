@@ -11,6 +11,7 @@ from effort import thorough
 from benchmarks import criteria, launches, matchers
 from benchmarks.contest import Options
 from benchmarks.scenes import Shape
+from ragged.values import once
 
 # Kernels of the forward and of the backward pass, on the path of static shapes.
 BUDGETS = {
@@ -52,6 +53,12 @@ OF_MATCHERS = {
     "WeightedSum": 192,
 }
 SIZE = Shape((20, 0, 7), queries=60)
+
+
+@pytest.fixture(autouse=True)
+def _room_for_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that trains one model: the constants of all tests before are more than are kept."""
+    monkeypatch.setattr(once, "_MOST", 1 << 16)
 
 
 @pytest.mark.parametrize("name", criteria.CASES)
