@@ -33,6 +33,11 @@ def mostly_thorough(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
     return _marked(cases, usual, thorough)
 
 
+def mostly_hunts(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
+    """Parameters of a test, of which all but the usual ones wait for the long tests."""
+    return _marked(cases, usual, pytest.mark.hunts)
+
+
 def mostly_graphs(cases: Iterable[Any], usual: Container[Any]) -> list[Any]:
     """Parameters of a test, of which all but the usual ones compile graphs."""
     return _marked(cases, usual, pytest.mark.graphs)

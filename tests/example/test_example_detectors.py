@@ -11,6 +11,8 @@ from example.digits import DIGITS, IMAGE_SIZE, DigitScenes
 from example.evaluate import to_detections
 from matchers import Plan
 
+pytestmark = pytest.mark.hunts
+
 
 @pytest.fixture(scope="module")
 def batch():

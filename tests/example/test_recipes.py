@@ -151,6 +151,7 @@ def test_matcher_keeps_what_matchers_promise(name: str) -> None:
     assert names[0] == "result" and "filler" in names
 
 
+@pytest.mark.hunts
 @pytest.mark.parametrize("name", PARTS)
 def test_criterion_keeps_what_criteria_promise(name: str) -> None:
     criterion, make_targets, predict = PARTS[name]

@@ -20,6 +20,8 @@ from losses import (
 )
 from matchers import BalancedSinkhorn
 
+pytestmark = pytest.mark.hunts
+
 SIZES = [3, 0, 1, 6]
 
 each_device = pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from cases import EVERY_CRITERION, EVERY_MATCHER, scene
 from runs import assert_same_bits, run_criterion, run_matcher
 from torch import Tensor
 
+pytestmark = pytest.mark.hunts
+
 SCENES = ([3, 0, 1, 6], [0, 2], [7], [1, 1, 5])
 ROUNDS = 2
 SECONDS = 60

@@ -7,18 +7,21 @@ import pickle
 import pytest
 import torch
 from cases import EVERY_CRITERION, VARIANTS
-from effort import mostly_graphs, mostly_thorough, thorough
+from effort import mostly_graphs, mostly_hunts, mostly_thorough, thorough
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from losses.testing import CRITERION_PROPERTIES, applicable, reasons
 
 PROMISES = [(name, prop) for name, case in EVERY_CRITERION.items() for prop in applicable(case)]
+EAGER = [(name, prop) for name, prop in PROMISES if prop != "compilation"]
 # What is compiled where everything else is left to a run of graphs.
 SMOKE = {"detr", "yolox"}
 COMPILED = [name for name in EVERY_CRITERION if name not in VARIANTS - SMOKE]
 
 
-@pytest.mark.parametrize(("name", "prop"), [promise for promise in PROMISES if promise[1] != "compilation"])
+@pytest.mark.parametrize(
+    ("name", "prop"), mostly_hunts(EAGER, usual=[each for each in EAGER if each[0] not in VARIANTS])
+)
 def test_every_criterion(name: str, prop: str) -> None:
     CRITERION_PROPERTIES[prop](EVERY_CRITERION[name])
 

@@ -16,6 +16,8 @@ import matchers
 from matchers import Predictions, Targets
 from ragged import RaggedBatch
 
+pytestmark = pytest.mark.hunts
+
 IMAGES, PREDICTIONS, TARGETS = 4, 2000, 400
 # Times the bytes of the costs, at the peak of a call.
 KEPT = {

@@ -10,6 +10,8 @@ from torch import Tensor
 from ragged import RaggedBatch, softmax_over_targets, sum_over_targets
 from ragged.testing import PropertyViolation, check_op, ragged_batches
 
+pytestmark = pytest.mark.hunts
+
 
 def soft_maximum(values: RaggedBatch) -> Tensor:
     """A weighted sum of the values, with weights that are larger for larger values. Its softmax sees the padding."""

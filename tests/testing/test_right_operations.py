@@ -23,6 +23,8 @@ from ragged.testing import (
     check_op,
 )
 
+pytestmark = pytest.mark.hunts
+
 SIZES: dict[str, Any] = {
     "one batch dimension": [3, 0, 1, 2],
     "two batch dimensions": [[3, 0], [1, 2], [0, 3]],

@@ -30,6 +30,8 @@ from ragged.testing import (
     sample_sizes,
 )
 
+pytestmark = pytest.mark.hunts
+
 
 def drawn(strategy: st.SearchStrategy[Any], count: int = 300) -> list[Any]:
     """What a derandomised run of hypothesis gives."""

@@ -17,6 +17,8 @@ import ragged
 from ragged import RaggedBatch
 from ragged.testing import batches_sharing_sizes, check_op, index_batches, ragged_batches
 
+pytestmark = pytest.mark.hunts
+
 RIGHT: dict[str, tuple[Callable[..., Any], Callable[..., Any], str, tuple[Tensor, ...]]] = {}
 
 
