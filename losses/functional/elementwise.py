@@ -72,6 +72,15 @@ def iou_aware(logits: Tensor, targets: Tensor | None, *, alpha: float, lowest: f
     >>> iou_aware(torch.tensor([0.0]), torch.tensor([0.25]), alpha=0.25, lowest=0.01)
     tensor([0.6931])
     """
+    return entropy(logits, iou_aware_target(logits, targets, alpha=alpha, lowest=lowest))
+
+
+def iou_aware_target(logits: Tensor, targets: Tensor | None, *, alpha: float, lowest: float) -> Tensor:
+    """``max(p^alpha t^(1 - alpha), lowest)``, a constant.
+
+    >>> iou_aware_target(torch.tensor([0.0]), torch.tensor([0.25]), alpha=0.5, lowest=0.01)
+    tensor([0.3536])
+    """
     mean = power(logits.detach().sigmoid(), alpha)
     mean = mean if targets is None else mean * power(targets, 1 - alpha)
-    return entropy(logits, mean.clamp(min=lowest))
+    return mean.clamp(min=lowest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from losses.functional.elementwise import entropy
-from losses.functional.numerics import check_share, power, power_of_p
+from losses.functional.elementwise import entropy, iou_aware_target
+from losses.functional.numerics import check_share, power_of_p
 from losses.functional.sigmoid import per_class_loss
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_not_negative
@@ -50,8 +50,7 @@ def iou_aware_binary_cross_entropy(
 
     def loss(logits: Tensor, targets: Tensor, positive: Tensor | None) -> Tensor:
         positive = targets > 0 if positive is None else positive
-        mean = power(logits.detach().sigmoid(), alpha) * power(targets, 1 - alpha)
-        mixed = mean.clamp(min=lowest).where(positive, 0)
+        mixed = iou_aware_target(logits, targets, alpha=alpha, lowest=lowest).where(positive, 0)
         return power_of_p(logits, gamma).masked_fill(positive, 1) * entropy(logits, mixed)
 
     return per_class_loss(loss, logits, targets, scores, exponent=gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ragged.batch.ragged_batch import RaggedBatch
 from ragged.testing.arguments import Position, has_samples, is_batch
-from ragged.testing.outcome import Outcome, is_of_shared
+from ragged.testing.outcome import Outcome, is_of_shared, of_sample, without_shared
 from ragged.testing.violation import violation
 from ragged.values.checks import sample_name
 
@@ -44,6 +45,29 @@ def assert_same(
     problem = first_difference(found, expected, batch_shape, tolerance)
     if problem is not None:
         raise violation(claim, problem, arguments, shared)
+
+
+def assert_same_samples(
+    found: Outcome,
+    expected: Outcome,
+    samples: Iterable[Position],
+    *,
+    change: tuple[str, str],
+    arguments: Any,
+    batch_shape: Position,
+    shared: Any = (),
+) -> None:
+    """``assert_same`` of some samples, each by itself; ``change`` is a property, and how the arguments differ."""
+    for position in samples:
+        assert_same(
+            without_shared(of_sample(found, position, batch_shape)),
+            without_shared(of_sample(expected, position, batch_shape)),
+            claim=f"{change[0]} ({change[1]}; sample {position} of the results)",
+            arguments=arguments,
+            batch_shape=(1,) * len(batch_shape),
+            tolerance=Tolerance(),
+            shared=shared,
+        )
 
 
 def first_difference(found: Outcome, expected: Outcome, batch_shape: Position, tolerance: Tolerance) -> str | None:

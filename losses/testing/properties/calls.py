@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from losses.testing.case import SIZES, CriterionCase, take_targets
 from losses.testing.properties.comparing import expect, expect_same
 from losses.testing.roles import is_of_images, take
+from matchers.testing.properties.results import tensors_by_name
 
 
 def result(case: CriterionCase) -> None:
@@ -20,7 +21,7 @@ def result(case: CriterionCase) -> None:
     # No leaves of a graph: who writes into what it is given is told so by us, and not by torch.
     predictions = pytree.tree_map(_copy, case.cast(predictions, _dtype_of(predictions)))
     targets = pytree.tree_map(_copy, targets)
-    given = _named((predictions, targets))
+    given = tensors_by_name(predictions, targets)
     before = {name: leaf.detach().clone() for name, leaf in given.items()}
     terms = case.losses(case.make(), predictions, targets)
     for name, leaf in given.items():
@@ -117,12 +118,3 @@ def _copy(leaf: Any) -> Any:
 
 def _dtype_of(predictions: Any) -> torch.dtype:
     return next(leaf.dtype for leaf in pytree.tree_leaves(predictions) if is_of_images(leaf))
-
-
-def _named(given: tuple[Any, Any]) -> dict[str, Tensor]:
-    return {
-        f"{what}{pytree.keystr(path)}": leaf
-        for what, tree in zip(("predictions", "targets"), given, strict=True)
-        for path, leaf in pytree.tree_flatten_with_path(tree)[0]
-        if isinstance(leaf, Tensor)
-    }

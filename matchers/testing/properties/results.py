@@ -10,7 +10,6 @@ from torch.utils import _pytree as pytree
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.assignments.parts import BACKGROUND, IGNORED
-from matchers.pairs.predictions import Predictions
 from matchers.testing.scene import Scene
 from matchers.testing.under_test import UnderTest, parts_of, place
 from ragged.testing import PropertyViolation
@@ -21,7 +20,7 @@ def result(matcher: UnderTest, scene: Scene) -> None:
     # No leaves of a graph: who writes into what it is given is told so by us, and not by torch.
     predictions = pytree.tree_map(_with_gradient, scene.predictions)
     targets = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, scene.targets)
-    given = _named((predictions, targets))
+    given = tensors_by_name(predictions, targets)
     before = {name: leaf.detach().clone() for name, leaf in given.items()}
     found = matcher(predictions, targets, *matcher.priors)
     parts_of(found)
@@ -147,10 +146,11 @@ def _results(matcher: UnderTest, scene: Scene) -> list[Tensor]:
     return leaves_of(matcher(scene.predictions, scene.targets, *matcher.priors))
 
 
-def _named(given: tuple[Predictions, Any]) -> dict[str, Tensor]:
+def tensors_by_name(predictions: Any, targets: Any) -> dict[str, Tensor]:
+    """All tensors of the arguments of a call, by where they stand."""
     return {
         f"{what}{pytree.keystr(path)}": leaf
-        for what, tree in zip(("predictions", "targets"), given, strict=True)
+        for what, tree in (("predictions", predictions), ("targets", targets))
         for path, leaf in pytree.tree_flatten_with_path(tree)[0]
         if isinstance(leaf, Tensor)
     }

@@ -21,8 +21,8 @@ from ragged.testing.arguments import (
     refill,
     trimmed,
 )
-from ragged.testing.differences import Tolerance, assert_same, place_of
-from ragged.testing.outcome import Outcome, evaluate, of_sample, without_shared
+from ragged.testing.differences import Tolerance, assert_same, assert_same_samples, place_of
+from ragged.testing.outcome import Outcome, evaluate
 from ragged.testing.probes import Probe, floating, largest_sample, with_entry
 from ragged.testing.properties.per_sample import compare_with_reference
 from ragged.testing.violation import NotCheckable, violation
@@ -105,16 +105,8 @@ def assert_empty_batches(
     first = refill(emptied(arguments, first_only=True), "nan")
     found = _evaluated(op, first, shared, batch_shape, "empty (the first sample)")
     others = list(positions(batch_shape))[1:4] if contained else []
-    for position in others:
-        assert_same(
-            without_shared(of_sample(found, position, batch_shape)),
-            without_shared(of_sample(usual, position, batch_shape)),
-            claim=f"empty (the first sample, then as it was; sample {position} of the results)",
-            arguments=first,
-            batch_shape=(1,) * len(batch_shape),
-            tolerance=Tolerance(),
-            shared=shared,
-        )
+    change = "empty", "the first sample, then as it was"
+    assert_same_samples(found, usual, others, change=change, arguments=first, batch_shape=batch_shape, shared=shared)
 
 
 def _evaluated(op: Callable[..., Any], arguments: Any, shared: Any, batch_shape: Position, claim: str) -> Outcome:

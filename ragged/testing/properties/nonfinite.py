@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ragged.testing.arguments import batch_shape_of, positions
-from ragged.testing.differences import Tolerance, assert_same
-from ragged.testing.outcome import evaluate, of_sample, without_shared
+from ragged.testing.differences import assert_same_samples
+from ragged.testing.outcome import evaluate
 from ragged.testing.probes import Probe, floating, largest_sample, with_entry
 from ragged.testing.properties.per_sample import compare_with_reference
 from ragged.testing.violation import NotCheckable
@@ -52,16 +52,10 @@ def assert_nonfinite_contained(
             found = evaluate(op, changed, **options)
         except Exception as error:
             raise NotCheckable(f"the operation rejects {name}: {type(error).__name__}: {error}") from error
-        for other in others:
-            assert_same(
-                without_shared(of_sample(found, other, batch_shape)),
-                without_shared(of_sample(usual, other, batch_shape)),
-                claim=f"nonfinite ({name} in sample {position}, then without it; sample {other} of the results)",
-                arguments=changed,
-                batch_shape=(1,) * len(batch_shape),
-                tolerance=Tolerance(),
-                shared=shared,
-            )
+        change = "nonfinite", f"{name} in sample {position}, then without it"
+        assert_same_samples(
+            found, usual, others, change=change, arguments=changed, batch_shape=batch_shape, shared=shared
+        )
         if reference is not None and (size > 1 or value != -math.inf):
             claim = f"nonfinite ({name} among the entries, against the reference)"
             compare_with_reference(op, reference, changed, shared, claim, only=position, floats_alone=value != value)
