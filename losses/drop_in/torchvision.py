@@ -68,7 +68,8 @@ class TorchvisionLoss:
         if not isinstance(head_outputs, Mapping):
             raise TypeError(f"head_outputs must be a dict, got {type(head_outputs).__name__}")
         if not isinstance(anchors, Sequence) or not anchors:
-            raise TypeError(f"anchors must be a list with those of each image, got {type(anchors).__name__}")
+            got = "nothing in it" if isinstance(anchors, Sequence) else type(anchors).__name__
+            raise TypeError(f"anchors must be a list with those of each image, got {got}")
         for index, each in enumerate(anchors):
             check_is_tensor(each, f"anchors of image {index}")
         shapes = [tuple(each.shape) for each in anchors]
