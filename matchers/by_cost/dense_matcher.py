@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.by_cost.cost_matcher import CostMatcher, IgnoringMatcher
-from matchers.by_cost.groups import Group, groups_of, joined
+from matchers.by_cost.groups import ImageGroup, groups_of, joined
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged import RaggedBatch
@@ -86,7 +86,7 @@ def matched(matcher: Any, problem: Problem) -> Any:
     return joined(problem, groups, parts)
 
 
-def _costs(matcher: CostMatcher, problem: Problem, group: Group) -> Tensor:
+def _costs(matcher: CostMatcher, problem: Problem, group: ImageGroup) -> Tensor:
     """The total cost (n, most, P) of all pairs of a group; rows of what is not to be matched mean nothing."""
     images, most = group
     is_part, position = len(images) < problem.num_samples, images

@@ -16,19 +16,19 @@ from ragged.values.readable import values_are_readable
 _PAIRS = 1 << 18
 
 
-class Group(NamedTuple):
+class ImageGroup(NamedTuple):
     """Some images (n,), and how many targets they have at most."""
 
     images: Tensor
     most: int
 
 
-def groups_of(problem: Problem) -> list[Group]:
+def groups_of(problem: Problem) -> list[ImageGroup]:
     """All images, the most crowded ones first, as many in a group as have about 260,000 pairs.
 
     They are one group if there are no more pairs than that, and where the host cannot read sizes.
     """
-    everything = [Group(torch.arange(problem.num_samples, device=problem.device), problem.max_num_targets)]
+    everything = [ImageGroup(torch.arange(problem.num_samples, device=problem.device), problem.max_num_targets)]
     pairs = problem.num_samples * problem.max_num_targets * problem.num_predictions
     if pairs <= _PAIRS or not values_are_readable(problem.num_targets):
         return everything
@@ -37,12 +37,12 @@ def groups_of(problem: Problem) -> list[Group]:
     while len(order):
         most = int(sizes[0])
         count = max(_PAIRS // max(most * problem.num_predictions, 1), 1)
-        groups.append(Group(order[:count], most))
+        groups.append(ImageGroup(order[:count], most))
         sizes, order = sizes[count:], order[count:]
     return groups if len(groups) > 1 else everything
 
 
-def joined(problem: Problem, groups: Sequence[Group], parts: Sequence[Plan | Assignment]) -> Plan | Assignment:
+def joined(problem: Problem, groups: Sequence[ImageGroup], parts: Sequence[Plan | Assignment]) -> Plan | Assignment:
     """The results of groups as one, with the images in order and the batch dimensions of the problem."""
     places = torch.cat([group.images for group in groups]).argsort()
 

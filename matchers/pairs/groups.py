@@ -12,7 +12,7 @@ from torch import Tensor
 FILLER = 1 << 21
 
 
-class Group(NamedTuple):
+class RowGroup(NamedTuple):
     """Some images that follow each other in an order, how many rows each has, and of which target the first is."""
 
     first: int
@@ -26,7 +26,7 @@ class Group(NamedTuple):
         return self.images * self.most
 
 
-def static_groups(sizes: Sequence[int] | None, shape: Sequence[int], num_predictions: int) -> tuple[Group, ...]:
+def static_groups(sizes: Sequence[int] | None, shape: Sequence[int], num_predictions: int) -> tuple[RowGroup, ...]:
     """The groups of rows in static shape: those of ``grouped`` where sizes are known, or all images as one.
 
     Args:
@@ -40,10 +40,10 @@ def static_groups(sizes: Sequence[int] | None, shape: Sequence[int], num_predict
         groups = tuple(grouped(sorted(sizes, reverse=True), allowed))
         if len(groups) > 1:
             return groups
-    return (Group(0, num_samples, most),)
+    return (RowGroup(0, num_samples, most),)
 
 
-def slots_of(groups: Sequence[Group], order: Tensor | None, which: Tensor) -> Tensor:
+def slots_of(groups: Sequence[RowGroup], order: Tensor | None, which: Tensor) -> Tensor:
     """(R,): which of the N * G slots of targets ``which`` the rows of groups are; all, without an order."""
     if order is None:
         return torch.arange(which.numel(), device=which.device)
@@ -54,7 +54,7 @@ def slots_of(groups: Sequence[Group], order: Tensor | None, which: Tensor) -> Te
     )
 
 
-def grouped(sizes: Sequence[int], allowed: int) -> list[Group]:
+def grouped(sizes: Sequence[int], allowed: int) -> list[RowGroup]:
     """As few groups as it takes for at most ``allowed`` rows of filler; each is padded to its first image.
 
     Args:
@@ -63,9 +63,11 @@ def grouped(sizes: Sequence[int], allowed: int) -> list[Group]:
     """
     ends = [len(sizes)]
 
-    def groups() -> list[Group]:
+    def groups() -> list[RowGroup]:
         starts = [0, *ends[:-1]]
-        return [Group(start, end - start, sizes[start]) for start, end in zip(starts, ends, strict=True) if end > start]
+        return [
+            RowGroup(start, end - start, sizes[start]) for start, end in zip(starts, ends, strict=True) if end > start
+        ]
 
     total = sum(sizes)
     while sum(group.rows for group in groups()) - total > allowed:
@@ -79,12 +81,12 @@ def grouped(sizes: Sequence[int], allowed: int) -> list[Group]:
     return groups()
 
 
-def cut(groups: Sequence[Group], size: int) -> Iterator[list[tuple[int, Group]]]:
+def cut(groups: Sequence[RowGroup], size: int) -> Iterator[list[tuple[int, RowGroup]]]:
     """Blocks of at most ``size`` rows: of whole images, or within one, each piece with its first row.
 
     An image that is cut is a group of its own, with fewer rows.
     """
-    block: list[tuple[int, Group]] = []
+    block: list[tuple[int, RowGroup]] = []
     room, row = size, 0
     for first, images, most, _ in groups:
         while images and most:
@@ -95,11 +97,11 @@ def cut(groups: Sequence[Group], size: int) -> Iterator[list[tuple[int, Group]]]
                 pieces = -(-most // size)
                 for piece in range(pieces):
                     start, stop = piece * most // pieces, (piece + 1) * most // pieces
-                    yield [(row + start, Group(first, 1, stop - start, start))]
+                    yield [(row + start, RowGroup(first, 1, stop - start, start))]
                 taken = 1
             else:
                 taken = min(images, room // most)
-                block.append((row, Group(first, taken, most)))
+                block.append((row, RowGroup(first, taken, most)))
                 room -= taken * most
             first, images, row = first + taken, images - taken, row + taken * most
     if block:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from matchers.assignments.selection import reduce_rows_
 from matchers.geometry.boxes import Coordinates, coordinates
-from matchers.pairs.groups import Group, cut, slots_of, static_groups
+from matchers.pairs.groups import RowGroup, cut, slots_of, static_groups
 from matchers.pairs.problem import Problem
 from matchers.pairs.reading import with_one_label
 from ragged.values.once import once
@@ -68,7 +68,7 @@ class Pairs:
     valid: Tensor
     row: Tensor
     packed: bool
-    groups: tuple[Group, ...] = ()
+    groups: tuple[RowGroup, ...] = ()
     order: Tensor | None = None
     prediction: Tensor | None = None
     near: Tensor | None = None
@@ -223,7 +223,7 @@ class Pairs:
         """Whether the rows are all slots of targets, in their order: row k of an image is its target k."""
         return not self.packed and self.order is None and self.sample.shape[0] == self.problem.matchable.numel()
 
-    def images_of(self, group: Group) -> Tensor | slice:
+    def images_of(self, group: RowGroup) -> Tensor | slice:
         """Those of a group, to index what is given for each of the N images."""
         which = slice(group.first, group.first + group.images)
         return which if self.order is None else self.order[which]
@@ -253,7 +253,7 @@ class Pairs:
             into[images] = _JOINED[reduce](into[images], found)
         return into
 
-    def by_image(self, values: Tensor) -> list[tuple[Group, Tensor]]:
+    def by_image(self, values: Tensor) -> list[tuple[RowGroup, Tensor]]:
         """Values (R, …) of groups of images, unless rows are packed: (n, G, …) of n images with G rows each."""
         parts = values.split([group.rows for group in self.groups])
         return [
@@ -277,7 +277,7 @@ class Pairs:
             start, (last, group) = block[0][0], block[-1]
             yield self._part(start, last + group.rows, tuple(group for _, group in block))
 
-    def _part(self, start: int, stop: int, groups: tuple[Group, ...]) -> Pairs:
+    def _part(self, start: int, stop: int, groups: tuple[RowGroup, ...]) -> Pairs:
         """Some rows that follow each other."""
         part = slice(start, stop)
         return Pairs(
