@@ -19,6 +19,8 @@ from matchers.geometry.keypoints import COCO_SIGMAS, Distances
 from ragged.interop.operands import takes_batches
 from ragged.values.precision import wide
 
+_NAMES = "pred", "target"
+
 
 @takes_batches(pred=2, target=2, area=0)
 def oks_loss(pred: Tensor, target: Tensor, area: Tensor, *, sigmas: Sequence[float] = COCO_SIGMAS) -> Tensor:
@@ -44,7 +46,7 @@ def oks_loss(pred: Tensor, target: Tensor, area: Tensor, *, sigmas: Sequence[flo
     tensor(0.3161)
     """
     target, area = _constants(pred, target, area)
-    distances = Distances.of(pred, target)
+    distances = Distances.of(pred, target, _NAMES)
     # Not 1 - exp: of keypoints that are nearly right, it leaves few digits.
     return distances.over_visible(distances.exponents(area, sigmas).expm1_()).neg()
 
@@ -66,7 +68,7 @@ def keypoint_l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     >>> keypoint_l1_loss(torch.ones(2, 2), torch.tensor([[0.0, 3.0, 2.0], [9.0, 9.0, 0.0]]))
     tensor(3.)
     """
-    distances = Distances.of(pred, *_constants(pred, target))
+    distances = Distances.of(pred, *_constants(pred, target), _NAMES)
     return distances.over_visible(distances.l1())
 
 

@@ -111,11 +111,13 @@ class Distances(NamedTuple):
     shares: Tensor
 
     @classmethod
-    def of(cls, keypoints: Tensor, gt_keypoints: Tensor) -> Distances:
-        """Of keypoints ``(…, K, 2)`` and those of targets ``(…, K, 3)`` that broadcast."""
-        check_keypoints(keypoints, gt_keypoints)
+    def of(
+        cls, keypoints: Tensor, gt_keypoints: Tensor, names: tuple[str, str] = ("keypoints", "gt_keypoints")
+    ) -> Distances:
+        """Of keypoints ``(…, K, 2)`` and those of targets ``(…, K, 3)`` that broadcast; errors call them ``names``."""
+        check_keypoints(keypoints, gt_keypoints, names)
         objects = keypoints.shape[:-2], gt_keypoints.shape[:-2]
-        check_broadcast(*objects, "objects of keypoints", "those of gt_keypoints,")
+        check_broadcast(*objects, f"objects of {names[0]}", f"those of {names[1]},")
         found, gt = wide(keypoints), wide(gt_keypoints)
         visible = gt[..., 2] > 0
         ones = visible.to(torch.promote_types(found.dtype, gt.dtype))
@@ -139,9 +141,12 @@ class Distances(NamedTuple):
         return (values * self.shares).sum(-1)
 
 
-def check_keypoints(keypoints: Tensor, gt_keypoints: Tensor) -> None:
-    """Raise unless these are floating tensors ``(…, K, 2)`` and ``(…, K, 3)``."""
-    last = {"keypoints": (keypoints, 2, "x and y"), "gt_keypoints": (gt_keypoints, 3, "x, y and visibility")}
+def check_keypoints(
+    keypoints: Tensor, gt_keypoints: Tensor, names: tuple[str, str] = ("keypoints", "gt_keypoints")
+) -> None:
+    """Raise unless these are floating tensors ``(…, K, 2)`` and ``(…, K, 3)``; errors call them ``names``."""
+    predicted, of_targets = names
+    last = {predicted: (keypoints, 2, "x and y"), of_targets: (gt_keypoints, 3, "x, y and visibility")}
     for name, (values, size, meaning) in last.items():
         check_is_tensor(values, name)
         if not values.is_floating_point():
@@ -151,10 +156,10 @@ def check_keypoints(keypoints: Tensor, gt_keypoints: Tensor) -> None:
             raise ValueError(f"{name} must have shape (…, K, {size}), {meaning}, got {tuple(values.shape)}{advice}")
     if keypoints.shape[-2] != gt_keypoints.shape[-2]:
         raise ValueError(
-            f"keypoints and gt_keypoints must have as many keypoints K, got {tuple(keypoints.shape)} and "
+            f"{predicted} and {of_targets} must have as many keypoints K, got {tuple(keypoints.shape)} and "
             f"{tuple(gt_keypoints.shape)}"
         )
-    check_same_device(gt_keypoints.device, keypoints.device, name="gt_keypoints", reference="keypoints")
+    check_same_device(gt_keypoints.device, keypoints.device, name=of_targets, reference=predicted)
 
 
 def _check_area(area: Tensor, objects: torch.Size, device: torch.device) -> None:
