@@ -20,6 +20,9 @@ from ragged.values.checks import check_flag, check_is_callable, check_not_negati
 from ragged.values.parameters import module_dataclass
 from ragged.values.precision import WideModule
 
+# A cost has many steps over the same pairs, so that a matrix of them should stay in the second-level cache.
+_PAIRS_IN_CACHE = 1 << 16
+
 
 @module_dataclass
 class CostMatcher(WideModule):
@@ -33,7 +36,7 @@ class CostMatcher(WideModule):
         is_anchor_based: Whether to match priors, which are xyxy boxes, instead of predicted boxes.
         normalized: The unit of the boxes for the cost: fractions of the image, or pixels. None means the unit of the
             targets.
-        max_pairwise_bytes: A bound of the temporary memory for costs; default 16 MiB on CPU, 1 GiB elsewhere. The
+        max_pairwise_bytes: A bound of the temporary memory for costs; default 4 MiB on CPU, 1 GiB elsewhere. The
             result does not depend on it. The matcher keeps the costs themselves, 4 bytes for each pair of a prediction
             and one of G targets. On an accelerator, a call of ``Hungarian`` takes up to 2.5 times as much, one of a
             closest matcher 4 times, one of Sinkhorn 5.5 times. A compiled graph keeps what the compiler decides.
@@ -107,8 +110,10 @@ class CostMatcher(WideModule):
 
     def total_cost(self, pairs: Pairs) -> Tensor:
         """Costs (R, P), computed block by block."""
-        blocks = [total_cost(self.terms, block) for block in pairs.blocks()]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        usual = pairs.problem.device.type == "cpu" and self.max_pairwise_bytes is None
+        blocks = pairs.blocks(most=_PAIRS_IN_CACHE if usual else None)
+        costs = [total_cost(self.terms, block) for block in blocks]
+        return costs[0] if len(costs) == 1 else torch.cat(costs)
 
 
 @module_dataclass

@@ -262,9 +262,15 @@ class Pairs:
             if group.rows
         ]
 
-    def blocks(self, *, larger: int = 1) -> Iterator[Pairs]:
-        """The rows in blocks that are computed one after the other; ``larger`` times as large as usual."""
-        size = max(1, larger * self.problem.pairs_at_once // max(self.problem.num_predictions, 1))
+    def blocks(self, *, larger: int = 1, most: int | None = None) -> Iterator[Pairs]:
+        """The rows in blocks that are computed one after the other.
+
+        Args:
+            larger: How many times as large as usual the blocks are.
+            most: How many pairs a block has at most.
+        """
+        pairs = larger * self.problem.pairs_at_once
+        size = max(1, (pairs if most is None else min(pairs, most)) // max(self.problem.num_predictions, 1))
         if torch.compiler.is_compiling() or len(self) <= size:
             yield self
             return
