@@ -93,8 +93,7 @@ class ATSS(Rule):
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        priors = Coordinates.of_stacked(problem.prior_boxes)
-        nearest = Nearest((priors.low + priors.high) / 2, sizes, self.topk)
+        nearest = Nearest(problem.prior_centers, sizes, self.topk)
         for pairs, prediction in nearest.blocks(Pairs.of(problem)):
             boxes = _priors_at(pairs, prediction)
             overlap = iou(boxes, pairs.gt)

@@ -176,8 +176,8 @@ class TaskAligned(Rule):
         slots = candidates.wanted_by(best, by_metric=self.conflict == "metric")
         if by_holders:
             best.replace(is_contested(slots, candidates.counts, best.key), holders)
-            return *self._of_predictions(problem, *best.highest_result()), candidates.num_invalid
-        target, _ = best.result()
+            return *self._of_predictions(problem, *best.result()), candidates.num_invalid
+        target = best.targets()
         if self.topk2 is not None:
             candidates = candidates.kept(target, self.topk2)
             target = candidates.write_target(target)
