@@ -89,17 +89,18 @@ class BestTarget:
 
     def _see_static(self, value: Tensor, rows: Rows) -> None:
         """Of the G rows of an image torch finds the first of the best; only that one gets a key."""
+        known = self._found
         for group, values in rows.by_image(value.float()):  # as keys compare them
             best, index = (values.max if self.highest else values.min)(1)
             index = index + group.target if group.target else index
             key = self._key_of(best, index)
             if self.highest:
                 key.clamp_(max=self.none)
-            if rows.is_whole and self._found is None:
+            if rows.is_whole and known is None:
                 self._found = key.flatten()
                 return
             images = rows.images_of(group)
-            self.key[images] = torch.minimum(self.key[images], key)
+            self.key[images] = key if known is None else torch.minimum(self.key[images], key)
 
     def see_at(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
         """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), in any order; as ``see_rows``."""

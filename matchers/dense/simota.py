@@ -134,7 +134,7 @@ class SimOTA(Rule):
         }
 
     def _class_cost(self, rows: Pairs, logits: Tensor, objectness: Tensor | None) -> PairCost:
-        """The cost of classes. Of few pairs that the host looks for, of each; else of all classes, and then looked up."""
+        """The cost of classes: of each pair, if these are few; else of all classes, and then looked up."""
         if not rows.packed:
             table = binary_costs(logits, objectness).mul_(self.cls_weight)
             table.add_(logits, alpha=0)  # NaN of what is infinite

@@ -46,10 +46,6 @@ class Coordinates:
         first, second = (Coordinates(self.corners[:, at], self.area[at]) for at in (0, 1))
         return first, second
 
-    def detach(self) -> Coordinates:
-        """The same without a gradient."""
-        return Coordinates(self.corners.detach(), self.area.detach())
-
     @property
     def area(self) -> Tensor:
         """``(…)``; 0 of inverted boxes, unless it was given."""
@@ -243,21 +239,18 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
 def corners_of(boxes: Tensor) -> Tensor:
     """The corners ``(4, …)`` of ``coordinates``, which are ``(…, 4)`` in memory: for boxes that are few."""
     check_boxes(boxes, "boxes")
-    boxes = wide(boxes)
-    bound = largest_coordinate(boxes.dtype)
-    return boxes.clamp(-bound, bound).movedim(-1, 0)
+    bound = largest_coordinate(wide(boxes).dtype)
+    return wide(boxes).clamp(-bound, bound).movedim(-1, 0)
 
 
 def stacked_coordinates(boxes: Tensor) -> Tensor:
     """``coordinates(boxes).stacked()``, written where it is to be."""
     if not can_have_own_derivative(boxes) or (torch.is_grad_enabled() and boxes.requires_grad):
         return coordinates(boxes).stacked()
-    boxes = wide(boxes)
-    bound = largest_coordinate(boxes.dtype)
+    boxes, bound = wide(boxes), largest_coordinate(wide(boxes).dtype)
     stacked = torch.empty((5, *boxes.shape[:-1]), dtype=boxes.dtype, device=boxes.device)
     torch.clamp(boxes.movedim(-1, 0), -bound, bound, out=stacked[:4])
-    sides = Coordinates(stacked[:4]).sides.clamp_(min=0)
-    torch.mul(sides[0], sides[1], out=stacked[4])
+    torch.mul(*Coordinates(stacked[:4]).sides.clamp_(min=0), out=stacked[4])
     return stacked
 
 

@@ -49,7 +49,7 @@ class Pairs:
         groups: The images, if not packed, in the order of their rows.
         order: (N,), the images in the order of groups; None if that is the order of the batch.
         prediction: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
-        near: (R, P), bool, pairs of interest, none of filler, where a rule asked for these; see ``matchers.pairs.near``.
+        near: (R, P), bool, pairs of interest, none of filler, where a rule asked for them; see ``matchers.pairs.near``.
         computed: What was computed on the way.
 
     >>> def corner_cost(pairs):
@@ -213,10 +213,11 @@ class Pairs:
 
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
-        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
         width = self.problem.max_num_targets
         if self.is_whole and width:
-            return self.row.view(-1, width)[:, 0], torch.full_like(samples, width)
+            start = self.row.view(-1, width)[:, 0]
+            return start, torch.full_like(start, width)
+        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
         if self.order is None:
             start = torch.searchsorted(self.sample, samples)
             return start, torch.searchsorted(self.sample, samples, right=True) - start
@@ -246,17 +247,15 @@ class Pairs:
             into: What was found of other rows; it is overwritten and given back.
         """
         shape = (self.problem.num_samples, *values.shape[1:])
-        if self.packed:
-            into = values.new_full(shape, none) if into is None else into
-            reduce_rows_(into, self.sample, values, reduce)
-            return into
-        parts = [(group, getattr(part, reduce)(1)) for group, part in self.by_image(values)]
+        parts = [(group, getattr(part, reduce)(1)) for group, part in (() if self.packed else self.by_image(values))]
         if into is None and self.is_whole and parts:
             return parts[0][1]
-        into = values.new_full(shape, none) if into is None else into
+        known, into = into, values.new_full(shape, none) if into is None else into
+        if self.packed:
+            reduce_rows_(into, self.sample, values, reduce)
         for group, found in parts:
             images = self.images_of(group)
-            into[images] = _JOINED[reduce](into[images], found)
+            into[images] = found if known is None else _JOINED[reduce](known[images], found)
         return into
 
     def by_image(self, values: Tensor) -> list[tuple[Group, Tensor]]:

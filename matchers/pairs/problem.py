@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from matchers.pairs.settled import Settled
 from matchers.targets.targets import Targets
 from ragged import RaggedBatch
 from ragged.values.checks import check_same_device
-from ragged.values.once import of_constant, once
+from ragged.values.once import once
 from ragged.values.precision import wide
 from ragged.values.sizes import prefix_mask
 
@@ -217,14 +216,7 @@ class Problem:
     def prior_boxes(self) -> Tensor:
         """Coordinates of the priors as xyxy boxes, stacked, (5, 1, P) or (5, N, P)."""
         priors = self.need_priors("this matcher", "xyxy boxes (P, 4) or (*batch, P, 4)")
-        stacked = partial(reading.stacked_prior_boxes, priors)
-        return once(self.computed, "prior_boxes", lambda: of_constant(priors, "boxes", stacked))
-
-    @property
-    def prior_centers(self) -> Tensor:
-        """The middle of ``prior_boxes``, x and y, (2, 1, P) or (2, N, P)."""
-        boxes = self.prior_boxes
-        return of_constant(boxes, "centers", lambda: (boxes[:2] + boxes[2:4]) / 2)
+        return once(self.computed, "prior_boxes", lambda: reading.stacked_prior_boxes(priors))
 
     def of_images(self, images: Tensor, most: int) -> Problem:
         """The problem of some images (n,), none of which has more than so many targets."""

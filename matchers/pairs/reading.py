@@ -100,6 +100,10 @@ def _check_finite(priors: Tensor) -> None:
 
 def stacked_prior_boxes(priors: Tensor) -> Tensor:
     """Coordinates of xyxy boxes (P, 4) or (N, P, 4), stacked, (5, 1, P) or (5, N, P); a ``ValueError`` of others."""
+    return of_constant(priors, "boxes", lambda: _stacked(priors))
+
+
+def _stacked(priors: Tensor) -> Tensor:
     check_values(
         (priors[..., 2:] >= priors[..., :2]).all(-1),
         lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",

@@ -10,7 +10,7 @@ from ragged.values.readable import known_finite
 
 
 def count_invalid(cost: Tensor, pairs: Pairs, *, nonnegative: bool = False) -> Tensor:
-    """(N,): how many costs (R, P) of valid rows are not finite, by image; ``nonnegative`` promises that of the others."""
+    """(N,): how many costs (R, P) of valid rows are not finite, by image; ``nonnegative`` says that none is below 0."""
     if known_finite(cost):
         return torch.zeros(pairs.problem.num_samples, dtype=torch.int64, device=cost.device)
     finite = (cost if nonnegative else cost.abs()) < torch.inf
