@@ -286,7 +286,8 @@ class Problem:
         if self.settled is not None:
             weights, background = self.settled.put_into_plan(weights, background)
         sizes = self.unmerged(self.num_targets)
-        mask = prefix_mask(sizes, self.max_num_targets)
+        is_known = self.ignored is None and self.settled is None
+        mask = self.unmerged(self.matchable) if is_known else prefix_mask(sizes, self.max_num_targets)
         return Plan(
             RaggedBatch._unchecked(self.unmerged(weights), mask, sizes, 1),
             self.unmerged(background),

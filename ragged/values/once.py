@@ -62,11 +62,11 @@ def of_constant(constant: Tensor, name: str, make: Callable[[], Value]) -> Value
     where other libraries write into the memory of tensors, nor where ``made_once`` keeps nothing.
 
     Args:
-        constant: On an accelerator, as a rule.
+        constant: The tensor; nothing is kept of one that has a gradient.
         name: Of the result.
         make: Makes it, of this tensor and of nothing else that changes.
     """
-    if constant.device.type == "cpu" or _is_traced() or constant.is_inference() or is_captured(constant):
+    if constant.device.type == "cpu" or constant.requires_grad or _is_traced() or is_captured(constant):
         return make()
     version, computed = _of_constants.get(constant, (None, {}))
     if version != constant._version:
@@ -76,9 +76,10 @@ def of_constant(constant: Tensor, name: str, make: Callable[[], Value]) -> Value
 
 
 def _is_traced() -> bool:
-    """Whether tensors stand for those of a graph, or for many at once."""
-    is_fake = torch.compiler.is_compiling() or detect_fake_mode() is not None
-    return is_fake or torch._C._are_functorch_transforms_active()
+    """Whether tensors stand for those of a graph, or for many at once, or belong to inference mode."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return True
+    return detect_fake_mode() is not None or torch._C._are_functorch_transforms_active()
 
 
 def known_range(count: int, device: torch.device) -> Tensor:
