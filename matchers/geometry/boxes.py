@@ -12,6 +12,7 @@ from matchers.geometry.halves import mapped_halves
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of, check_same_device
 from ragged.values.precision import wide
+from ragged.values.readable import can_have_own_derivative
 
 
 class Coordinates:
@@ -44,10 +45,6 @@ class Coordinates:
         """Of two sets of boxes ``(2, …)``, each."""
         first, second = (Coordinates(self.corners[:, at], self.area[at]) for at in (0, 1))
         return first, second
-
-    def detach(self) -> Coordinates:
-        """The same without a gradient."""
-        return Coordinates(self.corners.detach(), self.area.detach())
 
     @property
     def area(self) -> Tensor:
@@ -236,11 +233,25 @@ def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     """
     if isinstance(boxes, Coordinates):
         return boxes
+    return Coordinates(corners_of(boxes).contiguous())
+
+
+def corners_of(boxes: Tensor) -> Tensor:
+    """The corners ``(4, …)`` of ``coordinates``, which are ``(…, 4)`` in memory: for boxes that are few."""
     check_boxes(boxes, "boxes")
-    boxes = wide(boxes)
-    bound = largest_coordinate(boxes.dtype)
-    corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
-    return Coordinates(corners)
+    bound = largest_coordinate(wide(boxes).dtype)
+    return wide(boxes).clamp(-bound, bound).movedim(-1, 0)
+
+
+def stacked_coordinates(boxes: Tensor) -> Tensor:
+    """``coordinates(boxes).stacked()``, written where it is to be."""
+    if not can_have_own_derivative(boxes) or (torch.is_grad_enabled() and boxes.requires_grad):
+        return coordinates(boxes).stacked()
+    boxes, bound = wide(boxes), largest_coordinate(wide(boxes).dtype)
+    stacked = torch.empty((5, *boxes.shape[:-1]), dtype=boxes.dtype, device=boxes.device)
+    torch.clamp(boxes.movedim(-1, 0), -bound, bound, out=stacked[:4])
+    torch.mul(*Coordinates(stacked[:4]).sides.clamp_(min=0), out=stacked[4])
+    return stacked
 
 
 def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coordinates]:
