@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from losses.coders.boxes import NO_SIDE, inputs
-from matchers.geometry.boxes import convert
 from ragged.interop.operands import takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_tensor, check_number, check_same_device
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 
 # A bin narrower than this has no inside.
@@ -76,11 +76,14 @@ def weighting_function(
                 check_same_device(value.device, up.device, name=name, reference="up")
             device, dtype = value.device, torch.float64 if value.dtype == torch.float64 else torch.float32
     half = reg_max // 2
-    reach = abs(_scalar(up) * _scalar(reg_scale))
-    exponents = torch.arange(1, half, device=device, dtype=dtype) / (half - 1)
-    grown = (reach + 1) ** exponents - 1
-    ends = (exponents.new_ones(1) * reach) * 2
-    return torch.cat([-ends, -grown.flip(0), exponents.new_zeros(1), grown, ends])
+    reach = _scalar(up) * _scalar(reg_scale)
+    if not isinstance(reach, Tensor):
+        reach = torch.full((), reach, device=device, dtype=dtype)
+    # s ** k - 1 of the inner bins; twice what is one bin nearer to the middle, a, of the outermost ones.
+    steps = [abs(n - half) / (half - 1) for n in range(1, reg_max)]
+    signs = [-2.0, *[-1.0] * (half - 1), 0.0, *[1.0] * (half - 1), 2.0]
+    grown = torch.expm1(reach.abs().log1p() * known_row([1.0, *steps, 1.0], reach))
+    return grown * known_row(signs, grown)
 
 
 @takes_batches(points=1, distance=1)
@@ -143,13 +146,13 @@ def bbox2distance(
     check_scalar(up, "up", points)
     with torch.no_grad():
         values = weighting_function(reg_max, up, reg_scale, device=points.device, dtype=points.dtype).to(points.dtype)
-        scale = _scalar(reg_scale)
-        corners = convert(boxes, "cxcywh", "xyxy")
-        unit = points[..., 2:].clamp(min=NO_SIDE) / scale
-        reach = torch.cat([points[..., :2] - corners[..., :2], corners[..., 2:] - points[..., :2]], -1)
-        distance = reach / torch.cat([unit, unit], -1) - 0.5 * scale
-        left = (torch.bucketize(distance.contiguous(), values, right=True) - 1).clamp(0, reg_max - 1)
-        low, high = values[left], values[left + 1]
+        # How far the sides are from the centre of the reference box, (…, 2, 2): left and top, right and bottom.
+        apart, half = points[..., :2] - boxes[..., :2], boxes[..., 2:] / 2
+        reach = torch.addcmul(half.unsqueeze(-2), apart.unsqueeze(-2), known_row((1.0, -1.0), half).unsqueeze(-1))
+        sizes = points[..., 2:].clamp(min=NO_SIDE).unsqueeze(-2)
+        distance = (reach / sizes).sub_(0.5).mul_(_scalar(reg_scale)).flatten(-2)
+        left = torch.bucketize(distance, values[1:-1], right=True)
+        low, high = values.unfold(0, 2, 1)[left].unbind(-1)
         weight_right = ((distance - low) / (high - low).clamp(min=_NO_WIDTH)).clamp(0, 1)
         return BinTargets(left, weight_right, 1 - weight_right)
 

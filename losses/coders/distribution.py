@@ -22,6 +22,7 @@ from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
 from ragged.values.precision import wide
+from ragged.values.side_by_side import cells_side_by_side
 
 
 @takes_batches(logits=1)
@@ -183,11 +184,11 @@ class Vec2Box:
             ``(*batch, P, 4)``. Channels stay first in memory.
         """
         self._check(levels)
-        logits = torch.cat([_cells_last(level[0]) for level in levels], -1).mT
-        distribution = torch.cat([_cells_last(level[1]) for level in levels], -1).movedim(-1, -3).mT
+        logits = cells_side_by_side([level[0] for level in levels]).mT
+        distribution = cells_side_by_side([level[1] for level in levels]).movedim(-1, -3).mT
         if len(levels[0]) < 3:
             return logits, distribution, None
-        return logits, distribution, torch.cat([_cells_last(level[2]) for level in levels], -1).mT
+        return logits, distribution, cells_side_by_side([level[2] for level in levels]).mT
 
     def _check(self, levels: Sequence[Sequence[Tensor]]) -> None:
         sizes = feature_sizes(self.image_size, self.strides)
@@ -217,11 +218,6 @@ class Vec2Box:
                 if each.shape[:-2] != first.shape[:-2]:
                     own = ", ".join(map(str, first.shape[:-2]))
                     raise ValueError(f"{which} must be ({own}, h, w) as that of level 0, got {got}")
-
-
-def _cells_last(maps: Tensor) -> Tensor:
-    """(…, h, w) to (…, h * w)."""
-    return maps.flatten(-2)
 
 
 register_named_tuple(DecodedLevels)

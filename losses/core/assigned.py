@@ -220,6 +220,11 @@ class AssignedTargets:
         values = values.masked_fill(self.is_ignored, 0)
         return values if self.weights is None else values * self.weights
 
+    def counted_background(self, values: Tensor) -> Tensor:
+        """Values ``(*batch, P)`` of all predictions: 0 but where they are background, and weighted."""
+        values = values.masked_fill(self.labels != BACKGROUND, 0)
+        return values if self.weights is None else values * self.weights
+
     def counted_rows(self, rows: Tensor) -> Tensor:
         """Values (R,) of the positives, weighted; a ``Term`` leaves out rows that are not valid."""
         return rows if self.weights is None else rows * self.positives.of_predictions(self.weights)

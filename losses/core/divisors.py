@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from losses.core.normalizer import Normalizer
+from ragged.values.checks import all_equal
 
 
 class HasCounts(Protocol):
@@ -24,25 +25,46 @@ class HasCounts(Protocol):
         """Of their totals."""
         ...
 
+    @property
+    def part(self) -> int | None:
+        """Which of several divisors is its own."""
+        ...
+
 
 class Divisors:
     """Divisors of the totals of counts; terms that share a count have the same one."""
 
     def __init__(self, totals: Mapping[str, Tensor], normalizer: Normalizer) -> None:
         self.totals, self.normalizer = totals, normalizer
-        self.made: dict[tuple[str, torch.dtype], Tensor] = {}
 
-    def of_all(self, terms: Sequence[HasCounts], values: Tensor) -> Tensor:
-        """Of terms with values (T, …), (T, …); or one that all share."""
-        own = [self.of(term, values.dtype) for term in terms]
-        is_shared = all(each is own[0] for each in own)
-        return own[0] if is_shared else torch.stack([each.expand(values.shape[1:]) for each in own])
+    def of_all(self, terms: Sequence[HasCounts], layers: Sequence[int], values: Tensor) -> Tensor:
+        """Of terms that have so many layers each, whose values (sum of layers, …) are one after the other.
 
-    def of(self, term: HasCounts, dtype: torch.dtype) -> Tensor:
-        """Of a term whose values have this dtype, ``(*layers,)``."""
-        if term.divisor is not None:
-            return term.divisor(*(self.totals[name].to(dtype) for name in term.counts))
-        key = next(iter(term.counts)), dtype
-        if key not in self.made:
-            self.made[key] = self.totals[key[0]].to(dtype).clamp(min=self.normalizer.minimum)
-        return self.made[key]
+        Returns:
+            As many, or one that all share.
+        """
+        dtype, lowest = values.dtype, self.normalizer.minimum
+        names = [None if term.divisor is not None else next(iter(term.counts)) for term in terms]
+        if names[0] is not None and all_equal(names):
+            only = self.totals[names[0]].to(dtype)
+            if only.dim() < values.dim() or only.shape[0] == 1:
+                return only.clamp(min=lowest)
+        made: dict[Hashable, Tensor] = {}
+        found = []
+        for term, name in zip(terms, names, strict=True):
+            if name is not None:
+                found.append(self.totals[name].to(dtype))
+                continue
+            key = term.divisor, *term.counts
+            if key not in made:
+                made[key] = term.divisor(*(self.totals[each].to(dtype) for each in term.counts))  # type: ignore[misc]
+            found.append(made[key] if term.part is None else made[key][term.part])
+        found = [each.expand(size, *values.shape[1:]) for each, size in zip(found, layers, strict=True)]
+        usual = [each for each, name in zip(found, names, strict=True) if name is not None]
+        if not usual:
+            return torch.cat(found)
+        bounded = torch.cat(usual).clamp(min=lowest)
+        if len(usual) == len(found):
+            return bounded
+        pieces = iter(bounded.split([len(each) for each in usual]))
+        return torch.cat([each if name is None else next(pieces) for each, name in zip(found, names, strict=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -151,21 +152,37 @@ class Positives:
 
     def per_sample(self, rows: Tensor) -> Tensor:
         """Sums of values (R,) over the images, ``(*batch,)``. Differentiable."""
+        return self.per_sample_of_each([rows])[0]
+
+    def per_sample_of_each(self, rows: Sequence[Tensor]) -> Tensor:
+        """``per_sample`` of K values (R,) of one dtype, ``(K, *batch)``."""
         samples = math.prod(self.batch_shape)
         if self.valid is None:
-            return rows.new_zeros(samples).index_add(0, self.sample, rows).view(self.batch_shape)
-        return self.masked(rows).view(*self.batch_shape, len(self) // max(samples, 1)).sum(-1)
+            sums = [each.new_zeros(samples).index_add(0, self.sample, each).view(self.batch_shape) for each in rows]
+            return side_by_side(sums)
+        merged = side_by_side(rows).masked_fill(self._filler, 0)
+        return merged.view(len(rows), *self.batch_shape, len(self) // max(samples, 1)).sum(-1)
 
     def masked(self, rows: Tensor) -> Tensor:
         """Values (R,), 0 where the row is not valid."""
         return self._only_valid(rows)
 
     def _only_valid(self, rows: Tensor) -> Tensor:
-        valid = self.valid
-        if valid is None:
+        if self.valid is None:
             return rows
-        filler = once(self.computed, "filler", lambda: ~valid)
-        return rows.masked_fill(filler.view(-1, *(1,) * (rows.dim() - 1)), 0)
+        return rows.masked_fill(self._filler.view(-1, *(1,) * (rows.dim() - 1)), 0)
+
+    @property
+    def _filler(self) -> Tensor:
+        """(R,), the rows that are not valid, where there are any."""
+        valid = self.valid
+        assert valid is not None
+        return once(self.computed, "filler", lambda: ~valid)
+
+
+def side_by_side(values: Sequence[Tensor]) -> Tensor:
+    """Values of one shape, (K, …); one alone is not copied."""
+    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(list(values))
 
 
 register_dataclass(Positives, constants=("shape", "whole"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,13 @@ from torch import Tensor
 from losses.core.divisors import Divisors
 from losses.core.normalizer import Normalizer
 from losses.core.positives import Positives
+from losses.core.totals import totals_of
 from ragged import RaggedBatch
 from ragged.values.checks import (
     all_equal,
-    check_has_values,
     check_is_tensor,
-    check_not_negative,
     check_one_of,
-    check_weights,
 )
-from ragged.values.keys import KnownKeys
 from ragged.values.once import known_row
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
@@ -43,6 +40,7 @@ class Term:
         rows: Which predictions the values are of, if not of all.
         weight: Of the term.
         divisor: Makes the divisor of the counts' totals, given in order; by default their only one, at least 1.
+        part: Which of the divisors is its own, where ``divisor`` makes those of several terms at once.
         per_image: What the sum of each image is divided by before, ``(*batch,)``; nothing if not given. With ``"sum"``
             and ``"none"`` nothing is divided at all.
 
@@ -60,6 +58,7 @@ class Term:
     rows: Positives | None = None
     weight: float = 1.0
     divisor: Callable[..., Tensor] | None = None
+    part: int | None = None
     per_image: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -139,33 +138,53 @@ def reduce_terms(
     if reduction == "none":
         return {name: _ragged(_sum([term.per_prediction() for term in part])) for name, part in parts.items()}
     counts = _counts(parts)
-    totals = _totals(counts, normalizer, global_count, layers, counted) if reduction == "mean" else counts
+    totals = totals_of(counts, normalizer, global_count, layers, counted) if reduction == "mean" else counts
     divisors = None if reduction == "sum" else Divisors(totals, normalizer)
-    alike: dict[Any, list[tuple[Any, Term, Tensor]]] = {}
+    found: dict[Any, list[Tensor]] = {name: [] for name in parts}
+    factor = normalizer.num_ranks if reduction == "mean" else 1
+    for named, blocks in _sums(parts, layers, divided=reduction != "sum"):
+        own = [term for _, term in named]
+        sizes = [term.batch_shape[0] if layers else 1 for term in own]
+        values = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        values = values if reduction == "sample" else values.flatten(1).sum(-1)
+        values = _weighted(values, [term.weight * factor for term in own], sizes)
+        if divisors is not None:
+            values = values / divisors.of_all(own, sizes, values)
+        for (name, _), value in zip(named, values.split(sizes) if layers else values.unbind(), strict=True):
+            found[name].append(value)
+    return {name: _sum(values) for name, values in found.items()}
+
+
+def _sums(
+    parts: Mapping[Any, Sequence[Term]], layers: int, *, divided: bool
+) -> Iterable[tuple[list[tuple[Any, Term]], list[Tensor]]]:
+    """For each dtype the terms with their names, and their sums over predictions, (layers of all terms, *images).
+
+    The latter are in blocks: those of the same rows are summed at once.
+    """
+    alike: dict[Any, list[tuple[Any, Term]]] = {}
     for name, part in parts.items():
         for term in part:
-            value = term.sums()
-            value = value if term.per_image is None or reduction == "sum" else value / term.per_image
-            # By the layers alone: images are as many, and a key with their number would fix it in a graph.
-            alike.setdefault((value.shape[:layers], value.dtype), []).append((name, term, value))
-    sums: dict[Any, list[Tensor]] = {name: [] for name in parts}
-    for names, own, values in (zip(*each, strict=True) for each in alike.values()):
-        stacked = torch.stack(values)
-        stacked = stacked if reduction == "sample" else stacked.flatten(layers + 1).sum(-1)
-        factor = normalizer.num_ranks if reduction == "mean" else 1
-        found = _weighted(stacked, [term.weight * factor for term in own])
-        if divisors is not None:
-            found = found / divisors.of_all(own, found)
-        for name, value in zip(names, found.unbind(), strict=True):
-            sums[name].append(value)
-    return {name: _sum(values) for name, values in sums.items()}
+            key = id(term) if term.rows is None else (id(term.rows), id(term.per_image), term.values.dtype)
+            alike.setdefault(key, []).append((name, term))
+    found: dict[torch.dtype, tuple[list[tuple[Any, Term]], list[Tensor]]] = {}
+    for named in alike.values():
+        values, first = [term.values for _, term in named], named[0][1]
+        sums = values[0].sum(-1).unsqueeze(0) if first.rows is None else first.rows.per_sample_of_each(values)
+        if divided and first.per_image is not None:
+            sums = sums / first.per_image
+        own, blocks = found.setdefault(sums.dtype, ([], []))
+        own.extend(named)
+        blocks.append(sums.flatten(0, layers))
+    return found.values()
 
 
-def _weighted(values: Tensor, weights: Sequence[float]) -> Tensor:
-    """Values (T, …) times their weights."""
+def _weighted(values: Tensor, weights: Sequence[float], sizes: Sequence[int]) -> Tensor:
+    """Values (T, …) times the weights of terms, which have so many of them each."""
     if all(weight == 1 for weight in weights):
         return values
-    return values * known_row(weights, values).view(-1, *(1,) * (values.dim() - 1))
+    each = [weight for weight, size in zip(weights, sizes, strict=True) for _ in range(size)]
+    return values * known_row(each, values).view(-1, *(1,) * (values.dim() - 1))
 
 
 @torch.no_grad()
@@ -173,7 +192,7 @@ def count_terms(
     terms: Terms, normalizer: Normalizer, layers: int = 0, counted: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """What the terms are divided by, over all images and all ranks, by name, ``(*layers,)`` each."""
-    return _totals(_counts(_parts(terms, layers)), normalizer, None, layers, counted, every=True)
+    return totals_of(_counts(_parts(terms, layers)), normalizer, None, layers, counted, every=True)
 
 
 def total(losses: Losses) -> Any:
@@ -242,48 +261,3 @@ def _parts(terms: Terms, layers: int) -> dict[Any, list[Term]]:
 
 def _counts(parts: Mapping[Any, Sequence[Term]]) -> dict[str, Tensor]:
     return {name: count for part in parts.values() for term in part for name, count in term.counts.items()}
-
-
-def _totals(
-    counts: Mapping[str, Tensor],
-    normalizer: Normalizer,
-    global_count: Any,
-    layers: int,
-    counted: Sequence[str],
-    *,
-    every: bool = False,
-) -> dict[str, Tensor]:
-    """Counts over all images and ranks, in one reduction; or those given. ``every``: with all of ``counted``."""
-    local = {name: count.detach().flatten(layers).sum(-1) for name, count in counts.items()}
-    if global_count is not None:
-        given = {name: _given(global_count, name, value) for name, value in local.items()}
-        if isinstance(global_count, Mapping):
-            KnownKeys(tuple(dict.fromkeys((*local, *counted)))).check(global_count, "global_count")
-        return given
-    if local and counted and (normalizer.num_ranks > 1 or every):
-        # One number, as ranks have it that count something: layers may have counts of their own.
-        nothing = next(iter(local.values())).new_zeros((1,) * layers)
-        local = {name: local.get(name, nothing) for name in dict.fromkeys((*counted, *local))}
-    if normalizer.num_ranks == 1:
-        return local
-    joined = normalizer.sum_over_ranks(torch.cat([value.reshape(-1) for value in local.values()]))
-    pieces = joined.split([value.numel() for value in local.values()])
-    return {name: piece.view(value.shape) for (name, value), piece in zip(local.items(), pieces, strict=True)}
-
-
-def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
-    if isinstance(global_count, Mapping):
-        if name not in global_count:
-            raise KeyError(f"global_count has no {name!r}, but {list(global_count)}")
-        global_count = global_count[name]
-    if isinstance(global_count, Tensor):
-        if global_count.shape not in ((), (1,), local.shape):
-            raise ValueError(
-                f"global_count of {name!r} must be a number or have shape {tuple(local.shape)}, "
-                f"got {tuple(global_count.shape)}"
-            )
-        check_has_values(global_count, "a global_count")
-        check_weights(global_count, f"global_count of {name!r}")
-        return global_count.detach().to(local).reshape(local.shape if global_count.shape == local.shape else ())
-    check_not_negative(global_count, "global_count")
-    return torch.full_like(local, global_count)

@@ -12,6 +12,7 @@ from torch import Tensor
 from losses.functional.numerics import check_broadcasts, check_floating, check_scores, check_shape, check_with
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_number
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 
 # How far a target stays from the last bin, so that it has a neighbour on its right.
@@ -115,15 +116,25 @@ def decoupled_distillation_loss(logits: Tensor, teacher: Tensor, *, temperature:
     check_shape(teacher, logits.shape, "teacher", "the logits")
     check_with(teacher, logits, "teacher")
     check_number(temperature, "temperature")
+    return _distillation(logits, teacher, temperature).sum(-1) * temperature**2
+
+
+def mean_distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """The mean of ``decoupled_distillation_loss`` over the sides (…, 4, R); the teacher broadcasts."""
+    return _distillation(logits, teacher, temperature).sum((-2, -1)) * (temperature**2 / logits.shape[-2])
+
+
+def _distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """For each bin, ``q log (q / p)`` of tempered probabilities."""
     logits = wide(logits)
     log_p = (logits / temperature).log_softmax(-1)
     log_q = (teacher.detach().to(logits.dtype) / temperature).log_softmax(-1)
-    return (log_q.exp() * (log_q - log_p)).sum(-1) * temperature**2
+    return log_q.exp() * (log_q - log_p)
 
 
 def _two_bins(logits: Tensor, position: Tensor, weight_left: Tensor, weight_right: Tensor) -> Tensor:
     """``-w_left log p_n - w_right log p_(n + 1)``, n being the whole part of ``position``."""
     # Bounded as an integer, for a NaN may become any.
-    left = position.detach().long().clamp(0, logits.shape[-1] - 2)
-    log_p = logits.log_softmax(-1).gather(-1, torch.stack([left, left + 1], -1))
+    left = position.detach().long().clamp(0, logits.shape[-1] - 2).unsqueeze(-1)
+    log_p = logits.log_softmax(-1).gather(-1, left + known_row((0, 1), left))
     return -(log_p * torch.stack([weight_left, weight_right], -1)).sum(-1)

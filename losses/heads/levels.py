@@ -25,6 +25,7 @@ from ragged.values.checks import (
     checked_sizes,
 )
 from ragged.values.precision import wide
+from ragged.values.side_by_side import cells_side_by_side
 
 # What a head with one class more than its criterion may have got wrong.
 _ONE_TOO_MANY = "is one of them a background class that num_classes does not count?"
@@ -135,7 +136,7 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
         _check_map(each, count * channels, f"{name} of level {level}", maps[0])
     if set(per_cell) == {1}:
         # Channels stay first in memory: nothing is copied but once, side by side.
-        return torch.cat([each.flatten(2) for each in maps], -1).mT
+        return cells_side_by_side(maps).mT
     cells = [
         each.flatten(2).unflatten(1, (count, channels)).permute(0, 3, 1, 2).flatten(1, 2)
         for each, count in zip(maps, per_cell, strict=True)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import NO_AREA, NO_REST, NO_SIDE, largest_coordinate, product
+from matchers.geometry.boxes import NO_AREA, NO_REST, NO_SIDE, largest_coordinate
+from ragged.values.once import known_row
 from ragged.values.precision import equally_wide
 from ragged.values.readable import can_have_own_derivative
 
@@ -27,10 +28,8 @@ class Slopes(NamedTuple):
     value: Tensor
     overlap: Tensor
     """(…), the IoU."""
-    of_shared_area: Tensor
-    """(…), with the area of the intersection, which the union depends on."""
-    of_own_area: Tensor
-    """(…), with the area of the first box, likewise."""
+    of_areas: Tensor
+    """(2, …), with the area of the intersection, which the union depends on, and with that of the first box."""
     of_hull: Tensor | None = None
     """(2, …), with the sides of the smallest box around both."""
     of_own_sides: Tensor | None = None
@@ -40,110 +39,115 @@ class Slopes(NamedTuple):
 
 
 class Pair:
-    """The lengths and areas of pairs of boxes ``(…, 4)`` and ``(…, 4)``, xyxy."""
+    """The lengths and areas of pairs of boxes ``(…, 4)`` and ``(…, 4)``, xyxy; of what both share, and of each."""
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
-        self.corners = torch.stack([first.movedim(-1, 0), second.movedim(-1, 0)], 1)
-        bound = largest_coordinate(self.corners.dtype)
-        self.reach = self.corners.clamp(-bound, bound)
-        self.is_bounded = self.reach != self.corners
-        self.reach[:2].neg_()
-        shared = torch.minimum(*self.reach.unbind(1))
-        self.sides = torch.empty(2, 3, *shared.shape[1:], dtype=shared.dtype, device=shared.device)
-        torch.add(shared[:2], shared[2:], out=self.sides[:, 0])
-        torch.add(self.reach[:2], self.reach[2:], out=self.sides[:, 1:])
-        """(2, 3, …): of what both share, negative if that is a gap, of the first and of the second."""
+        corners = torch.stack([first.movedim(-1, 0), second.movedim(-1, 0)], 1)
+        bound, shape = largest_coordinate(corners.dtype), corners.shape[2:]
+        self.reach = _room(corners, 4, 3, *shape)
+        """(4, 3, …)."""
+        shared, both = self.reach[:, 0], self.reach[:, 1:]
+        torch.clamp(corners, -bound, bound, out=both)
+        self.is_bounded = both[:, 0] != corners[:, 0]
+        both[:2].neg_()
+        torch.minimum(both[:, 0], both[:, 1], out=shared)
+        sizes = _room(corners, 3, 3, *shape)
+        self.sides = torch.add(self.reach[:2], self.reach[2:], out=sizes[:2])
+        """(2, 3, …); negative where both share a gap."""
         self.lengths = self.sides.clamp(min=0)
-        self.intersection, self.first_area, self.second_area = product(self.lengths).unbind()
-        self.union = self.first_area + self.second_area - self.intersection
-
-    def hull(self) -> Tensor:
-        """Width and height, (2, …), of the smallest box around both: what they have, but for what they share."""
-        shared, first, second = self.sides.unbind(1)
-        return first + second - shared
+        areas = torch.mul(*self.lengths, out=sizes[2])
+        self.intersection = areas[0]
+        # The smallest box around both has the sides of both, but for what they share; and so the union has the areas.
+        self.around = _room(corners, 6, *shape)
+        torch.add(sizes[:, 1], sizes[:, 2], out=self.around[2:5]).sub_(sizes[:, 0])
+        self.centres, self.hull, self.union = self.around[:2], self.around[2:4], self.around[4]
 
     def gradient(self, slopes: Slopes) -> Tensor:
         """The derivative for the first box, (4, …)."""
-        _, _, of_shared_area, of_own_area, of_hull, of_own_sides, of_centre = slopes
         # An area grows with one side as the other side is long, unless that side is below 0.
         across = self.lengths[:, :2].flip(0).masked_fill_(self.sides[:, :2] < 0, 0)
-        if of_hull is None:
-            won, lost = of_shared_area * across[:, 0], of_own_area * across[:, 1]
+        if slopes.of_hull is None:
+            found = across.mul_(slopes.of_areas)
         else:  # what both share is no part of the hull, what the first box has is
-            won = torch.addcmul(of_hull, of_shared_area, across[:, 0])
-            lost = torch.addcmul(of_hull, of_own_area, across[:, 1])
-        lost = lost if of_own_sides is None else lost + of_own_sides
+            found = torch.addcmul(slopes.of_hull.unsqueeze(1), slopes.of_areas, across)
+        won, lost = found.unbind(1)
+        lost = lost if slopes.of_own_sides is None else lost.add_(slopes.of_own_sides)
         # What both share grows with the box of the smaller reach; with each by half if both reach as far.
-        smaller = torch.sign(self.reach[:, 1] - self.reach[:, 0]).unflatten(0, (2, 2))
+        smaller = torch.sign(self.reach[:, 2] - self.reach[:, 1]).unflatten(0, (2, 2))
         found = torch.addcmul(torch.sub(lost, won, alpha=0.5), smaller, won, value=-0.5)
         found[1].neg_()  # a box loses what it reaches further
-        found = found if of_centre is None else found.sub_(of_centre)
-        return found.flatten(0, 1).masked_fill_(self.is_bounded[:, 0], 0)
+        found = found if slopes.of_centre is None else found.sub_(slopes.of_centre)
+        return found.flatten(0, 1).masked_fill_(self.is_bounded, 0)
 
 
 def iou(pair: Pair) -> Slopes:
     """``intersection / union``."""
     union, inverse = _inverse(pair.union)
-    value = pair.intersection / union
-    of_own_area = value * inverse
-    return Slopes(value, value, inverse + of_own_area, of_own_area)
+    value, of_areas = pair.intersection / union, _room(union, 2, *union.shape)
+    own = torch.mul(value, inverse, out=of_areas[1])
+    torch.add(inverse, own, out=of_areas[0])
+    return Slopes(value, value, of_areas)
 
 
 def giou(pair: Pair) -> Slopes:
     """``IoU - (hull - union) / hull``."""
-    sides = pair.hull()
-    area = product(sides)
-    # Never smaller than the union, which inverted boxes would make it.
-    (union, hull), (of_union, of_hull) = _inverse(torch.stack([pair.union, torch.maximum(area, pair.union)]))
-    overlap, excess = pair.intersection / union, area - pair.union
-    # Of union / hull, by the area of the hull, by half where the union is as large, and by the union elsewhere.
-    share = pair.union * of_hull * of_hull
-    of_area = torch.addcmul(share, share, torch.sign(excess)).mul_(0.5)
-    of_own_area = share - of_area - torch.addcmul(of_hull, overlap, of_union, value=-1)
+    area = torch.mul(*pair.hull, out=pair.around[5])
+    excess = area - pair.union
+    torch.maximum(area, pair.union, out=area)  # inverted boxes would make it smaller than the union
+    (union, hull), (of_union, of_hull) = _inverse(pair.around[4:])
+    overlap, of_areas = pair.intersection / union, _room(union, 2, *union.shape)
+    # Where the hull is as large as the union, the derivative is half of that where it is larger.
+    of_hull = torch.heaviside(excess, known_row((0.5,), excess)[0]).mul_(of_hull)
+    own = torch.sub(overlap * of_union, of_hull, out=of_areas[1])
+    torch.add(of_union, own, out=of_areas[0])
+    of_area = (pair.union / hull).mul_(of_hull)
     value = torch.addcdiv(overlap, excess.clamp_(min=0), hull, value=-1)
-    return Slopes(value, overlap, of_union + of_own_area, of_own_area, of_area * sides.flip(0))
+    return Slopes(value, overlap, of_areas, pair.hull.flip(0).mul_(of_area))
 
 
 def diou(pair: Pair) -> Slopes:
     """``IoU - d² / c²``: distance of the centres over the diagonal of the hull."""
     found = iou(pair)
-    centres = pair.reach[2:] - pair.reach[:2]
-    vectors = torch.stack([centres[:, 0] - centres[:, 1], pair.hull()])  # twice the distance, and the diagonal
+    _, first, second = (pair.reach[2:] - pair.reach[:2]).unbind(1)
+    torch.sub(first, second, out=pair.centres)
+    vectors = pair.around[:4].unflatten(0, (2, 2))  # twice the distance, and the diagonal
     across, down = vectors.square().unbind(1)
     apart, diagonal = across + down
     diagonal, inverse = _inverse(diagonal)
-    distance = apart / (4 * diagonal)
-    inverse = inverse.masked_fill_(distance > 1, 0)
-    of_centre, of_hull = vectors.unbind()
-    return found._replace(
-        value=found.value - distance.clamp(max=1),
-        of_hull=of_hull * (distance * inverse).mul_(-2),
-        of_centre=of_centre * (inverse * 0.5),
-    )
+    ratio, slopes = apart / diagonal, _room(apart, 2, *apart.shape)
+    of_centre = torch.mul(inverse, 0.5, out=slopes[0]).masked_fill_(ratio > 4, 0)
+    torch.mul(of_centre, ratio, out=slopes[1]).neg_()
+    of_centre, of_hull = vectors * slopes.unsqueeze(1)
+    value = torch.sub(found.value, ratio.clamp(max=4), alpha=0.25)
+    return found._replace(value=value, of_hull=of_hull, of_centre=of_centre)
 
 
 def ciou(pair: Pair, *, detach_trade_off: bool) -> Slopes:
     """``DIoU - alpha v``, where v is of the difference of the angles of both boxes, and alpha may be a constant."""
     found = diou(pair)
-    own = pair.sides[:, 1:]
-    sides = own.clamp(min=NO_SIDE)
+    sides = pair.sides[:, 1:].clamp(min=NO_SIDE)
     angles = torch.atan(sides[0] / sides[1])
     apart = angles[0] - angles[1]
     scale = 4 / math.pi**2
-    v = scale * apart.square()
-    rest = 1 - found.overlap + v
+    v = apart.square().mul_(scale)
+    rest = (1 - found.overlap).add_(v)
     trade_off = of_v = v / rest.clamp(min=NO_REST)
     if not detach_trade_off:
         of_rest = trade_off.square().masked_fill_(rest < NO_REST, 0)
-        of_v = 2 * trade_off - of_rest
-        of_overlap = 1 - of_rest
-        found = found._replace(
-            of_shared_area=found.of_shared_area * of_overlap, of_own_area=found.of_own_area * of_overlap
-        )
-    width, height = sides[:, 0]
-    of_angle = of_v * apart * (2 * scale) / (width.square() + height.square())
-    of_sides = torch.stack([of_angle * height, -of_angle * width]).masked_fill_(own[:, 0] < NO_SIDE, 0)
-    return found._replace(value=found.value - trade_off * v, of_own_sides=of_sides)
+        of_v, scale = torch.sub(trade_off, of_rest, alpha=0.5), 2 * scale
+        found = found._replace(of_areas=found.of_areas * (1 - of_rest))
+    own = sides[:, 0]
+    width, height = own.square()
+    of_angle = (of_v * apart).mul_(2 * scale).div_(width + height)
+    of_sides = own.flip(0).mul_(of_angle).masked_fill_(pair.sides[:, 1] < NO_SIDE, 0)
+    of_sides[1].neg_()
+    value = torch.addcmul(found.value, trade_off, v, value=-1)
+    return found._replace(value=value, of_own_sides=of_sides)
+
+
+def _room(like: Tensor, *shape: int) -> Tensor:
+    """Where several results are put side by side, instead of being copied there."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def _inverse(whole: Tensor) -> tuple[Tensor, Tensor]:

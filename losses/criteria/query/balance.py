@@ -12,19 +12,16 @@ BALANCES = ("decoder", "own")
 """Whose numbers balance the two parts: those of the decoder's queries, or those of each layer's own."""
 
 
-def numbers_of(targets: AssignedTargets, kind: str) -> dict[str, Tensor]:
-    """How many queries are matched, and how many are not, (L, B) each; ``kind`` ends their names."""
-    background = (targets.labels == BACKGROUND).sum(-1, dtype=torch.float32)
-    return {f"num_matched_{kind}": targets.num_positives(), f"num_others_{kind}": background}
+def numbers_of(targets: AssignedTargets) -> tuple[Tensor, Tensor]:
+    """How many queries are matched, and how many are not, (L, B) each."""
+    return targets.num_positives(), (targets.labels == BACKGROUND).sum(-1, dtype=torch.float32)
 
 
-def share_of_matched(matched: Tensor, others: Tensor, *mixed: Tensor) -> Tensor:
-    """The divisor of the matched queries' sum; ``mixed`` are the numbers that balance, if not its own."""
-    n, m = mixed or (matched, others)
-    return matched.clamp(min=1) * (n.sqrt() + m.sqrt()).clamp(min=1) / n.sqrt()
+def shares(matched: Tensor, others: Tensor, *mixed: Tensor) -> Tensor:
+    """The divisors of the sums of matched queries and of the others, (2, …).
 
-
-def share_of_others(matched: Tensor, others: Tensor, *mixed: Tensor) -> Tensor:
-    """The same for the queries that are not matched."""
-    n, m = mixed or (matched, others)
-    return others.clamp(min=1) * (n.sqrt() + m.sqrt()).clamp(min=1) / m.sqrt()
+    ``mixed`` are the numbers of both that balance, if not their own.
+    """
+    own = torch.stack([matched, others])
+    roots = (torch.stack(mixed) if mixed else own).sqrt()
+    return own.clamp(min=1) * roots.sum(0).clamp(min=1) / roots

@@ -13,7 +13,7 @@ from losses.core.criterion import Criterion
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Losses, Term
 from losses.criteria.query.cardinality import cardinality_errors
-from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, by_layer, sizes_of_layers
+from losses.criteria.query.matched_layers import LayerAssignments, MatchedLayers, by_layer, compare, sizes_of_layers
 from losses.criteria.query.matching import (
     matches_of_denoising,
     matches_of_layers,
@@ -24,7 +24,6 @@ from losses.criteria.query.matching import (
     without_labels,
 )
 from losses.criteria.query.weights import checked_weights
-from losses.functional.boxes import l1_loss
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.adapters import traits_of
 from losses.modules.base import ClassLoss
@@ -180,11 +179,8 @@ class DetrCriterion(Criterion):
 
     def finished(self, losses: Losses, predictions: DecoderOutputs, terms: Any) -> Losses:
         """The terms of all layers by their names."""
-        return {
-            name + suffix: own
-            for (name, suffixes), value in losses.items()
-            for suffix, own in zip(suffixes, by_layer(value), strict=True)
-        }
+        names = [name + suffix for name, suffixes in losses for suffix in suffixes]
+        return dict(zip(names, by_layer(list(losses.values())), strict=True))
 
     def cardinality_error(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
         """How far the number of objects that each layer sees is from that of targets, mean over the images; to log.
@@ -213,6 +209,7 @@ class DetrCriterion(Criterion):
         """See the class."""
         terms: LayerTerms = {}
         (decoder,) = [group for group in assigned if "" in group.layers.suffixes]
+        self.compute_together(assigned, predictions)
         for group in assigned:
             group.check_filler()
             for (name, suffixes), part in self.group_terms(group, decoder, predictions).items():
@@ -249,6 +246,11 @@ class DetrCriterion(Criterion):
         """How many groups of queries there are: one in evaluation."""
         return self.num_groups if self.training else 1
 
+    def compute_together(self, groups: Sequence[MatchedLayers], read: DecoderOutputs) -> None:
+        """What the terms of all groups need and takes many operations, of all groups at once."""
+        if self.weight_dict.keys() - {"loss_cls"} and len(groups) > 1:
+            compare(groups)
+
     def group_terms(self, group: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """The terms of a group of layers that have a weight; ``decoder`` is the group of the last layer."""
         return {**self.class_terms(group), **self.box_terms(group)}
@@ -271,9 +273,9 @@ class DetrCriterion(Criterion):
         suffixes = group.layers.suffixes
         terms: LayerTerms = {}
         if "loss_bbox" in self.weight_dict:
-            terms["loss_bbox", suffixes] = group.box_term(l1_loss(group.matched_boxes(), group.boxes.boxes).sum(-1))
+            terms["loss_bbox", suffixes] = group.box_term(group.compared().distance)
         if "loss_giou" in self.weight_dict:
-            terms["loss_giou", suffixes] = group.box_term(1 - group.overlaps()[0])
+            terms["loss_giou", suffixes] = group.box_term(group.compared().miss)
         return terms
 
     @staticmethod

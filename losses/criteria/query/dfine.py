@@ -13,11 +13,11 @@ from losses.coders.dfine_bins import bbox2distance
 from losses.core.assigned import AssignedTargets
 from losses.core.normalizer import Normalizer
 from losses.core.terms import Term
-from losses.criteria.query.balance import BALANCES, numbers_of, share_of_matched, share_of_others
+from losses.criteria.query.balance import BALANCES, shares
 from losses.criteria.query.detr import DetrCriterion, LayerTerms
-from losses.criteria.query.matched_layers import MatchedLayers
+from losses.criteria.query.matched_layers import MatchedLayers, chosen
 from losses.criteria.query.matching import of_all_layers
-from losses.functional.distribution import decoupled_distillation_loss, fine_grained_localization_loss
+from losses.functional.distribution import fine_grained_localization_loss, mean_distillation
 from losses.functional.numerics import check_scores
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.base import ClassLoss
@@ -25,6 +25,7 @@ from matchers.assignments.assignment import Assignment
 from matchers.assignments.denoising import union_of_matches
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_flag, check_number, check_one_of, check_positive
+from ragged.values.once import once
 from ragged.values.precision import wide
 
 
@@ -138,62 +139,88 @@ class DFINECriterion(DetrCriterion):
             if own:
                 everywhere = of_all_layers(union, len(group.layers.suffixes))
                 boxes = AssignedTargets.of(targets, everywhere, **self.BOXES)
-                counts = {"num_boxes_union": boxes.num_positives()[:1]}
-                group = replace(group, boxes=boxes, box_counts=counts, same_boxes=True)
+                group = replace(group, boxes=boxes, same_boxes=True)
+                group = replace(group, box_counts={"num_boxes_union": group.numbers_of([0])[0]})
             found.append(group)
         return found
+
+    def compute_together(self, groups: Sequence[MatchedLayers], read: DecoderOutputs) -> None:
+        """Of the fine-grained localisation as well."""
+        super().compute_together(groups, read)
+        refined = [group for group in groups if self._refining(group)]
+        if refined and "loss_fgl" in self.weight_dict:
+            self._compute_fgl(refined, read)
 
     def group_terms(self, group: MatchedLayers, decoder: MatchedLayers, read: DecoderOutputs) -> LayerTerms:
         """DETR's terms, and those of distributions."""
         terms = super().group_terms(group, decoder, read)
-        extras, suffixes = group.layers.extras, group.layers.suffixes
-        refining = [index for index, extra in enumerate(extras) if "pred_corners" in extra]
+        extras, suffixes, refining = group.layers.extras, group.layers.suffixes, self._refining(group)
         learning = [index for index in refining if "teacher_corners" in extras[index]]
-        for index in refining:
-            self._check_corners(extras[index], group.layers, suffixes[index])
         if refining and "loss_fgl" in self.weight_dict:
-            terms["loss_fgl", tuple(suffixes[index] for index in refining)] = self._fgl(group, refining, read)
+            boxes = group.boxes_of(refining)
+            own = Term(boxes.counted_rows(group.computed["fgl"]), group.box_counts, boxes.positives)
+            terms["loss_fgl", tuple(suffixes[index] for index in refining)] = [own]
         if learning and "loss_ddf" in self.weight_dict:
             terms["loss_ddf", tuple(suffixes[index] for index in learning)] = self._ddf(group, learning, decoder)
         return terms
 
-    def _fgl(self, group: MatchedLayers, refining: list[int], read: DecoderOutputs) -> list[Term]:
-        boxes = group.boxes_of(refining)
-        constants = self._constants(read)
-        extras = [group.layers.extras[index] for index in refining]
-        corners, points = (
-            group.rows_of(boxes, [extra[key] for extra in extras]) for key in ("pred_corners", "ref_points")
+    def _refining(self, group: MatchedLayers) -> list[int]:
+        """The layers of a group that refine distributions."""
+        extras, suffixes = group.layers.extras, group.layers.suffixes
+        found = [index for index, extra in enumerate(extras) if "pred_corners" in extra]
+        for index in found:
+            self._check_corners(extras[index], group.layers, suffixes[index])
+        return found
+
+    def _corners(self, group: MatchedLayers) -> Tensor:
+        """The distributions of the layers that refine them, (L, B, Q, 4, R)."""
+        extras = [group.layers.extras[index] for index in self._refining(group)]
+        found: Tensor = once(group.computed, "corners", lambda: _of_layers(extras, "pred_corners"))
+        return found.unflatten(-1, (4, self.reg_max + 1))
+
+    def _compute_fgl(self, groups: Sequence[MatchedLayers], read: DecoderOutputs) -> None:
+        """Of the matched boxes (R,) of each group, not weighted yet."""
+        parts = []
+        for group in groups:
+            refining = self._refining(group)
+            boxes = group.boxes_of(refining)
+            points = torch.stack([group.layers.extras[index]["ref_points"].detach() for index in refining])
+            rows = [wide(boxes.positives.of_predictions(each)) for each in (self._corners(group), points)]
+            parts.append((*rows, boxes.boxes, group.overlaps_of(boxes, refining)))
+        corners, points, gts, overlaps = (
+            each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts, strict=True)
         )
-        bins = bbox2distance(wide(points.detach()), boxes.boxes, reg_max=self.reg_max, **constants)
+        bins = bbox2distance(points, gts, reg_max=self.reg_max, **self._constants(read))
         values = fine_grained_localization_loss(
-            corners.unflatten(-1, (4, self.reg_max + 1)),
+            corners,
             bins.left,
             weight_left=bins.weight_left,
             weight_right=bins.weight_right,
-            quality=group.overlaps_of(boxes, refining).unsqueeze(-1),
-        )
-        return [Term(boxes.counted_rows(values.sum(-1)), group.box_counts, boxes.positives)]
+            quality=overlaps.unsqueeze(-1),
+        ).sum(-1)
+        for group, own in zip(groups, values.split([len(part[0]) for part in parts]), strict=True):
+            group.computed["fgl"] = own
 
     def _ddf(self, group: MatchedLayers, learning: list[int], decoder: MatchedLayers) -> list[Term]:
         boxes = group.boxes_of(learning)
-        extras = [group.layers.extras[index] for index in learning]
-        student, teacher = (
-            _of_layers(extras, key).unflatten(-1, (4, self.reg_max + 1)) for key in ("pred_corners", "teacher_corners")
-        )
-        loss = decoupled_distillation_loss(student, teacher.expand_as(student), temperature=self.temperature).mean(-1)
+        rows, extras = boxes.positives, [group.layers.extras[index] for index in learning]
+        refining = self._refining(group)
+        student = chosen(self._corners(group), [refining.index(index) for index in learning])
+        teacher = _of_layers(extras, "teacher_corners").unflatten(-1, student.shape[-2:])
+        loss = mean_distillation(student, teacher, temperature=self.temperature)
         sure = wide(_of_layers(extras, "teacher_logits").detach()).amax(-1).sigmoid()
-        positive = boxes.is_positive
         # Weighted apart: one selection of weights for both is what inductor fuses into wrong values.
-        of_matched = loss * boxes.positives.per_prediction(group.overlaps_of(boxes, learning))
-        of_others = loss * sure
-        counts = numbers_of(
-            group.boxes_of([0]) if group.same_boxes else boxes, "dn" if group.layers.denoising else "queries"
-        )
+        of_matched = rows.rows_of(loss) * group.overlaps_of(boxes, learning)
+        of_others = boxes.counted_background(loss * sure)
+        kinds = [("dn" if group.layers.denoising else "queries", group.numbers_of(learning))]
         if group.layers.denoising and self.balance == "decoder":
-            counts |= numbers_of(decoder.boxes_of([0]), "queries" if self.union else "last")
+            kinds.append(("queries" if self.union else "last", decoder.numbers_of([0])))
+        counts = {}
+        for kind, (matched, others) in kinds:
+            counts |= {f"num_matched_{kind}": matched, f"num_others_{kind}": others}
         return [
-            Term(boxes.counted(of_matched).masked_fill(~positive, 0), counts, divisor=share_of_matched),
-            Term(boxes.counted(of_others).masked_fill(positive, 0), counts, divisor=share_of_others),
+            Term(boxes.counted_rows(of_matched), counts, rows, divisor=shares, part=0),
+            Term(of_others, counts, divisor=shares, part=1),
         ]
 
     def _constants(self, read: DecoderOutputs) -> dict[str, Any]:
@@ -261,9 +288,7 @@ class DFINECriterion(DetrCriterion):
 
 def _layers_of(assignments: Sequence[Assignment]) -> Assignment | list[Assignment]:
     """The layers of several groups, whose first dimension they are."""
-    if len(assignments) == 1:
-        return assignments[0]
-    return [layer for each in assignments for layer in each.unstack()]
+    return assignments[0] if len(assignments) == 1 else [layer for each in assignments for layer in each.unstack()]
 
 
 def _of_layers(extras: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:

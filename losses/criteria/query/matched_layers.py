@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from losses.core.assigned import AssignedTargets
 from losses.core.positives import Positives
 from losses.core.ragged_predictions import check_filler_is_ignored
 from losses.core.terms import Term
+from losses.criteria.query.balance import numbers_of
+from losses.functional.boxes import l1_loss
 from losses.heads.class_masks import with_background, without_classes
 from losses.heads.decoder import DecoderLayers, DecoderOutputs
 from losses.modules.adapters import traits_of
@@ -120,31 +122,31 @@ class MatchedLayers:
 
     def overlap_of_queries(self) -> Tensor:
         """(L, B, Q), the IoU of boxes with the targets that the class loss has for them; 0 without one. A constant."""
-        rows = self.classes.positives
         if self.classes is self.boxes:
-            return rows.per_prediction(self.overlaps()[1])
-        return rows.per_prediction(overlap(rows.of_predictions(self.layers.boxes.detach()), self.classes.boxes))
+            return self.boxes.positives.per_prediction(self.compared().overlap)
+        rows = self.classes.positives
+        found = once(
+            self.computed, "of classes", lambda: overlap(self._boxes_of(self.classes).detach(), self.classes.boxes)
+        )
+        return rows.per_prediction(found)
 
-    def matched_boxes(self) -> Tensor:
-        """(R, 4), the predicted boxes that have a target, cxcywh, float32 at least."""
-        return once(self.computed, "boxes", lambda: wide(self.boxes.positives.of_predictions(self.layers.boxes)))
+    def compared(self) -> Compared:
+        """The matched boxes with their targets."""
+        if "compared" not in self.computed:
+            compare([self])
+        found: Compared = self.computed["compared"]
+        return found
 
-    def overlaps(self) -> tuple[Tensor, Tensor]:
-        """GIoU and IoU (R,) of the matched boxes with their targets; the IoU is a constant."""
-
-        def make() -> tuple[Tensor, Tensor]:
-            return giou_and_iou(
-                *(convert(boxes, "cxcywh", "xyxy") for boxes in (self.matched_boxes(), self.boxes.boxes))
-            )
-
-        return once(self.computed, "overlaps", make)
+    def _boxes_of(self, targets: AssignedTargets) -> Tensor:
+        """(R, 4), the predicted boxes that have one of the targets, cxcywh, float32 at least."""
+        return wide(targets.positives.of_predictions(self.layers.boxes))
 
     def boxes_of(self, layers: Sequence[int]) -> AssignedTargets:
         """The box targets of some layers, one after the other."""
         if len(layers) == len(self.layers.suffixes):
             return self.boxes
         if self.same_boxes:
-            return _first_layers(self.boxes, len(self.layers.suffixes), len(layers))
+            return once(self.computed, f"first {len(layers)}", lambda: _first_layers(self.boxes, len(layers)))
         if self.matches is None:
             raise ValueError(
                 "loss_fgl and loss_ddf are of some layers, whose matches are not known: let matched_layers say "
@@ -156,22 +158,20 @@ class MatchedLayers:
             targets, Assignment.stack([own[index] for index in layers]), box_format="cxcywh", normalized=True
         )
 
-    def rows_of(self, boxes: AssignedTargets, values: Sequence[Tensor]) -> Tensor:
-        """Of values (B, Q, …) of some layers those of the matched queries, (R, …); ``boxes`` are ``boxes_of`` these."""
-        if not self.same_boxes:
-            return boxes.positives.of_predictions(torch.stack(list(values)))
-        first = self.boxes_of([0]).positives
-        return boxes.positives.masked(torch.cat([first.rows_of(value.unsqueeze(0)) for value in values]))
-
     def overlaps_of(self, boxes: AssignedTargets, layers: Sequence[int]) -> Tensor:
         """IoU (R,) of the matched boxes of some layers, one after the other. A constant."""
         if boxes is self.boxes:
-            return self.overlaps()[1]
+            return self.compared().overlap
         if self.same_boxes:  # as many rows in each layer
-            own_rows = self.overlaps()[1].unflatten(0, (len(self.layers.suffixes), -1))
-            return torch.cat([own_rows[index] for index in layers])
-        own = self.layers.boxes.detach()
-        return overlap(self.rows_of(boxes, [own[index] for index in layers]), boxes.boxes)
+            own_rows = self.compared().overlap.unflatten(0, (len(self.layers.suffixes), -1))
+            return chosen(own_rows, layers).flatten()
+        own = chosen(self.layers.boxes.detach(), layers)
+        return overlap(boxes.positives.of_predictions(own), boxes.boxes)
+
+    def numbers_of(self, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """How many queries of some layers are matched, and how many are not, (L, B) each; (1, B) of same boxes."""
+        own = [0] if self.same_boxes else layers
+        return once(self.computed, f"numbers of {list(own)}", lambda: numbers_of(self.boxes_of(own)))
 
     def _mass(self, weights: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
         """The sum of the weights of the labels of each layer and image, (L, B); (1, B) where layers cannot differ."""
@@ -182,10 +182,45 @@ class MatchedLayers:
         return {f"class_mass{self.layers.suffixes[0]}": counted.sum(-1)}
 
 
+class Compared(NamedTuple):
+    """Matched boxes and their targets, (R,) each."""
+
+    distance: Tensor
+    """L1 of cxcywh."""
+    miss: Tensor
+    """``1 - GIoU``."""
+    overlap: Tensor
+    """The IoU, a constant."""
+
+
+def compare(groups: Sequence[MatchedLayers]) -> None:
+    """Compare the matched boxes of all groups at once: they are few, and that takes many operations."""
+    parts = [(group._boxes_of(group.boxes), group.boxes.boxes) for group in groups]
+    apart = [group for group in groups if len(groups) > 1 and group.classes is not group.boxes]
+    parts += [(group._boxes_of(group.classes).detach(), group.classes.boxes) for group in apart]
+    pred, target = parts[0] if len(parts) == 1 else (torch.cat(each) for each in zip(*parts, strict=True))
+    similarity, overlap = giou_and_iou(*(convert(boxes, "cxcywh", "xyxy") for boxes in (pred, target)))
+    values = l1_loss(pred, target).sum(-1), 1 - similarity, overlap
+    sizes = [len(part) for part, _ in parts]
+    split = [Compared(*each) for each in zip(*(value.split(sizes) for value in values), strict=True)]
+    for group, own in zip(groups, split, strict=False):
+        group.computed["compared"] = own
+    for group, own in zip(apart, split[len(groups) :], strict=True):
+        group.computed["of classes"] = own.overlap
+
+
 def overlap(pred: Tensor, target: Tensor) -> Tensor:
     """IoU (R,) of cxcywh boxes (R, 4)."""
     both = convert(torch.stack([wide(pred), target]), "cxcywh", "xyxy")
     return iou(both[0], both[1])
+
+
+def chosen(values: Tensor, layers: Sequence[int]) -> Tensor:
+    """Some of the layers (L, …); those that follow each other are not copied."""
+    first, count = layers[0], len(layers)
+    if list(layers) == list(range(first, first + count)):
+        return values if count == len(values) else values[first : first + count]
+    return torch.stack([values[index] for index in layers])
 
 
 def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | None:
@@ -196,25 +231,33 @@ def sizes_of_layers(read: DecoderOutputs, suffixes: Sequence[str]) -> Tensor | N
     return torch.stack([group.sizes[group.suffixes.index(suffix)] for suffix in suffixes])
 
 
-def by_layer(values: Any) -> Sequence[Any]:
-    """The values of each layer, of those of several."""
+def by_layer(values: Sequence[Any]) -> list[Any]:
+    """The values of each layer, of terms of several, one term after the other."""
+    if all(isinstance(each, Tensor) for each in values) and len({each.dtype for each in values}) == 1:
+        return list(torch.cat(list(values)).unbind())  # not one by one: each index has its own derivative
+    return [layer for each in values for layer in _unbound(each)]
+
+
+def _unbound(values: Any) -> Sequence[Any]:
     if not isinstance(values, RaggedBatch):
-        layers: Sequence[Tensor] = values.unbind()  # not one by one: each index has its own derivative
+        layers: Sequence[Tensor] = values.unbind()
         return layers
     parts = zip(*(part.unbind() for part in (values.tensor, values.mask, values.sample_sizes)), strict=True)
     return [RaggedBatch._unchecked(tensor, mask, sizes, 0) for tensor, mask, sizes in parts]
 
 
-def _first_layers(boxes: AssignedTargets, layers: int, count: int) -> AssignedTargets:
+def _first_layers(boxes: AssignedTargets, count: int) -> AssignedTargets:
     """The box targets of ``count`` layers, all of which have the same matches."""
     own = boxes.positives
-    rows = len(own) // layers * count
+    rows = len(own) // own.shape[0] * count
     positives = Positives(
         own.sample[:rows],
         own.prediction[:rows],
         own.target[:rows],
         None if own.valid is None else own.valid[:rows],
         (count, *own.shape[1:]),
+        own.whole,
+        {name: each[:rows] for name, each in own.computed.items()},
     )
     weights = None if boxes.weights is None else boxes.weights[:count]
     return AssignedTargets(boxes.labels[:count], boxes.quality[:count], positives, boxes.boxes[:rows], weights)
