@@ -268,12 +268,7 @@ class Pairs:
         ]
 
     def blocks(self, *, larger: int = 1, most: int | None = None) -> Iterator[Pairs]:
-        """The rows in blocks that are computed one after the other.
-
-        Args:
-            larger: How many times as large as usual the blocks are.
-            most: How many pairs a block has at most.
-        """
+        """The rows in blocks, ``larger`` times as large as usual, and of ``most`` pairs at most."""
         pairs = larger * self.problem.pairs_at_once
         size = max(1, (pairs if most is None else min(pairs, most)) // max(self.problem.num_predictions, 1))
         if torch.compiler.is_compiling() or len(self) <= size:
