@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ragged.values.once import known_row
 from ragged.values.ranking import INDEX_MASK, keys, signed_index_of, value_of
 
 _BELOW_ALL = -1.0
@@ -80,7 +81,7 @@ class BestTarget:
     def see_rows(self, value: Tensor, rows: Rows, counts: Tensor | None = None) -> None:
         """Take in values (R, P) of rows, where ``counts`` (R, P) is true."""
         if not rows.packed and (self.highest or counts is None):
-            self._see_static(value if counts is None else value.masked_fill(~counts, _BELOW_ALL), rows)
+            self._see_static(value if counts is None else _others(counts, value, _BELOW_ALL), rows)
             return
         into = None if self._found is None else self.key
         found = rows.over_targets(self._keys_of(value, rows.target, counts), "amin", none=self.none, into=into)
@@ -149,10 +150,15 @@ class BestTarget:
 
     def _keys_of(self, value: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
         key = self._key_of(value, target.unsqueeze(-1))
-        return key if counts is None else key.masked_fill_(~counts, self.none)
+        return key if counts is None else _others(counts, key, self.none)
 
     def _key_of(self, value: Tensor, target: Tensor) -> Tensor:
         return keys(value, target, nonnegative=True, falling=self.highest)
+
+
+def _others(counts: Tensor, values: Tensor, other: float) -> Tensor:
+    """The values that count, and another one in the place of those that do not."""
+    return torch.where(counts, values, known_row((other,), values))
 
 
 with warnings.catch_warnings():

@@ -17,7 +17,7 @@ from matchers.pairs.near import Nearby, candidates_of
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import Problem
 from matchers.pairs.results import count_invalid
-from ragged.values.once import known_range
+from ragged.values.once import known_range, known_row
 from ragged.values.precision import wide
 from ragged.values.ranking import smallest
 
@@ -96,7 +96,7 @@ class DynamicK:
             # A prediction that is avoided adds to no sum.
             number = self._number(pairs, torch.add(overlap, cost, alpha=0))
         assert pairs.near is not None
-        cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED).masked_fill_(~pairs.near, torch.inf)
+        cost = torch.where(pairs.near, cost.nan_to_num_(_AVOIDED, posinf=_AVOIDED), known_row((torch.inf,), cost))
         self._note_cheapest(pairs, cost)
         value, prediction = smallest(cost, self.topk, index=pairs.prediction, nonnegative=True)
         taken = (known_range(value.shape[-1] + 1, cost.device)[1:] <= number) & (value < torch.inf)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from matchers.geometry.bounds import bounded_corners, can_be_written
 from matchers.geometry.halves import mapped_halves
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of, check_same_device
 from ragged.values.precision import wide
-from ragged.values.readable import can_have_own_derivative
 
 
 class Coordinates:
@@ -81,17 +81,12 @@ class Coordinates:
         return self.corners[3]
 
 
-# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
+# An area, in any unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
 NO_AREA = 1e-16
 # A side below which the aspect ratio of a box means nothing.
 NO_SIDE = 1e-7
 # A part of 1 below which the trade-off of the complete IoU is not divided by it.
 NO_REST = 1e-7
-
-
-def largest_coordinate(dtype: torch.dtype) -> float:
-    """What coordinates are bounded by, so that products of two lengths, and squares of them, are finite."""
-    return float(torch.finfo(dtype).max ** 0.25)
 
 
 # Of both halves of a box, what the halves of the other format are.
@@ -226,30 +221,25 @@ def check_boxes(boxes: Tensor, name: str) -> None:
 def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     """Corners and areas ``(…)`` of xyxy boxes ``(…, 4)``, contiguous, bounded and in float32 at least.
 
-    Every measure of this module takes either form; this one spares it the conversion.
-
     >>> coordinates(torch.tensor([[0.0, 1.0, 2.0, 3.0]])).area
     tensor([4.])
     """
     if isinstance(boxes, Coordinates):
         return boxes
-    return Coordinates(corners_of(boxes).contiguous())
+    return Coordinates(corners_of(boxes))
 
 
 def corners_of(boxes: Tensor) -> Tensor:
-    """The corners ``(4, …)`` of ``coordinates``, which are ``(…, 4)`` in memory: for boxes that are few."""
+    """The corners ``(4, …)`` of ``coordinates``."""
     check_boxes(boxes, "boxes")
-    bound = largest_coordinate(wide(boxes).dtype)
-    return wide(boxes).clamp(-bound, bound).movedim(-1, 0)
+    return bounded_corners(wide(boxes))
 
 
 def stacked_coordinates(boxes: Tensor) -> Tensor:
-    """``coordinates(boxes).stacked()``, written where it is to be."""
-    if not can_have_own_derivative(boxes) or (torch.is_grad_enabled() and boxes.requires_grad):
+    """``coordinates(boxes).stacked()``."""
+    if not can_be_written(boxes):
         return coordinates(boxes).stacked()
-    boxes, bound = wide(boxes), largest_coordinate(wide(boxes).dtype)
-    stacked = torch.empty((5, *boxes.shape[:-1]), dtype=boxes.dtype, device=boxes.device)
-    torch.clamp(boxes.movedim(-1, 0), -bound, bound, out=stacked[:4])
+    stacked = bounded_corners(wide(boxes), rows=5)
     torch.mul(*Coordinates(stacked[:4]).sides.clamp_(min=0), out=stacked[4])
     return stacked
 

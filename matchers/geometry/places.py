@@ -15,7 +15,7 @@ def inside(points: Tensor, boxes: Coordinates, *, margin: float = 0.0, up_to: Te
     """Whether points lie inside boxes by more than ``margin``; everything broadcasts."""
     farthest = points if up_to is None else up_to
     within = torch.minimum(farthest - boxes.low, boxes.high - points)
-    return within.amin(0) > margin
+    return torch.minimum(within[0], within[1]) > margin
 
 
 def enlarged(boxes: Coordinates, min_side: float) -> Coordinates:
@@ -29,7 +29,7 @@ def near_center(points: Tensor, boxes: Coordinates, radius: Tensor | float, *, u
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
     away = _from_center(points, boxes)
     away = away.abs() if up_to is None else torch.maximum(away, -_from_center(up_to, boxes))
-    return away.amax(0) < radius
+    return torch.maximum(away[0], away[1]) < radius
 
 
 def squared_center_distance(points: Tensor, boxes: Coordinates) -> Tensor:

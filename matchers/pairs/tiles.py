@@ -16,7 +16,7 @@ from torch import Tensor
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
 from ragged.values.once import known_range, of_constant
-from ragged.values.ranking import index_of, keys, value_of
+from ragged.values.ranking import INDEX_MASK, index_of, keys, value_of
 from ragged.values.readable import values_are_readable
 
 SIZE = 16
@@ -183,7 +183,8 @@ class Tiles:
         if self.found is None:
             found = values.max(-1, keepdim=True)
             return found.values, found.indices
-        none = self.prediction.new_zeros(len(self.pairs), 1)
-        key = keys(values, self.prediction, nonnegative=True, falling=True).amin(-1, keepdim=True)
-        key = none.scatter_reduce(0, self.row.unsqueeze(-1), key, "amin")
-        return value_of(key, nonnegative=True, falling=True), index_of(key)
+        none = self.prediction.new_full((len(self.pairs), 1), INDEX_MASK)
+        # On a CPU, torch finds the largest integer of 64 bits many times faster than the smallest.
+        key = keys(values, INDEX_MASK - self.prediction, nonnegative=True).amax(-1, keepdim=True)
+        key = none.scatter_reduce(0, self.row.unsqueeze(-1), key, "amax")
+        return value_of(key, nonnegative=True), INDEX_MASK - index_of(key)

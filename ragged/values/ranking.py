@@ -26,16 +26,20 @@ def sortable(values: Tensor, *, nonnegative: bool = False) -> Tensor:
         values: Float tensor without NaN; compared in float32.
         nonnegative: Promises that no value is below 0, nor -0, which is faster.
     """
-    if nonnegative:
-        key = values.float().view(torch.int32).to(torch.int64)
-    else:
-        # Adding zero makes a copy, and turns -0 into 0, which it is equal to.
-        bits = (values.float() + 0.0).view(torch.int32)
-        # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
-        bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
-        key = bits.to(torch.int64)
+    key = _ordered(values, nonnegative).long()
     key <<= INDEX_BITS
     return key
+
+
+def _ordered(values: Tensor, nonnegative: bool) -> Tensor:
+    """Integers that sort as ``values`` do, int32."""
+    if nonnegative:
+        return values.float().view(torch.int32)
+    # Adding zero makes a copy, and turns -0 into 0, which it is equal to.
+    bits = (values.float() + 0.0).view(torch.int32)
+    # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
+    bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
+    return bits
 
 
 def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False, falling: bool = False) -> Tensor:
@@ -44,14 +48,16 @@ def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False, falling: b
     Args:
         values: As for ``sortable``.
         index: What breaks ties.
-        nonnegative: As in ``sortable``; the key is made in one operation then.
+        nonnegative: As in ``sortable``.
         falling: The highest value comes first; of equal ones the lowest index still does.
     """
-    if nonnegative:
-        sorting, unit = values.float().view(torch.int32), 1 << INDEX_BITS
-    else:
-        sorting, unit = sortable(values), 1
-    return torch.add(index, sorting, alpha=-unit if falling else unit)
+    ordered = _ordered(values, nonnegative)
+    if ordered.device.type != "cpu":
+        return torch.add(index, ordered, alpha=-(1 << INDEX_BITS) if falling else 1 << INDEX_BITS)
+    key = (-ordered if falling else ordered).long()  # a CPU is slow at multiplying integers of 64 bits
+    key <<= INDEX_BITS
+    key |= index
+    return key
 
 
 def index_of(key: Tensor) -> Tensor:
