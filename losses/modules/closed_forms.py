@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import background_loss, is_dense, power, softplus
+from losses.functional.numerics import background_loss, is_dense, power, softplus, weigh_background
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
 
@@ -77,11 +77,7 @@ class _Sums(torch.autograd.Function):
             loss = softplus(x)
             slope = torch.sigmoid(x, out=None if slopes is None else slopes[place])
             if exponent:
-                weight = slope.square() if exponent == 2 else power(slope, exponent)
-                if slopes is not None and not detach_weights:
-                    slope.add_(torch.addcmul(loss, loss, slope, value=-1), alpha=exponent)
-                slope.mul_(weight)
-                loss.mul_(weight)
+                weigh_background(loss, slope, exponent, detach=detach_weights, slope=slopes is not None)
             torch.sum(loss, -1, keepdim=True, out=sums[place])
         ctx.exponent, ctx.detach_weights = exponent, detach_weights
         ctx.save_for_backward(logits, index, unlabelled, slopes)
