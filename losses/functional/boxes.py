@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.functional.numerics import check_floating, check_fraction
+from losses.functional.numerics import check_floating, check_fraction, with_slope
 from matchers.geometry.overlaps import ciou, diou, giou, iou
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_not_negative, check_one_of, check_same_device
@@ -46,7 +46,9 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     overlap = iou(pred, target)
     if mode == "log":
         return -overlap.clamp(min=eps).log()
-    return 1 - (overlap if mode == "linear" else overlap**2)
+    if mode == "linear":
+        return 1 - overlap
+    return with_slope(lambda x: (1 - x.square(), -2 * x), lambda x: 1 - x**2, overlap)
 
 
 @takes_batches(pred=1, target=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.functional.numerics import background_loss, power, with_slope
+from losses.functional.numerics import background_loss, power, softplus, with_slope
 
 
 def entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
@@ -18,7 +18,8 @@ def entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
     >>> entropy(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.5]))
     tensor([0.6931, 1.1269])
     """
-    targets = torch.ones_like(logits) if targets is None else targets
+    if targets is None:
+        return softplus(-logits)
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 

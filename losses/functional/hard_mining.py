@@ -116,7 +116,7 @@ def mined_cross_entropy(
         negative=labels == BACKGROUND,
         negatives_without_positives=negatives_without_positives,
     )
-    channels = torch.where(positive, labels + 1 if background == 0 else labels, background)
+    channels = (labels + 1).clamp(min=0) if background == 0 else torch.where(positive, labels, background)
     values = _trained_loss(scores, channels, positive | hard)
     return values if weights is None else values * weights
 
