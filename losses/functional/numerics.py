@@ -101,10 +101,15 @@ def with_slope(
         plain: The function by operations of torch, which say what the derivative of the derivative is.
         values: What it is of.
     """
-    if not (torch.is_grad_enabled() and values.requires_grad and can_have_own_derivative(values)):
+    if not has_closed_form(values):
         return plain(values)
     found: Tensor = _WithSlope.apply(values, closed, plain)
     return found
+
+
+def has_closed_form(values: Tensor) -> bool:
+    """Whether a derivative in closed form is of use for a function of ``values``, and can be had."""
+    return torch.is_grad_enabled() and values.requires_grad and can_have_own_derivative(values)
 
 
 class _WithSlope(torch.autograd.Function):
