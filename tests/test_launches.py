@@ -25,7 +25,7 @@ BUDGETS = {
     "YOLOv9Criterion": (293, 31),
     "YOLOv8Criterion": (307, 29),
     "YOLOv10Criterion, YOLO26": (495, 44),
-    "ATSSCriterion": (224, 34),
+    "ATSSCriterion": (223, 34),
     "SSDCriterion": (184, 20),
     "SSDLoss": (186, 17),
     "DetectionLoss, Hungarian": (160, 18),

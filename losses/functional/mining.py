@@ -65,8 +65,8 @@ def hardest_negatives(
         negative = ~positive if positive.dtype == torch.bool else (1 - wide(positive)).clamp(min=0)
     may_be_taken = negative if negative.dtype == torch.bool else negative > 0
     lowest = torch.finfo(torch.float32).min
-    rank = loss.float().nan_to_num(nan=lowest, neginf=lowest).masked_fill(~may_be_taken, -torch.inf)
     is_mask = positive.dtype == torch.bool
+    rank = loss.float().nan_to_num(nan=lowest, neginf=lowest).masked_fill(~may_be_taken, -torch.inf)
     count = positive.sum(-1, keepdim=True, dtype=torch.float32) if is_mask else wide(positive).sum(-1, keepdim=True)
     budget = count * float(ratio)
     if negatives_without_positives:
