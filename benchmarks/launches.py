@@ -134,8 +134,7 @@ class Launches:
 
 def of_step(loss: Callable[[], Tensor], leaves: Sequence[Tensor], count: type[Count] = Count) -> Launches:
     """Of a loss and its gradients. It is called before, so that what is made once for a size is there."""
-    with torch.no_grad():
-        loss()
+    loss()  # with a gradient: the constants of derivatives are made once as well
     for leaf in leaves:
         leaf.grad = None
     with count() as forward:

@@ -30,6 +30,7 @@ from ragged.values.checks import (
 )
 from ragged.values.once import known_row, row
 from ragged.values.precision import wide
+from ragged.values.readable import can_have_own_derivative
 
 CanvasSize = Tensor | tuple[float, float]
 """Height and width of the image, or a tensor ``(*batch, 2)`` of them, in the unit of the boxes."""
@@ -103,13 +104,14 @@ class DeltaXYWHCoder:
         """Deltas (…, 4) of xyxy ``boxes`` (…, 4) relative to xyxy ``priors`` (…, 4)."""
         priors, boxes = inputs(priors, boxes, "boxes")
         deltas = relative_to(convert(priors, "xyxy", "cxcywh"), convert(boxes, "xyxy", "cxcywh"))
-        return (deltas - known_row(self.means, deltas)) / known_row(self.stds, deltas)
+        deltas = deltas - known_row(self.means, deltas) if any(self.means) else deltas
+        return deltas / known_row(self.stds, deltas)
 
     @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``, cut off at the border of ``canvas_size``."""
         priors, deltas = inputs(priors, deltas, "deltas")
-        deltas = deltas * known_row(self.stds, deltas) + known_row(self.means, deltas)
+        deltas = torch.addcmul(known_row(self.means, deltas), deltas, known_row(self.stds, deltas))
         limit = None if self.wh_ratio_clip is None else -math.log(self.wh_ratio_clip)
         boxes = convert(from_relative(convert(priors, "xyxy", "cxcywh"), deltas, limit), "cxcywh", "xyxy")
         return clip_to_canvas(boxes, canvas_size)
@@ -231,5 +233,52 @@ def from_relative(priors: Tensor, deltas: Tensor, limit: float | None) -> Tensor
     if limit is None:
         # With the half of what the dtype can hold there is room for any prior, and for what the gradient multiplies.
         limit = math.log(torch.finfo(deltas.dtype).max) / 2
-    center = priors[..., :2] + deltas[..., :2] * priors[..., 2:]
+    if _has_closed_form(priors, deltas):
+        found: Tensor = _FromRelative.apply(deltas, priors, limit)
+        return found
+    return _from_relative(priors, deltas, limit)
+
+
+def _from_relative(priors: Tensor, deltas: Tensor, limit: float) -> Tensor:
+    center = torch.addcmul(priors[..., :2], deltas[..., :2], priors[..., 2:])
     return torch.cat([center, priors[..., 2:] * deltas[..., 2:].clamp(-limit, limit).exp()], -1)
+
+
+def _has_closed_form(priors: Tensor, deltas: Tensor) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and deltas.requires_grad
+        and not priors.requires_grad
+        and priors.dtype == deltas.dtype
+        and priors.dim() <= deltas.dim()
+        and all(own in (1, size) for own, size in zip(priors.shape[::-1], deltas.shape[::-1], strict=False))
+        and can_have_own_derivative(deltas)
+    )
+
+
+class _FromRelative(torch.autograd.Function):
+    """``from_relative`` with its derivative: the sizes of priors for centres, and for sizes what they are."""
+
+    @staticmethod
+    def forward(ctx: Any, deltas: Tensor, priors: Tensor, limit: float) -> Tensor:
+        found, sizes = torch.empty_like(deltas), priors[..., 2:]
+        torch.addcmul(priors[..., :2], deltas[..., :2], sizes, out=found[..., :2])
+        bounded = deltas[..., 2:].clamp(-limit, limit)
+        inside = bounded == deltas[..., 2:]
+        own = torch.mul(bounded.exp_(), sizes, out=found[..., 2:])
+        ctx.limit = limit
+        ctx.save_for_backward(deltas, priors, own * inside)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        deltas, priors, slopes = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient shall be differentiated as well
+            boxes = _from_relative(priors, deltas, ctx.limit)
+            return torch.autograd.grad(boxes, deltas, gradients[0], create_graph=True)[0], None, None
+        found = torch.empty_like(deltas)
+        for half, given, slope in zip(
+            found.split(2, -1), gradients[0].split(2, -1), (priors[..., 2:], slopes), strict=True
+        ):
+            torch.mul(given, slope, out=half)
+        return found, None, None

@@ -21,6 +21,7 @@ from matchers.geometry.priors import known_points
 from ragged.interop.operands import method_takes_batches, takes_batches
 from ragged.interop.registration import register_named_tuple
 from ragged.values.checks import check_count, check_is_sequence, check_is_tensor, check_number, check_same_device
+from ragged.values.once import known_row
 from ragged.values.precision import wide
 from ragged.values.side_by_side import cells_side_by_side
 
@@ -57,7 +58,7 @@ def means_of_bins(logits: Tensor, dim: int, values: Tensor | None = None) -> Ten
     """``integral`` of bins in dimension ``dim``, counted from the last one, -1; nothing is checked."""
     share = wide(logits).softmax(dim)
     if values is None:
-        values = torch.arange(share.shape[dim], device=share.device, dtype=share.dtype)
+        values = known_row(range(share.shape[dim]), share)
     # No matrix product, which autocast would compute in half precision.
     return (share * values.view(-1, *(1,) * (-1 - dim))).sum(dim)
 

@@ -51,11 +51,10 @@ class DistanceCoder:
             boxes: As above. A point outside its box has a negative distance, unless ``max_distance`` is given.
         """
         priors, boxes = inputs(priors, boxes, "boxes", points=True)
-        point = priors[..., :2]
-        distances = torch.cat([point - boxes[..., :2], boxes[..., 2:] - point], -1)
+        distances = (boxes.unflatten(-1, (2, 2)) - priors[..., :2].unsqueeze(-2)) * _directions(boxes)
         if self.scale_by_stride:
-            strides = _strides(priors)
-            distances = (distances.unflatten(-1, (2, 2)) / strides.unsqueeze(-2)).flatten(-2)
+            distances = distances / _strides(priors).unsqueeze(-2)
+        distances = distances.flatten(-2)
         return distances if self.max_distance is None else distances.clamp(0, self.max_distance)
 
     @method_takes_batches(priors=1, deltas=1)
@@ -65,8 +64,7 @@ class DistanceCoder:
         corners, point = distances.unflatten(-1, (2, 2)), priors[..., :2].unsqueeze(-2)
         if self.scale_by_stride:
             corners = corners * _strides(priors).unsqueeze(-2)
-        sides = known_row((-1.0, 1.0), corners).unsqueeze(-1)
-        return clip_to_canvas(torch.addcmul(point, corners, sides).flatten(-2), canvas_size)
+        return clip_to_canvas(torch.addcmul(point, corners, _directions(corners)).flatten(-2), canvas_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +92,11 @@ class CenterLogSizeCoder:
         """Boxes (…, 4), xyxy, from ``deltas`` relative to grid points, cut off at the border of ``canvas_size``."""
         priors, deltas = inputs(priors, deltas, "deltas")
         return clip_to_canvas(convert(from_relative(priors, deltas, None), "cxcywh", "xyxy"), canvas_size)
+
+
+def _directions(like: Tensor) -> Tensor:
+    """Of the left and upper, and of the right and lower sides, (2, 1)."""
+    return known_row((-1.0, 1.0), like).unsqueeze(-1)
 
 
 def _strides(priors: Tensor) -> Tensor:

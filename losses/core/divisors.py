@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from losses.core.normalizer import Normalizer
-from ragged.values.checks import all_equal
 
 
 class HasCounts(Protocol):
@@ -45,7 +44,7 @@ class Divisors:
         """
         dtype, lowest = values.dtype, self.normalizer.minimum
         names = [None if term.divisor is not None else next(iter(term.counts)) for term in terms]
-        if names[0] is not None and all_equal(names):
+        if names[0] is not None and set(names) == {names[0]}:
             only = self.totals[names[0]].to(dtype)
             if only.dim() < values.dim() or only.shape[0] == 1:
                 return only.clamp(min=lowest)

@@ -67,6 +67,6 @@ def _given(global_count: Any, name: str, local: Tensor) -> Tensor:
 def _over_images(counts: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """Sums of counts over the images, at once where they are alike."""
     values = list(counts.values())
-    if len(values) > 2 and all_equal((each.shape, each.dtype) for each in values):
+    if len(values) > 2 and all_equal(each.shape for each in values) and len({each.dtype for each in values}) == 1:
         return dict(zip(counts, torch.stack(values).flatten(layers + 1).sum(-1).unbind(), strict=True))
     return {name: count.flatten(layers).sum(-1) for name, count in counts.items()}

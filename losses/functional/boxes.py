@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.functional.numerics import check_floating, check_fraction
+from losses.functional.numerics import check_floating, check_fraction, with_slope
 from matchers.geometry.overlaps import ciou, diou, giou, iou
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_not_negative, check_one_of, check_same_device
+from ragged.values.once import known_row
 from ragged.values.precision import equally_wide, wide
 
 MODES = ("linear", "square", "log")
@@ -46,7 +47,9 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
     overlap = iou(pred, target)
     if mode == "log":
         return -overlap.clamp(min=eps).log()
-    return 1 - (overlap if mode == "linear" else overlap**2)
+    if mode == "linear":
+        return 1 - overlap
+    return with_slope(lambda x: (1 - x.square(), -2 * x), lambda x: 1 - x**2, overlap)
 
 
 @takes_batches(pred=1, target=1)
@@ -167,7 +170,8 @@ def centerness_of_points(points: Tensor, boxes: Tensor) -> Tensor:
     check_same_device(boxes.device, points.device, name="boxes", reference="points")
     check_broadcast(points.shape[:-1], boxes.shape[:-1], "points without their coordinates", "boxes without theirs,")
     points, boxes = wide(points), wide(boxes)
-    return centerness(torch.cat(torch.broadcast_tensors(points - boxes[..., :2], boxes[..., 2:] - points), -1))
+    apart = boxes.unflatten(-1, (2, 2)) - points.unsqueeze(-2)
+    return centerness((apart * known_row((-1.0, 1.0), apart).unsqueeze(-1)).flatten(-2))
 
 
 def _check_boxes(pred: Tensor, target: Tensor) -> None:

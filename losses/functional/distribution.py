@@ -46,8 +46,9 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     check_with(distances, logits, "distances")
     logits = wide(logits)
     distances = distances.detach().to(logits.dtype).clamp(0, logits.shape[-1] - 1 - _MARGIN)
-    right = distances.frac()
-    return _two_bins(logits, distances, 1 - right, right)
+    # How near a bin is to the target, 0 but for two of them; negated.
+    far = (known_row(range(logits.shape[-1]), distances) - distances.unsqueeze(-1)).abs_()
+    return (logits.log_softmax(-1) * far.sub_(1).clamp_(max=0)).sum(-1)
 
 
 @takes_batches(logits=1, left=0, weight_left=0, weight_right=0, quality=0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from losses.functional.numerics import background_loss, power
+from losses.functional.numerics import background_loss, power, softplus, with_slope
 
 
 def entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
@@ -18,7 +18,8 @@ def entropy(logits: Tensor, targets: Tensor | None) -> Tensor:
     >>> entropy(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.5]))
     tensor([0.6931, 1.1269])
     """
-    targets = torch.ones_like(logits) if targets is None else targets
+    if targets is None:
+        return softplus(-logits)
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
@@ -44,7 +45,18 @@ def quality_focal(logits: Tensor, targets: Tensor | None, *, beta: float) -> Ten
     """
     if targets is None:
         return background_loss(-logits, beta)
-    return power((targets - logits.sigmoid()).abs(), beta) * entropy(logits, targets)
+
+    def plain(x: Tensor) -> Tensor:
+        return power((targets - x.sigmoid()).abs(), beta) * entropy(x, targets)
+
+    def closed(x: Tensor) -> tuple[Tensor, Tensor]:
+        p, loss = x.sigmoid(), entropy(x, targets)
+        apart = p - targets
+        weight, spread = apart.square(), torch.addcmul(p, p, p, value=-1)
+        slope = torch.addcmul(weight, spread, loss, value=2).mul_(apart)
+        return loss.mul_(weight), slope
+
+    return with_slope(closed, plain, logits) if beta == 2 else plain(logits)
 
 
 def varifocal(logits: Tensor, targets: Tensor | None) -> Tensor:

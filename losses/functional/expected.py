@@ -121,10 +121,8 @@ def _static(loss: Callable[..., Tensor], inputs: Tensor, targets: Tensor, mass: 
 
     size = mass.shape[-1] if torch.compiler.is_compiling() else _block_size(inputs, mass.shape[0] * mass.shape[1])
     parts = list(zip(targets.split(size, 1), mass.split(size, -1), strict=True))
-    total: Any = 0
-    for part in parts:
-        total = total + _computed(block, (inputs, *part), len(parts))
-    return total
+    first, *others = (_computed(block, (inputs, *part), len(parts)) for part in parts)
+    return sum(others, start=first)
 
 
 def _computed(block: Callable[..., Tensor], arguments: Sequence[Tensor], num_blocks: int) -> Tensor:

@@ -104,7 +104,7 @@ def mined_cross_entropy(
     Returns:
         (B, P), weighted, 0 for what is not trained.
     """
-    check_labels(labels.clamp(min=0), scores[0].shape[2] - 1, None)
+    check_labels(labels, scores[0].shape[2] - 1, None, lowest=None)
     positive: Tensor = labels >= 0
     mass, hardness = positive, _background_loss(scores, background)
     if weights is not None:
@@ -116,7 +116,7 @@ def mined_cross_entropy(
         negative=labels == BACKGROUND,
         negatives_without_positives=negatives_without_positives,
     )
-    channels = torch.where(positive, labels + 1 if background == 0 else labels, background)
+    channels = (labels + 1).clamp(min=0) if background == 0 else torch.where(positive, labels, background)
     values = _trained_loss(scores, channels, positive | hard)
     return values if weights is None else values * weights
 
@@ -141,36 +141,39 @@ def _background_loss(scores: Sequence[Tensor], background: int) -> Tensor:
         if values_are_readable(memory) and memory.numel() > _BLOCK:
             blocks = memory.split(max(_BLOCK * memory.shape[0] // memory.numel(), 1))
         # Negated, it is a copy, which does not keep the block alive.
-        found.append(torch.cat([-wide(block).log_softmax(dim).select(dim, background) for block in blocks]))
+        losses = [-wide(block).log_softmax(dim).select(dim, background) for block in blocks]
+        found.append(losses[0] if len(losses) == 1 else torch.cat(losses))
     return torch.cat([level.mT.flatten(1) for level in found], 1)
 
 
 def _trained_loss(scores: Sequence[Tensor], channels: Tensor, trained: Tensor) -> Tensor:
     """(B, P), the cross entropy where ``trained``, 0 elsewhere."""
     sizes = [level.shape[1] * level.shape[3] for level in scores]
+    packed = values_are_readable(trained)
+    read, flags = (_packed, trained) if packed else (_static, ~trained)
     found = []
-    for level, channel, own in zip(scores, channels.split(sizes, 1), trained.split(sizes, 1), strict=True):
+    for level, channel, own in zip(scores, channels.split(sizes, 1), flags.split(sizes, 1), strict=True):
         memory, dim = _as_in_memory(level)
         shape = (level.shape[3], level.shape[1])
-        of_level = _packed if values_are_readable(own) else _static
-        loss = of_level(memory, dim, channel.unflatten(1, shape).mT, own.unflatten(1, shape).mT)
-        found.append(loss.mT.flatten(1))
-    return torch.cat(found, 1)
+        log_p = read(memory, dim, channel.unflatten(1, shape).mT, own.unflatten(1, shape).mT)
+        found.append(log_p.mT.flatten(1))
+    log_p = torch.cat(found, 1)
+    return -log_p if packed else -log_p.masked_fill(flags, 0)
 
 
-def _packed(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
+def _packed(memory: Tensor, dim: int, channel: Tensor, trained: Tensor) -> Tensor:
     """(B, A, n), reading only what is trained: where that can be counted, a few times faster than ``_static``."""
-    image, anchor, cell = own.nonzero(as_tuple=True)
+    image, anchor, cell = trained.nonzero(as_tuple=True)
     logits = memory[image, anchor, :, cell] if dim == 2 else memory[image, anchor, cell]
     log_p = wide(logits).log_softmax(-1).gather(-1, channel[image, anchor, cell].unsqueeze(-1)).squeeze(-1)
-    return log_p.new_zeros(own.shape).index_put((image, anchor, cell), -log_p)
+    return log_p.new_zeros(trained.shape).index_put((image, anchor, cell), log_p)
 
 
-def _static(memory: Tensor, dim: int, channel: Tensor, own: Tensor) -> Tensor:
-    """(B, A, n), in a static shape."""
+def _static(memory: Tensor, dim: int, channel: Tensor, untrained: Tensor) -> Tensor:
+    """(B, A, n), in a static shape; of what is not trained anything."""
     # What is not trained may be NaN, which would be the gradient of the others, too.
-    log_p = wide(memory.masked_fill(~own.unsqueeze(dim), 0)).log_softmax(dim)
-    return -log_p.gather(dim, channel.unsqueeze(dim)).squeeze(dim).masked_fill(~own, 0)
+    log_p = wide(memory.masked_fill(untrained.unsqueeze(dim), 0)).log_softmax(dim)
+    return log_p.gather(dim, channel.unsqueeze(dim)).squeeze(dim)
 
 
 def _as_in_memory(level: Tensor) -> tuple[Tensor, int]:

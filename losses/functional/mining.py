@@ -65,9 +65,13 @@ def hardest_negatives(
         negative = ~positive if positive.dtype == torch.bool else (1 - wide(positive)).clamp(min=0)
     may_be_taken = negative if negative.dtype == torch.bool else negative > 0
     lowest = torch.finfo(torch.float32).min
+    is_mask = positive.dtype == torch.bool
     rank = loss.float().nan_to_num(nan=lowest, neginf=lowest).masked_fill(~may_be_taken, -torch.inf)
-    count = wide(positive).sum(-1, keepdim=True)
-    budget = torch.where(count > 0, count * float(ratio), float(negatives_without_positives)) + _ROUNDING
+    count = positive.sum(-1, keepdim=True, dtype=torch.float32) if is_mask else wide(positive).sum(-1, keepdim=True)
+    budget = count * float(ratio)
+    if negatives_without_positives:
+        budget = torch.where(count > 0, budget, float(negatives_without_positives))
+    budget = budget + _ROUNDING
     if negative.dtype == torch.bool:
         order = _hardest_first(rank, budget)
         taken = torch.arange(1, order.shape[-1] + 1, device=loss.device)

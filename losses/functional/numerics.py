@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from ragged.values.checks import (
     check_shares,
     check_values,
 )
-from ragged.values.readable import known_within, values_are_readable
+from ragged.values.readable import can_have_own_derivative, known_within, values_are_readable
 
 # Above, softplus(x) is x in float64 as well.
 _LINEAR = 40.0
@@ -59,10 +61,75 @@ def background_loss(logits: Tensor, exponent: float, *, scale: float = 1.0, deta
     >>> background_loss(torch.tensor([-2.0, 0.0, 2.0]), 2.0)
     tensor([0.0018, 0.1733, 1.6501])
     """
-    loss = softplus(logits)
-    if exponent:
-        loss = power_of_p(logits, exponent, detach=detach) * loss
-    return loss if scale == 1 else loss * scale
+    if not exponent:
+        loss = softplus(logits)
+        return loss if scale == 1 else loss * scale
+
+    def plain(x: Tensor) -> Tensor:
+        return power_of_p(x, exponent, detach=detach) * softplus(x) * scale
+
+    def closed(x: Tensor) -> tuple[Tensor, Tensor]:
+        loss, slope = softplus(x), x.sigmoid()
+        weigh_background(loss, slope, exponent, scale=scale, detach=detach)
+        return loss, slope
+
+    return with_slope(closed, plain, logits)
+
+
+def weigh_background(
+    loss: Tensor, p: Tensor, exponent: float, *, scale: float = 1.0, detach: bool = False, slope: bool = True
+) -> None:
+    """Turn ``BCE(x, 0)`` and the probability, in place, into ``background_loss`` and its derivative.
+
+    Without ``slope``, the probability becomes what the loss is multiplied by.
+    """
+    weight = p.square() if exponent == 2 else power(p, exponent)
+    if slope and not detach:
+        p.add_(torch.addcmul(loss, loss, p, value=-1), alpha=exponent)
+    weight = weight if scale == 1 else weight.mul_(scale)
+    p.mul_(weight)
+    loss.mul_(weight)
+
+
+def with_slope(
+    closed: Callable[[Tensor], tuple[Tensor, Tensor]], plain: Callable[[Tensor], Tensor], values: Tensor
+) -> Tensor:
+    """A function of each value (…), with its derivative in closed form where a backward pass will ask for it.
+
+    Args:
+        closed: The function and its derivative.
+        plain: The function by operations of torch, which say what the derivative of the derivative is.
+        values: What it is of.
+    """
+    if not has_closed_form(values):
+        return plain(values)
+    found: Tensor = _WithSlope.apply(values, closed, plain)
+    return found
+
+
+def has_closed_form(values: Tensor) -> bool:
+    """Whether a derivative in closed form is of use for a function of ``values``, and can be had."""
+    return torch.is_grad_enabled() and values.requires_grad and can_have_own_derivative(values)
+
+
+class _WithSlope(torch.autograd.Function):
+    """See ``with_slope``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, closed: Callable[[Tensor], tuple[Tensor, Tensor]], plain: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        found, slope = closed(values)
+        ctx.plain = plain
+        ctx.save_for_backward(values, slope)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        values, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient shall be differentiated as well
+            return torch.autograd.grad(ctx.plain(values), values, gradients[0], create_graph=True)[0], None, None
+        return slope * gradients[0], None, None
 
 
 def check_floating(value: Tensor, name: str) -> None:
@@ -125,11 +192,12 @@ def check_integer(labels: Tensor, name: str = "labels") -> None:
         raise TypeError(f"{name} must have an integer dtype, got {labels.dtype}")
 
 
-def check_labels(labels: Tensor, num_classes: int, ignored: int | None) -> None:
-    """Raise ``ValueError`` unless every label is a class, or ``ignored``."""
-    if known_within(labels, 0, num_classes - 1):
+def check_labels(labels: Tensor, num_classes: int, ignored: int | None, *, lowest: int | None = 0) -> None:
+    """Raise ``ValueError`` unless every label is a class, or ``ignored``; or below 0, if there is no ``lowest``."""
+    if known_within(labels, -math.inf if lowest is None else lowest, num_classes - 1):
         return
-    ok = (labels >= 0) & (labels < num_classes)
+    ok = labels < num_classes
+    ok = ok if lowest is None else (labels >= lowest) & ok
     expected = f"labels must lie in 0 … {num_classes - 1}"
     if ignored is not None:
         ok |= labels == ignored

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.functional.numerics import background_loss, is_dense, power, softplus
+from losses.functional.numerics import background_loss, is_dense, power, softplus, weigh_background
 from ragged.values.memory import is_transposed
 from ragged.values.precision import wide
 
@@ -52,12 +52,27 @@ def summed_over_classes(
         ``(…)``, float32 at least.
     """
     logits, labels = wide(logits), labels.long()
+    if logits.shape[-1] == 1:
+        return _of_one_class(logits.squeeze(-1), labels == 0, scores, own, (exponent, scale, detach_weights))
     index = labels.clamp(0, logits.shape[-1] - 1)
     unlabelled = index != labels
     targets = None if scores is None else scores.detach().to(logits.dtype).masked_fill(unlabelled, 0)
     sums = _TracedSums if torch.compiler.is_compiling() else _Sums
     others, logit = sums.apply(logits, index.unsqueeze(-1), unlabelled.unsqueeze(-1), exponent, detach_weights)
     return torch.add(own(logit.squeeze(-1), targets).masked_fill(unlabelled, 0), others, alpha=scale)
+
+
+def _of_one_class(
+    logits: Tensor,
+    labelled: Tensor,
+    scores: Tensor | None,
+    own: Callable[[Tensor, Tensor | None], Tensor],
+    others: tuple[float, float, bool],
+) -> Tensor:
+    """``summed_over_classes`` of a single one: there is nothing to add up."""
+    exponent, scale, detach = others
+    targets = None if scores is None else scores.detach().to(logits.dtype).masked_fill(~labelled, 0)
+    return torch.where(labelled, own(logits, targets), background_loss(logits, exponent, scale=scale, detach=detach))
 
 
 class _Sums(torch.autograd.Function):
@@ -77,11 +92,7 @@ class _Sums(torch.autograd.Function):
             loss = softplus(x)
             slope = torch.sigmoid(x, out=None if slopes is None else slopes[place])
             if exponent:
-                weight = slope.square() if exponent == 2 else power(slope, exponent)
-                if slopes is not None and not detach_weights:
-                    slope.add_(torch.addcmul(loss, loss, slope, value=-1), alpha=exponent)
-                slope.mul_(weight)
-                loss.mul_(weight)
+                weigh_background(loss, slope, exponent, detach=detach_weights, slope=slopes is not None)
             torch.sum(loss, -1, keepdim=True, out=sums[place])
         ctx.exponent, ctx.detach_weights = exponent, detach_weights
         ctx.save_for_backward(logits, index, unlabelled, slopes)

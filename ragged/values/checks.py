@@ -215,8 +215,10 @@ def check_weights(values: Tensor, name: str, *, counts: Tensor | None = None) ->
     values = _real(values, name)
     if known_within(values, 0, LARGEST):
         return
+    # A NaN is not equal to itself.
+    ok = values.clamp(0, torch.finfo(values.dtype).max) == values if values.is_floating_point() else values >= 0
     check_values(
-        (values >= 0) & (values < torch.inf),  # for NaN, both are false
+        ok,
         lambda at: f"{name} must be finite and not negative, got {values[at].item():g}{_place(at)}",
         summary=f"{name} must be finite and not negative",
         counts=counts,

@@ -38,7 +38,7 @@ class _SideBySide(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient shall be differentiated as well
             return gradient.split(ctx.sizes, -1)
         # All levels at once: a kernel of its own on an accelerator.
-        like = {"dtype": gradient.dtype, "device": gradient.device}
-        found = [torch.empty(*gradient.shape[:-1], size, **like) for size in ctx.sizes]
+        shapes = [(*gradient.shape[:-1], size) for size in ctx.sizes]
+        found = [torch.empty(shape, dtype=gradient.dtype, device=gradient.device) for shape in shapes]
         torch.split_with_sizes_copy(gradient, ctx.sizes, -1, out=found)
         return tuple(found)

@@ -215,7 +215,7 @@ class DFINECriterion(DetrCriterion):
         kinds = [("dn" if group.layers.denoising else "queries", group.numbers_of(learning))]
         if group.layers.denoising and self.balance == "decoder":
             kinds.append(("queries" if self.union else "last", decoder.numbers_of([0])))
-        counts = {}
+        counts: dict[str, Tensor] = {}
         for kind, (matched, others) in kinds:
             counts |= {f"num_matched_{kind}": matched, f"num_others_{kind}": others}
         return [

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from losses.core.terms import total
+from losses.functional import numerics
 from losses.modules import classes as modules_of_classes
 from losses.testing.case import CriterionCase, leaves_of
 from losses.testing.properties.comparing import expect
@@ -32,6 +33,7 @@ def open_forms() -> Iterator[None]:
     with (
         mock.patch.object(modules_of_classes, "can_sum_classes", return_value=False),
         mock.patch.object(paired, "has_closed_form", return_value=False),
+        mock.patch.object(numerics, "has_closed_form", return_value=False),
     ):
         yield
 

@@ -23,7 +23,10 @@ MINING, SUMS, SOFTMAX, EXPECTED = (
     "losses.functional.expected",
 )
 HARD, NORMALIZER, MASS = "losses.functional.hard_mining", "losses.core.normalizer", "losses.modules.of_mass:_weighted"
-PER_SAMPLE, OF_TARGETS = "losses.core.positives:Positives.per_sample", "losses.core.positives:Positives.of_targets"
+PER_SAMPLE, OF_TARGETS = (
+    "losses.core.positives:Positives.per_sample_of_each",
+    "losses.core.positives:Positives.of_targets",
+)
 SIZES = [3, 0, 1, 2]
 
 
@@ -153,7 +156,7 @@ def rows_of(index: Tensor, count: int) -> Positives:
 def sums(code: Callable[[str], Any]) -> Callable[..., Any]:
     def op(values: Tensor, index: Tensor) -> Any:
         rows = rows_of(index, 9)
-        return code(PER_SAMPLE)(rows, rows.of_predictions(values))
+        return code(PER_SAMPLE)(rows, [rows.of_predictions(values)])[0]
 
     return op
 
