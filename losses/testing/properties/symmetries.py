@@ -26,8 +26,7 @@ from matchers.testing.changes.rows import (
     with_ignored_target,
     with_other_ignored,
 )
-from matchers.testing.properties.symmetries import REFUSALS
-from matchers.testing.under_test import nudged
+from matchers.testing.under_test import REFUSALS, nudged
 from ragged.testing import PropertyViolation
 
 WIDE = (CANVAS, 2 * CANVAS)
