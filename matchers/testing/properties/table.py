@@ -16,6 +16,7 @@ from ragged.testing import (
     assert_dtype_stable,
     assert_filler_invariant,
     assert_padding_invariant,
+    assert_random_state_kept,
     assert_sample_independent,
 )
 
@@ -36,6 +37,7 @@ SYMMETRIES: Mapping[str, Property] = {
 MATCHER_PROPERTIES: Mapping[str, Property] = {
     "result": results.result,
     "repeatable": results.repeatable,
+    "randomness": by_kit(assert_random_state_kept, exact=True),
     "ignored": results.ignored,
     "layers": results.layers,
     "filler": by_kit(assert_filler_invariant, exact=True),
