@@ -9,6 +9,7 @@ import hypothesis
 from torch import Tensor
 
 from ragged.testing.arguments import batch_shape_of, is_batch
+from ragged.testing.known import once_for_each_kind
 from ragged.testing.outcome import evaluate
 from ragged.testing.probes import copied, floating, in_float32
 from ragged.testing.properties.compiling import assert_compiles, is_known_to_compile
@@ -153,7 +154,11 @@ def _check(
     if name == "gradients":
         return check_gradients(op, *arguments, constants=constants, **options)
     if name == "synchronisation":
-        assert_no_host_sync(op, *arguments, *shared)
+        given = (*arguments, *shared)
+        if hypothesis.currently_in_test_context():
+            once_for_each_kind(assert_no_host_sync, op, given)
+        else:
+            assert_no_host_sync(op, *given)
         return None
     if name == "compilation" and hypothesis.currently_in_test_context():
         return is_known_to_compile(op, arguments, shared)
