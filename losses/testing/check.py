@@ -124,7 +124,7 @@ def _check(name: str, case: CriterionCase) -> None:
     violation = violation_of(name, case)
     if violation is None:
         return
-    found = None if name in ("compilation", "synchronisation") else smallest_scene(name, case)
+    found = None if name == "compilation" else smallest_scene(name, case)
     scene, shown = (case.scene(), violation) if found is None else found
     text = without_code(str(shown)).removeprefix("criterion: ")
     advice = f'If the criterion does not promise this: without=["{name}"].\n' if name in CRITERION_PROPERTIES else ""

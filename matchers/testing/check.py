@@ -140,7 +140,7 @@ def _check(name: str, matcher: UnderTest, scene: Scene) -> None:
     own = getattr(first, "scene", None)
     if own is not None:
         raise _with_scene(name, first, own, priors)
-    if name not in ("compilation", "synchronisation"):
+    if name != "compilation":
         scene, priors = smallest_scene(name, matcher, scene)
     found = violation_of(name, matcher.with_priors(priors), scene) or first
     raise _with_scene(name, found, scene, priors) from (found.__cause__ or first.__cause__)

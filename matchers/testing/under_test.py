@@ -17,6 +17,8 @@ from ragged.testing import PropertyViolation
 
 Matcher = Callable[..., Assignment | Plan]
 Parts = dict[str, Tensor]
+REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError)
+"""What a matcher or criterion says of something that it does not take."""
 # How often, and by how much of their size, predictions are moved to see whether a tie decides.
 _TRIALS, _NUDGE = 6, 1e-5
 
@@ -101,6 +103,16 @@ def nudged(predictions: Any, generator: torch.Generator) -> Any:
         return leaf.detach() + (noise * _NUDGE * (1 + leaf.detach().abs())).to(leaf)
 
     return pytree.tree_map(nudge, predictions)
+
+
+def unless_refused(call: Callable[[], Parts]) -> Parts | None:
+    """What the call gives; None if the matcher refuses what it is given, with an error that says so."""
+    try:
+        return call()
+    except PropertyViolation as violation:
+        if isinstance(violation.__cause__, REFUSALS):
+            return None
+        raise
 
 
 def place(at: tuple[int, ...]) -> str:

@@ -9,6 +9,8 @@ import hypothesis
 from torch import Tensor
 
 from ragged.testing.arguments import batch_shape_of, is_batch
+from ragged.testing.held import held_tensors, hint_of_held
+from ragged.testing.known import once_for_each_kind
 from ragged.testing.outcome import evaluate
 from ragged.testing.probes import copied, floating, in_float32
 from ragged.testing.properties.compiling import assert_compiles, is_known_to_compile
@@ -29,7 +31,7 @@ from ragged.testing.properties.sizes import assert_large_samples
 from ragged.testing.properties.synchronisation import assert_no_host_sync
 from ragged.testing.report import Checked, check_call, warn_of_missing_gradient
 from ragged.testing.shrinking import shrunk
-from ragged.testing.violation import NotCheckable, PropertyViolation
+from ragged.testing.violation import NotCheckable, PropertyViolation, with_hint
 
 PROPERTIES: dict[str, Callable[..., None]] = {
     "randomness": assert_random_state_kept,
@@ -112,6 +114,9 @@ def check_op(
         return _check(name, op, given, shared, constants, reference, without)
 
     needs_float32 = _first_call(op, arguments, shared, unchecked)
+    for held, tensor in held_tensors(op).items():
+        if tensor.requires_grad:
+            unchecked[f"gradient of {held}"] = "the operation holds this tensor: pass it in shared="
     # An operation that writes into its arguments would change those of all properties behind.
     first = ["randomness", "purity", *(["reference"] if reference is not None else [])]
     for name in [*first, *(each for each in PROPERTIES if each not in first)]:
@@ -123,10 +128,11 @@ def check_op(
             unchecked.setdefault(name, str(reason))
             continue
         except PropertyViolation as found:
+            hint = hint_of_held(op, batch_shape_of(arguments))
             if hypothesis.currently_in_test_context() or name == "compilation":
-                raise
+                raise with_hint(found, hint) from found.__cause__
             least = shrunk(lambda *given, name=name: check(name, *given), arguments, found)
-            raise least from least.__cause__
+            raise with_hint(least, hint) from least.__cause__
         if why is None or name == "gradients":
             checked.append(name)
         if why is not None:
@@ -153,7 +159,11 @@ def _check(
     if name == "gradients":
         return check_gradients(op, *arguments, constants=constants, **options)
     if name == "synchronisation":
-        assert_no_host_sync(op, *arguments, *shared)
+        given = (*arguments, *shared)
+        if hypothesis.currently_in_test_context():
+            once_for_each_kind(assert_no_host_sync, op, given)
+        else:
+            assert_no_host_sync(op, *given)
         return None
     if name == "compilation" and hypothesis.currently_in_test_context():
         return is_known_to_compile(op, arguments, shared)

@@ -49,6 +49,14 @@ class NotCheckable(ValueError):
     """A property cannot be checked on these arguments; the message says why."""
 
 
+def with_hint(found: PropertyViolation, hint: str) -> PropertyViolation:
+    """The same with more behind what was found; itself if there is nothing to add."""
+    if not hint:
+        return found
+    problem, line, rest = str(found).partition("\n")
+    return type(found)(f"{problem}{hint}{line}{rest}", property=found.property)
+
+
 def violation(claim: str, problem: str, arguments: Any, shared: Sequence[Any] = ()) -> PropertyViolation:
     """The exception: the property and what should hold, what does not, and code to see it with.
 

@@ -19,6 +19,8 @@ from ragged.testing import PROPERTIES, NotCheckable, PropertyViolation, assert_m
 
 Arguments = tuple[Any, ...]
 REFERENCE = "reference"
+RELATION = "relation"
+Relation = Callable[..., bool]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Case:
         reference: The same for one sample, if the case has one; see ``check_op``.
         shared: See ``check_op``.
         without: Properties that the operation does not have.
+        relations: What else holds for it and any arguments; see ``operations.relations``.
     """
 
     operation: Callable[[Callable[[str], Any]], Callable[..., Any]]
@@ -39,6 +42,7 @@ class Case:
     reference: Callable[..., Any] | None = None
     shared: Callable[[], Arguments] = tuple
     without: frozenset[str] = frozenset()
+    relations: tuple[Relation, ...] = ()
 
     def find(self, code: Callable[[str], Any], properties: Sequence[str]) -> dict[str, str]:
         """The first of ``properties`` that the operation of this code lacks, with the first line of the report.
@@ -60,7 +64,11 @@ class Case:
         return {}
 
     def _check(self, name: str, operation: Callable[..., Any], arguments: Arguments, shared: Arguments) -> None:
-        if name == REFERENCE:
+        if name == RELATION:
+            for holds in self.relations:
+                if not holds(operation, *arguments, *shared):
+                    raise PropertyViolation(f"relation: {holds.__name__} does not hold")
+        elif name == REFERENCE:
             assert self.reference is not None
             gradients = "gradients" not in self.without
             assert_matches_per_sample(operation, self.reference, *arguments, shared=shared, gradients=gradients)

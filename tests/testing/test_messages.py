@@ -15,6 +15,8 @@ from torch import Tensor
 import ragged
 from ragged import RaggedBatch
 from ragged.testing import (
+    PROPERTIES,
+    PropertyViolation,
     assert_batch_equivariant,
     assert_dtype_stable,
     assert_filler_invariant,
@@ -158,3 +160,18 @@ print([name for name in ("hypothesis", "ragged.testing", "scipy", "torch._dynamo
 def test_what_is_imported_when_it_is_needed_alone(code: str, shown: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == shown
+
+
+def test_a_tensor_that_an_operation_holds_is_named() -> None:
+    """No checker can change it along with the arguments."""
+    batch = RaggedBatch(torch.rand(3, 4, 2), sample_sizes=[4, 1, 2])
+    of_samples, weight = torch.rand(3, 1, 1), torch.rand(2, 2, requires_grad=True)
+    words = r"holds a tensor 'of_samples' of shape \(3, 1, 1\), as if it had a part for each sample: pass it as an arg"
+    with pytest.raises(PropertyViolation, match=words):
+        check_op(lambda batch: batch * of_samples, batch, without=["compilation"])
+    words = r"holds a tensor 'weight' of shape \(2, 2\), which requires a gradient: pass it in shared="
+    with pytest.raises(PropertyViolation, match=words):
+        check_op(lambda batch: batch.apply(lambda data: data @ weight), batch, without=["compilation"])
+    others = [name for name in PROPERTIES if name != "order"]
+    unchecked = check_op(lambda batch: batch * weight.sum(), batch, without=others).unchecked
+    assert unchecked["gradient of weight"] == "the operation holds this tensor: pass it in shared="

@@ -6,7 +6,8 @@ import torch
 
 from losses.testing.case import SIZES, CriterionCase, padded, take_targets
 from losses.testing.properties.comparing import expect, expect_same
-from losses.testing.roles import take
+from losses.testing.roles import named, take
+from matchers.testing.changes.rows import with_targets_as_filler
 from ragged import RaggedBatch
 
 MORE_SIZES = ([0], [0, 0, 0], [1], [1, 0], [40, 1])
@@ -68,6 +69,28 @@ def padding(case: CriterionCase) -> None:
     for filler in ("nan", "inf", "lowest", "garbage"):
         found = case.value_and_gradients(case.make(), predictions, padded(targets, 3, filler))
         expect_same(found, expected, f'targets padded by 3 slots of "{filler}", then as they were')
+
+
+def plausible_filler(case: CriterionCase) -> None:
+    """Padding that looks like targets, and that predictions lie on, changes nothing either."""
+    predictions, targets = case.scene()
+    boxes = [leaf for leaf in named(case.boxes_keys, predictions) if leaf.dim() == 3 and leaf.shape[-1] == 4]
+    for filled, what in with_targets_as_filler(targets, boxes[0] if boxes else None):
+        found = case.value_and_gradients(case.make(), predictions, filled)
+        expect_same(found, case.outcome(), f"filler of the targets that holds {what}, then as it was")
+
+
+def sums(case: CriterionCase) -> None:
+    """With ``reduction="sum"`` a batch has the sum of its images."""
+    predictions, targets = case.scene()
+    count = len(targets.num_targets)
+    whole = case.losses(case.make(reduction="sum"), predictions, targets)
+    alone = [
+        case.losses(case.make(reduction="sum"), take(predictions, [image]), take_targets(targets, [image]))
+        for image in range(count)
+    ]
+    added = {name: torch.stack([each[name] for each in alone]).sum(0) for name in whole}
+    expect_same((whole, []), (added, []), "the sum over a batch, then sums of images added up", 1e-4, 1e-5)
 
 
 def any_number_of_objects(case: CriterionCase) -> None:

@@ -13,6 +13,7 @@ from losses.testing.case import SIZES, CriterionCase, take_targets
 from losses.testing.properties.comparing import expect, expect_same
 from losses.testing.roles import is_of_images, take
 from matchers.testing.properties.results import tensors_by_name
+from ragged.testing import PropertyViolation, assert_random_state_kept
 
 
 def result(case: CriterionCase) -> None:
@@ -54,17 +55,35 @@ def nan_stays(case: CriterionCase) -> None:
     predictions, targets = case.scene()
     if len(targets.num_targets) < 2:
         return
-    criterion = case.make(reduction="sample")
     spoilt = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, predictions)
     for leaf in pytree.tree_leaves(spoilt):
         if is_of_images(leaf) and leaf.is_floating_point():
             leaf[0] = torch.nan
+    _, gradients = case.value_and_gradients(case.make(), spoilt, targets)
+    for place, gradient in enumerate(gradients):
+        wrong = None if gradient is None else (~gradient.isfinite()).flatten(1).any(1)
+        if wrong is not None and wrong[1:].any():
+            image = int(wrong[1:].long().argmax()) + 1
+            expect(False, f"prediction {place} of image {image} has a gradient that is not finite, for image 0 is NaN")
+    if not case.reductions:
+        return
+    criterion = case.make(reduction="sample")
     broken, clean = (case.value_and_gradients(criterion, each, targets) for each in (spoilt, predictions))
     others = [
         ({name: value[1:] for name, value in terms.items()}, [None if each is None else each[1:] for each in gradients])
         for terms, gradients in (broken, clean)
     ]
     expect_same(others[0], others[1], "other images beside one of NaN, then without NaN")
+
+
+def randomness(case: CriterionCase) -> None:
+    """No call seeds a global generator of torch, NumPy or Python; it may draw, as one that samples does."""
+    criterion = case.make()
+    try:
+        assert_random_state_kept(lambda *given: case.losses(criterion, *given), *case.scene())
+    except PropertyViolation as violation:
+        if "seeds" in str(violation):
+            raise
 
 
 def micro_batches(case: CriterionCase) -> None:

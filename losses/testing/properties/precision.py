@@ -10,9 +10,13 @@ from torch import Tensor
 from losses.core.terms import total
 from losses.testing.case import CriterionCase, leaves_of
 from losses.testing.properties.comparing import expect, expect_same
+from losses.testing.roles import map_named
+from matchers.testing.changes.moves import Move, canvas_of, moved_boxes, moved_targets
+from matchers.testing.scene import CANVAS
 from ragged.testing import PropertyViolation, assert_no_host_sync
 
 HALVES = (torch.float16, torch.bfloat16)
+_LARGE = Move(scale=16.0)
 
 
 def half_precision(case: CriterionCase) -> None:
@@ -29,6 +33,23 @@ def half_precision(case: CriterionCase) -> None:
             expect(gradient is None or gradient.dtype == dtype, f"a gradient of {dtype} predictions is not {dtype}")
         floats = [None if gradient is None else gradient.float() for gradient in gradients]
         expect_same(({}, floats), ({}, expected[1]), f"{dtype} predictions, then float32", rtol=2e-2, atol=1e-3)
+
+
+def large_images(case: CriterionCase) -> None:
+    """In images of 1024 pixels float16 gives what float32 gives of the same numbers: areas are beyond it."""
+    given, targets = case.scene()
+    canvas = canvas_of(targets, CANVAS)
+
+    def larger(boxes: Tensor) -> Tensor:
+        spread = canvas.view(len(canvas), *(1,) * (boxes.dim() - 3), 2)
+        return moved_boxes(boxes, _LARGE, targets.box_format, targets.normalized, spread)
+
+    half = case.cast(map_named(larger, case.boxes_keys, given), torch.float16)
+    rounded = moved_targets(targets, _LARGE, canvas).to(torch.float16)
+    found = case.losses(case.make(), half, rounded)
+    expected = case.losses(case.make(), case.cast(half, torch.float32), rounded.to(torch.float32))
+    claim = "images of 1024 pixels in torch.float16, then in torch.float32"
+    expect_same((found, []), (expected, []), claim, 1e-3, 1e-3)
 
 
 def autocast(case: CriterionCase) -> None:

@@ -26,8 +26,7 @@ from matchers.testing.changes.rows import (
     with_ignored_target,
     with_other_ignored,
 )
-from matchers.testing.properties.symmetries import REFUSALS
-from matchers.testing.under_test import nudged
+from matchers.testing.under_test import REFUSALS, nudged
 from ragged.testing import PropertyViolation
 
 WIDE = (CANVAS, 2 * CANVAS)
@@ -83,7 +82,8 @@ def classes(case: CriterionCase) -> None:
     """Classes with other numbers, in logits and labels alike; a background is the first or the last logit."""
     predictions, targets = case.scene()
     logits = named(case.logits, predictions)[0]
-    order = class_order(case.num_classes)
+    # No class is a background, so that all can have another number; a shift of all would go along with labels shifted.
+    order = class_order(case.num_classes).flip(0)
     known = list(range(case.num_classes))
     orders = [order]
     if logits.shape[-1] == case.num_classes + 1:
@@ -107,7 +107,8 @@ def classes(case: CriterionCase) -> None:
 def formats(case: CriterionCase) -> None:
     """Targets in each box format and unit, which they say themselves; images are no squares."""
     predictions, targets = case.scene()
-    wide = replace(targets, canvas_size=torch.tensor(WIDE).expand(len(targets.num_targets), 2))
+    sizes = torch.tensor([WIDE, WIDE[::-1], (2 * CANVAS, 2 * CANVAS)])
+    wide = replace(targets, canvas_size=sizes[torch.arange(len(targets.num_targets)) % len(sizes)])
     expected = case.value_and_gradients(case.make(), predictions, wide)
     canvas = canvas_of(wide, CANVAS)
     problems: list[tuple[PropertyViolation, bool]] = []

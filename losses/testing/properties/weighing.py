@@ -16,8 +16,9 @@ from ragged import RaggedBatch
 
 _STEPS = (-2.0, 0.0, 1.0, 2.0)
 """So far weights go along a line: from 2 they come to 0 with the first of them."""
-_PAIR = (3, 6)
-_UNITS = 3
+PAIR = (3, 6)
+"""Numbers of targets of two images that count differently."""
+UNITS = 3
 """How often an image is repeated, so that no count is below 1, where it is clamped."""
 
 
@@ -28,7 +29,7 @@ def weights(case: CriterionCase) -> None:
     """
     predictions, targets = case.scene()
     matchable = int(targets.matchable.sum())
-    ones = _weighted(targets, torch.ones(targets.mask.shape))
+    ones = weighted(targets, torch.ones(targets.mask.shape))
     bare = case.losses(case.make(), predictions, replace(targets, weights=None))
     expect_same((case.losses(case.make(), predictions, ones), []), (bare, []), "weights of 1, then no weights", 1e-4)
     if matchable < 2:
@@ -38,9 +39,7 @@ def weights(case: CriterionCase) -> None:
     largest = targets.matchable.sum(-1).argmax()
     slope = torch.zeros(targets.mask.shape)
     slope[largest] = 1 - torch.arange(targets.max_num_targets) % 4 / 4.0
-    along = [
-        case.losses(case.make(), double, _weighted(targets.to(torch.float64), 2 + step * slope)) for step in _STEPS
-    ]
+    along = [case.losses(case.make(), double, weighted(targets.to(torch.float64), 2 + step * slope)) for step in _STEPS]
     depends = False
     for name in along[0]:
         values = [terms[name].detach().double() for terms in along]
@@ -68,7 +67,8 @@ def _last_and_foretold(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[3], torch.stack(foretold)
 
 
-def _weighted(targets: Targets, values: Tensor) -> Targets:
+def weighted(targets: Targets, values: Tensor) -> Targets:
+    """The same targets with weights (B, G)."""
     known = torch.where(targets.mask, values, 1).to(torch.float32 if targets.boxes is None else targets.boxes.dtype)
     return replace(targets, weights=RaggedBatch(known, sample_sizes=targets.num_targets))
 
@@ -78,7 +78,7 @@ def shares(case: CriterionCase) -> dict[str, float | None]:
 
     It is 1/2 where images are averaged, and None where sums are not divided, or both kinds of images have one loss.
     """
-    if len(case.scene(_PAIR)[1].num_targets) != len(_PAIR):
+    if len(case.scene(PAIR)[1].num_targets) != len(PAIR):
         return {}
     one, other, both, _, *more = _of_units(case)
     found: dict[str, float | None] = {}
@@ -96,7 +96,7 @@ def shares(case: CriterionCase) -> dict[str, float | None]:
 
 def counted(case: CriterionCase) -> None:
     """A batch has the mean of its images, each of a weight of its own: with an image twice, its weight is doubled."""
-    if len(case.scene(_PAIR)[1].num_targets) != len(_PAIR):
+    if len(case.scene(PAIR)[1].num_targets) != len(PAIR):
         return
     one, other, both, more, *_ = _of_units(case)
     for name, share in shares(case).items():
@@ -134,10 +134,10 @@ def divides_by(case: CriterionCase) -> None:
 def _of_units(case: CriterionCase) -> list[dict[str, Tensor]]:
     """Terms of an image of 3 targets, of one of 6, of both, with the first one twice, of each twice; all repeated."""
     if "units" not in case._known:
-        predictions, targets = case.scene(_PAIR)
+        predictions, targets = case.scene(PAIR)
         groups: Sequence[list[int]] = ([0], [1], [0, 1], [0, 0, 1], [0, 0], [1, 1])
         case._known["units"] = [
-            case.losses(case.make(), take(predictions, group * _UNITS), take_targets(targets, group * _UNITS))
+            case.losses(case.make(), take(predictions, group * UNITS), take_targets(targets, group * UNITS))
             for group in groups
         ]
     known: list[dict[str, Tensor]] = case._known["units"]

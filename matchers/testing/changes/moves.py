@@ -109,3 +109,10 @@ def corner_box(targets: Targets, canvas: Tensor) -> Tensor:
     high = canvas.flip(-1) - 0.125
     own = (targets.box_format, targets.normalized)
     return boxes_in(torch.cat([high - 0.125, high], -1).unsqueeze(-2), ("xyxy", False), own, canvas).squeeze(-2)
+
+
+def cover_box(targets: Targets, canvas: Tensor) -> Tensor:
+    """``(B, 4)`` in format and unit of the targets: a box that covers each image, and as much around it."""
+    high = canvas.flip(-1)
+    own = (targets.box_format, targets.normalized)
+    return boxes_in(torch.cat([-high, 2 * high], -1).unsqueeze(-2), ("xyxy", False), own, canvas).squeeze(-2)

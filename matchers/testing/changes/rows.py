@@ -113,6 +113,34 @@ def with_ignored_target(targets: Targets, box: Tensor | None) -> Targets:
     return replace(full, fields=fields, **parts)
 
 
+def with_targets_as_filler(targets: Targets, boxes: Tensor | None) -> list[tuple[Targets, str]]:
+    """The same targets with filler that nothing but the sizes tells from them, and what it holds, in words.
+
+    Args:
+        targets: (B, G).
+        boxes: (B, P, 4), predicted ones in format and unit of the targets, if there are any.
+    """
+    largest = int(targets.num_targets.argmax()) if targets.num_targets.numel() else 0
+    most = int(targets.num_targets.max()) if targets.num_targets.numel() else 0
+    if not most:
+        return []
+    width, place = targets.max_num_targets + most, torch.arange(targets.max_num_targets + most) % most
+
+    def rows(batch: RaggedBatch) -> RaggedBatch:
+        wide = batch.with_max_sample_size(width)
+        filler = batch.tensor[largest, place].expand_as(wide.tensor)
+        return wide.create_with_sample_sizes_like_self(torch.where(wide.aligned_mask, wide.tensor, filler))
+
+    of_others = with_batches(targets, rows)
+    found = [(of_others, "targets of another image")]
+    if boxes is not None and targets.boxes is not None and boxes.shape[1]:
+        own = of_others.boxes
+        near = boxes.detach().to(own.dtype)[:, torch.arange(width) % boxes.shape[1]]
+        near = own.create_with_sample_sizes_like_self(torch.where(own.aligned_mask, own.tensor, near))
+        found.append((replace(of_others, boxes=near), "predicted boxes"))
+    return found
+
+
 def with_other_ignored(targets: Targets) -> Targets:
     """The same regions with other labels and weights of the ignored targets."""
     ignored = targets.ignored

@@ -32,11 +32,8 @@ from matchers.testing.changes.rows import (
     with_other_ignored,
 )
 from matchers.testing.scene import CANVAS, Scene
-from matchers.testing.under_test import Parts, UnderTest
+from matchers.testing.under_test import REFUSALS, Parts, UnderTest
 from ragged.testing import PropertyViolation
-
-REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError)
-"""What a matcher or criterion says of a format that it does not take."""
 
 
 def target_order(matcher: UnderTest, scene: Scene) -> None:

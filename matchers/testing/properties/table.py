@@ -8,6 +8,7 @@ from matchers.testing.changes.moves import MOVES
 from matchers.testing.properties import results, symmetries
 from matchers.testing.properties.crowd import crowd
 from matchers.testing.properties.of_operations import by_kit, compilation, synchronisation
+from matchers.testing.properties.regions import REGIONS
 from matchers.testing.scene import Scene
 from matchers.testing.under_test import UnderTest
 from ragged.testing import (
@@ -15,6 +16,7 @@ from ragged.testing import (
     assert_dtype_stable,
     assert_filler_invariant,
     assert_padding_invariant,
+    assert_random_state_kept,
     assert_sample_independent,
 )
 
@@ -30,10 +32,12 @@ SYMMETRIES: Mapping[str, Property] = {
     "ignored target": symmetries.ignored_target,
     "weights": symmetries.weights,
     "crowd": crowd,
+    **REGIONS,
 }
 MATCHER_PROPERTIES: Mapping[str, Property] = {
     "result": results.result,
     "repeatable": results.repeatable,
+    "randomness": by_kit(assert_random_state_kept, exact=True),
     "ignored": results.ignored,
     "layers": results.layers,
     "filler": by_kit(assert_filler_invariant, exact=True),
@@ -47,7 +51,7 @@ MATCHER_PROPERTIES: Mapping[str, Property] = {
 }
 """What ``check_matcher`` checks, by the names that its ``without`` takes."""
 
-_NEEDS_BOXES = ("formats", "crowd", *MOVES)
+_NEEDS_BOXES = ("formats", "crowd", "region", "large images", *MOVES)
 
 
 def reason_against(name: str, matcher: UnderTest, scene: Scene) -> str | None:
@@ -55,9 +59,9 @@ def reason_against(name: str, matcher: UnderTest, scene: Scene) -> str | None:
     predictions, targets = scene.predictions, scene.targets
     if name not in SYMMETRIES:
         return None
-    if name in ("prediction order", "crowd") and matcher.priors:
+    if name in ("prediction order", "crowd", "ragged predictions") and matcher.priors:
         return "predictions belong to priors"
-    if name == "prediction order" and predictions.sizes is not None:
+    if name in ("prediction order", "ragged predictions") and predictions.sizes is not None:
         return "images have different numbers of predictions"
     if name == "classes" and (predictions.logits is None or targets.labels is None):
         return "there are no logits or no labels"

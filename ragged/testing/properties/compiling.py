@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
-from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ragged.testing.arguments import batch_shape_of, widened
 from ragged.testing.differences import Tolerance, assert_same
+from ragged.testing.known import key_of
 from ragged.testing.outcome import evaluate
 from ragged.testing.probes import batches_in
 from ragged.testing.violation import violation
@@ -78,7 +76,7 @@ def is_known_to_compile(op: Callable[..., Any], arguments: Any, shared: Sequence
     Compilation takes seconds, and depends little on an example. One that fails is not remembered, so that hypothesis
     finds it again.
     """
-    key = _key_of(op)
+    key = key_of(op)
     if not any(bool(each.sample_sizes.any()) for each in batches_in(arguments)):
         return "no sample has an entry; another example is compiled"
     if key in _COMPILED:
@@ -89,19 +87,3 @@ def is_known_to_compile(op: Callable[..., Any], arguments: Any, shared: Sequence
 
 
 _COMPILED: set[Any] = set()
-
-
-def _key_of(op: Any) -> Any:
-    """What is the same for a function that each example makes again."""
-    if isinstance(op, partial):
-        return (_key_of(op.func), *map(_key_of, op.args), *((name, _key_of(op.keywords[name])) for name in op.keywords))
-    if isinstance(op, FunctionType):
-        held = op.__closure__ or ()
-        return (op.__code__, *(_key_of(cell.cell_contents) for cell in held))
-    if isinstance(op, (int, float, str, bytes, type(None))):
-        return op
-    if isinstance(op, MethodType):
-        return op.__func__.__code__, _key_of(op.__self__)
-    if isinstance(op, BuiltinFunctionType):
-        return op
-    return type(op), repr(op) if isinstance(op, nn.Module) else None

@@ -45,7 +45,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "another exponent than that of the criterion",
         "losses.criteria.query.deim",
         "MatchabilityAwareLoss(gamma=self.gamma)",

@@ -25,6 +25,7 @@ from cases.decoder import (
 from losses import CrossEntropy, DetrCriterion, FocalLoss, query_criterion
 from matchers import Hungarian, Targets
 from ragged import RaggedBatch
+from tests.mutation.operations import relations
 from tests.mutation.planting import Case, Mutant
 
 PROVES = ("DetrCriterion", "query_criterion")
@@ -119,11 +120,12 @@ OPERATIONS = {
         weights_and_flags,
         lambda weights, ignore: weights[~ignore].sum(),
         without=frozenset({"gradients"}),
+        relations=(relations.ignored_weights_do_not_count,),
     )
 }
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "groups that do not count in the divisor",
         "losses.criteria.query.detr",
         "count * self.groups}",
@@ -132,7 +134,7 @@ BUGS = [
         "reference",
     ),
     Mutant(
-        "value",
+        "choice",
         "divided by targets, though there is a background",
         "losses.criteria.query.detr",
         "group.label_term(self.loss_cls, self.has_background)",
@@ -147,7 +149,7 @@ BUGS = [
         ".masked_fill(~targets.matchable, 0)",
         "",
         "number of targets",
-        "reference",
+        "relation",
     ),
     Mutant(
         "batch-global",

@@ -74,7 +74,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "the teacher's certainty has no sigmoid",
         "losses.criteria.query.dfine",
         'wide(_of_layers(extras, "teacher_logits").detach()).amax(-1).sigmoid()',

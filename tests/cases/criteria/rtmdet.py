@@ -61,7 +61,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "boxes without the quality of their assignment",
         "losses.criteria.dense.rtmdet",
         "box_values(self.loss_bbox, boxes, assigned.boxes) * quality",

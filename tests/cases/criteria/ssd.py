@@ -135,7 +135,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "off by one",
+        "choice",
         "the first class is the background",
         "losses.criteria.dense.ssd",
         "background=self._background,\n            ratio",

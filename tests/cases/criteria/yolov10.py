@@ -70,7 +70,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "the one-to-one head at the rate of the other",
         "losses.criteria.dense.yolov10",
         "self.one_to_one_rate * second",

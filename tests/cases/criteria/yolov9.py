@@ -99,7 +99,7 @@ BAD_INPUTS = [
 # fmt: on
 BUGS = [
     Mutant(
-        "value",
+        "choice",
         "distances of all sides added up",
         "losses.criteria.dense.yolov9",
         "self.bbox_coder.encode(points, target)).mean(-1)",

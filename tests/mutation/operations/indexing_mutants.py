@@ -40,7 +40,7 @@ MUTANTS = [
         "true.cumsum(-1) - 1",
         "true.cumsum(-1)",
         "indices from mask",
-        "reference",
+        "relation",
     ),
     Mutant(
         "filler read",
@@ -58,7 +58,7 @@ MUTANTS = [
         "mapped = batched_indexing_access(source_data, source_indices.with_max_sample_size(size))\n    return batched_indexing_write(\n        mapped, target_indices",
         "mapped = batched_indexing_access(source_data, target_indices.with_max_sample_size(size))\n    return batched_indexing_write(\n        mapped, source_indices",
         "mapping",
-        "reference",
+        "relation",
     ),
     Mutant(
         "wrong broadcast",

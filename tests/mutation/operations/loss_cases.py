@@ -14,6 +14,7 @@ from losses.core.positives import Positives
 from losses.functional.elementwise import entropy
 from matchers import Assignment
 from ragged import RaggedBatch
+from tests.mutation.operations import relations
 from tests.mutation.planting import Case
 
 MINING, SUMS, SOFTMAX, EXPECTED = (
@@ -173,18 +174,42 @@ TARGET_INDEX = torch.tensor([[2, -1, 0, 2, -2], [-1, -1, -1, -2, -1], [-1, 0, -1
 NO_GRADIENT = frozenset({"gradients"})
 
 CASES = {
-    "mining": Case(mined, losses_and_positives, mined_in_sample),
+    "mining": Case(
+        mined,
+        losses_and_positives,
+        mined_in_sample,
+        relations=(
+            relations.no_positive_is_mined,
+            relations.losses_of_positives_do_not_count,
+            relations.twice_as_many_are_mined,
+        ),
+    ),
     "sums over classes": Case(summed, logits_and_labels),
-    "cross entropy": Case(cross_entropy, ragged_logits, cross_entropy_of_sample),
+    "cross entropy": Case(
+        cross_entropy, ragged_logits, cross_entropy_of_sample, relations=(relations.certainty_costs_nothing,)
+    ),
     "expected loss": Case(expected, plans, without=NO_GRADIENT),
-    "hard mining": Case(hard_mining, maps, hard_mining_of_sample),
-    "weighted hard mining": Case(weighted_mining, weighted_maps, weighted_mining_of_sample, without=NO_GRADIENT),
+    "hard mining": Case(hard_mining, maps, hard_mining_of_sample, relations=(relations.certainty_costs_nothing,)),
+    "weighted hard mining": Case(
+        weighted_mining,
+        weighted_maps,
+        weighted_mining_of_sample,
+        without=NO_GRADIENT,
+        relations=(relations.weight_0_is_not_there,),
+    ),
     "normalizer": Case(
         normalized,
         lambda: [(RaggedBatch(torch.randn(4, 4), sample_sizes=SIZES),)],
         lambda sample: sample.square().sum() / max(len(sample), 1),
+        relations=(relations.nothing_is_0,),
     ),
-    "mass of classes": Case(weighted, values_and_mass, weighted_in_sample, without=NO_GRADIENT),
+    "mass of classes": Case(
+        weighted,
+        values_and_mass,
+        weighted_in_sample,
+        without=NO_GRADIENT,
+        relations=(relations.no_mass_does_not_count,),
+    ),
     "sums of rows": Case(sums, lambda: [(torch.randn(4, 5), TARGET_INDEX)]),
     "values of targets": Case(
         looked_up, lambda: [(RaggedBatch(torch.randn(4, 4), sample_sizes=SIZES), TARGET_INDEX)], without=NO_GRADIENT

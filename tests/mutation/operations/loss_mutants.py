@@ -32,7 +32,7 @@ MUTANTS = [
         "chosen = (taken <= budget)",
         "chosen = (taken < budget - 0.5)",
         "mining",
-        "reference",
+        "relation",
     ),
     Mutant(
         "mask dropped",
@@ -41,7 +41,7 @@ MUTANTS = [
         "masked_fill(~may_be_taken, -torch.inf)\n    count",
         "nan_to_num()\n    count",
         "mining",
-        "reference",
+        "relation",
     ),
     Mutant(
         "wrong gradient",
@@ -86,7 +86,7 @@ MUTANTS = [
         ".gather(-1, labels.unsqueeze(-1)).squeeze(-1), weights",
         ".mean(-1), weights",
         "cross entropy",
-        "reference",
+        "relation",
     ),
     Mutant(
         "wrong broadcast",
@@ -104,7 +104,7 @@ MUTANTS = [
         "(labels + 1).clamp(min=0) if",
         "labels.clamp(min=0) if",
         "hard mining",
-        "reference",
+        "relation",
     ),
     Mutant(
         "value",
@@ -113,7 +113,7 @@ MUTANTS = [
         "weights.masked_fill(~positive, 0), hardness * weights",
         "weights.masked_fill(~positive, 0), hardness",
         "weighted hard mining",
-        "reference",
+        "relation",
     ),
     Mutant(
         "0 / 0",
@@ -122,7 +122,7 @@ MUTANTS = [
         "return total.clamp(min=self.minimum) / self.num_ranks",
         "return total / self.num_ranks",
         "normalizer",
-        "reference",
+        "relation",
     ),
     Mutant(
         "0 * inf",
@@ -131,7 +131,7 @@ MUTANTS = [
         "(values.masked_fill(mass == 0, 0) * mass)",
         "(values * mass)",
         "mass of classes",
-        "reference",
+        "relation",
     ),
     Mutant(
         "wrong broadcast",

@@ -12,6 +12,7 @@ from torch import Tensor
 from matchers import Assignment
 from matchers.geometry.boxes import coordinates
 from ragged import RaggedBatch
+from tests.mutation.operations import relations
 from tests.mutation.planting import Case
 
 BOXES, KEYPOINTS = "matchers.geometry.overlaps", "matchers.geometry.keypoints"
@@ -123,10 +124,10 @@ def posed() -> list[tuple[RaggedBatch, RaggedBatch, RaggedBatch]]:
 CASES = {
     # An assignment of targets that are not there any more is an error.
     "gather": Case(gathers, gathered, without=frozenset({"gradients"})),
-    "counts": Case(counts, counted, counts_of_sample),
+    "counts": Case(counts, counted, counts_of_sample, relations=(relations.counts_add_up,)),
     "stacked pairs": Case(stacked_pairs, index_with_many),
-    "iou": Case(measure("iou"), boxes, shares("union")),
-    "iof": Case(measure("iof"), boxes, shares("first")),
+    "iou": Case(measure("iou"), boxes, shares("union"), relations=(relations.far_apart_is_0,)),
+    "iof": Case(measure("iof"), boxes, shares("first"), relations=(relations.inside_of_a_larger_box,)),
     "oks": Case(similarity, posed),
     "ciou": Case(measure("ciou", detach_trade_off=False), boxes),
 }

@@ -55,7 +55,7 @@ MUTANTS = [
         "torch.where(target_index >= 0, target_index, max_num_targets)",
         "target_index.clamp(min=0)",
         "counts",
-        "reference",
+        "relation",
     ),
     Mutant(
         "wrong gradient", "trade-off always detached", BOXES, "if detach_trade_off:", "if True:", "ciou", "gradients"
@@ -67,7 +67,7 @@ MUTANTS = [
         "return _ratio(product(_shared(a, b).clamp(min=0)), a.area)",
         "return _ratio(product(_shared(a, b).clamp(min=0)), b.area)",
         "iof",
-        "reference",
+        "relation",
     ),
     Mutant(
         "value",
@@ -76,6 +76,6 @@ MUTANTS = [
         "intersection = product(shared.clamp(min=0))",
         "intersection = product(shared)",
         "iou",
-        "reference",
+        "relation",
     ),
 ]

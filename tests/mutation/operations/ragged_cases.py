@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ragged import RaggedBatch
+from tests.mutation.operations import relations
 from tests.mutation.planting import Case
 
 REDUCTIONS, ORDERING, INDEXING, ROWS, MASKS = (
@@ -100,14 +101,23 @@ def flags() -> list[tuple[RaggedBatch]]:
 CASES = {
     "sum": Case(function("sum_over_targets"), one_batch),
     "sum, ragged last": Case(function("sum_over_targets"), lambda: [(batch(2, axis=1),)]),
-    "average": Case(function("average_over_targets"), lambda: [(batch(2),)], mean_of_sample),
+    "average": Case(
+        function("average_over_targets"),
+        lambda: [(batch(2),)],
+        mean_of_sample,
+        relations=(relations.constant_is_kept, relations.is_differentiated),
+    ),
     "average of large values": Case(
         function("average_over_targets"), lambda: [(batch(2).apply(lambda tensor: tensor.sign() * 100 + 4e4),)]
     ),
     "weighted average": Case(function("average_over_targets"), weighted),
     # The quotient has no derivative where it is infinite.
     "weights that cancel": Case(
-        function("average_over_targets"), cancelling, weighted_mean_of_sample, without=frozenset({"gradients"})
+        function("average_over_targets"),
+        cancelling,
+        weighted_mean_of_sample,
+        without=frozenset({"gradients"}),
+        relations=(relations.cancelling_is_not_nothing,),
     ),
     "max": Case(function("max_over_targets"), lambda: [(-(batch(2) ** 2) - 1,)]),
     "argmax": Case(
@@ -122,7 +132,12 @@ CASES = {
     "any": Case(function("any_over_targets"), flags),
     "access": Case(function("batched_indexing_access", INDEXING), data_and_indices),
     "write": Case(function("batched_indexing_write", INDEXING), write),
-    "mapping": Case(function("batched_index_mapping", INDEXING), mapping, mapped_sample),
+    "mapping": Case(
+        function("batched_index_mapping", INDEXING),
+        mapping,
+        mapped_sample,
+        relations=(relations.others_are_left_alone,),
+    ),
     "mask from indices": Case(
         lambda code: lambda given: code(MASKS).get_mask_from_indices(4, given), lambda: [data_and_indices()[0][1:]]
     ),
@@ -131,6 +146,7 @@ CASES = {
         flags,
         lambda mask: mask.nonzero().squeeze(-1),
         without=("sizes",),  # there is room for four
+        relations=(relations.every_index_is_a_flag,),
     ),
     "layer": Case(
         lambda code: lambda data, weight: code("ragged.batch.layers").linear(torch.log(data), weight.to(data.dtype)),

@@ -81,7 +81,7 @@ MUTANTS = [
         _MEAN,
         "mean = total",
         "average",
-        "reference",
+        "relation",
     ),
     Mutant(
         "0 / 0",
@@ -90,7 +90,7 @@ MUTANTS = [
         "(factors == 0).all(dim)",
         "mass == 0",
         "weights that cancel",
-        "reference",
+        "relation",
     ),
     Mutant(
         "size with padding",
@@ -147,7 +147,7 @@ MUTANTS = [
         "weighted average",
         "gradients",
     ),
-    Mutant("wrong gradient", "result detached", REDUCTIONS, _TOTAL, _TOTAL + ".detach()", "average", "reference"),
+    Mutant("wrong gradient", "result detached", REDUCTIONS, _TOTAL, _TOTAL + ".detach()", "average", "relation"),
     Mutant(
         "filler in order",
         "sums from the padded end",

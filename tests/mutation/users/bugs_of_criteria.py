@@ -8,6 +8,13 @@ from tests.mutation.users.of_kit import TRAINING, bugs_in
 # fmt: off
 MUTANTS = [
     *bugs_in(TRAINING, "SetLoss", [
+        ("weights in the sum alone", "count = self.normalizer(own.sum())", "count = self.normalizer(positive.sum())", "weighted counts"),
+        ("weights in the divisor alone", '(distance * own).sum() / count', '(distance * positive).sum() / count', "weighted counts"),
+        ("the last class is no class", "labels = pad(targets.padded_labels(), (0, 1))", "labels = pad(targets.padded_labels().clamp(max=3), (0, 1))", "classes"),
+        ("the canvas of the first image", 'targets.boxes_as("cxcywh", normalized=True)', '(targets.boxes_as("cxcywh", normalized=True) if targets.normalized else targets.boxes_as("cxcywh", normalized=False) / targets.canvas_size[:1].flip(-1).tile(2).unsqueeze(1))', "formats"),
+        ("filler that looks like a box is counted", "count = self.normalizer(own.sum())", "live = (targets.boxes.tensor.isfinite() & (targets.boxes.tensor > 0)).all(-1) & ~targets.ignored\n        count = self.normalizer(own.sum() + 0.1 * live.sum())", "plausible filler"),
+        ("random numbers are seeded", "found = self.match(predictions, targets)", "torch.manual_seed(0)\n        found = self.match(predictions, targets)", "randomness"),
+        ("NaN of an image spreads", "count = self.normalizer(own.sum())", "count = self.normalizer(own.sum() + 0 * (logits - logits.detach()).sum())", "NaN stays"),
         ("the sign of the gradient", "return (boxes - wanted).abs().sum(-1), 1 - giou(*corners)", "distance = (boxes - wanted).abs().sum(-1)\n        return 2 * distance.detach() - distance, 1 - giou(*corners)", "gradients"),
         ("boxes are written into", 'boxes = predictions["pred_logits"].to(dtype), predictions["pred_boxes"].to(dtype)', 'boxes = predictions["pred_logits"].to(dtype), predictions["pred_boxes"].clamp_(0.2, 0.8).to(dtype)', "result"),
         ("boxes are written into behind the graph", "found = self.match(predictions, targets)", 'predictions["pred_boxes"].data.clamp_(0.2, 0.8)\n        found = self.match(predictions, targets)', "result"),
