@@ -1,10 +1,10 @@
 """Box coders: boxes relative to priors, as a network predicts them, and back.
 
-A coder is a few numbers and two pure functions: ``encode(priors, boxes)`` makes the regression targets (…, 4), and
-``decode(priors, deltas)`` makes boxes of what was predicted; leading dimensions broadcast. Either is the inverse of the
-other for boxes that have an area. Both compute, and return, float32 at least. They are total: boxes without area encode
-to finite numbers, deltas of any size decode to finite boxes, and the gradients are finite as well. A NaN stays visible,
-in the value and in the gradient, so that slots without meaning have to be given a box that has one before.
+A coder is a small set of parameters and two pure functions: ``encode(priors, boxes)`` makes the regression targets (…,
+4), and ``decode(priors, deltas)`` turns predicted deltas into boxes (…, 4); leading dimensions broadcast. Either is the
+inverse of the other for boxes that have an area. Both compute, and return, float32 at least. Every input is allowed:
+boxes without area encode to finite deltas, deltas of any size decode to finite boxes, and gradients are finite. A NaN
+propagates to the value and the gradient, so replace filler with a valid box first.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ class BoxCoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DeltaXYWHCoder:
-    """Offsets of the centre in sizes of the prior, and logarithms of the ratios of sizes.
+    """The coder of R-CNN: centre offsets relative to the prior's size, and log size ratios.
 
     ``dx = (x - px) / pw``, ``dy = (y - py) / ph``, ``dw = log(w / pw)``, ``dh = log(h / ph)``, then
     ``(d - mean) / std``. Priors and boxes are xyxy, in the same unit, whichever it is; deltas have none.
 
     Args:
-        means, stds: Of dx, dy, dw, dh. Faster R-CNN divides by 0.1, 0.1, 0.2, 0.2.
-        wh_ratio_clip: A decoded box is at least this part as wide (and as high) as its prior, and at most as many times
-            as its inverse says; None bounds it by nothing but what the dtype can hold.
+        means, stds: Means and standard deviations of (dx, dy, dw, dh). Faster R-CNN uses stds (0.1, 0.1, 0.2, 0.2).
+        wh_ratio_clip: Bounds decoded sizes: the ratio to the prior's width and height lies in ``[r, 1 / r]``, where
+            ``r`` is this number. With None, only the dtype bounds it.
 
     Source: Ren et al., Faster R-CNN, 2015, equation 2.
 
@@ -109,7 +109,7 @@ class DeltaXYWHCoder:
 
     @method_takes_batches(priors=1, deltas=1)
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
-        """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``, cut off at the border of ``canvas_size``."""
+        """Boxes (…, 4), xyxy, from ``deltas`` relative to xyxy ``priors``; clipped to ``canvas_size``, if given."""
         priors, deltas = inputs(priors, deltas, "deltas")
         deltas = torch.addcmul(known_row(self.means, deltas), deltas, known_row(self.stds, deltas))
         limit = None if self.wh_ratio_clip is None else -math.log(self.wh_ratio_clip)
@@ -119,7 +119,8 @@ class DeltaXYWHCoder:
 
 @dataclass(frozen=True, kw_only=True)
 class SSDCoder:
-    """The coder of SSD: as ``DeltaXYWHCoder``, but of centre and size, and with one scale for each.
+    """The coder of SSD: like ``DeltaXYWHCoder``, but for cxcywh boxes, with one scale for the centre and one for the
+    size.
 
     ``dx = (x - px) / pw / scale_xy``, ``dw = log(w / pw) / scale_wh``, the same with y and h. Priors and boxes are
     cxcywh, in the same unit; usually both are fractions of the image, as ``ssd_default_boxes`` are.
@@ -151,7 +152,7 @@ class SSDCoder:
     def decode(self, priors: Tensor, deltas: Tensor, *, canvas_size: CanvasSize | None = None) -> Tensor:
         """Boxes (…, 4), cxcywh, from ``deltas`` relative to cxcywh ``priors``, cut off at the border of the image.
 
-        Only if there is a ``canvas_size``; in fractions of the image it is (1, 1).
+        Boxes are clipped only if you pass ``canvas_size``; for normalized boxes pass (1, 1).
         """
         priors, deltas = inputs(priors, deltas, "deltas")
         boxes = from_relative(priors, deltas * known_row(self._scales, deltas), None)

@@ -16,11 +16,11 @@ from ragged.values.precision import wide
 
 @dataclass(frozen=True, kw_only=True)
 class Box3DCoder:
-    """Boxes in 3D as decoders regress them: logarithms of the size, sine and cosine of the yaw.
+    """The coder of DETR3D: log sizes, and sine and cosine of the yaw.
 
     A box is ``x, y, z, w, l, h, yaw, vx, vy``: its centre and size in a unit of length, its turn about the upright axis
-    in radians, and its velocity. Its code is ``x, y, log w, log l, z, log h, sin yaw, cos yaw, vx, vy``. Without a
-    velocity they are 7 and 8 numbers. A velocity that is not known, NaN, stays so.
+    in radians, and its velocity. Its code is ``x, y, log w, log l, z, log h, sin yaw, cos yaw, vx, vy``. Without the
+    velocity, a box has 7 numbers and a code has 8. An unknown velocity is NaN and stays NaN.
 
     Source: Wang et al., DETR3D, 2021, whose order of parameters PETR and StreamPETR share.
 
@@ -37,7 +37,7 @@ class Box3DCoder:
         """Codes (…, 10) of boxes (…, 9), or (…, 8) of (…, 7); float32 at least.
 
         Raises:
-            ValueError, TypeError: Boxes of another shape or dtype.
+            ValueError, TypeError: ``boxes`` does not have 7 or 9 numbers in its last dimension, or is not floating.
         """
         _check_last(boxes, (7, 9), "boxes")
         own = wide(boxes)

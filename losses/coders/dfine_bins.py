@@ -23,7 +23,8 @@ _NO_WIDTH = 1e-12
 
 
 class BinTargets(NamedTuple):
-    """Where a number lies among bins: ``weight_left * W[left] + weight_right * W[left + 1]``; weights sum to 1.
+    """The two bins around a value, and their weights: ``weight_left * W[left] + weight_right * W[left + 1]``; weights
+    sum to 1.
 
     ``left`` (…, 4) is int64 and at most R - 2, so that ``left + 1`` is a bin as well.
     """
@@ -44,12 +45,13 @@ def weighting_function(
     """Values W(n) of the bins of D-FINE: close to each other around 0, wide apart far from it.
 
     With ``a = |up * reg_scale|``, ``h = reg_max / 2`` and ``s = (a + 1) ** (1 / (h - 1))``: ``W(0) = -2 a``,
-    ``W(n) = 1 - s ** (h - n)`` left of the middle, ``W(h) = 0``, and on the right the same mirrored.
+    ``W(n) = 1 - s ** (h - n)`` left of the middle, ``W(h) = 0``, and ``W(reg_max - n) = -W(n)`` on the right.
 
     Args:
-        reg_max: One less than there are bins; even, at least 4.
-        up: Where the outermost bins lie, as a number or a tensor of one element.
-        reg_scale: How much narrower the bins are around 0, as a number or a tensor of one element.
+        reg_max: Number of bins minus 1; even, at least 4.
+        up: Position of the outermost bins: they move a side by ``2 * up`` sizes of the reference box. A number or a
+            tensor of one element.
+        reg_scale: Larger values make the bins around 0 narrower. A number or a tensor of one element.
         device, dtype: Of the result, if neither ``up`` nor ``reg_scale`` is a tensor; otherwise theirs, and float32 at
             least.
 
@@ -57,7 +59,7 @@ def weighting_function(
         (reg_max + 1,), increasing. Differentiable with respect to ``up`` and ``reg_scale``.
 
     Raises:
-        ValueError: ``reg_max`` is odd or too small, or a tensor has not one element.
+        ValueError: ``reg_max`` is odd or too small, or a tensor does not have exactly one element.
 
     Source: Peng et al., D-FINE, 2024, the weighting function W(n), in sizes of the reference box over ``reg_scale``.
 
@@ -88,7 +90,7 @@ def weighting_function(
 
 @takes_batches(points=1, distance=1)
 def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor) -> Tensor:
-    """Boxes of D-FINE from distances of the sides relative to a reference box.
+    """Boxes of D-FINE from the distances of the sides to a reference box.
 
     A side lies ``(0.5 * reg_scale + d) * size / reg_scale`` from the centre, so that d = 0 is the side of the reference
     box.
@@ -121,9 +123,9 @@ def distance2bbox(points: Tensor, distance: Tensor, *, reg_scale: float | Tensor
 def bbox2distance(
     points: Tensor, boxes: Tensor, *, reg_max: int, reg_scale: float | Tensor, up: float | Tensor
 ) -> BinTargets:
-    """The bins of D-FINE that the sides of boxes lie between: the targets of the fine-grained localisation loss.
+    """The D-FINE bins around each side of a box: the targets of the fine-grained localisation loss.
 
-    Sides beyond the outermost bins have all weight on these. Constants for the gradient.
+    Sides beyond the outermost bins have all weight on these. The result has no gradient.
 
     Args:
         points: Reference boxes (…, 4), cxcywh.

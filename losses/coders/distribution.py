@@ -32,7 +32,7 @@ def integral(logits: Tensor, values: Tensor | None = None) -> Tensor:
 
     Args:
         logits: (…, R).
-        values: Of the bins, (R,); 0, 1, …, R - 1 by default. For D-FINE those of ``weighting_function``.
+        values: (R,), the value of each bin; default 0, 1, …, R - 1. For D-FINE those of ``weighting_function``.
 
     Returns:
         (…), in float32 at least, in the unit of the values.
@@ -103,7 +103,7 @@ class DistributionCoder:
         """Boxes (…, 4), xyxy, in the unit of the points, from ``logits`` (…, 4, R) at ``grid_points`` (…, 4).
 
         Args:
-            priors, logits: As above.
+            priors: ``grid_points`` (…, 4). logits: (…, 4, R).
             canvas_size: If given, boxes are cut off at the border of the image.
         """
         check_is_tensor(logits, "logits")
@@ -161,14 +161,14 @@ class Vec2Box:
 
         Args:
             levels: For each level the class logits ``(*batch, C, h, w)``, the logits of the distributions
-                ``(*batch, R, 4, h, w)`` and, optionally, the distances ltrb in strides, ``(*batch, 4, h, w)``; where
-                these are missing, they are the means of the distributions.
+                ``(*batch, R, 4, h, w)`` and, optionally, the distances ltrb in strides, ``(*batch, 4, h, w)``; if you
+                leave these out, they are the means of the distributions.
 
         Returns:
             Logits and distributions as given; boxes xyxy in pixels, in float32 at least.
 
         Raises:
-            TypeError: These are no maps.
+            TypeError: ``levels`` is not a list of lists of tensors.
             ValueError: The number of levels or the shape of a map does not fit image size and strides.
         """
         logits, distribution, distances = self.flatten(levels)

@@ -22,9 +22,10 @@ class DistanceCoder:
     so are the distances, unless ``scale_by_stride``.
 
     Args:
-        scale_by_stride: Whether distances are in strides of the point's level; then the points need them.
+        scale_by_stride: Whether distances are in strides of the point's level; then ``priors`` must be ``grid_points``
+            (…, 4).
         max_distance: If given, encoded distances are clamped to ``0 … max_distance``, in the unit of the distances;
-            decoded ones never are.
+            ``decode`` does not clamp.
 
     Source: Tian et al., FCOS, 2019, equation 1.
 
@@ -69,10 +70,10 @@ class DistanceCoder:
 
 @dataclass(frozen=True, kw_only=True)
 class CenterLogSizeCoder:
-    """The coder of YOLOX: the centre from the point, and the logarithm of the size, in strides.
+    """The coder of YOLOX: centre offsets from the point in strides, and the log of the size in strides.
 
     ``dx = (x - px) / sx``, ``dy = (y - py) / sy``, ``dw = log(w / sx)``, ``dh = log(h / sy)``. Priors are
-    ``grid_points``, in pixels; YOLOX predicts from those of offset 0. Boxes are xyxy, in pixels.
+    ``grid_points``, in pixels; YOLOX uses ``grid_points(…, offset=0)``. Boxes are xyxy, in pixels.
 
     Source: Ge et al., YOLOX, 2021.
 

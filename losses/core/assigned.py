@@ -26,15 +26,16 @@ class AssignedTargets:
     """The label of each of P predictions, and the boxes of those that have one.
 
     Args:
-        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2). Of targets without labels, or
-            with multi-hot ones, all are of class 0.
-        quality: ``(*batch, P)``, float32: what the matcher says of each positive prediction; 0 elsewhere.
+        labels: ``(*batch, P)``, int64: a class, ``BACKGROUND`` (-1) or ``IGNORED`` (-2). If targets have no labels or
+            multi-hot labels, every positive has class 0.
+        quality: ``(*batch, P)``, float32: the matcher's quality of each positive, in the unit that the matcher
+            documents; 0 elsewhere.
         positives: The R predictions that have a class.
         boxes: (R, 4), their target boxes, float32 at least; format and unit are the criterion's. None if targets have
             no boxes.
         weights: ``(*batch, P)``, how much each prediction counts, or None if that is 1 for all. A target of weight 2
-            counts as two of the same kind: in the sum of the losses, and in what it is divided by.
-        fields: Of the target of each positive, (R, …) by name, for losses of your own.
+            counts twice, in the sum of the losses and in the divisor.
+        fields: Your own fields of each positive's target, (R, …), by name.
         multi_hot: (R, C), how much each class is one of the target of each positive, float32 at least; None if a target
             has one label. ``class_targets`` is what a class loss is given.
 
@@ -85,9 +86,9 @@ class AssignedTargets:
 
         Args:
             targets: Anything that ``Targets.of`` reads.
-            assignment: Of these targets. It may have leading batch dimensions that the targets do not have.
-            box_format: Of the boxes that are wanted.
-            normalized: Their unit; None keeps it.
+            assignment: An assignment of these targets. It can have extra leading batch dimensions, for example layers.
+            box_format: Format of the result: ``"xyxy"``, ``"cxcywh"`` or ``"xywh"``.
+            normalized: True: fractions of the image; False: pixels; None: the unit of the targets.
             num_classes: If given, labels are checked against it.
 
         Raises:
@@ -146,7 +147,7 @@ class AssignedTargets:
 
         Args:
             labels: ``(*batch, P)``, integers: a class from 0, ``num_classes`` or -1 for background, -2 for ignored.
-            boxes: ``(*batch, P, 4)``; those of predictions without a class may be anything.
+            boxes: ``(*batch, P, 4)``; boxes of background and ignored predictions are not read.
             num_classes: C.
             quality: ``(*batch, P)``; 1 for positives if not given.
             weights: ``(*batch, P)``, floating, finite and not negative; a weight of 0 is the same as ignored.
@@ -216,7 +217,7 @@ class AssignedTargets:
         return self.labels == IGNORED
 
     def counted(self, values: Tensor) -> Tensor:
-        """Values ``(*batch, P)`` of all predictions: 0 where ignored, and weighted."""
+        """Values ``(*batch, P)`` times the weights, 0 where ignored."""
         values = values.masked_fill(self.is_ignored, 0)
         return values if self.weights is None else values * self.weights
 
@@ -236,10 +237,11 @@ class AssignedTargets:
         return self.counted(self.is_positive.to(self.weights.dtype)).sum(-1)
 
     def class_targets(self, background: int | None = None) -> Tensor:
-        """What a class loss is given: labels ``(*batch, P)``; or targets ``(*batch, P, C)``, if labels are multi-hot.
+        """The targets of a class loss: labels ``(*batch, P)``; or targets ``(*batch, P, C)``, if labels are multi-hot.
 
         Args:
-            background: The label of what is not positive; None leaves -1 and -2. Multi-hot targets are all 0 there.
+            background: Label of background and ignored predictions; None keeps -1 and -2. Multi-hot targets are all 0
+                there.
         """
         if self.multi_hot is not None:
             return self.positives.per_prediction(self.multi_hot)

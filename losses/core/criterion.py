@@ -24,7 +24,7 @@ GlobalCount = Mapping[str, Any] | Tensor | float | None
 
 
 class Criterion(WideModule):
-    """A loss of predictions with a hard assignment to targets.
+    """Base class of a criterion: matches predictions with targets, then computes the loss.
 
     A call is ``assign`` and ``loss`` in one. The docstring of each criterion has its formula and its defaults.
 
@@ -33,12 +33,13 @@ class Criterion(WideModule):
     The base class does the rest: it reads once, reduces, and counts over several ranks.
 
     Args:
-        num_classes: C, without a background. None if ``CLASSES_OF_PREDICTIONS``.
+        num_classes: C, without a background. None if the class sets ``CLASSES_OF_PREDICTIONS``.
         matcher: Called with ``Predictions``, ``Targets`` and priors; gives an ``Assignment``.
-        reduction: ``"mean"``: each term is a number, the sum over the batch over a count of the batch. ``"sample"``:
-            one value for each image, its loss if it were alone. ``"none"``: a RaggedBatch, one value for each
-            prediction, weighted but not divided, ragged like the predictions. ``"sum"``: not divided.
-        normalizer: Sums counts over the ranks, and bounds them from below.
+        reduction: ``"mean"``: a scalar for each term, the sum over the batch divided by a count over the batch.
+            ``"sample"``: ``(B,)``, the loss of each image as if it were alone in the batch. ``"none"``: a RaggedBatch
+            ``(B, P)``, one value for each prediction, weighted but not divided, ragged like the predictions.
+            ``"sum"``: a scalar, not divided.
+        normalizer: Sums counts over all ranks, and clamps them to a minimum.
 
     Raises:
         TypeError, ValueError: A parameter is out of range.
@@ -64,7 +65,7 @@ class Criterion(WideModule):
 
     @property
     def reduction(self) -> str:
-        """See the class. It can be set; another word is a ``ValueError``."""
+        """See the class. You can set it. Raises ``ValueError`` for an unknown value."""
         return self._reduction
 
     @reduction.setter
@@ -90,7 +91,10 @@ class Criterion(WideModule):
             global_count: Totals over all ranks and micro-batches, sums of results of ``counts``; see ``Normalizer``.
 
         Returns:
-            The terms by name, weighted.
+            A dict of the weighted terms by name; shapes as ``reduction`` says.
+
+        Raises:
+            TypeError, ValueError: Predictions or targets have a wrong shape, dtype or device.
         """
         read = self._read(predictions, valid_label_mask)
         own = self.read_targets(targets, read).of_one_call()
@@ -116,7 +120,7 @@ class Criterion(WideModule):
         Args:
             predictions: As for a call.
             targets: As for a call; or ``AssignedTargets``, which need no assignment.
-            assignment: Of these targets.
+            assignment: The assignment, as ``assign`` returns it for these targets.
             valid_label_mask, global_count: As for a call.
         """
         read = self._read(predictions, valid_label_mask)
@@ -125,16 +129,17 @@ class Criterion(WideModule):
 
     @torch.no_grad()
     def counts(self, predictions: Any, targets: Any, assignment: Any = None) -> dict[str, Tensor]:
-        """What the terms would be divided by, over all ranks: summed over micro-batches, the ``global_count`` of all.
+        """The count of each term, summed over all ranks. Add the counts of your micro-batches and pass the sum as
+        ``global_count``.
 
-        Arguments as for ``loss``. They are not bounded from below yet, so that they can be added up.
+        Arguments as for ``loss``. Counts are not clamped, so you can add them.
         """
         read = self.read(predictions)
         terms = self._terms(read, targets, assignment)
         return count_terms(terms, self.normalizer, layers=self.num_layers(read), counted=self.COUNTS)
 
     def call_matcher(self, *args: Any, **kwargs: Any) -> Assignment:
-        """What the matcher says; a ``TypeError`` unless that is an ``Assignment``."""
+        """Call the matcher. Raises ``TypeError`` unless it returns an ``Assignment``."""
         return checked_assignment(self.matcher(*args, **kwargs), self.matcher, type(self).__name__)
 
     def _read(self, predictions: Any, mask: Tensor | None) -> Any:
@@ -166,33 +171,33 @@ class Criterion(WideModule):
     # --- what a criterion has to say -------------------------------------------------------------------------------
 
     def match(self, predictions: Any, targets: Targets) -> Any:
-        """Which prediction is responsible for which target, of what was read; without a gradient."""
+        """The assignment for predictions that ``read`` returned; runs without gradients."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
 
     def terms(self, predictions: Any, assigned: Any) -> Terms:
-        """The terms before they are reduced, of predictions that were read and what ``look_up`` gave for them."""
+        """The terms before they are reduced, from the results of ``read`` and ``look_up``."""
         raise NotImplementedError(f"{type(self).__name__} does not define its terms")
 
     # --- what it may say -------------------------------------------------------------------------------------------
 
     COUNTS: tuple[str, ...] = ()
-    """Names of counts that other ranks may have, and this one not: all have to reduce the same."""
+    """Names of all counts that any rank can have. Every rank reduces all of them, so that collectives match."""
     CLASSES_OF_PREDICTIONS: bool = False
-    """Whether predictions say how many classes there are; then there is no attribute of that name."""
+    """Whether the predictions determine the number of classes. If so, there is no attribute ``num_classes``."""
     MULTI_HOT: bool = False
     """Whether ``terms`` reads ``AssignedTargets.class_targets``, and so learns from targets with several labels each.
     Otherwise such targets are an error."""
 
     BOXES: ClassVar[Mapping[str, Any]] = MappingProxyType({"box_format": "xyxy", "normalized": False})
-    """Format and unit of ``AssignedTargets.boxes``, the boxes that ``terms`` is given; a unit of None is that of the
-    targets."""
+    """Format and unit of ``AssignedTargets.boxes``, the boxes that ``terms`` is given; ``normalized=None`` keeps the
+    unit of the targets."""
 
     def read(self, predictions: Any) -> Any:
-        """The predictions in the form that is computed on; what has this form already is given back."""
+        """Convert predictions to the internal form. Returns them unchanged if they have it."""
         return predictions
 
     def with_class_mask(self, predictions: Any, mask: Tensor) -> Any:
-        """What was read, of which some classes do not count in some images; it says itself how that is done."""
+        """The predictions with a class mask. Delegates to ``with_class_mask`` of what ``read`` returned."""
         own = getattr(predictions, "with_class_mask", None)
         if own is None:
             raise ValueError(f"{type(self).__name__} takes no valid_label_mask, got {tuple(mask.shape)}")
@@ -203,7 +208,7 @@ class Criterion(WideModule):
         return Targets.of(targets)
 
     def look_up(self, predictions: Any, targets: Targets | AssignedTargets, assignment: Any) -> Any:
-        """What ``terms`` is given: the targets of the predictions, as ``match`` assigned them or as a user did.
+        """What ``terms`` is given: the targets of the predictions, from an assignment, or from ``AssignedTargets``.
 
         Boxes are as ``BOXES`` says: xyxy, in pixels, unless the criterion says otherwise.
         """
@@ -211,7 +216,7 @@ class Criterion(WideModule):
         return look_up(targets, assignment, num_classes=num_classes, **self.BOXES)
 
     def sizes_of(self, predictions: Any, name: Any = None) -> Tensor | None:
-        """How many predictions each image has, ``(*batch,)``, where what was read is ragged; None if all have P.
+        """How many predictions each image has, ``(*batch,)``, if predictions are ragged; None if every image has P.
 
         Args:
             predictions: What was read.
@@ -224,5 +229,5 @@ class Criterion(WideModule):
         return 0
 
     def finished(self, losses: Losses, predictions: Any, terms: Terms) -> Any:
-        """What a call returns, of reduced terms; and of what was read, and the terms before they were reduced."""
+        """The return value of a call, made from the reduced terms."""
         return losses

@@ -34,11 +34,11 @@ _NUMBERS: Any = (*NUMBERS, torch.SymInt, torch.SymFloat)
 class Normalizer:
     """Turns the counts of one rank into divisors, ``max(all_reduce(n), minimum) / W``.
 
-    All ranks have to call it the same number of times, with the same number of counts; and if counts carry gradient on
-    one rank, they have to on all, and be part of every rank's loss. A call is one all-reduce, whatever the number of
-    counts, and never waits for the device. The reduction is differentiable.
+    All ranks must call it equally often, with the same number of counts. If counts require a gradient on one rank,
+    they must on all ranks and be part of every rank's loss. A call is one all-reduce, whatever the number of counts,
+    and never waits for the device. The reduction is differentiable.
 
-    With several micro-batches to a step, every one has to be divided by the count of all::
+    With gradient accumulation, divide every micro-batch by the total count::
 
         total = normalizer.total(sum_of_the_counts_of_all_micro_batches)
         for micro_batch in micro_batches:
@@ -47,7 +47,7 @@ class Normalizer:
 
     Args:
         distributed: Whether to count over all ranks, where ``torch.distributed`` is initialised.
-        minimum: Lower bound of the count of the whole global batch: what divides by it is 0 where there is nothing.
+        minimum: Lower bound of the count of the whole global batch: a term without counts is then 0 instead of NaN.
         group: The process group; None is the default one. It must be the one that the gradients are averaged over.
 
     >>> from losses.core.normalizer import Normalizer
@@ -77,9 +77,9 @@ class Normalizer:
 
         Args:
             counts: Of this rank: a number, a tensor of any shape, or a sequence of n numbers and one-element tensors.
-            global_count: Counts of all ranks and all micro-batches, as ``total`` returns them. If given, it stands in
-                for ``counts``, which may be left out, and nothing is reduced.
-            device: Of the result if there is no tensor among the counts.
+            global_count: Counts of all ranks and all micro-batches, as ``total`` returns them. If you pass them,
+                ``counts`` is optional and nothing is reduced.
+            device: Device of the result if no count is a tensor.
 
         Returns:
             The shape of the counts, (n,) for a sequence; float32 at least.
@@ -109,14 +109,14 @@ class Normalizer:
         return self.sum_over_ranks(_tensor(counts, device, "counts"))
 
     def sum_over_ranks(self, local: Tensor) -> Tensor:
-        """``total`` of a tensor of counts that need not be looked at any more, float32 at least."""
+        """``total`` of a tensor of counts that is already checked, float32 at least."""
         if self.num_ranks == 1:
             return local
         return _AllReduceSum.apply(local, self.group)
 
     @property
     def num_ranks(self) -> int:
-        """W; 1 where ``torch.distributed`` is not initialised, or by flag."""
+        """W; 1 where ``torch.distributed`` is not initialised, or if ``distributed=False``."""
         if not self.distributed or not distributed.is_available() or not distributed.is_initialized():
             return 1
         return distributed.get_world_size(self.group)

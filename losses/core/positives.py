@@ -18,13 +18,12 @@ from ragged.values.readable import values_are_readable
 
 @dataclass(frozen=True, eq=False)
 class Positives:
-    """R rows, each a prediction with the target that it was assigned: the pairs of a match, flat over N images.
+    """R matched pairs of a prediction and its target, flat over all images.
 
     ``Assignment.pairs()`` gives the same pairs as ragged indices of each image, ordered by target.
 
-    Where the host can read the assignment (on CPU) there is a row for each positive prediction; elsewhere the number of
-    rows is static, and some of them are not valid. Values of such rows are 0 when they are read, so that whatever is
-    computed of them is finite, and they are left out of every sum.
+    Where the host can read the assignment (on CPU) there is a row for each positive prediction. On other devices, R is
+    static and some rows are not valid. Invalid rows read as 0, so results are finite, and every sum leaves them out.
 
     Args:
         sample: (R,), the image of each row, batch dimensions merged.
@@ -33,7 +32,7 @@ class Positives:
         valid: (R,), or None if all rows are. If given, all images have as many rows.
         shape: ``(*batch, P)``.
         whole: Whether there is a row for each prediction of all images, in order: then nothing is gathered.
-        computed: What was computed on the way.
+        computed: Cache of intermediate results.
 
     >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
     >>> positives = Positives.of(assignment)
@@ -93,7 +92,7 @@ class Positives:
         return once(self.computed, "slots", lambda: torch.add(self.prediction, self.sample, alpha=self.shape[-1]))
 
     def of_predictions(self, values: Tensor) -> Tensor:
-        """What predictions ``(*batch, P, …)`` have, in rows (R, …). Differentiable."""
+        """Gather values of predictions ``(*batch, P, …)`` into rows (R, …). Differentiable."""
         return self._only_valid(self.rows_of(values))
 
     def rows_of(self, values: Tensor) -> Tensor:

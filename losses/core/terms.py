@@ -22,8 +22,8 @@ from ragged.values.checks import (
 from ragged.values.once import known_row
 
 REDUCTIONS = ("mean", "sum", "sample", "none")
-"""``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: for each image, what it
-would have as the only one of its batch. ``"none"``: not summed, not divided."""
+"""``"mean"``: sum over the batch over the batch's count. ``"sum"``: not divided. ``"sample"``: the loss of
+each image as if it were alone in its batch. ``"none"``: not summed, not divided."""
 
 Losses = dict[Any, Any]
 """Loss terms by name: tensors, or with ``reduction="none"`` ragged batches."""
@@ -35,14 +35,15 @@ class Term:
 
     Args:
         values: ``(*batch, P)``, one for each prediction; or (R,), one for each of ``rows``.
-        counts: What the sum is divided by, ``(*batch,)`` each, by name; a dimension of layers that share a count may be
-            1. Terms may share a count.
-        rows: Which predictions the values are of, if not of all.
-        weight: Of the term.
-        divisor: Makes the divisor of the counts' totals, given in order; by default their only one, at least 1.
+        counts: The counts that divide the sum, by name, each ``(*batch,)``. The layer dimension can be 1 if layers
+            share a count. Terms can share a count.
+        rows: The rows of ``values``; None if there is a value for every prediction.
+        weight: Weight of the term.
+        divisor: Called with the total of each count, in order; returns the divisor. Default: the only count, at least
+            1.
         part: Which of the divisors is its own, where ``divisor`` makes those of several terms at once.
-        per_image: What the sum of each image is divided by before, ``(*batch,)``; nothing if not given. With ``"sum"``
-            and ``"none"`` nothing is divided at all.
+        per_image: Divisor of each image's sum, ``(*batch,)``, applied first; None for none. ``"sum"`` and
+            ``"none"`` never divide.
 
     Raises:
         ValueError: Values are not one for each row, or a count is not one for each image of each layer. A count

@@ -185,7 +185,7 @@ class DetectionLoss(Criterion):
             The loss; its shape is said by ``reduction``.
 
         Raises:
-            ValueError, TypeError: Shapes or devices that do not fit, or a label that is no class of an object.
+            ValueError, TypeError: Shapes or devices that do not fit, or a label outside ``0 … C - 1`` of an object.
         """
         predictions, targets = Predictions.of(input), Targets.of(target).of_one_call()
         match = self.assign(predictions, targets, anchors)

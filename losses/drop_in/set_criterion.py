@@ -12,11 +12,11 @@ from losses.drop_in.checks import check_mean
 
 
 class SetCriterion(nn.Module):
-    """A criterion of queries where a training loop weighs the terms itself, as those of DETR and rf-detr do.
+    """A query criterion for training loops that weight the terms themselves, such as DETR's and rf-detr's.
 
     Such a loop adds up ``terms[name] * criterion.weight_dict[name]`` over the names in ``weight_dict``. Our terms are
-    weighted, and the weights of a ``DetrCriterion`` have the names of its last layer alone: the loop would weigh twice,
-    and lose the other layers. Here ``weight_dict`` has the weight 1 for every term::
+    weighted, and the weights of a ``DetrCriterion`` have the names of its last layer alone: so the loop would weight
+    them twice and drop the other layers. Here ``weight_dict`` has the weight 1 for every term::
 
         module.criterion = SetCriterion(query_criterion("rf-detr", num_classes=91))
 
@@ -24,7 +24,7 @@ class SetCriterion(nn.Module):
         criterion: ``DetrCriterion``, or one derived from it, with the reduction ``"mean"``.
 
     Raises:
-        TypeError: The criterion is none of queries.
+        TypeError: ``criterion`` is not a ``DetrCriterion``.
         ValueError: The criterion has another reduction.
 
     >>> outputs = {"pred_logits": torch.zeros(1, 4, 3), "pred_boxes": torch.full((1, 4, 4), 0.5)}

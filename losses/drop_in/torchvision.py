@@ -18,12 +18,12 @@ from ragged.values.checks import check_is_tensor
 class TorchvisionLoss:
     """A criterion as the ``compute_loss`` of RetinaNet, FCOS or SSD of torchvision.
 
-    It takes what such a model calls this method with, and returns the terms, weighted, by the names of the criterion::
+    It takes the arguments of that method, and returns the terms, weighted, by the names of the criterion::
 
         model.compute_loss = TorchvisionLoss(RetinaNetCriterion(num_classes=91))
 
-    It is no ``nn.Module``: the method of the model's class would hide a module of this name. The criterion holds no
-    tensors, for the model says which anchors there are.
+    It is not an ``nn.Module``, because the model's method would hide a module of that name. The criterion holds no
+    tensors: the model provides the anchors.
 
     Args:
         criterion: ``RetinaNetCriterion(num_classes)``, ``FCOSCriterion(num_classes)``, or for SSD
@@ -31,7 +31,7 @@ class TorchvisionLoss:
             the background, as that of the model does.
 
     Raises:
-        TypeError: The criterion is another one.
+        TypeError: ``criterion`` is none of these.
         ValueError: The criterion has another reduction than ``"mean"`` or ``"sum"``.
 
     >>> compute_loss = TorchvisionLoss(RetinaNetCriterion(3))
@@ -57,13 +57,15 @@ class TorchvisionLoss:
         """The terms of a batch.
 
         Args:
-            targets: Of each image ``"boxes"``, xyxy in pixels, and ``"labels"``.
+            targets: Of each image ``"boxes"``For each image ``"boxes"`` (n, 4), xyxy in pixels, and ``"labels"`` (n,),
+                int64, and ``"labels"``.
             head_outputs: ``"cls_logits"``, ``"bbox_regression"``, and of FCOS ``"bbox_ctrness"``.
             anchors: Of each image (P, 4); torchvision makes the same for all images of a batch.
-            matched: Is not read: SSD gives the anchors that it matched, and FCOS their numbers of each level.
+            matched: Not read. SSD passes matched anchors here, FCOS the number of anchors of each level.
 
         Raises:
-            TypeError, ValueError: The outputs are no dict, anchors no list of tensors, or the images differ in them.
+            TypeError, ValueError: The outputs are no dict, anchors no list of tensors, or the images have different
+                anchors.
         """
         if not isinstance(head_outputs, Mapping):
             raise TypeError(f"head_outputs must be a dict, got {type(head_outputs).__name__}")

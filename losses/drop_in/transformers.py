@@ -26,16 +26,15 @@ _ARGUMENTS = {
 class TransformersLoss:
     """A criterion of queries as the ``loss_function`` of a detector of transformers.
 
-    It takes what such a model calls its loss with, and returns ``(loss, loss_dict, auxiliary_outputs)``::
+    It takes the arguments of the model's loss, and returns ``(loss, loss_dict, auxiliary_outputs)``::
 
         model.loss_function = TransformersLoss.from_config(model.config)
 
     The model then trains, and is trained by a ``Trainer``, as before. ``loss_dict`` has the terms of the criterion,
-    weighted, by its names. With groups of queries there are as many as the criterion says while the model gives more
-    than ``config.num_queries`` queries, and one otherwise.
+    weighted, by its names. If the model returns more than ``config.num_queries`` queries, the criterion's
+    ``num_groups`` applies; otherwise there is one group.
 
-    It is no ``nn.Module``: ``model.loss_function`` is a property, past which a model would register a module, and
-    go on with its own loss.
+    It is no ``nn.Module``: …is a property; assigning a module would register it as a submodule and keep the old loss.
 
     Args:
         criterion: ``DetrCriterion``, or one derived from it; ``from_config`` makes the one that fits a model. Its
@@ -68,7 +67,7 @@ class TransformersLoss:
 
     @classmethod
     def from_config(cls, config: Any, **changes: Any) -> TransformersLoss:
-        """The loss of a model, with the costs, weights and numbers that its configuration has.
+        """The loss of a model, with the costs, weights and sizes of its configuration.
 
         Args:
             config: Of one of the models ``detr``, ``table-transformer``, ``yolos``, ``conditional_detr``, ``dab-detr``,
@@ -76,7 +75,7 @@ class TransformersLoss:
             changes: Other arguments of the criterion, such as ``normalizer=``.
 
         Raises:
-            ValueError: There is no criterion for such a model, or for a value that it has.
+            ValueError: ``model_type`` or a value of ``config`` is not supported.
         """
         return cls(criterion_of(config, **changes))
 
@@ -104,15 +103,15 @@ class TransformersLoss:
         Args:
             logits, pred_boxes: Of the last layer, (B, Q, C) and (B, Q, 4), denoising queries first.
             labels: Of each image ``"class_labels"`` (n,) and ``"boxes"`` (n, 4), cxcywh in fractions of the image.
-            device: Is not read: tensors are where they are.
+            device: Not read.
             config: Says by ``auxiliary_loss`` whether there is a loss of other layers than the last, and of groups by
                 ``num_queries`` how many queries a group has.
             outputs_class, outputs_coord: Of all layers, (L, B, Q, …); of models that give ``enc_topk_logits``,
                 (B, L, Q, …).
-            enc_outputs_class, enc_outputs_coord, enc_topk_logits, enc_topk_bboxes: Of the encoder, by either name.
-            denoising_meta_values: How denoising queries are laid out.
+            enc_outputs_class, enc_outputs_coord, enc_topk_logits, enc_topk_bboxes: Outputs of the encoder, under
+            either name. denoising_meta_values: How denoising queries are laid out.
             predicted_corners, initial_reference_points: Distributions of boxes (B, L, Q, …) and where they start.
-            others: What a model hands on, but tensors.
+            others: Other arguments of the model; tensors are an error.
 
         Raises:
             KeyError: A tensor that is not read, such as masks.

@@ -22,8 +22,8 @@ _LAST_RATE = 0.1
 class UltralyticsLoss(nn.Module):
     """A criterion as the ``criterion`` of a detector of Ultralytics.
 
-    It takes the outputs and the batch that such a model calls its criterion with, and returns ``(loss, items)``, where
-    ``items`` are the terms without their graph, by the names of the criterion, and not times the batch size::
+    It takes the outputs and the batch of such a model, and returns ``(loss, items)``, where
+    ``items`` are the terms without their graph, by the names of the criterion, not multiplied by the batch size::
 
         DetectionModel.init_criterion = lambda model: UltralyticsLoss.from_model(model)
 
@@ -33,7 +33,7 @@ class UltralyticsLoss(nn.Module):
     Args:
         criterion: ``YOLOv8Criterion``, or ``YOLOv10Criterion`` for pairs of heads; ``from_model`` makes the one that
             fits a model.
-        epochs: How many epochs the training has; None leaves the rates of heads as they are.
+        epochs: Number of epochs; None keeps the rates of the heads.
 
     Raises:
         TypeError: The criterion is another one.
@@ -61,7 +61,7 @@ class UltralyticsLoss(nn.Module):
 
     @classmethod
     def from_model(cls, model: Any, **changes: Any) -> UltralyticsLoss:
-        """The loss of a model, with the gains, strides and numbers that it has.
+        """The loss of a model, with the model's gains, strides and number of classes.
 
         Args:
             model: A ``DetectionModel``, whose last layer is the head: its ``args`` are ``box``, ``cls``, ``dfl``, and
@@ -85,7 +85,7 @@ class UltralyticsLoss(nn.Module):
         return cls(kind(head.nc, **(options | changes)), epochs=gains.epochs if pair else None)
 
     def update(self) -> None:
-        """One epoch is over: the next rates of a pair of heads."""
+        """Call after each epoch: sets the next rates of a pair of heads."""
         self.updates += 1
         if self.epochs is None or not isinstance(self.criterion, YOLOv10Criterion):
             return

@@ -29,13 +29,13 @@ def iou_loss(pred: Tensor, target: Tensor, *, mode: str = "linear", eps: float =
         pred: ``(…, 4)``, xyxy.
         target: ``(…, 4)``, xyxy, in the same unit.
         mode: ``"linear"``, ``"square"`` or ``"log"``.
-        eps: What the IoU is bounded by in the logarithm. There is no gradient below.
+        eps: Lower bound of the IoU inside the logarithm; below it the gradient is 0.
 
     Returns:
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.0, 0.0, 2.0, 1.0]])
     >>> iou_loss(*boxes), iou_loss(*boxes, mode="square"), iou_loss(*boxes, mode="log")
@@ -100,7 +100,7 @@ def l1_loss(pred: Tensor, target: Tensor) -> Tensor:
         Of the shape that both broadcast to.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> l1_loss(torch.tensor([1.0, -2.0]), torch.zeros(2))
     tensor([1., 2.])
@@ -121,7 +121,7 @@ def smooth_l1_loss(pred: Tensor, target: Tensor, *, beta: float = 1.0) -> Tensor
         Of the shape that both broadcast to.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> smooth_l1_loss(torch.tensor([1.0, 3.0]), torch.zeros(2), beta=2.0)
     tensor([0.2500, 2.0000])
@@ -144,7 +144,7 @@ def centerness(distances: Tensor) -> Tensor:
         ``(…)``, float32 at least.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> centerness(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 4.0, 2.0], [-1.0, 1.0, 3.0, 1.0]]))
     tensor([1.0000, 0.5000, 0.0000])

@@ -17,11 +17,11 @@ from ragged.values.precision import wide
 def box3d_l1_loss(pred: Tensor, target: Tensor, *, code_weights: Sequence[float] | None = None) -> Tensor:
     """``sum_d w_d |x_d - t_d|`` of the D parameters of each box; 0 where one of the target is not finite.
 
-    A velocity that nobody knows is NaN in nuScenes: such a box has no loss, as in DETR3D and StreamPETR.
+    nuScenes marks unknown velocities with NaN: such a box has no loss, as in DETR3D and StreamPETR.
 
     Args:
         pred: ``(…, D)``.
-        target: ``(…, D)``, such as ``Box3DCoder`` makes. It is a constant: no gradient flows into it.
+        target: ``(…, D)``, for example from ``Box3DCoder.encode``. It is a constant: no gradient flows into it.
         code_weights: D weights; 1 for all if not given. DETR3D weighs the velocities by 0.2, StreamPETR x and y by 2.
 
     Returns:

@@ -27,14 +27,14 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
 
     Args:
         logits: ``(…, R)``, R ≥ 2. Bin n stands for the distance n.
-        distances: ``(…)``, y, in bins: for a distance in pixels divide by the stride. They are taken to
-            [0, R - 1 - 0.01].
+        distances: ``(…)``, y, in bins: for a distance in pixels divide by the stride. They are clamped to [0, R -
+            1.01].
 
     Returns:
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> logits = torch.tensor([[0.0, 0.0, 100.0, 100.0]])
     >>> distribution_focal_loss(logits, torch.tensor([2.5]))
@@ -61,18 +61,18 @@ def fine_grained_localization_loss(
 
     Args:
         logits: ``(…, R)``, R ≥ 2.
-        left: ``(…)``, integer or floating; its whole part is n, the bin on the left of the target. It is taken to
-            0 … R - 2.
-        weight_left: ``(…)``, how near the target is to bin n.
+        left: ``(…)``, integer or floating; its whole part is n, the bin on the left of the target. It is clamped to 0
+            … R - 2.
+        weight_left: ``(…)``, weight of bin n.
         weight_right: ``(…)``, how near it is to bin n + 1.
-        quality: Broadcasts to ``(…)``: the IoU of the box with its target, 1 unless given. Where it is 0 the loss is 0,
-            also if it is 0 everywhere.
+        quality: Broadcasts to ``(…)``: the IoU of the box with its target, 1 unless given. A quality of 0 gives a loss
+            of 0, even if all are 0.
 
     Returns:
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> half = torch.tensor([0.5])
     >>> fine_grained_localization_loss(torch.zeros(1, 4), torch.tensor([1]), weight_left=half, weight_right=half)
@@ -100,14 +100,14 @@ def decoupled_distillation_loss(logits: Tensor, teacher: Tensor, *, temperature:
 
     Args:
         logits: ``(…, R)``.
-        teacher: ``(…, R)``, logits; constants.
+        teacher: ``(…, R)``, logits, without a gradient.
         temperature: T.
 
     Returns:
         ``(…)``; 0 where both are equal.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> decoupled_distillation_loss(torch.tensor([[0.0, 5.0]]), torch.tensor([[5.0, 0.0]]))
     tensor([11.5529])

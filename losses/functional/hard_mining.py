@@ -1,8 +1,7 @@
 """Cross entropy with hard negative mining, over maps of very many predictions.
 
-Class scores stay where a head wrote them, since they are nearly all the memory of an SSD. The loss that every
-prediction has as background is computed without a gradient; only the few that are trained, positives and the hardest
-negatives, are looked at again.
+Class scores are not copied, because they are most of the memory of an SSD. The background loss of every prediction
+runs without a gradient; only positives and the hardest negatives are computed again.
 
 Scores are tensors (B, A, C, n), one for each level: logits of A predictions in each of n cells, where C counts the
 background. Of all levels these are P predictions, those of a cell next to each other.
@@ -34,7 +33,7 @@ class HardMiningCrossEntropyLoss(nn.Module):
         negatives_without_positives: How many negatives are trained of an image without a positive.
 
     Raises:
-        ValueError: One of them is negative.
+        ValueError: A parameter is negative.
 
     Differences to other implementations: super-gradients counts positives twice where an image has fewer negatives
     than are asked for.
@@ -50,7 +49,7 @@ class HardMiningCrossEntropyLoss(nn.Module):
         self.neg_pos_ratio, self.negatives_without_positives = neg_pos_ratio, negatives_without_positives
 
     def forward(self, pred_labels: Tensor, target_labels: Tensor) -> Tensor:
-        """The sum over each image.
+        """The sum of the loss over each image, (B,).
 
         Args:
             pred_labels: (B, C + 1, D), logits, the background first.

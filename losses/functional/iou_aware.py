@@ -24,13 +24,13 @@ def iou_aware_binary_cross_entropy(
     """Binary cross entropy with a target between probability and IoU (Chen et al., LW-DETR, 2024).
 
     ``BCE(x, t)`` with ``t = max(p^alpha s^(1 - alpha), lowest)`` for positives of score s, where t is a constant for
-    the gradient; ``p^gamma BCE(x, 0)`` for negatives. Which are which is as in ``varifocal_loss``.
+    the gradient; ``p^gamma BCE(x, 0)`` for negatives. ``varifocal_loss`` defines positives and negatives.
 
     Args:
         logits: ``(…, C)``.
         targets: ``(…, C)``, or labels ``(…)``; see the module ``losses.functional.sigmoid``.
         scores: ``(…)``, the IoU of the box with its target; only with labels.
-        alpha: How much the probability counts, in [0, 1].
+        alpha: Exponent of the probability, in [0, 1].
         gamma: Exponent of the negatives.
         lowest: Lower bound of the target of positives, in [0, 1].
 
@@ -38,10 +38,10 @@ def iou_aware_binary_cross_entropy(
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
-    Differences to other implementations: transformers takes logarithms of probabilities, which are infinite where a
-    logit is far from 0; these are those of logits.
+    Differences to other implementations: transformers takes the log of probabilities, which is infinite for large
+    logits; this loss computes it from the logits.
 
     >>> iou_aware_binary_cross_entropy(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.25]))
     tensor([[0.1733, 0.6931]])

@@ -28,7 +28,7 @@ def oks_loss(pred: Tensor, target: Tensor, area: Tensor, *, sigmas: Sequence[flo
 
     Args:
         pred: ``(…, K, 2)``, x and y.
-        target: ``(…, K, 3)``, x, y and visibility; visible is all above 0.
+        target: ``(…, K, 3)``, x, y and visibility; visible means above 0.
         area: ``(…)``, that of each target in the squared unit of the keypoints.
         sigmas: K numbers above 0. See ``oks``.
 
@@ -63,7 +63,7 @@ def keypoint_l1_loss(pred: Tensor, target: Tensor) -> Tensor:
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> keypoint_l1_loss(torch.ones(2, 2), torch.tensor([[0.0, 3.0, 2.0], [9.0, 9.0, 0.0]]))
     tensor(3.)

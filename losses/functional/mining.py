@@ -28,16 +28,16 @@ def hard_negative_mining(
 ) -> Tensor:
     """The negatives with the highest loss, in proportion to the positives of their sample (Liu et al., SSD, 2016).
 
-    In order of their loss, negatives are taken as long as their number, this one included, is at most ``ratio`` times
-    that of the positives. On ties the lowest index comes first, and a loss of NaN last. For a soft plan, weights are
-    counted instead: the mass of the negatives is at most ``ratio`` times the mass of the positives.
+    Negatives are taken by decreasing loss while their number is at most ``ratio`` times the number of positives. Ties
+    go to the lowest index; NaN comes last. For a soft plan, weights are counted instead: the mass of the negatives is
+    at most ``ratio`` times the mass of the positives.
 
     Args:
         loss: ``(…, P)``, the loss that each prediction has as a negative. Only its order counts.
         positive: ``(…, P)``, whether a prediction is positive; or its weight as one, floating, at least 0.
-        ratio: Negatives to a positive.
-        negative: ``(…, P)``, whether a prediction may be taken, or its weight as a negative. If not given, all that are
-            not positive; or, of weights, what they lack to 1.
+        ratio: Number of negatives per positive.
+        negative: ``(…, P)``, whether a prediction can be taken, or its weight as a negative. If not given, all that are
+            not positive; for weights, ``1 - positive``.
         negatives_without_positives: How many negatives are taken of a sample without any positive; by default none, as
             in SSD.
 
@@ -45,7 +45,7 @@ def hard_negative_mining(
         ``(…, P)``, bool: which negatives to train. All of them, if they are fewer than the ratio allows.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> positive = torch.tensor([True, False, False, False])
     >>> hard_negative_mining(torch.tensor([9.0, 1.0, 3.0, 2.0]), positive, ratio=2)

@@ -1,16 +1,16 @@
-"""Losses of classes that have a probability each, by a sigmoid: binary cross entropy and its focal relatives.
+"""Class losses with a sigmoid for each class: binary cross entropy and its focal relatives.
 
 Every loss takes logits ``(…, C)`` and gives a loss ``(…, C)`` for each of them, not reduced, in float32 at least. The
 targets come in one of two forms:
 
 * dense: a floating (or boolean) tensor ``(…, C)``, the target of each class, in [0, 1]. With ``scores`` (…) these are
   multi-hot labels: a class with a target above 0 is labelled, and its target is multiplied by the score;
-* sparse: an integer tensor ``(…)``, the label of each prediction; any number that is no class means that there is none.
-  ``scores`` (…) is the target of the labelled class, 1 unless given, and 0 is the target of all others. Nothing is made
-  of one-hot form, and most classes take a shorter path: prefer this form. Scores without a label are not looked at.
+* sparse: an integer tensor ``(…)``, the label of each prediction; any number outside 0 … C - 1 means no class.
+  ``scores`` (…) is the target of the labelled class, 1 unless given, and 0 is the target of all others. Prefer this
+  form: it needs no one-hot tensor and is faster for unlabelled classes. Scores of unlabelled predictions are not read.
 
 Targets and scores are constants from 0 to 1: no gradient flows into them. Finite logits have finite losses and
-gradients. Those of padding are for the caller to make finite, before and not after, for NaN times 0 is NaN.
+gradients. Replace padding with finite values before the call: masking afterwards fails, because NaN * 0 is NaN.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, scores: Tensor | No
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit.
+        ValueError, TypeError: Shapes do not match, or a dtype is not floating.
 
     >>> binary_cross_entropy(torch.tensor([[0.0, 2.0]]), torch.tensor([1]), scores=torch.tensor([0.5]))
     tensor([[0.6931, 1.1269]])
@@ -95,7 +95,7 @@ def sigmoid_focal_loss(
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> sigmoid_focal_loss(torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
     tensor([[0.0433, 1.2376]])
@@ -126,7 +126,7 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, *, scores: Tensor | None
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> quality_focal_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.8]))
     tensor([[0.1733, 0.0624]])
@@ -154,7 +154,7 @@ def varifocal_loss(
     ``t BCE(x, t)`` for positives, ``alpha p^gamma BCE(x, 0)`` for negatives.
 
     A class is positive if it is the labelled one, whatever its score, or, with dense targets, if its target is above 0.
-    They differ for boxes that miss their target: with labels and scores, as in the family of DETR, their loss is 0;
+    The two forms differ for boxes with IoU 0: with labels and scores, as in the family of DETR, their loss is 0;
     with dense targets alone, as in the paper, they are negatives.
 
     Args:
@@ -169,7 +169,7 @@ def varifocal_loss(
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> varifocal_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.8]))
     tensor([[0.1300, 0.5545]])
@@ -195,7 +195,7 @@ def matchability_aware_loss(
     gamma: float = 1.5,
     detach_weights: bool = True,
 ) -> Tensor:
-    """Matchability-aware loss, which does not spare matches of low quality (Huang et al., DEIM, 2025).
+    """Matchability-aware loss, which penalises low-quality matches (Huang et al., DEIM, 2025).
 
     ``BCE(x, t^gamma)`` for positives, ``p^gamma BCE(x, 0)`` for negatives; which are which is as in ``varifocal_loss``.
 
@@ -210,7 +210,7 @@ def matchability_aware_loss(
         ``(…, C)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit.
+        ValueError, TypeError: Shapes do not match, a dtype is not floating, or a parameter is out of range.
 
     >>> matchability_aware_loss(torch.zeros(1, 2), torch.tensor([1]), scores=torch.tensor([0.25]))
     tensor([[0.2451, 0.6931]])
@@ -231,7 +231,7 @@ def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 
     """The change of the focal loss if a prediction gets its label (Zhu et al., Deformable DETR, 2021).
 
     ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))`` with the probability p of the labelled class.
-    The form of ``matchers.focal_cost`` that has a gradient. It may be negative.
+    Unlike ``matchers.focal_cost``, it has a gradient. It can be negative.
 
     Args:
         logits: ``(…, C)``.
@@ -243,7 +243,7 @@ def sigmoid_focal_cost(logits: Tensor, labels: Tensor, *, alpha: float | None = 
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit; labels that are no class.
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit; labels outside ``0 … C - 1``.
 
     >>> sigmoid_focal_cost(torch.tensor([[0.0, 2.0]]), torch.tensor([1]))
     tensor([-1.2371])

@@ -1,4 +1,4 @@
-"""Losses of classes that share one probability, by a softmax.
+"""Class losses with a softmax over the classes.
 
 Every loss takes logits ``(…, C)`` and labels ``(…)`` and gives a loss ``(…)`` for each prediction, not reduced, in
 float32 at least. A label that is no class is an error, unless it is the one to be ignored: its loss is 0, and its
@@ -40,7 +40,7 @@ def cross_entropy(
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit; labels that are no class.
+        ValueError, TypeError: Shapes or dtypes that do not fit; labels outside ``0 … C - 1``.
 
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 3, -1]), ignored_label=-1)
     tensor([1.3863, 1.3863, 0.0000])
@@ -71,7 +71,7 @@ def softmax_focal_loss(
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes, dtypes or parameters that do not fit; labels that are no class.
+        ValueError, TypeError: Shapes, dtypes or parameters that do not fit; labels outside ``0 … C - 1``.
 
     >>> softmax_focal_loss(torch.zeros(1, 2), torch.tensor([1]))
     tensor([0.1733])
@@ -94,7 +94,7 @@ def negative_probability(logits: Tensor, labels: Tensor) -> Tensor:
         ``(…)``.
 
     Raises:
-        ValueError, TypeError: Shapes or dtypes that do not fit; labels that are no class.
+        ValueError, TypeError: Shapes or dtypes that do not fit; labels outside ``0 … C - 1``.
 
     >>> negative_probability(torch.zeros(1, 4), torch.tensor([1]))
     tensor([-0.2500])

@@ -51,13 +51,13 @@ class DecoderLayers:
     """Layers of equal shape: L layers, B images, Q queries.
 
     Args:
-        suffixes: Of the names of their terms, "" for the last layer.
-        logits: (L, B, Q, C); with a background class (L, B, Q, C + 1), of which it is the last.
+        suffixes: Suffixes of the term names; ``""`` is the last layer.
+        logits: (L, B, Q, C); (L, B, Q, C + 1) with a background class, which is last.
         boxes: (L, B, Q, 4), cxcywh, in fractions of the image.
-        extras: Of each layer, what else it gives, by name.
-        denoising: Whether the queries are made from the targets.
+        extras: Extra outputs of each layer, by name.
+        denoising: Whether these are denoising queries.
         sizes: (L, B), how many of Q queries each image has, where they are ragged: filler is 0. None if all have Q.
-        agnostic: Whether all targets are of class 0: the encoder asks whether there is something, not what.
+        agnostic: Whether all targets have class 0 (class-agnostic encoder).
     """
 
     suffixes: tuple[str, ...]
@@ -108,18 +108,18 @@ class DecoderOutputs:
                 ``"interm_outputs"``, and of denoising queries ``"dn_aux_outputs"`` or ``"dn_outputs"`` and
                 ``"dn_pre_outputs"`` with ``"dn_meta"``. The names of transformers are read as well: ``"logits"``,
                 ``"auxiliary_outputs"``, ``"dn_auxiliary_outputs"`` and ``"denoising_meta_values"``. The dict is not
-                changed. States of a model, such as ``"last_hidden_state"``, are left alone. Where images differ in
+                changed. States of a model, such as ``"last_hidden_state"``, are ignored. Where images differ in
                 their number of queries, all that a layer gives is ragged along Q, with the same sizes.
             num_classes: C.
             distributions: Whether boxes as distributions, ``"pred_corners"`` and what belongs to them, are read.
-            has_background: Whether logits have a last channel more, that of the background.
+            has_background: Whether logits have an extra last channel for the background.
             agnostic_encoder: Whether all targets are of class 0 for the encoder, whatever its channels. An encoder with
                 one channel, or with ``"enc_meta": {"class_agnostic": True}``, is read so in any case.
 
         Raises:
-            TypeError: Something is of the wrong kind.
-            KeyError: A key is missing, or nobody reads it, or two keys are the same.
-            ValueError: Shapes do not fit; or denoising queries stand among those of the last layer.
+            TypeError: A value has the wrong type.
+            KeyError: A key is missing or unknown, or two keys mean the same.
+            ValueError: Shapes do not fit; or the last layer contains denoising queries.
         """
         check_positive(num_classes, "num_classes")
         for name, flag in (
@@ -156,16 +156,16 @@ class DecoderOutputs:
         return cls(_grouped(layers), outputs.get("dn_meta"), constants)
 
     def with_class_mask(self, mask: Tensor, *, num_classes: int, only_flags: bool = False) -> DecoderOutputs:
-        """The same outputs, of which some classes do not count in some images.
+        """The same outputs, with a class mask.
 
         Args:
-            mask: (B, C), or what broadcasts to it, as booleans or weights. The background, and an encoder that
-                asks for no class, count in any case.
+            mask: (B, C), or what broadcasts to it, as booleans or weights. The background and a class-agnostic encoder
+                always count.
             num_classes: C.
             only_flags: Whether it must be of booleans, as a softmax needs it.
 
         Raises:
-            TypeError, ValueError: It is no tensor, does not broadcast, or a weight is negative or not finite.
+            TypeError, ValueError: ``mask`` is not a tensor, does not broadcast, or a weight is negative or not finite.
         """
         last = self.groups[0].logits
         shape = (last.shape[1], num_classes)
@@ -173,7 +173,7 @@ class DecoderOutputs:
         return replace(self, class_mask=own.unsqueeze(1))
 
     def check_num_classes(self, num_classes: int, *, has_background: bool = False) -> None:
-        """Raise ``ValueError`` unless all layers have so many classes."""
+        """Raise ``ValueError`` unless all layers have ``num_classes`` classes."""
         for group in self.groups:
             if group.agnostic:
                 continue

@@ -40,10 +40,10 @@ class DensePredictions:
 
     Args:
         logits: (B, P, C).
-        deltas: (B, P, 4), boxes as the head's coder has them.
+        deltas: (B, P, 4), boxes encoded by the head's coder.
         priors: (P, 4) or (B, P, 4), grid points or anchors.
         confidence: (B, P), logits of objectness or centerness, if the head has them.
-        level_sizes: How many priors each level has; None if that is not known.
+        level_sizes: Number of priors of each level; None if unknown.
         class_mask: Which classes count, see ``with_class_mask``; None for all.
 
     >>> scores, distances = torch.zeros(1, 3, 4, 4), torch.ones(1, 4, 4, 4)
@@ -108,13 +108,13 @@ def flatten_levels(maps: Maps, *, channels: int, name: str, num_per_cell: int | 
     """Predictions (B, P, K) of all levels, in the order of ``grid_points`` and ``anchors``.
 
     Args:
-        maps: Of each level; what is flat already is only checked.
+        maps: Maps (B, A * K, h, w) of each level; or a tensor (B, P, K), which is only checked.
         channels: K.
         name: Of the maps, for messages.
-        num_per_cell: A, of all levels or of each.
+        num_per_cell: A: one number for all levels, or one for each.
 
     Raises:
-        TypeError: A map is no floating tensor.
+        TypeError: A map is not a floating tensor.
         ValueError: A map has another number of channels or images, or there is no level.
 
     >>> flatten_levels([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)], channels=3, name="class scores").shape
@@ -237,14 +237,14 @@ def level_maps(predictions: Any, names: Sequence[str], strides: Sequence[Stride]
 
 
 def image_size_of(maps: Sequence[Tensor], strides: Sequence[Stride]) -> tuple[int, int]:
-    """Height and width of an image that has feature maps of these sizes, the smallest one.
+    """Height and width of the smallest image with feature maps of these sizes, in pixels.
 
     Args:
         maps: Of each level, (…, h, w).
         strides: Of each level.
 
     Raises:
-        ValueError: There is no such image, or numbers of levels differ; sizes and strides are named.
+        ValueError: There is no such image, or the numbers of maps and strides differ.
 
     >>> image_size_of([torch.zeros(1, 1, 4, 8), torch.zeros(1, 1, 2, 4)], [8, 16])
     (25, 57)

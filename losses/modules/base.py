@@ -18,7 +18,7 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class LossModule(LossTraits, nn.Module):
-    """A loss as a module; what all modules here have in common, and what one of your own is derived from.
+    """A loss as a module: the base class of all modules here, and of your own.
 
     Write ``forward``, give what it computes to ``reduced``, and criteria and matchers take it. It may say more of
     itself, for speed: ``background``, the closed form for classes that are not labelled; ``per_class``, the losses of
@@ -32,7 +32,8 @@ class LossModule(LossTraits, nn.Module):
     Raises:
         ValueError: An unknown reduction, or a weight that is negative or not finite.
 
-    A focal loss whose labelled classes have a binary cross entropy. A dense criterion computes it block by block:
+    Example: focal loss on the background, binary cross entropy on labelled classes; a dense criterion computes it in
+    blocks:
 
     >>> from losses import BinaryCrossEntropy, RTMDetCriterion
     >>> class FocalBackground(LossModule):
@@ -66,7 +67,7 @@ class LossModule(LossTraits, nn.Module):
         self._reduction = reduction
 
     def reduced(self, loss: Tensor) -> Tensor:
-        """The loss with its weight, reduced as asked for; that of a ragged batch over its valid entries."""
+        """The loss with its weight, reduced as asked for; for a ragged batch over its valid entries."""
         if self.loss_weight != 1:
             loss = loss * self.loss_weight
         if self.reduction == "none":
@@ -76,7 +77,7 @@ class LossModule(LossTraits, nn.Module):
         return loss.mean() if self.reduction == "mean" else loss.sum()
 
     def with_labels(self, logits: Tensor, labels: Tensor, *, one_hot: bool) -> Tensor:
-        """With labels: modules here take -1 for no class."""
+        """Call the loss with labels, where -1 means no class."""
         values: Tensor = self(logits, labels)
         return values
 

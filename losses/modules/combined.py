@@ -21,8 +21,7 @@ from ragged.values.precision import WideModule, wide
 class MultipleObjectiveLoss(LossTraits, WideModule):
     """Weighted sum of several loss modules of one kind, such as L1 and GIoU.
 
-    Each gets the same arguments; results (…, 4) or (…, C) are summed over their last dimension where others have one
-    dimension less.
+    Every loss gets the same arguments. If ranks differ, results (…, 4) or (…, C) are summed over the last dimension.
 
     Args:
         losses: Modules, or a mapping of them by name.
@@ -30,7 +29,7 @@ class MultipleObjectiveLoss(LossTraits, WideModule):
 
     Raises:
         ValueError: There is no loss, or weights are not one for each.
-        KeyError: A weight is of a loss that there is not.
+        KeyError: A weight has no loss of that name.
 
     >>> loss = MultipleObjectiveLoss([nn.L1Loss(reduction="none"), GIoULoss()], [5.0, 2.0])
     >>> loss(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1]]))

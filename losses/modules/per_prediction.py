@@ -31,7 +31,7 @@ from ragged.values.precision import wide
 class NegativeProbLoss(LossModule):
     """Minus the softmax probability of the label (Carion et al., DETR, 2020).
 
-    A loss to train with, and a class cost for matchers, for which no logits are repeated.
+    Use it as a training loss, or as a class cost of a matcher.
 
     Args:
         reduction, loss_weight: See ``LossModule``.
@@ -71,12 +71,12 @@ def _negative_probability(logits: Tensor, targets: Tensor) -> Tensor:
 class CrossEntropy(LossModule):
     """Cross entropy with the softmax over the classes and a background, the last of them (Carion et al., DETR, 2020).
 
-    ``-w_y log p_y``, where the background has the weight ``eos_coef``. A criterion divides the sum by that of the
-    weights, as ``torch.nn.CrossEntropyLoss`` does.
+    ``-w_y log p_y``, where the background has the weight ``eos_coef``. A criterion divides by the sum of the weights,
+    as ``torch.nn.CrossEntropyLoss`` does.
 
     Args:
         eos_coef: Weight of the background; that of every other class is 1. DETR has 0.1.
-        weight: (C - 1,), those of the other classes.
+        weight: (C - 1,), weights of the other classes, finite and not negative.
         reduction, loss_weight: See ``LossModule``.
 
     >>> CrossEntropy(eos_coef=0.1)(torch.zeros(2, 4), torch.tensor([1, -1]))
@@ -211,7 +211,7 @@ class SigmoidFocalLoss(_Focal):
 
 
 class SigmoidFocalCost(_Focal):
-    """``sigmoid_focal_cost``: what calling a prediction by its label changes in the focal loss.
+    """``sigmoid_focal_cost``: the change of the focal loss if a prediction gets its label.
 
     ``alpha (1 - p)^gamma (-log p) - (1 - alpha) p^gamma (-log(1 - p))`` with the probability p of the label (Zhu et
     al., Deformable DETR, 2021). It may be negative.

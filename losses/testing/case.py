@@ -29,7 +29,7 @@ SIZES = (3, 0, 1, 6)
 
 @dataclass(frozen=True)
 class CriterionCase:
-    """A criterion and what it is called with; images are in dimension 0 of every tensor that has two at least.
+    """A criterion and its test inputs. Dimension 0 of every tensor with at least two dimensions is the image.
 
     Args:
         make: ``make(reduction=…, normalizer=…)`` gives the criterion; by default "mean".
@@ -44,12 +44,12 @@ class CriterionCase:
         make_targets: ``make_targets(sizes, generator)`` gives ``Targets`` of images with so many objects each, for a
             criterion of other targets than boxes and labels; the random numbers are the generator's.
         logits, boxes_keys: Keys of predictions that are class logits (B, …, C), and boxes (B, …, 4) in format and unit
-            of the targets. Where there are no others, predictions are queries, whose order says nothing.
+            of the targets. If there are no other keys, predictions are queries, and their order does not matter.
         divides_by: ``"batch"``: sums over the batch are divided by counts of the batch; ``"image"``: the loss is the
             mean over images; None: it does not matter.
         reference: ``reference(predictions, targets)`` gives the terms in another way, such as plain loops.
         without: Properties that the criterion or its predictions do not have, by name, and why.
-        fixed: Predictions and targets that every property is looked for in, in place of random ones.
+        fixed: Fixed predictions and targets for every property, instead of random ones.
     """
 
     make: Callable[..., nn.Module]
@@ -158,7 +158,7 @@ def _entries(values: Tensor | RaggedBatch) -> Tensor:
 
 
 def cast(predictions: Any, dtype: torch.dtype, constants: Collection[str] = ()) -> Any:
-    """Floating tensors in another dtype; those that a head gets a gradient for are leaves that need one."""
+    """Floating tensors in another dtype; tensors with a gradient become leaves that require one."""
 
     def change(path: tuple[Any, ...], leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():

@@ -41,8 +41,8 @@ def check_criterion(
 
     Args:
         criterion: Called with predictions and ``Targets``; gives a dict of terms. Its attribute ``reduction``, if it
-            has one, is set to each of ``"mean"``, ``"sample"``, ``"sum"`` and ``"none"``. Or a ``CriterionCase``, which
-            says all of this and makes the arguments that follow superfluous.
+            has one, is set to each of ``"mean"``, ``"sample"``, ``"sum"`` and ``"none"``. Or a ``CriterionCase``,
+            which replaces all other arguments.
         predict: ``predict(boxes, seed)`` gives predictions for images with these target boxes (n, 4), xyxy in an image
             of 64 pixels: a pytree of tensors with images in dimension 0. By default ``queries``: a dict of
             ``"pred_logits"`` (B, 12, C) and ``"pred_boxes"`` (B, 12, 4), some near the targets.
@@ -54,7 +54,7 @@ def check_criterion(
         as_terms: Makes a dict of terms of what the criterion returns, if it returns something else.
         constants: Keys of predictions that get no gradient.
         divides_by: ``"batch"``: sums over the batch are divided by counts of the batch, such as its number of
-            targets; ``"image"``: each term is the mean over images. None: both are right.
+            targets; ``"image"``: each term is the mean over images. None: not checked.
         reference: ``reference(predictions, targets)`` gives the terms in another way, such as plain loops.
         without: Names of ``CRITERION_PROPERTIES`` that the criterion does not promise.
 

@@ -10,7 +10,7 @@ from matchers.testing import CANVAS, make_boxes
 
 
 def near(boxes: list[Tensor], count: int, generator: torch.Generator, part: float = 0.6) -> Tensor:
-    """Predicted boxes (B, count, 4), xyxy in pixels: about so many near a target, all others anywhere."""
+    """Predicted boxes (B, count, 4), xyxy in pixels: about ``part`` of them near a target."""
     result = make_boxes(len(boxes) * count, generator).reshape(len(boxes), count, 4)
     # No coordinate equals one of a target, at the border say, where the gradient of an overlap is not defined; and no
     # side is 0, for which some coders have no code.
@@ -47,11 +47,11 @@ def queries(
     box_format: str = "xyxy",
     normalized: bool = False,
 ) -> dict[str, Tensor]:
-    """What a decoder of queries gives: ``"pred_logits"`` (B, P, C) and ``"pred_boxes"`` (B, P, 4).
+    """Predictions of a query decoder: ``"pred_logits"`` (B, P, C) and ``"pred_boxes"`` (B, P, 4).
 
     Args:
         boxes: Target boxes (n, 4) of each image, xyxy in pixels.
-        seed: Of the random numbers.
+        seed: Random seed.
         count: P.
         num_classes: C.
         box_format, normalized: Of the predicted boxes.

@@ -28,7 +28,7 @@ class Assignment:
         target_index: ``(*batch, P)``, int64: the target, or ``BACKGROUND`` (-1), or ``IGNORED`` (-2).
         quality: ``(*batch, P)``, float32: how well a positive prediction fits its target, as the matcher says (IoU,
             alignment; 1 for matchers without such a measure); 0 for all others.
-        num_targets: ``(*batch,)``, int64, ignored ones included.
+        num_targets: Number of targets of each sample, ``(*batch,)``, int64, including ignored ones.
         num_invalid: ``(*batch,)``, int64: costs of targets that were not finite, and hence avoided.
         max_num_targets: G, the padded number of targets.
         max_pairs: An upper bound of the positive predictions of an image: P, or less if a target cannot have as many:

@@ -41,7 +41,7 @@ from ragged.values.checks import (
 def denoising_indices(
     num_targets: Tensor, num_groups: int, max_num_targets: int, *, negatives: bool = True
 ) -> Assignment:
-    """The targets of denoising queries in the standard layout, or in that without negatives.
+    """The assignment of denoising queries in the standard layout, with or without negatives.
 
     With S = ``max_num_targets`` slots, query ``2 * g * S + t`` of group g has target t; without negatives, query
     ``g * S + t`` has it. All others are background.
@@ -54,7 +54,7 @@ def denoising_indices(
             none (DN-DETR, StreamPETR).
 
     Returns:
-        An ``Assignment`` of ``2 * num_groups * max_num_targets`` queries, without negatives of half as many.
+        An ``Assignment`` of ``2 * num_groups * max_num_targets`` queries; half as many without negatives.
 
     Raises:
         TypeError: A number is no integer, or ``negatives`` is not True or False.

@@ -33,25 +33,27 @@ def denoising_attention_mask(
     num_targets: Tensor | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Which query must not see which other, where denoising queries come first and queries that are matched follow.
+    """The attention mask of a decoder: true where a query must not attend to another. Denoising queries come first,
+    then matching queries.
 
-    Denoising queries are made of the targets. A query that is matched must not see them, nor may groups see each other
-    (Li et al., DN-DETR, 2022; Zhang et al., DINO, 2023). The queries of a group, positives and negatives, see each
-    other and all queries that are matched.
+    Denoising queries are made of the targets. Matching queries must not attend to them, and groups must not attend to
+    each other (Li et al., DN-DETR, 2022; Zhang et al., DINO, 2023). The queries of a group, positives and negatives,
+    see each other and all queries that are matched.
 
     Args:
         num_groups, max_num_targets, negatives: As for ``denoising_indices``, of which this has the layout.
         num_queries: Number of queries that are matched.
-        num_targets: ``(*batch,)``, integers. Given, slots of a group that an image has no target for are seen by
-            themselves alone, so that an image does not depend on how many targets others have. Without it, they are
-            seen by their group, as the published implementations do it.
+        num_targets: ``(*batch,)``, integers. If you pass it, empty slots attend only to themselves, so an image does
+            not depend on the number of targets of others. Otherwise they attend within their group, as in published
+            implementations.
         device: Of the result; by default that of ``num_targets``, without it the CPU.
 
     Returns:
-        Bool ``(Q, Q)``, true where the query of the row must not see the query of the column, with Q denoising queries
-        and queries that are matched; with ``num_targets`` ``(*batch, Q, Q)``. ``torch.nn.MultiheadAttention`` takes it
-        as ``attn_mask``, of a batch as ``mask.repeat_interleave(num_heads, 0)``; ``scaled_dot_product_attention`` takes
-        its inverse, of a batch as ``~mask.unsqueeze(1)``. Every query sees itself, so that no row is empty.
+        Bool ``(Q, Q)``, true where the query of the row must not see the query of the column, where Q counts denoising
+        and matching queries; with ``num_targets`` ``(*batch, Q, Q)``. ``torch.nn.MultiheadAttention`` takes it as
+        ``attn_mask``; for a batched mask, pass ``mask.repeat_interleave(num_heads, 0)``;
+        ``scaled_dot_product_attention`` takes its inverse, of a batch as ``~mask.unsqueeze(1)``. Every query sees
+        itself, so that no row is empty.
 
     Raises:
         TypeError: A number is no integer, or ``negatives`` is not True or False.

@@ -40,11 +40,11 @@ def _check_are_assignments(assignments: Sequence[AssignmentParts], wanted: str) 
 
 
 def stack(assignments: Sequence[AnyAssignment]) -> AnyAssignment:
-    """One assignment with a first batch dimension more: of the layers of a decoder, for example.
+    """Stack assignments along a new first batch dimension, for example decoder layers.
 
     Raises:
         TypeError: Something is no ``Assignment``.
-        ValueError: There is none, or shapes differ.
+        ValueError: The list is empty, or shapes differ.
 
     >>> one = Assignment.from_index(torch.tensor([[0, -1]]), num_targets=torch.tensor([1]))
     >>> Assignment.stack([one, one, one]).target_index.shape
@@ -64,13 +64,13 @@ def stack(assignments: Sequence[AnyAssignment]) -> AnyAssignment:
 
 
 def unstack(assignment: AnyAssignment) -> list[AnyAssignment]:
-    """The inverse of ``stack``."""
+    """The inverse of ``stack``: a list of assignments, one for each index of the first batch dimension."""
     columns = zip(*(getattr(assignment, name).unbind(0) for name in _TENSORS), strict=True)
     return [_with(assignment, **dict(zip(_TENSORS, column, strict=True))) for column in columns]
 
 
 def cat(assignments: Sequence[AnyAssignment], *, sizes: Sequence[Tensor | None] | None = None) -> AnyAssignment:
-    """One assignment of the predictions of all, one after the other, to the same targets.
+    """Concatenate assignments along the predictions; all must have the same targets.
 
     Args:
         assignments: Each ``(*batch, P_k)``.
@@ -80,7 +80,7 @@ def cat(assignments: Sequence[AnyAssignment], *, sizes: Sequence[Tensor | None] 
             ``IGNORED``.
 
     Returns:
-        An assignment whose numbers of costs that were not finite are added up.
+        An assignment. ``num_invalid`` is the sum over the parts.
 
     Raises:
         TypeError: Something is no ``Assignment``, or sizes are no integers.
@@ -112,7 +112,7 @@ def cat(assignments: Sequence[AnyAssignment], *, sizes: Sequence[Tensor | None] 
 
 
 def split(assignment: AnyAssignment, sizes: Sequence[int | Tensor]) -> list[AnyAssignment]:
-    """The inverse of ``cat``: the assignments of runs of predictions.
+    """The inverse of ``cat``: assignments of consecutive predictions.
 
     Args:
         assignment: ``(*batch, P)``.
@@ -121,7 +121,7 @@ def split(assignment: AnyAssignment, sizes: Sequence[int | Tensor]) -> list[AnyA
             predictions of an image is ``IGNORED``.
 
     Returns:
-        An assignment for each part. The numbers of costs that were not finite stay with the first.
+        An assignment for each part. The first part keeps ``num_invalid``.
 
     Raises:
         TypeError: A size is neither a number nor a tensor of integers.

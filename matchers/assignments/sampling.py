@@ -21,20 +21,20 @@ def sample_assignment(
     *,
     generator: torch.Generator | None = None,
 ) -> Assignment:
-    """The assignment with so many predictions of each image; all others are ignored (Ren et al., Faster R-CNN, 2015).
+    """A random subset of an assignment: ``num_samples`` predictions of each image; all others become ignored (Ren et
+    al., Faster R-CNN, 2015).
 
-    Positives are drawn first, ``positive_fraction`` of ``num_samples`` at most, rounded down, then background for the
-    rest. If there is too little background, fewer are left. Each positive is as likely as another one, and so is each
-    background prediction; none is drawn twice. What was ignored stays so.
+    It draws at most ``floor(positive_fraction * num_samples)`` positives, then background for the rest, uniformly and
+    without replacement. With too little background, the result has fewer samples. Ignored predictions stay ignored.
 
     Shapes do not depend on values, and nothing waits for the device. Random numbers are drawn on the device of the
     assignment, one for each prediction, so that a generator in the same state gives the same samples.
 
     Args:
         assignment: Of any matcher.
-        num_samples: Of each image.
+        num_samples: Number of predictions to keep in each image.
         positive_fraction: In [0, 1].
-        generator: Of the device of the assignment; torch's own unless given.
+        generator: A generator on the device of the assignment. Default: torch's global one.
 
     Raises:
         TypeError, ValueError: A number is out of range, or something is of another kind or device.
@@ -66,12 +66,12 @@ def sample_assignment(
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSampler:
-    """``sample_assignment`` with these numbers, as criteria take it for their ``sampler``.
+    """``sample_assignment`` with fixed arguments, for ``sampler=`` of a criterion.
 
     Any matcher gives sampled assignments for any criterion as ``lambda *given: sampler(matcher(*given))``.
 
     Args:
-        num_samples, positive_fraction, generator: Of ``sample_assignment``.
+        num_samples, positive_fraction, generator: See ``sample_assignment``.
 
     >>> assignment = Assignment.from_index(torch.tensor([[0, -1, -1]]), num_targets=torch.tensor([1]))
     >>> RandomSampler(num_samples=2)(assignment).is_ignored.sum()

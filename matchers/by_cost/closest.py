@@ -22,14 +22,14 @@ from ragged.values.parameters import module_dataclass
 class ClosestPrediction(DenseMatcher):
     """Match each target to its cheapest prediction, which may serve several targets.
 
-    Costs are compared in float32; of equally cheap predictions, the first is taken. A pair whose cost is not finite is
-    not made. All predictions without a target are background.
+    Costs are compared in float32; on ties, the first prediction wins. A pair with a non-finite cost is never matched.
+    All predictions without a target are background.
 
     Args:
         threshold: Only matches that cost at most this are made. None: all.
-        background: Whether predictions without a target are background. If not, they have no weight at all; an image
-            without targets is all background anyway.
-        background_cost: Without effect here.
+        background: Whether predictions without a target are background. If False, they have no weight. An image
+            without targets is always all background.
+        background_cost: Not used.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
 
@@ -67,13 +67,13 @@ class ClosestPrediction(DenseMatcher):
 class ClosestTarget(DenseMatcher):
     """Match each prediction to the cheapest of its image's targets and the background.
 
-    Costs are compared in float32; of equally cheap targets, the first is taken, and all before the background. A pair
+    Costs are compared in float32; on ties, the first target wins, and a target wins over the background. A pair
     whose cost is not finite is not made.
 
     Args:
         background: Whether the background competes at all. If not, every prediction has a target, unless there is none
             whose cost is finite.
-        background_cost: What it costs a prediction to have no target.
+        background_cost: Cost of the background for a prediction, in the unit of ``cost``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
 
@@ -115,14 +115,14 @@ def Min(
     """The cheapest partner of each ``source``: ``ClosestPrediction`` for ``"target"``, else ``ClosestTarget``.
 
     Args:
-        source: ``"target"`` or ``"prediction"``: who chooses.
-        threshold: Of ``ClosestPrediction``; only with targets that choose.
+        source: ``"target"`` or ``"prediction"``: the side that chooses.
+        threshold: See ``ClosestPrediction``; only with ``source="target"``.
         background, background_cost: See ``DenseMatcher``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
-        ValueError: ``source`` is neither, or there is a threshold for predictions that choose.
+        ValueError: ``source`` is unknown, or ``threshold`` comes with ``source="prediction"``.
 
     >>> type(Min(source="prediction")).__name__
     'ClosestTarget'

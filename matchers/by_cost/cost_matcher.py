@@ -92,7 +92,7 @@ class CostMatcher(WideModule):
         given: Assignment | None = None,
         free: RaggedBatch | Tensor | None = None,
     ) -> Problem:
-        """The arguments of a call in the form that is computed on."""
+        """The ``Problem`` that a call with these arguments solves."""
         if priors is not None and not self.uses_priors:
             raise ValueError(f"{type(self).__name__} compares predicted boxes; for priors set is_anchor_based=True")
         problem = Problem.of(
@@ -121,8 +121,8 @@ class IgnoringMatcher(CostMatcher):
     """A matcher with a cost that leaves predictions in ignored regions out of the background.
 
     Args:
-        ignore_iof: A prediction without a target is ignored if at least this part of its box lies in an ignored one;
-            above 1, none is.
+        ignore_iof: A prediction without a target is ignored if at least this fraction of its area lies in an ignored
+            one; above 1, none is.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
     """
 

@@ -27,7 +27,7 @@ class DenseMatcher(IgnoringMatcher):
 
     Args:
         background: Whether a prediction can go to the background. An image without targets is all background anyway.
-        background_cost: What a pair of the background and a prediction costs, in the unit of ``cost``.
+        background_cost: Cost of the background for a prediction, in the unit of ``cost``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
 
@@ -61,8 +61,8 @@ class DenseMatcher(IgnoringMatcher):
                 ``Predictions.of`` reads; ragged along P where images differ in number.
             targets: Anything that ``Targets.of`` reads.
             priors: xyxy boxes ``(P, 4)`` or ``(*batch, P, 4)``, with ``is_anchor_based``.
-            given, free: What is known already, and which of the other predictions are matched; see ``Hungarian``. In a
-                plan, a given pair has weight 1.
+            given, free: Known pairs, and the predictions that can be matched; see ``Hungarian``. In a plan, a given
+                pair has weight 1.
         """
         problem = self.problem(predictions, targets, priors, given=given, free=free)
         return matched(self, problem)
@@ -71,8 +71,8 @@ class DenseMatcher(IgnoringMatcher):
         """Match by costs that are known already.
 
         Args:
-            problem: What ``problem`` made of the arguments of a call.
-            cost: (N, G, P), float32 or float64. Rows that ``problem.matchable`` is false for mean nothing.
+            problem: The result of ``problem``.
+            cost: (N, G, P), float32 or float64. Rows where ``problem.matchable`` is false are not read.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it matches")
 

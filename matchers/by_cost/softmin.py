@@ -16,22 +16,22 @@ from ragged.values.parameters import module_dataclass
 class SoftMin(DenseMatcher):
     """Spread each target over the predictions, or each prediction over the targets, by their costs.
 
-    With ``source="target"``, ``W_ij = exp(-C_ij / reg) / sum over predictions``: each target gives 1 in total, and so
-    does the background, times the number of predictions less that of targets (but not below 0) with
-    ``background_weight``. With ``source="prediction"`` the sum is over targets and background: each prediction gives 1.
-    It is optimal transport with the marginals of one side only. An image without targets is all background. A pair
-    whose cost is not finite has no weight.
+    With ``source="target"``, ``W_ij = exp(-C_ij / reg) / sum over predictions``: each target gives 1 in total. The
+    background gives 1, or ``max(P - T, 0)`` with ``background_weight``, for P predictions and T targets. With
+    ``source="prediction"`` the sum is over targets and background: each prediction gives 1. It is optimal transport
+    with the marginals of one side only. An image without targets is all background. A pair whose cost is not finite
+    has no weight.
 
     Args:
         source: ``"target"`` or ``"prediction"``.
         reg: Regularisation, in the unit of the costs. Towards 0, each source goes to its cheapest.
-        background_weight: With ``source="target"``, whether the background counts for all predictions that are left.
+        background_weight: With ``source="target"``, whether the background gives ``max(P - T, 0)`` instead of 1.
         background, background_cost: See ``DenseMatcher``.
         cost, cls_match_module, loc_match_module, is_anchor_based, normalized, max_pairwise_bytes: See ``CostMatcher``.
         ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
-        ValueError: ``source`` is neither, or ``reg`` is not positive.
+        ValueError: ``source`` is unknown, or ``reg`` is not positive.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}

@@ -24,7 +24,7 @@ from ragged.values.parameters import module_dataclass
 class WeightedSum(CostMatcher):
     """The weighted sum of the plans of several matchers.
 
-    A hard assignment counts as its ``plan()``. ``num_invalid`` is the largest of any matcher's.
+    A hard assignment counts as its ``plan()``. ``num_invalid`` is the maximum over the matchers.
 
     Args:
         matching_modules: The matchers.
@@ -37,9 +37,9 @@ class WeightedSum(CostMatcher):
             see ``CostMatcher``. Not with ``same_cost=False``.
 
     Raises:
-        TypeError: Something is no matcher, or has no ``match_costs`` though ``same_cost`` is true.
-        ValueError: There is no matcher, or as many weights as matchers are not given, or they do not add up to more
-            than 0, or a common cost is given that nobody uses.
+        TypeError: An entry is not a matcher, or has no ``match_costs`` though ``same_cost`` is true.
+        ValueError: There is no matcher, the number of weights differs from the number of matchers, weights are
+            negative or sum to 0, or a common cost comes with ``same_cost=False``.
 
     >>> predictions = {"pred_logits": torch.zeros(1, 3, 2), "pred_boxes": torch.eye(4)[None, :3] / 4 + 0.25}
     >>> target = {"boxes": predictions["pred_boxes"][0, 1:2], "labels": torch.tensor([1])}

@@ -17,21 +17,22 @@ BatchedCost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
 
 def batched_cost(function: BatchedCost) -> PairCost:
-    """A cost for a matcher, of a function of whole images: ``f(gt, predicted) -> (n, G, P)``.
+    """A matcher's cost from a function of whole images: ``f(gt, predicted) -> (n, G, P)``.
 
     ``gt`` holds the targets of n images by name: ``"boxes"`` (n, G, 4), xyxy, ``"labels"`` (n, G), and the fields of
     the targets, (n, G, …). ``predicted`` holds ``"boxes"`` (n, P, 4), xyxy, ``"logits"`` (n, P, C), ``"objectness"``
-    and the fields of the predictions. Both have what there is. Floating values are float32, or float64 if one of the
-    predictions is. Batched functions such as ``torch.cdist``, and all costs of this package, are used as they are.
+    and the fields of the predictions. Each holds only the parts that exist. Floating values are float32, or float64 if
+    one of the predictions is. Batched functions such as ``torch.cdist``, and all costs of this package, are used as
+    they are.
 
-    Images are computed in groups with about as many targets, so that a crowded one pads few others. What stands in a
-    slot of filler is the last target of the image again: a cost must depend on its own pair alone.
+    Images are computed in groups with about as many targets, so that a crowded one pads few others. Filler repeats the
+    last target of the image, so a cost must depend only on its own pair.
 
     Args:
-        function: Gives a number for each target and prediction.
+        function: Called as ``function(gt, predicted)``; returns costs (n, G, P).
 
     Raises:
-        TypeError: It is no function.
+        TypeError: ``function`` is not callable.
         ValueError: In a call: it gives another shape.
 
     >>> def distance(gt, predicted):

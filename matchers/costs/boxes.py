@@ -59,7 +59,7 @@ def points_in_boxes(points: Tensor, gt_boxes: Tensor, *, margin: float = 0.0) ->
     Args:
         points: x and y.
         gt_boxes: xyxy.
-        margin: By how much, strictly, a point must be inside.
+        margin: Distance to every side that a point must exceed, in the unit of the boxes.
 
     >>> points_in_boxes(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 2.0, 2.0]]))
     tensor([[ True, False]])

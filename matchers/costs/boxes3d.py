@@ -22,9 +22,9 @@ def box3d_l1_cost(gt_codes: Tensor, codes: Tensor, *, code_weights: Sequence[flo
 
     Args:
         gt_codes: ``(…, G, D)``, the parameters of targets, such as ``Box3DCoder`` makes.
-        codes: ``(…, P, D)``, those that are predicted.
+        codes: ``(…, P, D)``, the predicted parameters.
         code_weights: D weights; 1 for all if not given. A parameter of weight 0 is not read: with ``(1,) * 8 + (0, 0)``
-            a velocity may be unknown, NaN.
+            can be NaN (unknown).
 
     >>> box3d_l1_cost(torch.zeros(1, 3), torch.tensor([[1.0, -2.0, torch.nan]]), code_weights=(1, 0.5, 0))
     tensor([[2.]])

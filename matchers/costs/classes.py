@@ -149,7 +149,7 @@ def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
 
 @takes_batches_of_pairs(rows={"labels": 0}, columns={"values": 1})
 def gather_labels(values: Tensor, labels: Tensor) -> Tensor:
-    """Of values ``(…, P, C)``, those of the targets' classes ``(…, G)``: ``(…, G, P)``.
+    """Values ``(…, P, C)`` at the targets' classes ``(…, G)``: ``(…, G, P)``.
 
     >>> gather_labels(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1]))
     tensor([[2., 4.]])
@@ -168,8 +168,8 @@ def softmax_class_cost(logits: Tensor, labels: Tensor, *, mean_over_labels: bool
     """Minus the softmax probability of the target's class (Carion et al., DETR, 2020).
 
     Of multi-hot labels y ``(…, G, C)``: minus the probability of all of them together, ``-sum_c y_c p_c``; with
-    ``mean_over_labels`` divided by ``sum_c y_c``, as for the tokens of a phrase (Kamath et al., MDETR, 2021). Logits of
-    filler tokens are -inf here, so that they have no probability.
+    ``mean_over_labels`` divided by ``sum_c y_c``, as for the tokens of a phrase (Kamath et al., MDETR, 2021). Set
+    logits of filler tokens to -inf, so that their probability is 0.
 
     >>> softmax_class_cost(torch.zeros(1, 4, 2), torch.tensor([[1]])).tolist()
     [[[-0.5, -0.5, -0.5, -0.5]]]
@@ -194,9 +194,9 @@ def focal_class_cost(
 ) -> Tensor:
     """``focal_cost`` of every pair.
 
-    Of multi-hot labels y ``(…, G, C)`` it is ``sum_c y_c focal_cost(x_c)``: what calling a prediction by all classes of
-    the target changes in the focal loss; with ``mean_over_labels`` divided by ``sum_c y_c``, as Grounding DINO does for
-    the tokens of a phrase. Logits of classes that are no label of a target may be anything.
+    Of multi-hot labels y ``(…, G, C)`` it is ``sum_c y_c focal_cost(x_c)``: the change of the focal loss if the
+    prediction gets all classes of the target; with ``mean_over_labels`` divided by ``sum_c y_c``, as Grounding DINO
+    does for the tokens of a phrase. Logits of unlabelled classes are not read.
 
     Both orders give the same. With fewer classes than targets the costs of all classes are computed, and those of the
     targets' classes taken; else the logits are taken first, and the costs of those computed.

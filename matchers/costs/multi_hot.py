@@ -32,16 +32,16 @@ def have_several(labels: Tensor, logits: Tensor) -> bool:
 @takes_batches_of_pairs(rows={"labels": None}, columns={"values": 1})
 @torch.no_grad()
 def sum_over_labels(values: Tensor, labels: Tensor, *, mean: bool = False) -> Tensor:
-    """Of values ``(…, P, C)``, sums over the targets' labels ``(…, G, C)``: ``(…, G, P)``.
+    """Sums of values ``(…, P, C)`` over the labels ``(…, G, C)`` of each target: ``(…, G, P)``.
 
-    ``sum_c y_c v_c``, or ``sum_c y_c v_c / sum_c y_c``. A class that is no label of a target is not looked at for it:
-    there, values may be infinite or NaN, as those of filler tokens are. A label whose value is not finite makes NaN.
+    ``sum_c y_c v_c``, or ``sum_c y_c v_c / sum_c y_c``. Values of unlabelled classes are not read: they can be
+    infinite or NaN, as for filler tokens. A non-finite value of a labelled class gives NaN.
 
     Args:
         values: ``(*batch, P, C)``, floating: the cost of each class, for example.
         labels: ``(*batch, G, C)``, bool or floating from 0 to 1.
-        mean: Whether to divide by the sum of the labels, as MDETR does for the tokens of a phrase. Without any label
-            both are 0.
+        mean: Whether to divide by the sum of the labels, as MDETR does for the tokens of a phrase. Both are 0 for a
+            target without labels.
 
     Raises:
         TypeError, ValueError: Shapes or dtypes do not fit, or a label is not from 0 to 1.

@@ -45,9 +45,9 @@ def detr_costs(
     Args:
         classes: ``"focal"`` as in Deformable DETR, or ``"softmax"`` as in DETR (whose ``class_weight`` is 1).
         class_weight: Weight of the class cost.
-        l1_weight: Weight of the L1 distance of boxes as centre and size.
+        l1_weight: Weight of the L1 distance of cxcywh boxes.
         giou_weight: Weight of ``1 - GIoU``.
-        alpha, gamma: Of the focal cost.
+        alpha, gamma: Parameters of ``focal_cost``.
         mean_over_labels: Of targets with multi-hot labels, whether the class cost is the mean over the labels, as in
             MDETR and Grounding DINO for the tokens of a phrase, and not the sum. See ``focal_class_cost``.
 
@@ -81,16 +81,15 @@ def module_costs(
 
     Args:
         cls_match_module: Takes logits (n, C) and labels (n,), or targets (n, C), floating, where labels are multi-hot;
-            None for no class cost. A module that has a method
-            ``pair_cost(pairs)`` is asked for the costs of pairs (R, P) in one go; ``torch.nn.CrossEntropyLoss`` is
-            known.
+            None for no class cost. If the module has a method ``pair_cost(pairs)``, it computes all costs (R, P) at
+            once; so does ``torch.nn.CrossEntropyLoss``.
         loc_match_module: Takes boxes and target boxes (n, 4), xyxy; None for no box cost. Its result is (n,), or is
             summed over the last dimension. A module that has a method ``of_coordinates(boxes, targets)`` is asked for
             the costs of all pairs, (R, P), of ``Coordinates`` that broadcast.
         is_anchor_based: Whether the priors are compared with the targets in place of the predicted boxes.
 
     Raises:
-        ValueError: A module reduces its result, or there is none.
+        ValueError: A module reduces its result, or both are None.
     """
     check_flag(is_anchor_based, "is_anchor_based")
     modules = {"class": cls_match_module, "box": loc_match_module}

@@ -35,14 +35,15 @@ class ATSS(Rule):
     """Choose the IoU threshold of each target from the priors around it (Zhang et al., ATSS, 2020).
 
     Candidates of a target are the ``topk`` priors of each level whose centres are nearest to its own. The threshold is
-    the mean of their IoUs plus their standard deviation; candidates from there on whose centre lies inside the target
-    are its positives. A prior that several targets want goes to the one with the highest IoU, then to the first.
+    the mean of their IoUs plus their standard deviation. Its positives are the candidates whose IoU reaches the
+    threshold and whose centre lies inside the target. A prior that several targets want goes to the one with the
+    highest IoU, then to the first.
 
     A target may end up without any prior, by design; ``Assignment.describe`` tells.
 
     Args:
         topk: Candidates per level; all priors of a level that has fewer.
-        min_center_margin: By how many pixels a centre must be inside.
+        min_center_margin: Distance in pixels to every side that a centre must exceed.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
             above 1, none is.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
@@ -60,7 +61,7 @@ class ATSS(Rule):
     max_pairwise_bytes: int | None = None
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         check_positive(self.topk, "topk")
         check_number(self.min_center_margin, "min_center_margin", low=None)
         check_not_negative(self.ignore_iof, "ignore_iof")

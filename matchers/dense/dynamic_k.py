@@ -32,15 +32,16 @@ CostOfPairs = Callable[[Pairs, Tensor], Tensor]
 
 
 class DynamicK:
-    """Collects what targets want, block by block, and settles who gets which prediction (Ge et al., OTA, 2021).
+    """Dynamic-k assignment, block by block: each target takes its cheapest predictions, then conflicts are resolved
+    (Ge et al., OTA, 2021).
 
     A target takes the ``k`` cheapest of its candidates, where ``k`` is the sum of its ``topk`` largest overlaps,
-    rounded down, and at least 1. A prediction that several targets took goes to the cheapest of all targets that it is
-    a candidate of; to the first of them on ties.
+    rounded down, and at least 1. A prediction that several targets take goes to the cheapest target that it is a
+    candidate of; on ties, to the first.
 
     Args:
-        problem: Of the call.
-        topk: How many overlaps are added up.
+        problem: The problem of the call.
+        topk: Number of IoUs to add up.
         candidates: (N, P), bool: predictions whose overlaps are added up.
     """
 
@@ -59,8 +60,8 @@ class DynamicK:
         Args:
             targets: Their candidates are the pairs near them.
             cost_of: Costs (R, W) of a block of targets, with its overlaps; not negative where finite.
-            bound: Below what cost no candidate is missing, where the pairs were looked for. Images for which that does
-                not do are computed with all candidates of the image.
+            bound: Every candidate with a cost below this is among ``targets``. Images that need more use all their
+                candidates.
         """
         if not targets.is_narrow:
             for pairs in targets.blocks():

@@ -38,8 +38,8 @@ class DynamicSoftLabel(Rule):
     centre. See ``DynamicK`` for how many a target takes and for conflicts.
 
     Args:
-        topk: Overlaps that are added up, and predictions that a target may take at most.
-        soft_center_radius: Distance, in strides, from which on the centre counts.
+        topk: Number of IoUs to add up, and maximum number of predictions of a target.
+        soft_center_radius: Distance in strides at which the centre cost is 1.
         iou_weight: Weight of the overlap's cost.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.

@@ -22,13 +22,12 @@ from ragged.values.checks import check_all_positive, check_is_sequence
 
 @dataclass(frozen=True, kw_only=True)
 class FCOS(Rule):
-    """Give each point the smallest target that it lies in the middle of, of those for its level (Tian et al., 2019).
+    """Give each point the smallest target around it that fits its level (Tian et al., 2019).
 
     A point wants a target if it lies in the box, within ``center_radius`` strides of the centre in x and y (centre
-    sampling, of the journal version, 2021), and if its distance to the farthest side is one that its level regresses:
-    more than the first number of ``regress_range`` strides, and less than the second. The levels of the smallest and of
-    the largest stride have no lower and no upper bound. Of several targets a point takes the one of smallest area, then
-    the first.
+    sampling, of the journal version, 2021), and its distance to the farthest side lies between
+    ``regress_range[0]`` and ``regress_range[1]`` strides. The level of the smallest stride has no lower bound, that of
+    the largest no upper bound. Of several targets, a point takes the one with the smallest area; on ties, the first.
 
     A target may end up without any point; ``Assignment.describe`` tells.
 
@@ -36,13 +35,13 @@ class FCOS(Rule):
     (P, 4): x, y and strides, in pixels. The quality of each positive is 1.
 
     Args:
-        center_radius: In strides; None for all of the box.
+        center_radius: Radius of centre sampling in strides; None: the whole box.
         regress_range: In strides. Ranges of levels whose strides double meet at 4 and 8.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
-        ValueError: The range is no pair in order.
+        ValueError: ``regress_range`` is not an increasing pair.
 
     >>> points = torch.tensor([[4.0, 4.0, 8.0, 8.0], [12.0, 4.0, 8.0, 8.0], [28.0, 4.0, 8.0, 8.0]])
     >>> boxes = torch.tensor([[0.0, 0.0, 16.0, 8.0], [2.0, 0.0, 10.0, 8.0]])

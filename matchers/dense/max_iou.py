@@ -24,12 +24,12 @@ from ragged.values.checks import check_flag, check_not_negative, check_share
 
 @dataclass(frozen=True, kw_only=True)
 class MaxIoU(Rule):
-    """Give each prior the target that it overlaps most, if it does so enough (Ren et al., Faster R-CNN, 2015).
+    """Give each prior the target that it overlaps most, if the IoU is high enough (Ren et al., Faster R-CNN, 2015).
 
     A prior is positive if its largest IoU is at least ``pos_iou_thr``, background if it is below ``neg_iou_thr``, and
-    ignored in between. With ``match_low_quality``, each target then also takes its best prior, from whichever target
-    that prior had; if several targets have the same best prior, the one with the highest IoU gets it, then the first.
-    A target that overlaps no prior at all (IoU 0) gets none.
+    ignored in between. With ``match_low_quality``, each target also takes its best prior, even from another target; if
+    several targets have the same best prior, the one with the highest IoU gets it, then the first. A target that
+    overlaps no prior at all (IoU 0) gets none.
 
     Args:
         pos_iou_thr: From this IoU on, a prior is positive.
@@ -38,8 +38,8 @@ class MaxIoU(Rule):
         min_pos_iou: The least IoU at which a target takes its best prior.
         match_low_quality: Whether targets take their best priors.
         gt_max_assign_all: Whether a target takes all priors that share its largest IoU, or the first of them.
-        keep_best_target: Whether a prior that is taken keeps the target that it overlaps most itself, whichever takes
-            it: then low quality makes priors positive, and nothing else (torchvision). Otherwise the taker gets it.
+        keep_best_target: True: a prior taken by low quality becomes positive for the target that it overlaps most
+            (torchvision). False: for the target that took it.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
             above 1, none is.
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default

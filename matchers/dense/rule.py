@@ -29,19 +29,20 @@ from matchers.pairs.reading import check_budget
 class Rule:
     """A rule that gives each prediction of a dense head a target, or none.
 
-    Derive your own: a frozen dataclass, whose parameters are keywords, with the hook ``choose`` and those others that
-    you need: ``check``, ``most_per_target``, ``region_test`` and ``cost_terms``. Numbers of numpy that it is given
-    become those of Python. Pickle and ``copy`` know it.
+    Derive your own: a frozen dataclass, whose parameters are keywords. Define ``choose`` and, if needed, ``check``,
+    ``most_per_target``, ``region_test`` and ``cost_terms``. NumPy numbers become Python numbers. Rules can be pickled
+    and copied.
 
-    A compiled graph on CPU has your rule as one operation, in which ``choose`` may look at values. It takes the rule
-    for another one with equal parameters: write none that change. Where a parameter is neither a number, a word, None,
-    nor a tuple of them, the graph traces ``choose``.
+    A compiled graph on CPU has your rule as one operation, so ``choose`` can read values. Rules with equal
+    parameters are interchangeable, so parameters must not change. If a parameter is not a number, a string, None or a
+    tuple of these, the graph traces ``choose`` instead.
 
     Attributes:
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount. Declare it as the
             last field of your dataclass to make it a parameter. A graph that is compiled for an accelerator keeps to
             it if it is given; otherwise the compiler decides.
-        ignore_iof: Which part of a prediction's box makes it one of an ignored region. Declare it in the same way.
+        ignore_iof: Fraction of a prediction's area inside an ignored target from which it is ignored. Declare it in
+            the same way.
         normalized: The unit of boxes that ``choose`` gets: False for pixels, True for fractions of the image, None for
             that of the targets.
         of_points: Whether priors are grid points (P, 4): x, y and strides. They are xyxy boxes otherwise.
@@ -79,7 +80,7 @@ class Rule:
         Returns:
             The index (N, P), int64, of the target in its image, -1 for background, -2 for ignored; the quality (N, P)
             of the pair, read where there is a target; and how many costs of an image are not finite, (N,), int64, or
-            None if none is. Predictions in ignored regions need no thought.
+            None if none is. You can disregard ignored regions.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it chooses")
 
@@ -91,7 +92,7 @@ class Rule:
         return None
 
     def region_test(self, problem: Problem) -> PairTest:
-        """When a prediction without a target lies in an ignored region, and is ignored itself; a hook.
+        """A hook: which predictions without a target lie in an ignored region.
 
         Returns:
             A function of ``Pairs`` of ignored targets, that gives (R, P), bool. By default, whether the region holds

@@ -29,13 +29,13 @@ class SimOTA(Rule):
 
     A prediction is a candidate of a target if its point lies in the target's box or near its centre. The cost is binary
     cross entropy of all class scores plus ``-iou_weight log(IoU)``, and much higher if the point is not both in the box
-    and near the centre. See ``DynamicK`` for how many a target takes and for conflicts; the overlaps with predictions
-    that are candidates of any target of the image are added up.
+    and near the centre. See ``DynamicK`` for how many a target takes and for conflicts; k sums the IoUs with
+    candidates of any target of the image.
 
-    A target that no point is a candidate of gets no prediction.
+    A target without candidates gets no prediction.
 
     Args:
-        center_radius: What is near the centre, in strides.
+        center_radius: Radius around the centre, in strides.
         candidate_topk: Overlaps that are added up, and predictions that a target may take at most.
         iou_weight: Weight of the overlap's cost.
         cls_weight: Weight of the class cost.

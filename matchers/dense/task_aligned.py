@@ -52,10 +52,9 @@ class TaskAligned(Rule):
             ``"normalized_over_all"``: the same with the largest metric and overlap of all predictions, assigned or not,
             as in YOLOv9.
         min_center_margin: By how many pixels a point must be inside.
-        topk2: Of the predictions that a target got, it keeps so many of largest metric; None for all.
-        min_side: Shorter sides of targets, in pixels, are taken for this one where points are tested; overlaps are
-            those of the targets themselves.
-        add_eps: Whether 1e-9 is added to the largest metric that others are divided by; otherwise it is 1e-9 at least.
+        topk2: After conflicts, each target keeps its ``topk2`` predictions of largest metric; None: all.
+        min_side: Minimum side of a target in pixels for the test of points; overlaps use the true box.
+        add_eps: True: normalisation divides by the largest metric + 1e-9; False: by max(metric, 1e-9).
         max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
@@ -107,15 +106,15 @@ class TaskAligned(Rule):
 
     @classmethod
     def yolov8(cls, *, topk: int = 10, topk2: int | None = None, min_side: float = 16.0) -> TaskAligned:
-        """As Ultralytics has it: the square root of the probability, CIoU, and small targets enlarged.
+        """The settings of Ultralytics: the square root of the probability, CIoU, and small targets enlarged.
 
         Args:
             topk: 10; 7 for the one-to-one head of YOLO26.
             topk2: None; 1 for that head.
             min_side: The second stride of the head, or its only one. Releases before 8.4 have 0.
 
-        There, a target with less than ``topk`` predictions of a metric above 0 wants others beside them, as torch's
-        ``topk`` happens to find them. They get a quality of 0, but make predictions contested.
+        Differences to other implementations: in Ultralytics, a target with fewer than ``topk`` predictions of positive
+            metric also takes arbitrary ones of metric 0. They get quality 0 but cause conflicts.
         """
         return cls(
             topk=topk,

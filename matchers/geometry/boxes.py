@@ -16,7 +16,7 @@ from ragged.values.precision import wide
 
 
 class Coordinates:
-    """Corners and areas of boxes, coordinates first: what is read again and again when pairs are compared.
+    """Corners and areas of boxes, coordinates first: for repeated comparison of pairs.
 
     Args:
         corners: ``(4, …)``: x1, y1, x2, y2. Both axes are computed at once: of ``low``, x1 and y1, and of ``high``, x2
@@ -34,7 +34,7 @@ class Coordinates:
 
     @classmethod
     def of_stacked(cls, stacked: Tensor) -> Coordinates:
-        """Of corners and areas in one tensor, ``(5, …)``."""
+        """From corners and areas in one tensor, ``(5, …)``."""
         return cls(stacked[:4], stacked[4])
 
     def stacked(self) -> Tensor:
@@ -42,7 +42,7 @@ class Coordinates:
         return torch.cat([self.corners, self.area.unsqueeze(0)])
 
     def unbound(self) -> tuple[Coordinates, Coordinates]:
-        """Of two sets of boxes ``(2, …)``, each."""
+        """Split ``(2, …)`` into two ``Coordinates``."""
         first, second = (Coordinates(self.corners[:, at], self.area[at]) for at in (0, 1))
         return first, second
 

@@ -39,7 +39,7 @@ def ssd_default_boxes(
 
     The sizes of m levels grow evenly, ``s_k = s_min + (s_max - s_min) (k - 1) / (m - 1)`` (equation 4). The boxes of a
     cell are, in this order: the square of ``s_k``, the square of ``sqrt(s_k s_{k+1})``, and for each aspect ratio r the
-    box ``s_k sqrt(r)`` wide and ``s_k / sqrt(r)`` high, and the same on its side.
+    box ``s_k sqrt(r)`` wide and ``s_k / sqrt(r)`` high, and the same box rotated by 90°.
 
     Args:
         feature_sizes: Height and width of the feature map of each level.
@@ -48,17 +48,17 @@ def ssd_default_boxes(
             shorter side of the image; the one after the last follows the same rule.
         scale_range: ``s_min`` and ``s_max``, as fractions of the shorter side, if ``sizes`` is not given.
         aspect_ratios: Width over height, besides 1, either the same for all levels or a sequence for each.
-        strides: Distance of the centres in pixels, for each level; by default as the paper has it, the image divided
-            into as many equal parts as there are cells.
+        strides: Distance of the centres in pixels, for each level. Default, as in the paper: image size / number of
+            cells.
         box_format: ``"cxcywh"``, ``"xyxy"`` or ``"xywh"``.
-        clip: Whether the boxes are cut off at the border of the image.
+        clip: Whether the boxes are clipped to the image.
         device, dtype: Of the result.
 
     Returns:
         ``(P, 4)``, in fractions of the image.
 
     Raises:
-        TypeError: A size or a stride is no whole number.
+        TypeError: A size or a stride is not an integer.
         ValueError: A number is not positive, the numbers of levels differ, or ``box_format`` is unknown.
 
     >>> maps = [(n, n) for n in (38, 19, 10, 5, 3, 1)]

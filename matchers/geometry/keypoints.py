@@ -1,9 +1,9 @@
 """Keypoints of objects: how similar they are, and how far apart.
 
 Predicted keypoints are ``(…, K, 2)``, x and y; those of targets ``(…, K, 3)`` have their visibility as well, as in
-COCO: 0 is a keypoint that nobody has labelled. Such a keypoint is never compared, whatever its coordinates are.
+COCO: 0 means not labelled. Such a keypoint is never compared, whatever its coordinates are.
 Leading dimensions broadcast. All is computed, and returned, in float32 at least. Finite keypoints have finite values
-and gradients, those of objects without an area too; a NaN that is predicted makes a NaN.
+and gradients, even for objects with area 0. A predicted NaN gives NaN.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def oks(keypoints: Tensor, gt_keypoints: Tensor, area: Tensor, *, sigmas: Sequen
 
     Args:
         keypoints: ``(…, K, 2)``, x and y.
-        gt_keypoints: ``(…, K, 3)``, x, y and visibility; visible is all above 0.
+        gt_keypoints: ``(…, K, 3)``, x, y and visibility; visible means above 0.
         area: ``(…)``, that of each target in the squared unit of the keypoints. COCO takes the area of the mask,
             YOLO-pose that of the box. Not negative.
         sigmas: K numbers above 0. YOLO-pose takes 1 / K for keypoints other than COCO's.

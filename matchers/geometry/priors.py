@@ -42,8 +42,9 @@ def grid_points(
 
     Args:
         image_size: Height and width of the (padded) image in pixels.
-        strides: One for each level.
-        offset: Of the point in its cell: 0.5 is the centre (FCOS, YOLOX's assigner, YOLOv8), 0 the upper left corner.
+        strides: Stride of each level, an integer or (stride_y, stride_x), in pixels.
+        offset: Position of the point in its cell: 0.5 is the centre (FCOS, YOLOX's assigner, YOLOv8), 0 the upper left
+            corner.
         feature_sizes: Height and width of the feature map of each level, where they are not ``ceil(size / stride)``.
         device, dtype: Of the result.
 
@@ -89,8 +90,8 @@ def anchors(
         base_sizes: Side, or height and width, of the anchor of ratio 1 and scale 1 of each level, in pixels; by default
             the stride.
         ratios: Height over width.
-        scales: Factors of the base size. RetinaNet has three to an octave: ``[4 * 2 ** (i / 3) for i in range(3)]``.
-        offset: Of the centre in its cell. Many implementations of RetinaNet, Faster R-CNN and ATSS take 0.
+        scales: Factors of the base size. RetinaNet uses three per octave: ``[4 * 2 ** (i / 3) for i in range(3)]``.
+        offset: Position of the centre in its cell. Many implementations of RetinaNet, Faster R-CNN and ATSS use 0.
         device, dtype: Of the result.
 
     Returns:

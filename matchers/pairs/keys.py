@@ -17,23 +17,22 @@ _NONE = -1
 
 
 def match_by_key(target_ids: RaggedBatch | Tensor, query_ids: RaggedBatch | Tensor) -> Assignment:
-    """The target of each query that has its id, within each image.
+    """The assignment of queries to targets with the same id, within each image.
 
-    Of tracks that go on from frame to frame, say: a query that found an object keeps its identity. Give the result to a
+    For example for tracks: a query that found an object keeps its id in the next frame. Give the result to a
     matcher as ``given``, and it matches the other queries with the other targets.
 
     Args:
-        target_ids: Integers ``(*batch, G)``, of any size; a plain tensor means G targets in every image. Ids below 0
-            are those of no one.
-        query_ids: Integers ``(*batch, Q)``, likewise; leading dimensions that only queries have, such as layers, may be
-            more.
+        target_ids: Integers ``(*batch, G)``, of any size; a plain tensor means G targets in every image. A negative id
+            means no object.
+        query_ids: Integers ``(*batch, Q)``, likewise; can have extra leading dimensions, such as layers.
 
     Returns:
         An assignment of Q queries. A query is background if its id is below 0 or no target of its image has it, and
         ``IGNORED`` if it is filler. All queries of one id have the same target. The quality of a match is 1.
 
     Raises:
-        TypeError: Ids are no integers.
+        TypeError: Ids are not integers.
         ValueError: Batch shapes or devices do not fit, or two targets of an image have the same id; the message names
             them.
 

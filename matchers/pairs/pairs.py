@@ -33,24 +33,27 @@ _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """R targets, each with all P predictions of its image: the candidates that a cost is computed of, not a match.
+    """R targets, each paired with all P predictions of its image:
+    candidates, not a match.
 
     Args:
-        problem: Where the targets are from.
-        corners: Those of the targets, bounded, (4, R, 1); None if they have no boxes.
+        problem: The problem that the targets belong to.
+        corners: Corners of the target boxes, (4, R, 1): x1, y1, x2, y2, clamped to a finite range; None if they have
+            no boxes.
         labels: (R,), or (R, C) if they are multi-hot; None if targets have none.
         sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
             layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
             batch.
         target: (R,), its index in the image.
         valid: (R,), false for rows of filler.
-        row: (R,), which of all targets to be matched.
+        row: (R,), index among all targets to match.
         packed: Whether there are no rows of filler.
         groups: The images, if not packed, in the order of their rows.
         order: (N,), the images in the order of groups; None if that is the order of the batch.
-        prediction: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
+        prediction: (R, W), the predictions of each row, if not all of them; if given, all (R, P) shapes below are (R,
+            W).
         near: (R, P), bool, pairs of interest, none of filler, where a rule asked for them; see ``matchers.pairs.near``.
-        computed: What was computed on the way.
+        computed: Cache.
 
     >>> def corner_cost(pairs):
     ...     return (pairs.gt.x1 - pairs.predicted.x1).abs()
@@ -76,10 +79,10 @@ class Pairs:
 
     @classmethod
     def of(cls, problem: Problem, which: Tensor | None = None, *, padded: bool = False) -> Pairs:
-        """The rows of the targets to be matched, or of those that ``which`` (N, G) is true for.
+        """The pairs of all targets to match, or of the targets where ``which`` is true.
 
         Args:
-            problem: Whose targets and predictions.
+            problem: The targets and predictions.
             which: Mask of targets.
             padded: Keep all N * G slots, also where the host can read the mask.
         """
@@ -129,7 +132,7 @@ class Pairs:
         return self.corners
 
     def labels_of_classes(self) -> Tensor | None:
-        """(R, C), how much each class is one of each target, if labels are multi-hot; None if there is one label."""
+        """(R, C), the multi-hot labels; None if each target has one label."""
         return None if self.labels is None or self.labels.dim() == 1 else self.labels
 
     def need_labels(self) -> Tensor:
@@ -182,7 +185,7 @@ class Pairs:
         return self.logits_of_labels() - self.of_sample(self.problem.log_normalizer)
 
     def counts(self, pairs: Tensor | None = None) -> Tensor | None:
-        """Pairs (R, P) or (R, 1) that are true and not of filler; None stands for all."""
+        """A mask (R, P) or (R, 1) without filler; None stands for all pairs."""
         if self.packed:
             return pairs
         valid = self.valid.unsqueeze(-1)
@@ -231,7 +234,7 @@ class Pairs:
         return not self.packed and self.order is None and self.sample.shape[0] == self.problem.matchable.numel()
 
     def images_of(self, group: RowGroup) -> Tensor | slice:
-        """Those of a group, to index what is given for each of the N images."""
+        """Index of a group's images into tensors (N, …)."""
         which = slice(group.first, group.first + group.images)
         return which if self.order is None else self.order[which]
 
@@ -243,8 +246,8 @@ class Pairs:
         Args:
             values: A number for each row, or several; those of rows of filler change nothing.
             reduce: ``"amin"``, ``"amax"`` or ``"sum"``.
-            none: What is found where there is no target.
-            into: What was found of other rows; it is overwritten and given back.
+            none: Result for an image without targets.
+            into: Accumulator of earlier rows; overwritten and returned.
         """
         shape = (self.problem.num_samples, *values.shape[1:])
         parts = [(group, getattr(part, reduce)(1)) for group, part in (() if self.packed else self.by_image(values))]

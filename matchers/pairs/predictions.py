@@ -28,7 +28,7 @@ KEYS = {"pred_logits": "logits", "pred_boxes": "boxes", "pred_objectness": "obje
 class Predictions:
     """P predictions for each image: class logits, boxes, and an objectness logit where the detector has one.
 
-    ``*batch`` may have more leading dimensions than the targets (decoder layers, for example); targets broadcast.
+    ``*batch`` can have more leading dimensions than the targets (decoder layers, for example); targets broadcast.
 
     Images may differ in their number of predictions: give ragged batches, all with the same sizes. The attributes are
     padded tensors then, with 0 in the filler, which gets no gradient. No matcher matches it: in an ``Assignment`` it is
@@ -47,8 +47,8 @@ class Predictions:
         sizes: ``(*batch,)``, int64: how many of the P predictions each image has, where they are ragged; else None.
 
     Raises:
-        TypeError: Something is no tensor, or logits, boxes or objectness are not floating.
-        ValueError: Shapes or sizes do not fit each other, or there is nothing.
+        TypeError: A part is not a tensor, or logits, boxes or objectness are not floating.
+        ValueError: Shapes or sizes do not match, or there are neither logits, boxes nor fields.
 
     >>> Predictions(torch.randn(2, 100, 80), torch.rand(2, 100, 4), box_format="cxcywh").num_predictions
     100
@@ -225,8 +225,8 @@ class Predictions:
             fields: Other keys to keep, such as ``("keypoints",)``: each ``(*batch, P, …)``.
 
         Raises:
-            KeyError: A dict has a key that nobody reads, such as ``"logits"`` or ``"aux_outputs"``.
-            TypeError, ValueError: As the class; dicts of images differ.
+            KeyError: A dict has an unknown key, such as ``"logits"`` or ``"aux_outputs"``.
+            TypeError, ValueError: As the class; dicts differ in keys or shapes.
 
         >>> Predictions.of({"pred_logits": torch.randn(2, 5, 3), "pred_boxes": torch.rand(2, 5, 4)}).batch_shape
         (2,)

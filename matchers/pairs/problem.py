@@ -43,8 +43,8 @@ class Problem:
         matchable: (N, G), true for targets that are neither filler nor ignored nor given to a prediction already.
         ignored: (N, G), true for ignored targets, or None if there are none by construction.
         num_targets: (N,), ignored ones included.
-        batch_shape: What N stands for.
-        known_sizes: ``num_targets`` as numbers of the host, if it knows them though it cannot read the tensor.
+        batch_shape: ``*batch``; N is its product.
+        known_sizes: ``num_targets`` as Python integers, if known on the host.
         max_pairwise_bytes: How much memory may be taken for pairs at once; None for a usual amount.
         fields: Those of the targets, (N, G, …) by name; filler is 0.
         settled: Predictions that are not to be matched: filler, and those with a given target. None if there are none.
@@ -78,7 +78,7 @@ class Problem:
         given: Assignment | None = None,
         free: RaggedBatch | Tensor | None = None,
     ) -> Problem:
-        """Bring what a matcher was called with into one form.
+        """Convert the arguments of a matcher call.
 
         Args:
             predictions: Anything that ``Predictions.of`` reads; None if the priors take their place.
@@ -135,7 +135,7 @@ class Problem:
 
     @property
     def device(self) -> torch.device:
-        """Where everything is."""
+        """The device."""
         return self.matchable.device
 
     @property
@@ -219,7 +219,7 @@ class Problem:
         return once(self.computed, "prior_boxes", lambda: reading.stacked_prior_boxes(priors))
 
     def of_images(self, images: Tensor, most: int) -> Problem:
-        """The problem of some images (n,), none of which has more than so many targets."""
+        """The problem restricted to images (n,) with at most ``most`` targets each."""
 
         def of(value: Tensor) -> Tensor:
             return value.index_select(0, images)
@@ -252,7 +252,7 @@ class Problem:
         """The result of a matcher, with the batch dimensions of the predictions again.
 
         Args:
-            target_index: (N, P); that of filler, and of predictions with a given target, is known better.
+            target_index: (N, P); values of filler and of given predictions are overwritten.
             quality: (N, P), read where positive; 1 there if not given.
             num_invalid: (N,); 0 if not given.
             per_target: How many predictions a target has at most.

@@ -54,8 +54,8 @@ def plot_cost(
     """Draw the costs of one image, targets down and predictions across, and mark the matches.
 
     Of more than ``max_columns`` predictions only those that matter are shown: the matched ones, and for each target the
-    ``num_cheapest`` of lowest total cost. The colours tell cheap pairs apart, much dearer ones share one colour; costs
-    that are not finite are white.
+    ``num_cheapest`` of lowest total cost. The colour scale resolves cheap pairs; much more expensive pairs share one
+    colour, and non-finite costs are white.
 
     Args:
         costs: ``(*batch, G, P)``, or several terms by name, as a matcher's ``costs`` gives them: one panel for each,
@@ -64,7 +64,8 @@ def plot_cost(
         result: What the matcher returned. Without it, no match is marked.
         targets: Anything that ``Targets.of`` reads, to leave out filler and ignored targets. Without them, the number
             of targets is that of the result, or G.
-        num_cheapest, max_columns: See above.
+        num_cheapest: Number of predictions to show for each target.
+        max_columns: Limit of the number of columns.
         class_names: Names of the labels. With ``targets``, rows have the index and the class of their target.
         ax: Where to draw, one for each panel; by default in a new figure.
 
@@ -72,7 +73,7 @@ def plot_cost(
         The axes of each panel.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
         IndexError: ``sample`` does not fit the batch dimensions.
         TypeError: ``costs`` are neither a tensor nor a mapping.
         ValueError: There is no term, shapes differ, or there are not as many axes as panels.

@@ -64,16 +64,17 @@ def plot_match(
 ) -> Axes:
     """Draw which predictions each target of one image got.
 
-    Each target has a colour; what it is matched with has the same one, and a line from centre to centre. With a
+    Each target has a colour; its predictions have the same colour, and a line from centre to centre. With a
     ``Plan``, the heavier the weight, the stronger the line. Targets without a prediction are dashed, ignored ones
     hatched; the centres of ignored predictions are crosses. Predictions of the background are left out.
 
     Args:
         result: What the matcher returned.
-        predictions: What it was given: anything that ``Predictions.of`` reads. May be None if there are priors.
+        predictions: The predictions that the matcher got; anything that ``Predictions.of`` reads. None if you pass
+            priors.
         targets: Anything that ``Targets.of`` reads.
         sample: Index of the image; one for each batch dimension of the result if it has several.
-        image: ``(H, W)``, ``(H, W, 3)`` or ``(3, H, W)``, tensor or array; values outside [0, 1] are stretched to it.
+        image: ``(H, W)``, ``(H, W, 3)`` or ``(3, H, W)``, tensor or array; other ranges are rescaled to [0, 1].
             Boxes are scaled to its size if they are fractions, or if the targets know their canvas size.
         priors: ``(P, 4)`` or ``(*batch, P, 4)`` in the unit of the targets: drawn instead of the predicted boxes.
         prior_format: ``"xyxy"``, ``"cxcywh"``, ``"xywh"``, or ``"points"`` for rows that begin with x and y, as those
@@ -81,7 +82,7 @@ def plot_match(
         class_names: Names of the labels, which stand beside the targets: ``target 0 (cat)``.
         text: Whether targets have their index and class beside them, and a few predictions their index.
         legend: Whether there is a legend, above the axes. Its title counts targets and matched predictions.
-        smallest_weight: Pairs of a plan are drawn from this part of the image's heaviest weight on.
+        smallest_weight: Draw only pairs of a plan whose weight is at least this fraction of the image's largest.
         ax: Where to draw; by default in a new figure.
 
     Returns:

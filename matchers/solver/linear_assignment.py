@@ -47,21 +47,21 @@ def batched_linear_sum_assignment(
 ) -> Tensor:
     """Match targets and predictions one-to-one so that the total cost of each sample is smallest.
 
-    As many pairs are made as there are targets or predictions, whichever are fewer. A cost that is not finite is
-    avoided: as few such pairs are made as possible. A forbidden pair is never made, even if a target stays without.
-    Among equally cheap assignments, one is chosen that depends on the sample alone. ``one_to_one_assignment`` is the
-    same as an ``Assignment``.
+    Each sample has min(T, P) pairs. The solver makes as few pairs with non-finite costs as possible, and never a
+    forbidden pair, even if a target stays unmatched. Ties are broken by the sample alone, not by the batch.
+    ``one_to_one_assignment`` is the same as an ``Assignment``.
 
     Args:
         cost: ``(*batch, G, P)``, floating, target-major; or ragged along G, as costs of ragged targets are.
-        num_targets: ``(*batch,)``: only the first so many rows of a sample are targets. All by default, or the sizes of
-            a ragged cost. Leading dimensions that the costs alone have, layers for example, may be missing.
+        num_targets: ``(*batch,)``: the number of rows of each sample that are targets; the rest is filler. All by
+            default, or the sizes of a ragged cost. Leading dimensions that the costs alone have, layers for example,
+            may be missing.
         forbidden: ``(*batch, G, P)``, bool. Leading dimensions may be missing, too.
         solver: ``"scipy"`` computes in float64 on the host and waits for the device of ``cost``. ``"triton"`` is for
             CUDA; it never waits, can be captured in a CUDA graph, and computes in float32 unless ``cost`` is float64.
-            Beyond 8,192 predictions it takes 48 bytes for each of them, float64 56, and is slower. ``"auto"`` is Triton
-            wherever it can be, SciPy elsewhere, which is a warning on CUDA. ``"lapx"`` does as SciPy by the package
-            lapx, four times as fast for most costs, three times as slow for some.
+            Beyond 8,192 predictions it takes 48 bytes for each of them, float64 56, and is slower. ``"auto"`` uses
+            Triton where possible, otherwise SciPy (with a warning on CUDA). ``"lapx"`` uses the package lapx on the
+            host.
 
     Returns:
         ``(*batch, P)``, int64: the target of each prediction, or -1.
@@ -69,8 +69,8 @@ def batched_linear_sum_assignment(
     Raises:
         ImportError: The package of the solver is missing.
         TypeError: ``cost`` is not floating, or ``forbidden`` not boolean.
-        ValueError: Shapes or devices do not fit, a number of targets is not in 0 … G, or the solver is not known or
-            not for this device or size.
+        ValueError: Shapes or devices do not fit, a number of targets is not in 0 … G, or the solver is unknown or does
+            not support the device or size.
 
     >>> batched_linear_sum_assignment(torch.tensor([[[1.0, 2.0, 9.0], [1.0, 5.0, 9.0]]]))
     tensor([[ 1,  0, -1]])

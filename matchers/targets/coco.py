@@ -37,17 +37,17 @@ def targets_from_coco(
 
     Args:
         images: Of each image a list of annotations, or a dict with such a list as ``"annotations"``. Crowds, and
-            annotations with a true ``"ignore"``, are ignored targets. ``"area"``, ``"segmentation"`` and what is said
-            of the image are left alone.
+            annotations with a true ``"ignore"``, are ignored targets. ``"area"``, ``"segmentation"`` and other keys of
+            COCO are ignored.
         label_of: The label, from 0, of each category id. Without it ids are labels; those of COCO itself are 1 to 90,
             with gaps.
         canvas_size: As in ``Targets``.
-        fields: Other keys of annotations to keep, such as ``("keypoints", "area")``: each a number, or a list of as
-            many numbers in all of them.
+        fields: Other keys of annotations to keep, such as ``("keypoints", "area")``: each a number, or a list of the
+            same length in all annotations.
 
     Raises:
-        KeyError: There is a key that nobody reads, such as ``"caption"``, or ``"keypoints"`` if it is no field.
-        TypeError: Something is no list or dict, or a box is no list of numbers.
+        KeyError: An unknown key, such as ``"caption"``, or ``"keypoints"`` if it is no field.
+        TypeError: ``images`` or an annotation has the wrong type, or a box is not a list of numbers.
         ValueError: An annotation lacks a box or a category, or its category has no label. The message names the sample.
 
     >>> annotations = [{"bbox": [4.0, 2.0, 8.0, 6.0], "category_id": 18, "iscrowd": 0}]

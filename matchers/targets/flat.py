@@ -39,10 +39,10 @@ def targets_from_flat(
         normalized: Whether they are fractions of the image.
         canvas_size: As in ``Targets``.
         max_num_targets: G. Without it the largest count is read, which synchronises on an accelerator.
-        fields: What else is known of each row, (N, …) by name.
+        fields: Your own fields of each row, (N, …) by name.
 
     Raises:
-        ValueError: An image index or a label is no whole number, or an index is not below ``batch_size``.
+        ValueError: An image index or a label is not an integer, or an index is not below ``batch_size``.
 
     >>> targets_from_flat(torch.tensor([[1.0, 7.0, 0.5, 0.5, 0.2, 0.2]]), batch_size=2).num_targets
     tensor([0, 1])

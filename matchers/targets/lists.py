@@ -29,13 +29,13 @@ def targets_from_dicts(
 
     Args:
         samples: Dicts with ``"boxes"`` (n, 4) and ``"labels"`` or ``"class_labels"``, integers (n,) or multi-hot
-            (n, C), bool or floating, of as many classes in all of them; optionally ``"weights"`` (n,) and ``"ignore"``
+            (n, C), bool or floating, with the same C in every dict; optionally ``"weights"`` (n,) and ``"ignore"``
             or ``"iscrowd"`` (n,), True or 1 and False or 0, in all of them or in none. What is said of images, such as
             ``"image_id"`` and ``"orig_size"``, is left alone.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each (n, …), of any dtype. With fields, boxes
             and labels may be left out.
-        format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``. Boxes
-            that have a ``format`` and a ``canvas_size`` themselves, as torchvision's, say so without it.
+        format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
+            torchvision's ``BoundingBoxes`` carry them; leave them out then.
 
     Raises:
         KeyError: A dict has a key that nobody reads, such as ``"weight"``, or ``"keypoints"`` if it is no field.

@@ -22,15 +22,15 @@ _OPTIONAL = ("weights", "ignore")
 def targets_from_padded(
     padded: Mapping[str, Any], *, fields: Sequence[str] = (), multi_hot: bool = False, **format_of_boxes: Any
 ) -> Targets:
-    """Read padded tensors with a mask, as uotod has them; ragged batches are taken as they are.
+    """Read padded tensors with a mask, as in uotod; or ragged batches.
 
     Args:
         padded: ``"boxes"`` ``(*batch, G, 4)``, ``"labels"`` or ``"class_labels"`` ``(*batch, G)``, integers or one-hot
             ``(*batch, G, C)``, ``"mask"`` ``(*batch, G)``, and optionally ``"weights"`` and ``"ignore"`` or
-            ``"iscrowd"``. Valid entries may stand anywhere in the mask. Without a mask all targets are valid.
+            ``"iscrowd"``. Valid entries can be anywhere. Without a mask all targets are valid.
         fields: Other keys to keep, such as ``("keypoints", "track_id")``: each ``(*batch, G, …)``, of any dtype. With
             fields, boxes and labels may be left out.
-        multi_hot: Whether labels ``(*batch, G, C)``, bool or floating, are of several classes, and stay as they are.
+        multi_hot: Whether labels ``(*batch, G, C)``, bool or floating, are multi-hot, not one-hot.
         format_of_boxes: ``box_format`` (default ``"xyxy"``), ``normalized`` (default False), ``canvas_size``.
 
     >>> mask = torch.tensor([[False, True]])

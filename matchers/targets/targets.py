@@ -62,7 +62,8 @@ class Targets(KnowsSizes, Remembers):
             or not finite; a box is not finite, has a negative side, or lies far from [0, 1] though normalised. The
             message names the sample.
 
-    Boxes may leave the image, as those of crops and mosaics do. Matchers and criteria take targets as constants.
+    Boxes can extend beyond the image, as those of crops and mosaics do. Matchers and criteria take targets as
+    constants.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
@@ -185,7 +186,8 @@ class Targets(KnowsSizes, Remembers):
         return self.labels.tensor.masked_fill(without.unsqueeze(-1) if self.is_multi_hot else without, 0)
 
     def check_labels(self, num_classes: int) -> None:
-        """Raise ``ValueError``, naming the sample, unless labels are below ``num_classes``, or multi-hot of so many."""
+        """Raise ``ValueError``, naming the sample, unless labels are below ``num_classes``, or multi-hot with
+        ``num_classes`` columns."""
         check_count(num_classes, "num_classes")
         self.check_has("labels", "a matcher or loss of classes")
         name = f"labels below {num_classes}"
@@ -196,7 +198,7 @@ class Targets(KnowsSizes, Remembers):
     def to(self, *args: Any, **kwargs: Any) -> Targets:
         """On another device, or with boxes and weights of another floating dtype; arguments as ``torch.Tensor.to``.
 
-        Fields keep their dtype. With ``non_blocking=True``, of pinned targets, the host waits for no copy.
+        Fields keep their dtype. With ``non_blocking=True``, and pinned memory, the copy does not block the host.
         """
         device = self.reference.tensor.new_empty(0).to(*args, **kwargs).device
         non_blocking = asks_not_to_wait(*args, **kwargs)
@@ -224,7 +226,7 @@ class Targets(KnowsSizes, Remembers):
     def with_max_num_targets(self, max_size: int) -> Targets:
         """The same targets with another amount of padding: room for ``max_size`` in each image.
 
-        Batches of one size make one graph of ``torch.compile`` or CUDA; of a few sizes, a few.
+        A fixed size avoids recompilation by ``torch.compile`` and new CUDA graphs.
 
         Raises:
             ValueError: An image has more targets.
@@ -236,7 +238,7 @@ class Targets(KnowsSizes, Remembers):
         return self._with_parts(parts, self.canvas_size)
 
     def pin_memory(self, device: torch.device | str | None = None) -> Targets:
-        """In page-locked memory, where a DataLoader puts what has this method. ``device`` is no longer needed."""
+        """Copy to pinned memory; ``DataLoader(pin_memory=True)`` calls it. ``device`` is ignored."""
         return self._changed(lambda _, tensor: pinned(tensor))
 
     def _changed(self, change: Callable[[str, Tensor], Tensor]) -> Targets:

@@ -41,7 +41,7 @@ def targets_from_ultralytics(
 
     Raises:
         KeyError: There is a key that nobody reads, such as ``"masks"``.
-        TypeError: Something is no tensor.
+        TypeError: A value is not a tensor.
         ValueError: Shapes do not fit each other, or nothing says how many images there are.
 
     >>> batch = {"img": torch.zeros(2, 3, 64, 96), "batch_idx": torch.tensor([1.0]), "cls": torch.tensor([[7.0]]),

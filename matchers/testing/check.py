@@ -57,14 +57,14 @@ def check_matcher(
         reference: Called as the matcher is, in plain loops perhaps; its results must be the same in the scenes without
             ties.
         without: Names of ``MATCHER_PROPERTIES`` that the matcher does not promise.
-        rtol, atol: How far qualities and weights may differ where sums are made in another order.
+        rtol, atol: Tolerances for qualities and weights.
 
     Returns:
         The names of the properties that were checked. The attribute ``not_checked`` says which were not, and why.
 
     Raises:
         PropertyViolation: With the property, the image, the position, both values, and the smallest scene that shows
-            it, as code. An error of the matcher is one, too: it is the cause of the violation.
+            it, as code. An exception in the matcher is reported as a violation, with the exception as its cause.
         TypeError: The matcher is a class, or ``without`` a string.
 
     >>> from matchers import Hungarian

@@ -51,9 +51,9 @@ def dense_scene(
         sizes, seed, num_classes, options: As for ``make_scene``.
         points: (P, ≥ 2).
         odd: The first targets of each image are ``ODD_BOXES``.
-        twins: Every second target is as the one before it.
-        bad: Part of the predictions with something that is not finite in the box, or NaN in the logits.
-        objectness: Whether there is one.
+        twins: Every second target duplicates the one before.
+        bad: Fraction of predictions with a non-finite box coordinate or NaN logits.
+        objectness: Whether predictions have objectness.
         extreme: Logits are so large that a sigmoid or softmax of them is 0 or 1, of either sign.
     """
     scene = make_scene(sizes, len(points), num_classes, seed, **options)

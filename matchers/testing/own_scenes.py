@@ -24,8 +24,8 @@ def scenes_of(make_targets: MakeTargets, predict: Callable[[Targets, int], Predi
     """Scenes of your own targets, for ``check_matcher``: plain ones, two layers, padding of NaN, ignored targets.
 
     Args:
-        make_targets: ``make_targets(sizes, generator)`` gives ``Targets`` of images with so many objects each, of the
-            generator's random numbers.
+        make_targets: ``make_targets(sizes, generator)`` returns ``Targets`` with these numbers of objects, drawn with
+            the generator.
         predict: ``predict(targets, seed)`` gives ``Predictions`` for them, the same number for each image, some of them
             near the targets.
 

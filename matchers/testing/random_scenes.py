@@ -23,7 +23,7 @@ def make_boxes(count: int, generator: torch.Generator, *, steps: int | None = No
         count: How many.
         generator: Of the random numbers.
         steps: If given, coordinates are multiples of canvas / steps: boxes coincide, touch and tie.
-        degenerate: Which part of the boxes has no width, or no height, or neither.
+        degenerate: Fraction of boxes that have no width, or no height, or neither.
     """
     first, second = torch.rand(2, count, 2, generator=generator).unbind(0)
     if steps is None:
@@ -60,7 +60,7 @@ def make_scene(
         num_classes: C.
         seed: Of all values.
         layers: Leading dimensions that only predictions have.
-        steps: If given, boxes and logits are quantised to so many values, so that there are ties and duplicates.
+        steps: If given, boxes and logits are quantised to ``steps`` values, so that there are ties and duplicates.
         degenerate: Part of boxes (predicted and true) without width or height.
         near: Part of the predictions that lie close to a target, or on it if quantised.
         bad: Part of the predictions that have a coordinate or a logit that is NaN or infinite.

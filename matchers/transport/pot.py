@@ -63,7 +63,7 @@ class _POT(TransportMatcher):
 
 @module_dataclass
 class BalancedPOT(_POT):
-    """As ``BalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
+    """``BalancedSinkhorn`` with a solver of the package Python Optimal Transport (Flamary et al., POT, 2021).
 
     Args:
         method: ``"sinkhorn"``, ``"sinkhorn_log"``, ``"greenkhorn"``, ``"sinkhorn_stabilized"`` or
@@ -103,13 +103,13 @@ class BalancedPOT(_POT):
 class UnbalancedPOT(_POT):
     """As ``UnbalancedSinkhorn``, by a solver of Python Optimal Transport (Flamary et al., POT, 2021).
 
-    ``Plan.residual`` is the largest difference of a total from what was asked for, which is not an aim here.
+    ``Plan.residual`` is the largest deviation of a total from its marginal, which this matcher does not enforce.
 
     Args:
         method: ``"sinkhorn"``, ``"sinkhorn_stabilized"`` or ``"sinkhorn_reg_scaling"``, see
             ``ot.unbalanced.sinkhorn_unbalanced``. The entropy is that of the plan, as everywhere in this package. In
             version 0.9.7, ``"sinkhorn_stabilized"`` diverges for a small ``reg``.
-        reg_pred_target: What the totals of predictions, targets and background are held by; in the unit of ``reg``.
+        reg_pred_target: Weight of the penalty for deviating totals; in the unit of ``reg``.
         num_iter: Largest number of iterations.
         tolerance: The error at which a solver stops.
         reg, reg_dimless, normalize_cost_matrix: See ``TransportMatcher``.

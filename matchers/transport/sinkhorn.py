@@ -17,12 +17,12 @@ from ragged.values.parameters import module_dataclass
 
 @module_dataclass
 class TransportMatcher(DenseMatcher):
-    """The base class of matchers by optimal transport: costs in units of their regularisation, and marginals.
+    """The base class of matchers by optimal transport: it normalises costs and sets the marginals.
 
     Args:
         reg: Regularisation, in the unit of the costs after normalisation. None means
             ``reg_dimless / (log(2 P) + 1)``.
-        reg_dimless: Regularisation without a dimension, which means about the same for any number P of predictions.
+        reg_dimless: Dimensionless regularisation, comparable across numbers of predictions P.
         normalize_cost_matrix: Whether each image's costs are divided by the largest magnitude of a cost of its targets
             or the background, at least 1e-8.
         background, background_cost: See ``DenseMatcher``.
@@ -116,14 +116,14 @@ class BalancedSinkhorn(TransportMatcher):
 
 @module_dataclass
 class UnbalancedSinkhorn(TransportMatcher):
-    """Match by entropic optimal transport that pays for not keeping the marginals (Chizat et al., 2018).
+    """Match by entropic optimal transport with a penalty for deviating from the marginals (Chizat et al., 2018).
 
     As ``BalancedSinkhorn``, but totals may differ from those asked for, at a cost of ``reg_pred`` and ``reg_target``
     times their Kullback-Leibler divergence (De Plaen et al., Unbalanced Optimal Transport for Object Detection, 2023).
     A large ``reg_pred`` and a small ``reg_target`` come near to giving each prediction to its cheapest target.
 
-    Marginals are not an aim here: ``Plan.residual`` says how far from converged the plan is, as the largest change of a
-    weight, as a part of itself, by the last iteration.
+    This matcher does not enforce marginals. ``Plan.residual`` measures convergence: the largest relative change of a
+    weight in the last iteration.
 
     Args:
         reg_pred: What a prediction's total is held by; in the unit of ``reg``.

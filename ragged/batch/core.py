@@ -126,7 +126,7 @@ class BatchCore:
 
     @property
     def retains_grad(self) -> bool:
-        """Whether ``tensor`` keeps its gradient though it is no leaf."""
+        """Whether ``tensor`` keeps its gradient although it is not a leaf."""
         return self.tensor.retains_grad
 
     @property

@@ -56,7 +56,7 @@ def flatten_batch_dims(batch: AnyBatch) -> AnyBatch:
 
 
 def unsqueeze_batch_dim(batch: AnyBatch, dim: int) -> AnyBatch:
-    """Insert a batch dimension of size 1 at ``dim``, which may be at most ``num_batch_dims``.
+    """Insert a batch dimension of size 1 at ``dim``, at most ``num_batch_dims``.
 
     >>> RaggedBatch.empty((2, 3)).unsqueeze_batch_dim(2).batch_shape
     torch.Size([2, 3, 1])
@@ -169,13 +169,13 @@ def resize(batch: AnyBatch, max_size: int) -> AnyBatch:
 
 
 def item_at(batch: AnyBatch, item: Any) -> Any:
-    """Data dimensions indexed, with the same samples; with batch or ragged dimensions, what ``tensor[item]`` is.
+    """Index data dimensions and keep the samples; any other index gives ``tensor[item]``, a plain tensor.
 
     Args:
         item: As for a tensor. If it takes every batch dimension and the ragged one whole, by ``...`` or ``:``, the
             result is a RaggedBatch: ``batch[..., :2]``, ``batch[..., 0]``, ``batch[..., None]``, and one list of
-            indices, ``batch[..., [2, 0]]``. Otherwise it is a plain tensor, which knows nothing of sizes and has filler
-            in it: ``batch[0]``, ``batch[:, :3]``.
+            indices, ``batch[..., [2, 0]]``. Otherwise it is a plain tensor, without sizes and with filler:
+            ``batch[0]``, ``batch[:, :3]``.
 
     >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
     >>> [sample.shape for sample in boxes[..., :2].split()]

@@ -180,7 +180,7 @@ def equal(batch: BatchCore, other: BatchCore) -> bool:
 def allclose(
     batch: BatchCore, other: BatchCore, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Whether both batches have equal sizes and close valid entries, as ``torch.allclose`` understands it.
+    """Whether both batches have equal sizes and close valid entries, within the tolerances of ``torch.allclose``.
 
     Read on the host: synchronises on an accelerator.
     """

@@ -31,8 +31,8 @@ def apply(batch: BatchCore, function: Callable[..., Any]) -> Any:
     and an embedding sees valid indices only.
 
     Nothing can protect a function that mixes entries: a batch norm, an attention, a convolution or a sum along the
-    ragged dimension. Modules that always mix are refused. Of a function this cannot be told:
-    ``ragged.testing.check_op`` can tell.
+    ragged dimension. Modules that always mix are refused. ``apply`` cannot detect this for a plain function;
+    ``ragged.testing.check_op`` can.
 
     Args:
         function: Any callable: a function, a builtin, a module, a partial. It returns a tensor of the same batch shape

@@ -21,7 +21,7 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     """A batch whose samples differ in size along one dimension.
 
     The samples are padded to one size: valid entries first, filler after them. ``sample_sizes`` counts the valid
-    entries, and the mask is made from it. Filler can hold any value: no function of this package lets it change a
+    entries, and determines the mask. Filler can hold any value: no function of this package lets it change a
     result or receive a gradient.
 
     Elementwise torch functions and Python arithmetic work on the batch and keep its sizes. So do functions along data
@@ -43,8 +43,8 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
         ragged_axis: Position of the ragged dimension among the dimensions that follow the batch dimensions.
 
     Raises:
-        ValueError: Neither mask nor sizes are given, they disagree, a size is out of range, the mask is not valid
-            first, or shapes or devices do not fit; the message names the sample.
+        ValueError: Neither mask nor sizes are given, they disagree, a size is out of range, the mask has a valid entry
+            after filler, or shapes or devices do not fit; the message names the sample.
         TypeError: Sizes are not integers, or the mask is not boolean.
         IndexError: ``non_uniform_dim`` is not a dimension after the batch dimensions.
 
@@ -121,9 +121,8 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
         """The mask as weights: 1 for valid entries, 0 for filler.
 
         Args:
-            dtype: Of the weights.
-            in_data_shape: One weight for each number, in the shape of ``tensor``, not one for each entry, in the shape
-                ``(*batch, max_size)``.
+            dtype: Dtype of the weights.
+            in_data_shape: True: weights in the shape of ``tensor``. False: ``(*batch, max_size)``.
 
         >>> RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1]).get_existence_weights().tensor
         tensor([[1., 1., 1.],
@@ -149,7 +148,7 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
         object.__setattr__(self, "tensor", checked.tensor)
 
     def set_padded_to(self, value: complex | bool) -> None:
-        """Set the filler of this object to ``value``; the tensor it held before is not written to."""
+        """Set the filler of this object to ``value``; does not write to the previous tensor."""
         self.set_tensor(self.with_padded_set_to(value).tensor)
 
     def with_padded_set_to(self, value: complex | bool) -> RaggedBatch:
@@ -208,7 +207,7 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     def __setitem__(self, item: Any, value: Any) -> None:
         """``tensor[item] = value``; writes into the shared data.
 
-        A RaggedBatch is written where ``batch[item]`` is one of the same samples: ``batch[...] = other``, or
+        You can assign a RaggedBatch if ``batch[item]`` has the same samples: ``batch[...] = other``, or
         ``batch[..., :2] = other`` along data dimensions.
         """
         if isinstance(value, RaggedBatch):

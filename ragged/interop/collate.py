@@ -20,9 +20,9 @@ from ragged.values.checks import check_is_sequence
 def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
     """Collate samples whose tensors differ in size: every tensor with dimensions becomes a RaggedBatch.
 
-    Which tensors become ragged does not depend on the sizes that a batch happens to have. Tensors that belong
-    together and have the same sizes share them. Scalars and tensors without dimensions become a tensor ``(B,)``, and
-    everything else a list. A list of numbers is refused unless it is named in ``stack``: it could be data or structure.
+    Whether a tensor becomes ragged does not depend on the sizes in one batch. Tensors of one sample structure with
+    equal sizes share them. Scalars and tensors without dimensions become a tensor ``(B,)``, and everything else a
+    list. A list of numbers is an error unless ``stack`` names it, because it could be data or structure.
 
     Args:
         samples: Samples of equal structure: tensors, arrays, or (nested) dicts, tuples, named tuples and lists of them.
@@ -33,8 +33,8 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
         The structure of one sample, with batches in it.
 
     Raises:
-        ValueError, TypeError: The structures differ, tensors cannot be combined, there is a list of numbers, or samples
-            have nothing of a name in ``stack``; the message names the place.
+        ValueError, TypeError: The structures differ, tensors cannot be combined, there is a list of numbers, or
+            ``stack`` names something that samples lack; the message names the place.
 
     For a DataLoader that starts workers, fix ``stack`` with ``functools.partial``, which can be pickled:
 

@@ -68,7 +68,8 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
 
 
 def to_nested(batch: RaggedBatch) -> Tensor:
-    """Convert to a jagged ``torch.nested`` tensor; needs one batch dimension, moves the ragged one behind it.
+    """Convert to a jagged ``torch.nested`` tensor. It needs one batch dimension, and moves the ragged dimension next
+    to it.
 
     Like ``pack``, this synchronises on an accelerator.
 

@@ -13,16 +13,16 @@ from ragged.batch.ragged_batch import RaggedBatch, check_is_batch
 
 
 def key_padding_mask(keys: RaggedBatch) -> Tensor:
-    """Which keys are to be ignored, as ``torch.nn.MultiheadAttention`` and transformer layers take it.
+    """The ``key_padding_mask`` for ``torch.nn.MultiheadAttention`` and transformer layers: true for keys to ignore.
 
-    Use it in place of ``~keys.mask``, which makes NaN of a sample without entries. The attention of such a sample sees
-    its first slot of filler alone: set filler to a number before, and the sample's output to zero after.
+    Use it instead of ``~keys.mask``, which gives NaN for a sample without entries. Such a sample attends to its first
+    filler slot: set filler to a finite number before, and zero the sample's output after.
 
     Args:
         keys: Tokens, ragged along any dimension. torch takes one batch dimension: see ``flatten_batch_dims``.
 
     Returns:
-        Bool ``(*batch, max_size)``, true for filler, but for the first slot of a sample without entries.
+        Bool ``(*batch, max_size)``, true for filler, except the first slot of a sample without entries.
 
     Raises:
         TypeError: ``keys`` is no RaggedBatch.
@@ -41,9 +41,9 @@ def key_padding_mask(keys: RaggedBatch) -> Tensor:
 
 
 def attention_mask(keys: RaggedBatch) -> Tensor:
-    """Which keys take part, as ``torch.nn.functional.scaled_dot_product_attention`` takes it as ``attn_mask``.
+    """The ``attn_mask`` for ``scaled_dot_product_attention``: true for keys to attend to.
 
-    With values whose filler is 0, a sample without entries has the output 0, and no gradient but zeros.
+    If filler of the values is 0, a sample without entries has output 0 and gradient 0.
 
     Args:
         keys: Tokens, ragged along any dimension, with any number of batch dimensions.

@@ -31,9 +31,9 @@ def batched_indexing_access(
     Args:
         input_data: Shape ``(*batch, …, N, …)``, any dtype. A RaggedBatch is read within its sample sizes.
         input_indices: Integers of shape ``(*batch, K)``; a plain tensor means ``K`` indices for every sample.
-        filler_value: What the filler of the result holds.
+        filler_value: Value of the filler of the result.
         dim_to_index_in: The dimension to index in; by default the ragged dimension of ``input_data``, or the first one
-            after the batch dimensions. Where it is not the ragged dimension, the filler of ``input_data`` comes out as
+            after the batch dimensions. Where it is not the ragged dimension, filler of ``input_data`` becomes
             ``filler_value``.
 
     Returns:
@@ -76,7 +76,7 @@ def batched_inverse_indexing_access(
             than the indexed one, its filler comes out as ``filler_value``.
         output_indices: Integers of shape ``(*batch, K)``.
         output_num_targets: Size ``N`` of the result in the indexed dimension.
-        filler_value: What entries hold that nothing is written to.
+        filler_value: Value of entries that are not written.
         dim_to_index_in, check_duplicates: As in ``batched_indexing_write``.
 
     Returns:
@@ -140,7 +140,7 @@ def batched_indexing_write(
             dimension, with the sizes of the indices; or along the ragged dimension of ``to_write_into``, with its
             sizes.
         output_indices: Integers of shape ``(*batch, K)``.
-        to_write_into: Shape ``(*batch, …, N, …)``: where nothing is written, its values stay.
+        to_write_into: Shape ``(*batch, …, N, …)``: entries that are not written keep their value.
         dim_to_index_in: The dimension to index in; by default the ragged dimension of ``to_write_into``, or the first
             one after the batch dimensions.
         check_duplicates: Raise a ``ValueError`` if an index occurs twice in a sample.

@@ -50,10 +50,10 @@ def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
 
 
 def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
-    """Join batches sample by sample: each sample has the entries of all, one batch after the other.
+    """Join batches sample by sample: sample i holds the entries of sample i of every batch, in order.
 
-    Where the host can read the sizes at no cost, the result is as wide as its largest sample, elsewhere as all batches
-    together. Dtypes that differ are promoted as ``torch.cat`` does.
+    On CPU, the result is as wide as its largest sample, on other devices as all batches together. Dtypes that differ
+    are promoted as ``torch.cat`` does.
 
     >>> cat_targets([combine_data([[1, 2], []]), combine_data([[3], [4]])]).split()
     [tensor([1, 2, 3]), tensor([4])]

@@ -120,8 +120,8 @@ def batched_bool_indexing_write(
         A tensor or RaggedBatch, as ``to_write_into`` is. Differentiable in both data arguments.
 
     Raises:
-        ValueError: A sample has another number of entries than true ones in the mask, or ``to_write`` is ragged along
-            another dimension.
+        ValueError: A sample has a different number of entries than the mask has true ones, or ``to_write`` is ragged
+            along another dimension.
 
     >>> kept = RaggedBatch(torch.tensor([[20, 0], [40, 60]]), sample_sizes=[1, 2])
     >>> data = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -163,7 +163,7 @@ def apply_mask_to_tensor(data: Tensor, mask: Tensor, value_to_set: complex | boo
 
 
 def squeeze_except_batch_and_sample(data: AnyBatch) -> AnyBatch:
-    """Remove all dimensions of size 1 but the batch dimensions and the ragged one (0 and 1 of a plain tensor).
+    """Remove all dimensions of size 1 except the batch dimensions and the ragged one (0 and 1 of a plain tensor).
 
     >>> squeeze_except_batch_and_sample(torch.zeros(1, 3, 1, 4, 1)).shape
     torch.Size([1, 3, 4])

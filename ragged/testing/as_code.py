@@ -15,7 +15,7 @@ MOST_NUMBERS = 2000
 
 
 def as_code(value: Any) -> str:
-    """Code that makes ``value`` again: batches (filler included), tensors, and containers and dataclasses of them.
+    """Python code that recreates ``value``: batches (filler included), tensors, and containers and dataclasses of them.
 
     The code needs ``import torch``, ``from math import inf, nan``, and the classes that it names.
 

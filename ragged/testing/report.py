@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class UncheckedWarning(UserWarning):
-    """A property was not checked that somebody may believe to be."""
+    """A property was not checked although you can expect it."""
 
 
 class Checked(tuple[str, ...]):

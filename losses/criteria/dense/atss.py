@@ -36,10 +36,10 @@ class ATSSCriterion(Criterion):
     """The loss of ATSS (Zhang et al., 2020): adaptive assignment of anchors, then classes, boxes and centerness.
 
     Predictions are ``(class scores, boxes, centerness)``, each a list of maps, one for each level, with A anchors in a
-    cell, usually 1: (B, A C, h, w), (B, 4 A, h, w) as the coder has them, (B, A, h, w); scores and centerness are
+    cell, usually 1: (B, A C, h, w), (B, 4 A, h, w) encoded by ``bbox_coder``, (B, A, h, w); scores and centerness are
     logits. Or they are ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
 
-    With c the centerness of a positive's anchor in its target, see ``centerness_target``, the terms are:
+    Let c be the centerness of a positive's anchor in its target (``centerness_target``). The terms are:
 
     * ``loss_cls``: of all predictions, focal loss; divided by the number of positives of the batch, or by 1. With
       ``use_qfl``, quality focal loss with the IoU of the predicted box, decoded, as the score;
@@ -48,30 +48,31 @@ class ATSSCriterion(Criterion):
 
     Args:
         num_classes: C.
-        bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
+        bbox_coder: Default: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))``.
         loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``.
         loss_centerness: Another loss for this term: a class loss of one class.
         use_qfl: Whether to use a quality focal loss of classes instead of ``loss_cls``.
         qfl_cfg: With ``use_qfl``: this loss, or keyword arguments of ``QualityFocalLoss``.
-        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes, or else encoded boxes.
+        reg_decoded_bbox: True: ``loss_bbox`` compares decoded boxes (xyxy, pixels). False: encoded boxes.
         bg_loss_weight: The weight of the class loss of background predictions; below 0 means 1.
-        use_centerness: Without it there is neither ``loss_centerness`` nor a map of centerness, and ``loss_bbox`` has c
-            = 1.
+        use_centerness: False: no centerness map, no ``loss_centerness``, and c = 1 in ``loss_bbox``.
         strides: Of the levels, in pixels.
         anchors: (P, 4), xyxy in pixels: those of all levels, of the cells of a level row by row, those of a cell next
-            to each other. If not given, a square around the upper left corner of each cell.
+            to each other. Default: one square for each cell, centred on its upper left corner, with side
+            ``anchor_scale * stride``.
         anchor_scale: Side of this square, in strides.
-        matcher: ``ATSS()`` unless given. Another one is called with the decoded predictions and the anchors.
+        matcher: Default: ``ATSS()``. A matcher of your own gets the decoded predictions and the anchors.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not match; a label outside ``0 … C -
+            1``.
 
     Differences to other implementations: OTX counts an image without positives as one positive (its counts can be given
     as ``global_count``), applies ``valid_label_mask`` only to the focal loss, decodes boxes for the IoU of the quality
-    focal loss only with ``reg_decoded_bbox``, and computes centerness from encoded boxes otherwise, which is not a
-    number then. Its ``bg_loss_weight`` replaces weights, and brings back ignored predictions; here it multiplies them.
-    For differences of the match, see ``ATSS``.
+    focal loss only with ``reg_decoded_bbox``, and without it computes centerness from encoded boxes, which gives NaN.
+    Its ``bg_loss_weight`` replaces weights, and brings back ignored predictions; here it multiplies them. For
+    differences of the match, see ``ATSS``.
 
     >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
     >>> targets = ([torch.tensor([[0.0, 0.0, 24.0, 24.0]])], [torch.tensor([2])])

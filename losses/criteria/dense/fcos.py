@@ -38,10 +38,10 @@ class FCOSCriterion(Criterion):
     """The loss of FCOS (Tian et al., 2019): points by centre sampling, then classes, boxes and centerness.
 
     Predictions are ``(class scores, boxes, centerness)``, each a list of maps, one for each level: (B, C, h, w), (B, 4,
-    h, w) as the coder has them, (B, 1, h, w); scores and centerness are logits. With anchors, each may be a tensor of
-    all levels, (B, P, C), (B, P, 4) and (B, P, 1). Anchors can be a fourth entry. A dict with ``"cls_logits"``,
-    ``"bbox_regression"``, ``"bbox_ctrness"`` and, if need be, ``"anchors"`` is the same. Or predictions are
-    ``DensePredictions`` with grid points. Targets are in pixels, or have a ``canvas_size``.
+    h, w) encoded by ``bbox_coder``, (B, 1, h, w); scores and centerness are logits. With anchors, each can be one
+    tensor of all levels, (B, P, C), (B, P, 4) and (B, P, 1). Anchors can be a fourth entry. A dict with
+    ``"cls_logits"``, ``"bbox_regression"``, ``"bbox_ctrness"`` and, if need be, ``"anchors"`` is the same. Or
+    predictions are ``DensePredictions`` with grid points. Targets are in pixels, or have a ``canvas_size``.
 
     Let c be the centerness of a positive's point in its target. The divisor of each term is the number of positives of
     the batch, at least 1:
@@ -58,17 +58,18 @@ class FCOSCriterion(Criterion):
         strides: Of the levels, in pixels. Without anchors, points lie in the middle of the cells.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: squares around the points, with the
             stride as their side, of all levels, of the cells of a level row by row.
-        matcher: ``FCOS()`` unless given. Another one is called with the decoded predictions and the grid points.
+        matcher: Default: ``FCOS()``. A matcher of your own gets the decoded predictions and the grid points.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        KeyError: A dict has a key that nobody reads, or lacks one.
-        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+        KeyError: A dict has an unknown key, or a required key is missing.
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not match; a label outside ``0 … C -
+            1``.
 
-    Differences to other implementations: the paper and torchvision give ``loss_bbox`` the weight 1, mmdetection that of
-    the centerness. In torchvision, points lie in the upper left corners of the cells, which its anchors say; of two
-    targets whose areas differ by less than 8 square pixels, the first wins; and a target of more than 1e8 square pixels
-    has no point.
+    Differences to other implementations: The paper and torchvision weight each positive in ``loss_bbox`` by 1,
+    mmdetection by its centerness. In torchvision, points lie in the upper left corners of the cells, like the centres
+    of its anchors; of two targets whose areas differ by less than 8 square pixels, the first wins; and a target of
+    more than 1e8 square pixels has no point.
 
     >>> maps = [[torch.zeros(1, channels, 4, 4)] for channels in (3, 4, 1)]
     >>> targets = ([torch.tensor([[0.0, 0.0, 24.0, 24.0]])], [torch.tensor([2])])

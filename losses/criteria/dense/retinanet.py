@@ -31,37 +31,37 @@ HEAD = KnownKeys(("cls_logits", "bbox_regression", "anchors"))
 
 
 class RetinaNetCriterion(Criterion):
-    """The loss of RetinaNet (Lin et al., 2017), divided by the positives of each image, as torchvision has it.
+    """The loss of RetinaNet (Lin et al., 2017), divided by the number of positives of each image, as in torchvision.
 
     Predictions are ``(class scores, boxes)`` or ``(class scores, boxes, anchors)``: logits (B, P, C), deltas (B, P, 4)
-    as the coder has them, and anchors (P, 4). Scores and boxes may be maps, one for each level, (B, A C, h, w) and
+    encoded by ``bbox_coder``, and anchors (P, 4). Scores and boxes may be maps, one for each level, (B, A C, h, w) and
     (B, 4 A, h, w) with A anchors in a cell. A dict with ``"cls_logits"``, ``"bbox_regression"`` and, if need be,
     ``"anchors"`` is the same, and so are ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
 
-    With n the number of positives of an image, or 1, its terms are as follows. Each is averaged over all images, those
-    without objects too.
+    Let n be the number of positives of an image, at least 1. The terms are averaged over all images, including images
+    without objects:
 
-    * ``loss_cls``: focal loss of all predictions, but for those that are ignored, over n;
+    * ``loss_cls``: focal loss of all predictions, except ignored ones, over n;
     * ``loss_bbox``: of the positives, the L1 distance of encoded boxes, over n.
 
     Args:
         num_classes: C. A label of c is that of channel c.
-        bbox_coder: ``DeltaXYWHCoder()`` unless given.
+        bbox_coder: Default: ``DeltaXYWHCoder()``.
         loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``. ``loss_bbox`` compares what the coder
             makes of boxes.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
             row by row, those of a cell next to each other.
-        matcher: Positive from an IoU of 0.5, background below 0.4, ignored in between, and each target takes all priors
-            that overlap it most, where each keeps the target that it overlaps most itself: ``MaxIoU(neg_iou_thr=0.4,
+        matcher: Positive from an IoU of 0.5, background below 0.4, ignored in between, and each target also makes its
+            best priors positive; such a prior keeps the target that it overlaps most: ``MaxIoU(neg_iou_thr=0.4,
             gt_max_assign_all=True, keep_best_target=True)`` unless given.
         reduction, normalizer: See ``Criterion``. With ``"sum"`` and ``"none"`` nothing is divided.
 
     Raises:
         KeyError: A dict has a key that nobody reads.
-        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class.
+        TypeError, ValueError: Shapes or numbers of classes that do not match; a label outside ``0 … C - 1``.
 
-    Differences to other implementations: in torchvision, a target that overlaps no prior takes all of the image, for
-    all overlap it as little.
+    Differences to other implementations: in torchvision, a target with IoU 0 to every prior makes all priors positive,
+    because all tie at 0.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
     >>> targets = ([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [torch.tensor([1])])

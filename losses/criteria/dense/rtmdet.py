@@ -43,16 +43,17 @@ class RTMDetCriterion(Criterion):
         num_classes: C.
         loss_cls, loss_bbox: Other losses for these terms; see ``losses.modules``.
         strides: Of the levels, in pixels.
-        matcher: ``DynamicSoftLabel()`` unless given. Its quality is q.
-        bbox_coder: ``DistanceCoder()`` unless given.
+        matcher: Default: ``DynamicSoftLabel()``. Its quality is q.
+        bbox_coder: Default: ``DistanceCoder()``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not match; a label outside ``0 … C -
+            1``.
 
     Differences to other implementations: with assigned targets, a positive of weight 0 counts in no term and in no
-    divisor; OTX still counts its box and its quality. OTX divides by the ranks before it bounds the divisor by 1. For
-    differences of the match, see ``DynamicSoftLabel``.
+    divisor; OTX still counts its box and its quality. OTX divides by the number of ranks before it clamps the divisor
+    to 1. For differences of the match, see ``DynamicSoftLabel``.
 
     >>> maps = [torch.zeros(1, 3, 4, 4)], [torch.full((1, 4, 4, 4), 8.0)]
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])

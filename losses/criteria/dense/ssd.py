@@ -38,35 +38,35 @@ class SSDCriterion(Criterion):
 
     Predictions are ``(class scores, boxes)`` or ``(class scores, boxes, anchors)``. The first two are lists of maps,
     one for each level, (B, A C, h, w) and (B, 4 A, h, w), where levels may differ in A; or all levels in one tensor,
-    (B, P, C) and (B, P, 4). Scores are logits, boxes are as the coder has them; anchors are (P, 4) or (B, P, 4), xyxy
-    in pixels. Or predictions are ``DensePredictions``, or a dict with ``"cls_logits"``, ``"bbox_regression"`` and, if
-    need be, ``"anchors"``. Targets are in pixels, or have a ``canvas_size``.
+    (B, P, C) and (B, P, 4). Scores are logits, boxes are encoded by ``bbox_coder``; anchors are (P, 4) or (B, P, 4),
+    xyxy in pixels. Or predictions are ``DensePredictions``, or a dict with ``"cls_logits"``, ``"bbox_regression"``
+    and, if need be, ``"anchors"``. Targets are in pixels, or have a ``canvas_size``.
 
-    Terms, each divided by the number of positives of the batch, or by 1:
+    Terms, each divided by the number of positives of the batch, at least 1:
 
-    * ``loss_cls``: softmax cross entropy of the positives, and of as many negatives of each image as it has positives,
-      times ``neg_pos_ratio``, those with the highest loss;
+    * ``loss_cls``: softmax cross entropy of the positives, and of the ``neg_pos_ratio * n`` negatives with the highest
+      loss in each image with n positives;
     * ``loss_bbox``: of the positives, smooth L1 of the encoded boxes.
 
     Args:
-        num_classes: C, the background included. The attribute of this name does not count it.
-        bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
+        num_classes: C, the background included. The attribute ``num_classes`` does not count the background.
+        bbox_coder: Default: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))``.
         neg_pos_ratio: Negatives to a positive.
         reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels, or else what the coder makes of them.
         smoothl1_beta: Where smooth L1 becomes linear.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: those of all levels, of the cells of a
             level row by row, those of a cell next to each other.
-        bg_class_position: Of the background among the C classes: ``"last"``; or ``"first"``, labels of targets start
-            at 1.
-        matcher: ``MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4)`` unless given. Another one is called with the decoded
+        bg_class_position: Position of the background
+            among the C classes. ``"last"``: labels are ``0 … C - 2``. ``"first"``: labels are ``1 … C - 1``.
+        matcher: Default: ``MaxIoU(pos_iou_thr=0.4, neg_iou_thr=0.4)``. A matcher of your own gets the decoded
             predictions and the anchors.
         loss_bbox: A loss in place of smooth L1; one of boxes, such as ``GIoULoss``, needs ``reg_decoded_bbox``.
-        negatives_without_positives: How many negatives are trained of an image without a positive.
+        negatives_without_positives: Number of negatives to train in an image without positives.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        TypeError, ValueError: Numbers of classes, levels or anchors, or shapes, that do not fit; a label that is no
-            class.
+        TypeError, ValueError: Numbers of classes, levels or anchors, or shapes, that do not match; a label outside ``0
+            … C - 1``.
 
     Targets that are assigned already are given to ``loss`` as ``AssignedTargets.from_dense(labels, boxes,
     num_classes=C - 1, weights=label_weights)``, and what the terms are divided by as ``global_count``. The boxes are
@@ -74,7 +74,7 @@ class SSDCriterion(Criterion):
 
     Differences to other implementations: OTX documents C as it is here, but computes with one class more; it counts an
     image without positives as one positive (its count can be given as ``global_count``), takes as many negatives for a
-    positive of weight 0, and gives a list with a value for each image. For those of the matching see ``MaxIoU``.
+    positive of weight 0, and gives a list with a value for each image. For differences of the match, see ``MaxIoU``.
     torchvision, ``SSDCriterion(C, bg_class_position="first", matcher=MaxIoU())``, counts positives twice where there
     are fewer negatives than are asked for; of two targets with the same best anchor it keeps the last, here the one
     with the higher IoU; and a target that overlaps no anchor takes the first one, here none.

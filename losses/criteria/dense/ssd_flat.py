@@ -33,30 +33,31 @@ class SSDLoss(Criterion):
     over all images, also those without objects. A default box is positive if its IoU with a target is above
     ``iou_thresh``, or if it is a target's best one.
 
-    Predictions are ``(boxes, class scores)``, (B, 4, D) as the coder has them and (B, C + 1, D), logits with the
-    background first; or, as in validation, a tuple with this pair as its second entry. Targets are rows (N, 6) of image
-    index, label from 0, and box; or any other layout. Boxes are cxcywh in fractions of the image, unless ``Targets``
-    say something else.
+    Predictions are ``(boxes, class scores)``, (B, 4, D) encoded by ``bbox_coder`` and (B, C + 1, D), logits with the
+    background first; or, as super-gradients gives in validation, a tuple with this pair as its second entry. Targets
+    are rows (N, 6) of image index, label from 0, and box; or any other layout. Boxes are cxcywh in fractions of the
+    image, unless you pass ``Targets`` with another format.
 
     Args:
-        dboxes: (D, 4), cxcywh in fractions of the image, as of ``ssd_default_boxes``; or an object that gives them as
-            ``dboxes(order="xywh")``, with ``scale_xy`` and ``scale_wh``.
+        dboxes: (D, 4), cxcywh in fractions of the image, as ``ssd_default_boxes`` returns them; or an object that
+            gives them as ``dboxes(order="xywh")``, with ``scale_xy`` and ``scale_wh``.
         alpha: Weight of the classes, 0 to 2.
-        iou_thresh: See above.
+        iou_thresh: IoU from which a default box is positive.
         neg_pos_ratio: Negatives to a positive.
         bbox_coder: ``SSDCoder`` with the scales of ``dboxes``, or 0.1 and 0.2, unless given.
-        matcher: ``MaxIoU`` with ``iou_thresh`` unless given. Another one is called with the decoded predictions too.
+        matcher: ``MaxIoU`` with Default: ``iou_thresh``. A matcher of your own gets the decoded predictions too.
         negatives_without_positives: How many negatives are trained of an image without a positive.
         reduction: ``"mean"`` as above; ``"sample"``: (B,); ``"none"``: a RaggedBatch (B, D), weighted but not divided;
-            ``"sum"``: its sum.
+            ``"sum"``: the sum of ``"none"``, not divided.
         normalizer: How images are counted over the ranks.
 
     Raises:
-        TypeError, ValueError: Shapes or parameters that do not fit; a label that is no class.
+        TypeError, ValueError: Shapes or parameters that do not match; a label outside ``0 … C - 1``.
 
     Differences to other implementations: super-gradients counts positives twice where there are fewer negatives than
-    are asked for, its loss is infinite for a target without area, NaN if a background box is predicted as NaN, and of
-    two targets with the same best box it keeps either. A target that overlaps no default box has none here.
+    are asked for, its loss is infinite for a target without area, NaN if a background box is predicted as NaN, and
+    which of two targets with the same best box it keeps is undefined. Here, a target with IoU 0 to every default box
+    gets none.
 
     >>> dboxes = torch.tensor([[0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.5, 1.0]])
     >>> target = torch.tensor([[0.0, 1.0, 0.25, 0.5, 0.5, 1.0]])

@@ -22,16 +22,16 @@ class YOLOv10Criterion(YOLOv8Criterion):
     """The loss of YOLOv10 (Wang et al., 2024) and YOLO26: dual assignments, one-to-many and one-to-one.
 
     Predictions are a dict with the heads ``"one2many"`` and ``"one2one"``, or both in this order, each as
-    ``YOLOv8Criterion`` takes it. Each head is matched and divided for itself. Terms are those of ``YOLOv8Criterion``,
-    the sum of both heads' at their rates.
+    ``YOLOv8Criterion`` takes it. Each head has its own match and its own divisor. Each term is the sum over both
+    heads, weighted by their rates.
 
     Args:
         num_classes, loss_cls, loss_dfl, loss_iou, cls_rate, dfl_rate, iou_rate, strides: See ``YOLOv8Criterion``.
         reg_max: R; 16 for YOLOv10, 1 for YOLO26.
-        one_to_many_rate, one_to_one_rate: Of the heads. Set the attributes while you train: Ultralytics goes from 0.8
-            and 0.2 to 0.1 and 0.9, in equal steps after each epoch. The paper adds both heads, 1 and 1.
+        one_to_many_rate, one_to_one_rate: Weights of the heads. Set the attributes during training: Ultralytics goes
+            from 0.8 and 0.2 to 0.1 and 0.9, in equal steps after each epoch. The paper adds both heads, 1 and 1.
         times_batch_size, reduction, normalizer: See ``YOLOv8Criterion``; values of ``"none"`` are sums over both heads.
-        matcher: Of the one-to-many head, ``TaskAligned.yolov8()`` unless given.
+        matcher: Of the one-to-many head, Default: ``TaskAligned.yolov8()``.
         one_to_one_matcher: Of the other, ``TaskAligned.yolov8(topk=7, topk2=1)`` unless given, for these strides. That
             of the paper, and of Ultralytics before 8.4, has ``topk=1``.
 

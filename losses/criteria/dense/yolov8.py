@@ -31,20 +31,19 @@ from ragged.values.precision import wide
 class YOLOv8Criterion(AlignedCriterion):
     """The loss of YOLOv8 and YOLO11, and of one head of YOLO26: a task-aligned assignment, then classes and boxes.
 
-    Predictions are maps (B, 4 R + C, h, w), one for each level: of each side the logits of R bins, then the class
-    logits. Or ``(class scores, boxes)``, each a list of such maps. Or a dict as heads of Ultralytics give it:
-    ``"scores"`` (B, C, A), ``"boxes"`` (B, 4 R, A), and ``"feats"``, the maps that give the layout of the
-    cells; in evaluation, detections can precede it. Targets are in pixels, or have a ``canvas_size``, as batches of
-    Ultralytics do.
+    Predictions are maps (B, 4 R + C, h, w), one for each level: for each side, R bin logits; then C class logits. Or
+    ``(class scores, boxes)``, each a list of such maps. Or a dict as heads of Ultralytics give it: ``"scores"`` (B, C,
+    A), ``"boxes"`` (B, 4 R, A), and ``"feats"``, the maps that give the layout of the cells; in evaluation, detections
+    can precede it. Targets are in pixels, or have a ``canvas_size``, as batches of Ultralytics do.
 
-    Terms, each divided by the sum of the qualities of the assignment in the batch, or by 1 if that is less:
+    Terms, each divided by the sum of the qualities of the assignment in the batch, at least 1:
 
     * ``loss_cls``: of all, binary cross entropy with the quality as target of the assigned class, times ``cls_rate``;
     * ``loss_df``: of the positives, the distribution focal loss, mean of four sides, times quality and ``dfl_rate``;
     * ``loss_iou``: of the positives, ``1 - CIoU``, times quality and ``iou_rate``.
 
-    With ``reg_max=1``, as YOLO26 has it, boxes are the distances themselves, in strides, and ``loss_df`` gives way to
-    ``loss_l1``: the absolute difference of the distances in fractions of the image, mean of four sides, times quality
+    With ``reg_max=1``, as in YOLO26, the head predicts the distances, in strides, and ``loss_l1`` replaces
+    ``loss_df``: the absolute difference of the distances in fractions of the image, mean of four sides, times quality
     and ``dfl_rate``.
 
     Args:
@@ -61,11 +60,12 @@ class YOLOv8Criterion(AlignedCriterion):
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        TypeError, KeyError, ValueError: Predictions of no such form, numbers of levels, classes or bins that do not
-            fit, a label that is no class, a rate that is negative.
+        TypeError, KeyError, ValueError: Predictions have another form, or the number of levels, classes or bins does
+            not match, a label outside ``0 … C - 1``, a rate that is negative.
 
     Differences to other implementations: Ultralytics returns one tensor of the terms box, classes and distances, times
-    the batch size, and the terms for logging. For predictions that torch leaves open there, see ``TaskAligned.yolov8``.
+    the batch size, and the terms for logging. For ties that torch's ``topk`` breaks arbitrarily, see
+    ``TaskAligned.yolov8``.
 
     >>> criterion = YOLOv8Criterion(3, reg_max=4, strides=(8,))
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])

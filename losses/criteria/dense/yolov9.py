@@ -38,28 +38,28 @@ class YOLOv9Criterion(AlignedCriterion):
     * ``loss_df``: of the positives, the distribution focal loss, mean of four sides, times quality and ``dfl_rate``;
     * ``loss_iou``: of the positives, ``1 - CIoU``, times quality and ``iou_rate``.
 
-    An auxiliary branch is matched and divided for itself; its terms are added to those of the same name, times
+    An auxiliary branch has its own match and divisor; its terms are added to those of the same name, times
     ``aux_rate``.
 
     Args:
         num_classes: C.
-        vec2box: Image size and strides.
+        vec2box: A ``Vec2Box`` with image size and strides.
         loss_cls, loss_iou: Other losses for these terms, of boxes in pixels; see ``losses.modules``.
         loss_dfl: The same, called with logits (N, 4, R) and distances (N, 4) in strides up to R - 1.01.
         reg_max: R.
         cls_rate, dfl_rate, iou_rate, aux_rate: See above.
-        matcher: ``TaskAligned.yolov9()`` unless given.
+        matcher: Default: ``TaskAligned.yolov9()``.
         reduction, normalizer: See ``Criterion``; values of ``"none"`` are sums over both branches.
 
     Raises:
         TypeError, ValueError: Levels that do not fit image size and strides, numbers of classes or bins, branches that
-            differ in shape, a label that is no class, a rate that is negative.
+            differ in shape, a label outside ``0 … C - 1``, a rate that is negative.
 
     Differences to other implementations: OTX divides by a sum of qualities below 1 too, and by 0 where nothing is
     positive; it puts the mean of the terms, as ``total_loss``, into the same dict, and returns None where no image has
-    a target. Its loss modules take targets of all predictions and a divisor, those here neither. There the largest
-    metric of a target is divided by with 1e-9 added, here by itself or 1e-9, which differs where all predictions of a
-    target are poor.
+    a target. Its loss modules take the targets of all predictions and a divisor; the modules here do not. OTX divides
+    by the largest metric of a target plus 1e-9, this criterion by the larger of that metric and 1e-9. The results
+    differ only if all predictions of a target are poor.
 
     >>> levels = [(torch.zeros(1, 3, n, n), torch.zeros(1, 16, 4, n, n)) for n in (4, 2)]
     >>> targets = ([torch.tensor([[4.0, 4.0, 20.0, 20.0]])], [torch.tensor([2])])
@@ -117,8 +117,9 @@ class YOLOv9Criterion(AlignedCriterion):
 
         Args:
             main_preds: See the class.
-            targets: Anything that ``Targets.of`` reads, among it (B, N, 5): label, or -1 for filler, and xyxy box.
-            aux_preds: Those of the auxiliary branch, if there is one, of the same shapes.
+            targets: Anything that ``Targets.of`` reads, for example (B, N, 5): label (-1 for filler) and xyxy box in
+                pixels.
+            aux_preds: Predictions of the auxiliary branch, if there is one, of the same shapes.
             valid_label_mask: See ``Criterion``.
             global_count: See ``Criterion``; with an auxiliary branch (2,), one for each.
         """

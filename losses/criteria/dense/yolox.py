@@ -37,7 +37,7 @@ class YOLOXCriterion(Criterion):
     (B, 4, h, w) as ``CenterLogSizeCoder`` has them, (B, 1, h, w); scores and objectness are logits. Or they are
     ``DensePredictions``. Targets are in pixels, or have a ``canvas_size``.
 
-    Terms, each divided by the number of positive predictions of the batch, or by 1:
+    Terms, each divided by the number of positive predictions of the batch, at least 1:
 
     * ``loss_cls``: of the positives, binary cross entropy with the IoU at the time of assignment as target;
     * ``loss_bbox``: of the positives, ``1 - IoU²``, times 5;
@@ -49,12 +49,13 @@ class YOLOXCriterion(Criterion):
         loss_cls, loss_bbox, loss_obj, loss_l1: Other losses for these terms; see ``losses.modules``.
         use_l1: Whether there is ``loss_l1``.
         strides: Of the levels, in pixels.
-        matcher: ``SimOTA()`` unless given.
-        bbox_coder: ``CenterLogSizeCoder()`` unless given.
+        matcher: Default: ``SimOTA()``.
+        bbox_coder: Default: ``CenterLogSizeCoder()``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not fit; a label that is no class.
+        TypeError, ValueError: Numbers of levels or classes, or shapes, that do not match; a label outside ``0 … C -
+            1``.
 
     Differences to other implementations: the IoU loss is ``1 - IoU²`` as in the paper and in mmdetection, where
     cjm-yolox computes ``1 - GIoU²``, whose gradient pushes boxes apart that do not overlap. For differences of the
@@ -142,7 +143,7 @@ class YOLOXCriterion(Criterion):
 
 
 class YOLOXLoss(nn.Module):
-    """``YOLOXCriterion`` with weights as numbers, called with lists of maps and of targets.
+    """``YOLOXCriterion`` with numbers as weights, called with lists of maps and lists of targets.
 
     Args:
         num_classes: C.
@@ -209,7 +210,7 @@ class YOLOXLoss(nn.Module):
         """The terms of ``YOLOXCriterion``.
 
         Args:
-            class_scores: Of each level (B, C, h, w), logits.
+            class_scores: Maps (B, C, h, w) of each level, logits.
             predicted_bboxes: Of each level (B, 4, h, w).
             objectness_scores: Of each level (B, 1, h, w), logits.
             ground_truth_bboxes: Of each image (n, 4), xyxy in pixels; or targets in any other layout.

@@ -9,10 +9,10 @@ from losses.modules.classes import MatchabilityAwareLoss
 
 
 class DEIMCriterion(DFINECriterion):
-    """The loss of DEIM (Huang et al., 2025): ``DFINECriterion`` with one term more.
+    """The loss of DEIM (Huang et al., 2025): ``DFINECriterion`` with one more term.
 
-    ``loss_mal`` is ``matchability_aware_loss`` of all queries, with the IoU of a matched box as score, divided like
-    ``loss_vfl``, in whose place it stands: give ``loss_vfl`` no weight. DEIM has ``gamma=1.5``.
+    ``loss_mal`` is ``matchability_aware_loss`` of all queries, with the IoU of a matched box as score, with the
+    divisor of ``loss_vfl``. It replaces ``loss_vfl``, so give ``loss_vfl`` no weight. DEIM uses ``gamma=1.5``.
 
     Args:
         weight_dict, alpha, gamma, num_classes, reg_max, temperature, union, balance, up, reg_scale, loss_cls: As for

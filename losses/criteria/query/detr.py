@@ -44,12 +44,12 @@ class DetrCriterion(Criterion):
     """The loss of a detection transformer: one-to-one matching of every layer, then classes and boxes.
 
     Outputs are a dict as ``DecoderOutputs.of`` reads it; boxes are cxcywh, in fractions of the image. They can be
-    ragged along the queries. Raw targets must have such boxes, too; ``Targets`` are converted, and pixels then need a
-    ``canvas_size``.
+    ragged along the queries. Raw targets must be cxcywh in fractions of the image, too. ``Targets`` are converted;
+    boxes in pixels need a ``canvas_size``.
 
-    Terms, each divided by the number of targets of the batch, or by 1:
+    Terms, each divided by the number of targets of the batch, at least 1:
 
-    * ``loss_cls``: ``loss_cls`` of all queries, if you pass it. A loss of quality has the IoU of a matched box as
+    * ``loss_cls``: ``loss_cls`` of all queries, if you pass it. A quality loss gets the IoU of a matched box as its
       score. With a background class, for example ``CrossEntropy``, the divisor is the sum of the class weights of
       the queries instead, for each layer;
     * ``loss_vfl``: ``varifocal_loss`` of all queries, with the IoU of a matched box as score of its classes;
@@ -79,7 +79,7 @@ class DetrCriterion(Criterion):
     Raises:
         KeyError: A weight belongs to no term, or a loss has no weight; an output is missing.
         TypeError, ValueError: Shapes or numbers of classes that do not fit; groups that do not divide the queries; a
-            label that is no class.
+            label outside ``0 … C - 1``.
 
     Differences to other implementations: without any target, all terms exist: box terms are 0, class terms count the
     background. OTX weighs a term that is not in ``weight_dict`` by 1. Over several ranks, the divisor is the number of
@@ -183,17 +183,17 @@ class DetrCriterion(Criterion):
         return dict(zip(names, by_layer(list(losses.values())), strict=True))
 
     def cardinality_error(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
-        """How far the number of objects that each layer sees is from that of targets, mean over the images; to log.
+        """Mean absolute error of the number of detected objects of each layer, for logging.
 
-        Of logits with a background class, the queries are counted whose best class is another; of others, those with a
-        class above probability 0.5. With groups of queries, it is the mean over the groups. It is no term, and
-        ``total`` does not see it.
+        With a background class, it counts queries whose best class is not the background; otherwise queries with a
+        class probability above 0.5. With groups of queries, it is the mean over the groups. It is not a loss term:
+        ``total`` does not include it.
 
         Args:
             predictions, targets: As for a call.
 
         Returns:
-            ``"cardinality_error"`` with the suffix of each layer, but those of denoising; numbers without a gradient.
+            ``"cardinality_error"`` with the suffix of each layer, except denoising layers; scalars without a gradient.
 
         >>> outputs = {"pred_logits": torch.tensor([[[3.0], [1.0], [-1.0]]]), "pred_boxes": torch.rand(1, 3, 4)}
         >>> targets = [{"boxes": torch.tensor([[0.5, 0.5, 0.5, 0.25]]), "labels": torch.tensor([0])}]
@@ -232,7 +232,7 @@ class DetrCriterion(Criterion):
     def divided_by(
         self, group: DecoderLayers, read: DecoderOutputs, targets: Targets, own: AssignedTargets
     ) -> dict[str, Tensor]:
-        """What terms are divided by, (1, B): the number of targets, in all groups of queries."""
+        """The divisor of the terms, (1, B): the number of targets, in all groups of queries."""
         count = num_targets(targets).unsqueeze(0)
         if not group.denoising:
             return {"num_boxes": count if self.groups == 1 or self.sum_groups else count * self.groups}
@@ -282,7 +282,7 @@ class DetrCriterion(Criterion):
     def get_cdn_matched_indices(dn_meta: Mapping[str, Any], targets: Any) -> list[tuple[Tensor, Tensor]]:
         """The positive denoising queries of each image and their targets, (n * groups,) each, ordered by query.
 
-        Reads their numbers, for which the host has to wait.
+        Reads sizes on the host, so it synchronises with the device.
 
         Args:
             dn_meta: As ``matchers.denoising_assignment`` has it.

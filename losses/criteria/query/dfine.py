@@ -30,14 +30,15 @@ from ragged.values.precision import wide
 
 
 class DFINECriterion(DetrCriterion):
-    """The loss of D-FINE (Peng et al., 2024): DETR's, fine-grained localisation, and distillation from the last layer.
+    """The loss of D-FINE (Peng et al., 2024): the terms of ``DetrCriterion``, plus fine-grained localisation and
+    distillation from the last layer.
 
     Outputs are those of ``DetrCriterion``, and of layers that refine distributions ``"pred_corners"``
     (B, Q, 4 * (reg_max + 1)) and ``"ref_points"`` (B, Q, 4), with ``"up"`` and ``"reg_scale"`` of the model; of layers
     that learn from the last one ``"teacher_corners"`` and ``"teacher_logits"``, like those of the layer itself.
 
-    The class loss of a layer is of the layer's own matches. Boxes are compared with the union of the matches of all
-    layers that are not of denoising queries (``matchers.union_of_matches``). Terms besides ``loss_vfl``, ``loss_bbox``
+    The class loss of a layer uses the layer's own matches. Boxes are compared with the union of the matches of all
+    layers except denoising layers (``matchers.union_of_matches``). Terms besides ``loss_vfl``, ``loss_bbox``
     and ``loss_giou``, where the layer gives what they need:
 
     * ``loss_fgl``: of the matched boxes, ``fine_grained_localization_loss`` of the four sides, weighted by the IoU.
@@ -47,15 +48,15 @@ class DFINECriterion(DetrCriterion):
       also for denoising ones.
 
     ``loss_bbox``, ``loss_giou`` and ``loss_fgl`` are divided by the number of matches in the union, ``loss_vfl`` by
-    that of targets; denoising terms by the number of targets times that of groups.
+    the number of targets; denoising terms by the number of targets times the number of groups.
 
     Args:
         weight_dict, alpha, gamma, num_classes: As for ``DetrCriterion``.
         reg_max: One less than there are bins to a side.
         temperature: Of the distillation.
-        union: Whether boxes are compared with the union of matches, or else with the matches of the layer, of which all
-            terms are divided by the number of targets.
-        balance: Whose numbers n and m are in ``loss_ddf`` of denoising queries: ``"decoder"``, as published, or
+        union: Whether boxes are compared with the union of matches. If False, boxes use the layer's own matches, and
+            the number of targets divides all terms.
+        balance: Where n and m of ``loss_ddf`` come from for denoising queries: ``"decoder"``, as published, or
             ``"own"``, those of the denoising queries, as in transformers.
         up, reg_scale: Of the bins, if the outputs do not have them.
         loss_cls, num_groups, sum_groups, agnostic_encoder, matcher, reduction, normalizer: As for ``DetrCriterion``.
@@ -63,10 +64,10 @@ class DFINECriterion(DetrCriterion):
     Raises:
         KeyError, TypeError, ValueError: As ``DetrCriterion``; the number of bins does not fit.
 
-    Differences to other implementations: IoU weights count also where all of them are 0. A query with as many votes for
-    one target as for another takes the one of lower index. The numbers n and m are those of the same call. The outputs
-    are not changed. Over several ranks, all numbers are those of the whole global batch. D-FINE in transformers has no
-    union, and numbers of each layer's own: ``union=False, balance="own"``.
+    Differences to other implementations: IoU weights apply even if all are 0. On a tie of votes, a query takes the
+    target of lower index. The numbers n and m are those of the same call. The outputs are not changed. Over several
+    ranks, all numbers are those of the whole global batch. D-FINE in transformers has no union, and numbers of each
+    layer's own: ``union=False, balance="own"``.
     """
 
     TERMS = (*DetrCriterion.TERMS, "loss_fgl", "loss_ddf")
@@ -263,7 +264,7 @@ class DFINECriterion(DetrCriterion):
 
         Args:
             preds: (n, reg_max + 1), logits.
-            targets: (n,), whose whole part is the bin on the left.
+            targets: (n,); the integer part is the left bin.
             weight_right, weight_left: (n,), of the bins on the right and on the left.
             iou_weight: (n,), or None for 1. Weights that are all 0 count as any others.
             reduction: ``"sum"``, ``"mean"`` or ``"none"``.

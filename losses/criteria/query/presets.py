@@ -41,7 +41,7 @@ _SYSTEMS = {
 def query_criterion(system: str, num_classes: int = 80, **changes: Any) -> DetrCriterion:
     """The criterion of a published system, with its defaults.
 
-    Criterion; class loss; weights of class, L1 and GIoU; and what else differs:
+    Each line: criterion; class loss; weights of class, L1 and GIoU; other settings.
 
     * ``"detr"``: ``DetrCriterion``; ``CrossEntropy(eos_coef=0.1)``; 1, 5, 2; softmax cost
     * ``"conditional-detr"``, ``"deformable-detr"``: ``DetrCriterion``; ``FocalLoss()``; 2, 5, 2
@@ -57,7 +57,7 @@ def query_criterion(system: str, num_classes: int = 80, **changes: Any) -> DetrC
         changes: Other arguments of the criterion, such as ``num_groups=1`` or ``reduction="sample"``.
 
     Raises:
-        ValueError: There is no such system; the message names near ones.
+        ValueError: There is no such system; the message suggests similar names.
         TypeError: The criterion has no such argument.
 
     Source: Carion et al., DETR, 2020; Zhu et al., Deformable DETR, 2021; Meng et al., Conditional DETR, 2021; Liu et

@@ -46,7 +46,7 @@ POSITIONS = ("first", "last")
 class RoICriterion(Criterion):
     """The loss of the second stage of Faster R-CNN (Ren et al., 2015): classes and boxes of sampled proposals.
 
-    A head looks at a few proposals of each image. ``sample`` chooses them before, and says which target each has:
+    The head sees only a few proposals of each image. ``sample`` chooses them first and assigns their targets:
 
     >>> boxes = [torch.tensor([[1.0, 0.0, 9.0, 8.0], [8.0, 0.0, 16.0, 8.0]])]
     >>> targets = ([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [torch.tensor([1])])
@@ -56,39 +56,39 @@ class RoICriterion(Criterion):
     >>> criterion.loss((logits, deltas, proposals), targets, assignment)["loss_cls"]
     tensor(1.0986)
 
-    A call with predictions of all proposals matches, draws, and computes the loss of those that are drawn.
+    A call with predictions for all proposals matches them, samples, and computes the loss of the samples.
 
     Predictions are ``(class scores, boxes, proposals)``, or a dict with ``"class_logits"``, ``"box_regression"`` and
-    ``"proposals"``. Class scores are logits (B, P, C), boxes (B, P, 4 K) as the coder has them, proposals (B, P, 4),
-    xyxy in pixels. Each can be a RaggedBatch, ragged along P; scores and boxes can be rows (R, C) and (R, 4 K), image
-    after image, and proposals a list with a tensor (n, 4) for each image. K is 1 for boxes of any class, C for a box of
-    each class, or C - 1 without the background. Targets are in pixels, or have a ``canvas_size``.
+    ``"proposals"``. Class scores are logits (B, P, C), boxes (B, P, 4 K) encoded by ``bbox_coder``, proposals (B, P,
+    4), xyxy in pixels. Each can be a RaggedBatch, ragged along P; scores and boxes can be rows (R, C) and (R, 4 K),
+    image after image, and proposals a list with a tensor (n, 4) for each image. K is 1 for class-agnostic boxes, C for
+    a box for each class, or C - 1 without a box for the background. Targets are in pixels, or have a ``canvas_size``.
 
-    Terms, each divided by the number of sampled proposals of the batch, or by 1:
+    Terms, each divided by the number of sampled proposals of the batch, at least 1:
 
     * ``loss_cls``: of the sampled proposals, softmax cross entropy;
     * ``loss_bbox``: of the positives among them, smooth L1 of the encoded boxes of the target's class.
 
     Args:
         num_classes: C, the background included. The attribute of this name does not count it.
-        bbox_coder: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))`` unless given.
+        bbox_coder: Default: ``DeltaXYWHCoder(stds=(0.1, 0.1, 0.2, 0.2))``.
         loss_cls: A loss in place of the cross entropy, of logits (R, C) and labels (R,).
         loss_bbox: A loss in place of smooth L1, which becomes linear at 1/9; it compares what the coder makes of boxes.
         bg_class_position: Of the background among the C classes: ``"first"``, labels of targets start at 1; or
             ``"last"``.
-        matcher: Positive from an IoU of 0.5: ``MaxIoU(match_low_quality=False)`` unless given. It is called with the
-            proposals as predicted boxes, and nothing else; filler has the box 0, and its match is not read.
-        sampler: Draws from the assignment: ``RandomSampler(num_samples=512, positive_fraction=0.25)`` unless given.
+        matcher: Positive from an IoU of 0.5: Default: ``MaxIoU(match_low_quality=False)``. It is called with the
+            proposals as predicted boxes, without logits or priors. Filler has box 0; the criterion ignores its match.
+        sampler: Draws from the assignment: Default: ``RandomSampler(num_samples=512, positive_fraction=0.25)``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
-        KeyError: A dict has a key that nobody reads, or lacks one.
-        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label that is no class, or that of the
-            background.
+        KeyError: A dict has an unknown key, or a required key is missing.
+        TypeError, ValueError: Shapes or numbers of classes that do not fit; a label outside ``0 … C - 1``, or that of
+            the background.
 
-    ``assign`` and ``sample`` draw: a second call draws others, unless the sampler has a generator in the same state.
+    ``assign`` and ``sample`` are random. For the same samples, give the sampler a generator in the same state.
 
-    Differences to other implementations: in torchvision, a batch without any sample has a loss that is not a number.
+    Differences to other implementations: in torchvision, a batch without any sample has loss NaN.
 
     A detector has the terms of both stages, ``RPNCriterion(…)(…) | RoICriterion(…).loss(…)``.
     """
@@ -124,10 +124,10 @@ class RoICriterion(Criterion):
 
     @torch.no_grad()
     def sample(self, proposals: Any, targets: Any, *, add_gt_proposals: bool = True) -> tuple[RaggedBatch, Assignment]:
-        """The proposals that the head is to look at, and the target of each.
+        """Sampled proposals for the head, and their targets.
 
         Args:
-            proposals: As above.
+            proposals: See the class.
             targets: Anything that ``Targets.of`` reads.
             add_gt_proposals: Whether the boxes of targets are proposed, too, after the others.
 

@@ -39,25 +39,26 @@ class RPNCriterion(Criterion):
 
     Predictions are ``(objectness, boxes)`` or ``(objectness, boxes, anchors)``. The first two are lists of maps, one
     for each level, (B, A, h, w) with A anchors in a cell and (B, 4 A, h, w); or all levels in one tensor, (B, P) or (B,
-    P, 1), and (B, P, 4). Objectness is a logit, boxes are as the coder has them; anchors are (P, 4), xyxy in pixels. Or
-    they are ``DensePredictions`` of one class. Targets are in pixels, or have a ``canvas_size``; their labels are not
-    read.
+    P, 1), and (B, P, 4). Objectness is a logit, boxes are encoded by ``bbox_coder``; anchors are (P, 4), xyxy in
+    pixels. Or they are ``DensePredictions`` of one class. Targets are in pixels, or have a ``canvas_size``; their
+    labels are not read.
 
-    Terms, each divided by the number of sampled anchors of the batch, or by 1:
+    Terms, each divided by the number of sampled anchors of the batch, at least 1:
 
     * ``loss_rpn_cls``: of the sampled anchors, binary cross entropy;
     * ``loss_rpn_bbox``: of the positives among them, smooth L1 of the encoded boxes.
 
     Args:
-        bbox_coder: ``DeltaXYWHCoder()`` unless given.
+        bbox_coder: Default: ``DeltaXYWHCoder()``.
         loss_cls: A class loss of one class in place of the binary cross entropy.
         loss_bbox: A loss in place of smooth L1, which becomes linear at 1/9; it compares what the coder makes of boxes.
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
             row by row, those of a cell next to each other.
-        matcher: Positive from an IoU of 0.7, background below 0.3, and each target makes all anchors positive that it
-            overlaps most: ``MaxIoU(pos_iou_thr=0.7, neg_iou_thr=0.3, gt_max_assign_all=True, keep_best_target=True)``
-            unless given. Another one is called with the decoded predictions, one class, and the anchors.
-        sampler: Draws from the assignment: ``RandomSampler(num_samples=256, positive_fraction=0.5)`` unless given.
+        matcher: Positive from an IoU of 0.7, background below 0.3, and each target also makes its best anchors
+            positive: Default: ``MaxIoU(pos_iou_thr=0.7, neg_iou_thr=0.3, gt_max_assign_all=True,
+                keep_best_target=True)``. A matcher of your own gets the decoded predictions, one class, and the
+                anchors.
+        sampler: Draws from the assignment: Default: ``RandomSampler(num_samples=256, positive_fraction=0.5)``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
@@ -65,9 +66,9 @@ class RPNCriterion(Criterion):
 
     ``assign`` draws: a second call draws others, unless the sampler has a generator in the same state.
 
-    Differences to other implementations: in torchvision, a target that overlaps no anchor makes all of the image
-    positive, and a batch without any sample has a loss that is not a number. Detectron2 divides by 256 for each image,
-    which can be given as ``global_count``.
+    Differences to other implementations: in torchvision, a target that overlaps no anchor makes all anchors of the
+    image positive, and a batch without any sample has a loss that is not a number. Detectron2 divides by 256 for each
+    image, which can be given as ``global_count``.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
     >>> targets = ([torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [torch.tensor([7])])
@@ -116,7 +117,7 @@ class RPNCriterion(Criterion):
         return read_anchored(predictions, self.anchors, channels=1, name="objectness", who="RPNCriterion")
 
     def with_class_mask(self, predictions: DensePredictions, mask: Tensor) -> DensePredictions:
-        """There is none: it asks whether there is something, not what."""
+        """Not supported: the RPN has one class."""
         raise ValueError("RPNCriterion asks for no class: leave valid_label_mask out")
 
     def match(self, predictions: DensePredictions, targets: Targets) -> Assignment:
