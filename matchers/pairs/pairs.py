@@ -33,13 +33,11 @@ _JOINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """R targets, each paired with all P predictions of its image:
-    candidates, not a match.
+    """R targets, each paired with all P predictions of its image: candidates, not a match.
 
     Args:
         problem: The problem that the targets belong to.
-        corners: Corners of the target boxes, (4, R, 1): x1, y1, x2, y2, clamped to a finite range; None if they have
-            no boxes.
+        corners: Corners of the target boxes, (4, R, 1): x1, y1, x2, y2, bounded; None if they have no boxes.
         labels: (R,), or (R, C) if they are multi-hot; None if targets have none.
         sample: (R,), the image of each target; those of an image follow each other. All batch dimensions are counted,
             layers first: with L layers of B images it is below L * B, and ``sample % B`` the place in a tensor of the
@@ -50,8 +48,7 @@ class Pairs:
         packed: Whether there are no rows of filler.
         groups: The images, if not packed, in the order of their rows.
         order: (N,), the images in the order of groups; None if that is the order of the batch.
-        prediction: (R, W), the predictions of each row, if not all of them; if given, all (R, P) shapes below are (R,
-            W).
+        prediction: (R, W), the predictions of each row, if not all; then all shapes (R, P) below are (R, W).
         near: (R, P), bool, pairs of interest, none of filler, where a rule asked for them; see ``matchers.pairs.near``.
         computed: Cache.
 

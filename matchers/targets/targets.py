@@ -62,8 +62,7 @@ class Targets(KnowsSizes, Remembers):
             or not finite; a box is not finite, has a negative side, or lies far from [0, 1] though normalised. The
             message names the sample.
 
-    Boxes can extend beyond the image, as those of crops and mosaics do. Matchers and criteria take targets as
-    constants.
+    Boxes can extend beyond the image, as in crops and mosaics. Matchers and criteria take targets as constants.
 
     >>> boxes = combine_data([[[0.0, 0.0, 9.0, 5.0]], torch.zeros(0, 4)])
     >>> targets = Targets(boxes, combine_data([[2], []]).long())
