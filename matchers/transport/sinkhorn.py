@@ -109,8 +109,8 @@ class BalancedSinkhorn(TransportMatcher):
         """A plan (N, K, P) that gives each prediction 1, and the largest error of a total (N,)."""
         f, _ = Iteration(1, 1, self.num_iter, self.tolerance).solve(transport)
         demand = transport.demand.unsqueeze(-1)
-        plan = (transport.log_kernel + f.unsqueeze(1)).softmax(-1)
-        plan = torch.where(demand > 0, plan * (demand * per_pair(transport.count)), 0)
+        plan = (transport.log_kernel + f.unsqueeze(1)).softmax(-1) * (demand * per_pair(transport.count))
+        plan.masked_fill_(transport.gets_nothing.unsqueeze(-1), 0)
         return plan, marginal_error(plan, transport)
 
 
@@ -164,9 +164,9 @@ class UnbalancedSinkhorn(TransportMatcher):
         sums = transport.row_sums(f)
         g = iteration.demand_potential(transport, sums)
         # The total of a row is exp(g + sums); written so, large numbers do not cancel.
-        total = (demand * transport.demand.log() + (1 - demand) * sums).exp() * transport.count
+        total = (demand * transport.log_demand + (1 - demand) * sums).exp() * transport.count
         plan = (transport.log_kernel + f.unsqueeze(1)).softmax(-1) * total.unsqueeze(-1)
-        plan = torch.where(transport.demand.unsqueeze(-1) > 0, plan, 0)
+        plan.masked_fill_(transport.gets_nothing.unsqueeze(-1), 0)
         return plan, change(transport, (f, g), before)
 
 

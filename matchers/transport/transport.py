@@ -8,13 +8,15 @@ the background.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from matchers.by_cost.dense_matcher import usable_pairs
 from matchers.pairs.problem import Problem
+from ragged.values.once import known_row, once
 from ragged.values.precision import widest
 from ragged.values.readable import values_are_readable
 
@@ -41,6 +43,7 @@ class Transport:
         num_invalid: (N,): costs of targets that were not finite.
         count: How many predictions give something, P or (N, 1); at least 1.
         free: (N, P), which predictions these are; None for all. The potential of the others is 0.
+        computed: What was computed on the way.
     """
 
     log_kernel: Tensor
@@ -48,6 +51,7 @@ class Transport:
     num_invalid: Tensor
     count: int | Tensor
     free: Tensor | None = None
+    computed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -58,28 +62,32 @@ class Transport:
         Costs that are not finite are replaced by one that is 50 ``reg`` and more above all others.
         """
         usable, num_invalid = usable_pairs(problem, cost)
-        cost = cost.masked_fill(~usable, 0)
-        scale = cost.abs().flatten(1)
+        scale = torch.where(usable, cost, known_row((0.0,), cost)).abs().flatten(1)
         scale = scale.amax(-1) if scale.shape[1] else scale.new_zeros(len(cost))
         scale = scale.clamp(min=max(_SMALLEST_SCALE, abs(background_cost or 0.0))).view(-1, 1, 1)
-        reg = per_pair(reg)
-        unit = reg * scale if normalize else reg
-        if not isinstance(unit, Tensor):
-            unit = torch.full_like(scale, unit)
+        unit = -per_pair(reg) * (scale if normalize else torch.ones_like(scale))
         count, free = problem.num_free, problem.free
-        demand = demands(problem.matchable, count, background=background_cost is not None)
-        demand = demand.to(cost.dtype)
+        demand = demands(problem.matchable, count, background=background_cost is not None).to(cost.dtype)
         if free is not None:
             demand = demand.masked_fill(~free.any(-1, keepdim=True), 0)
-        log_kernel = cost.new_empty(cost.shape[0], cost.shape[1] + 1, cost.shape[2])
-        log_kernel[:, :-1] = torch.where(usable, cost, 3 * scale + 50 * unit)
-        log_kernel[:, -1:] = background_cost or 0.0
-        log_kernel.div_(-unit)
+        log_kernel = torch.where(usable, cost, torch.sub(3 * scale, unit, alpha=50))
+        log_kernel = F.pad(log_kernel, (0, 0, 0, 1), value=background_cost or 0.0)
         # Costs without bounds in units of a tiny regularisation could be infinite.
-        log_kernel.clamp_(min=-1e30).masked_fill_(demand.unsqueeze(-1) == 0, -torch.inf)
+        transport = cls(log_kernel.div_(unit).clamp_(min=-1e30), demand, num_invalid, count, free)
+        log_kernel.masked_fill_(transport.gets_nothing.unsqueeze(-1), -torch.inf)
         if free is not None:
             log_kernel.masked_fill_(~free.unsqueeze(1), -torch.inf)
-        return cls(log_kernel, demand, num_invalid, count, free)
+        return transport
+
+    @property
+    def gets_nothing(self) -> Tensor:
+        """(N, K), true for rows without a demand."""
+        return once(self.computed, "gets_nothing", lambda: self.demand == 0)
+
+    @property
+    def log_demand(self) -> Tensor:
+        """(N, K)."""
+        return once(self.computed, "log_demand", self.demand.log)
 
     def with_others(self, values: Tensor, other: float) -> Tensor:
         """Values (N, P) of predictions that give something, and another one of those that do not."""
@@ -88,10 +96,6 @@ class Transport:
     def row_sums(self, f: Tensor) -> Tensor:
         """(N, K): logarithm of the sum of ``exp(f_i) kernel_ij`` over predictions."""
         return (self.log_kernel + f.unsqueeze(1)).logsumexp(-1)
-
-    def column_sums(self, g: Tensor) -> Tensor:
-        """(N, P): logarithm of the sum of ``exp(g_j) kernel_ij`` over targets and background."""
-        return (self.log_kernel + g.unsqueeze(-1)).logsumexp(1)
 
     def scaled_kernel(self, f: Tensor, g: Tensor) -> Tensor:
         """(N, K, P): the kernel times the exponentials of potentials; 0 for what is very small."""
@@ -112,10 +116,8 @@ def demands(valid: Tensor, num_predictions: int | Tensor, *, background: bool) -
     """
     count = valid.sum(-1, keepdim=True)
     size = count.clamp(min=num_predictions) if background else count.clamp(min=1)
-    wide = widest(valid.device)
-    each = valid.to(wide) / size
-    rest = ((size - count).to(wide) / size) if background else (count == 0).to(wide)
-    return torch.cat([each, rest], -1)
+    rest = size - count if background else count == 0
+    return torch.cat([valid, rest], -1) / size.to(widest(valid.device))
 
 
 @dataclass(frozen=True)
@@ -147,33 +149,39 @@ class Iteration:
 
     def demand_potential(self, transport: Transport, row_sums: Tensor) -> Tensor:
         """g (N, K) of the sums of rows; 0 in rows that get nothing."""
-        g = self.demand_power * (transport.demand.log() - row_sums)
-        return torch.where(transport.demand > 0, g, 0)
+        g = self.demand_power * (transport.log_demand - row_sums)
+        return g.masked_fill(transport.gets_nothing, 0)
 
     def _solve_in_logarithms(self, transport: Transport) -> tuple[Tensor, Potentials]:
-        num_samples, num_rows, num_predictions = transport.log_kernel.shape
-        live = transport.demand > 0
         # A row that gets nothing has a potential of -inf: what it adds to a sum is 0, whatever finite kernel it has.
         # Said before the loop, so that no step has to ask.
-        kernel = transport.log_kernel.masked_fill(~live.unsqueeze(-1), 0)
+        kernel = transport.log_kernel.masked_fill(transport.gets_nothing.unsqueeze(-1), 0)
         if transport.free is not None:
             kernel = kernel.masked_fill(~transport.free.unsqueeze(1), -torch.inf)
-        log_demand = self.demand_power * transport.demand.log()
+        log_demand = self.demand_power * transport.log_demand
         log_supply = -self.supply_power * _logarithm(transport.count)
-        f = kernel.new_zeros(num_samples, num_predictions)
-        before = f, f.new_full((num_samples, num_rows), torch.inf)
-        active = torch.ones_like(transport.num_invalid, dtype=torch.bool)
+        # A potential is a constant less a multiple of sums: with the constant in the kernel, a step takes off the sums.
+        with_demand, with_supply = kernel + log_demand.unsqueeze(-1), kernel + per_pair(log_supply)
+        demand_power, supply_power = per_pair(self.demand_power), per_pair(self.supply_power)
+        f, active = kernel.new_zeros(kernel.shape[0], kernel.shape[2]), None
+        columns, before = f, (f, log_demand)
         for step in range(self.count):
-            g = _less(log_demand, (kernel + f.unsqueeze(1)).logsumexp(-1), self.demand_power)
-            following = _less(log_supply, (kernel + g.unsqueeze(-1)).logsumexp(1), self.supply_power)
-            following = transport.with_others(following, 0)
-            if self.tolerance is None:
+            kernel = _less(with_supply, columns.unsqueeze(1), supply_power) if step else kernel
+            rows = kernel.logsumexp(-1)
+            columns = _less(with_demand, rows.unsqueeze(-1), demand_power).logsumexp(1)
+            columns = transport.with_others(columns, 0)
+            if self.tolerance is None and step < self.count - 2:
+                continue  # only the last potentials are asked for
+            g = _less(log_demand, rows, self.demand_power)
+            following = transport.with_others(_less(log_supply, columns, self.supply_power), 0)
+            if self.tolerance is not None and step:
+                changes = self._error(transport, following, (f, g), before) > self.tolerance
+                active = changes if active is None else active & changes
+            if active is None:
                 before, f = (f, g), following
-                continue
-            if step:
-                active = active & (self._error(transport, following, (f, g), before) > self.tolerance)
-            before = _pick(active, f, before[0]), _pick(active, g, before[1])
-            f = _pick(active, following, f)
+            else:
+                before = _pick(active, f, before[0]), _pick(active, g, before[1])
+                f = _pick(active, following, f)
         return f, before
 
     def _solve_scaled(self, transport: Transport) -> tuple[Tensor, Potentials] | None:
@@ -258,16 +266,15 @@ def _pick(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 def change(transport: Transport, now: Potentials, before: Potentials) -> Tensor:
     """(N,): by which part of itself the weight of a pair has changed at most, between two pairs of potentials."""
-    live = transport.demand > 0
-    supply, demand = now[0] - before[0], now[1] - before[1]
+    nothing, supply, demand = transport.gets_nothing, now[0] - before[0], now[1] - before[1]
     highest, lowest = transport.with_others(supply, -torch.inf), transport.with_others(supply, torch.inf)
-    most = highest.amax(-1) + demand.masked_fill(~live, -torch.inf).amax(-1)
-    least = lowest.amin(-1) + demand.masked_fill(~live, torch.inf).amin(-1)
+    most = highest.amax(-1) + demand.masked_fill(nothing, -torch.inf).amax(-1)
+    least = lowest.amin(-1) + demand.masked_fill(nothing, torch.inf).amin(-1)
     found = torch.maximum(most, -least).expm1()
     return found if transport.free is None else found.masked_fill(~transport.free.any(-1), 0)
 
 
 def marginal_error(plan: Tensor, transport: Transport) -> Tensor:
     """(N,): the largest error of a prediction's total or a row's, in a plan (N, K, P) that gives each prediction 1."""
-    rows = (plan.sum(-1) - transport.demand * transport.count).abs().amax(-1)
-    return torch.maximum(rows, transport.with_others(plan.sum(1) - 1, 0).abs().amax(-1))
+    rows, columns = _less(plan.sum(-1), transport.demand, transport.count), transport.with_others(plan.sum(1) - 1, 0)
+    return torch.cat([rows, columns], -1).abs().amax(-1)
