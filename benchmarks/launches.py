@@ -181,10 +181,10 @@ def criterion_on_host(case: CriterionCase, size: Any) -> Launches:
 
 
 def matcher_on_device(case: MatcherCase, size: Any, *, count: type[Count] = Count) -> Launches:
-    """A matcher on the path of accelerators."""
+    """A matcher on the path of accelerators. It is called before, so that what is made once for a size is there."""
     scene = case.scene(size)
     moved, targets = scene.predicted_on("meta"), case.targets(scene).to("meta")
-    _ = moved.points, moved.anchors  # they are made once for all calls
+    case.match(moved, targets)
     return of_call(lambda: case.match(moved, targets), count)
 
 

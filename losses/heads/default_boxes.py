@@ -24,6 +24,7 @@ from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.interop.registration import register_dataclass
 from ragged.values.checks import check_same_device
+from ragged.values.once import of_constant
 from ragged.values.precision import wide
 
 
@@ -125,12 +126,15 @@ def assign_priors(
     targets.check_labels(predictions.num_channels - 1)
     targets = in_unit_of_priors(targets, normalized=normalized)
     if isinstance(matcher, MaxIoU):
-        found = Predictions(boxes=predictions.deltas)  # for their shape
+        # For their shape; boxes would be read.
+        found = Predictions(predictions.deltas[..., :1].expand(-1, -1, predictions.num_channels - 1))
     else:
         boxes = coder.decode(predictions.priors, wide(predictions.deltas))
         logits = predictions.class_logits(background)
         found = Predictions(logits, boxes, box_format=box_format, normalized=normalized)
-    assignment = matcher(found, targets, convert(predictions.priors, box_format, "xyxy"))
+    priors = predictions.priors
+    priors = of_constant(priors, f"xyxy of {box_format}", lambda: convert(priors, box_format, "xyxy"))
+    assignment = matcher(found, targets, priors)
     return checked_assignment(assignment, matcher, "a loss of SSD")
 
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ragged.values.ranking import INDEX_MASK, decoded, index_of, key_of, prefer_first, sortable, value_of
+from ragged.values.once import known_row
+from ragged.values.ranking import INDEX_MASK, keys, signed_index_of, value_of
 
 _BELOW_ALL = -1.0
 """A value of what does not count, where the highest is best."""
@@ -73,35 +74,38 @@ class BestTarget:
             highest,
             device,
         )
-        self.none = -1 if highest else torch.iinfo(torch.int64).max
-        self.reduce = "amax" if highest else "amin"
-        self._found: Tensor | None = None  # (N * P,); for the highest, whatever is negative stands for none
+        # The best has the lowest key, whose index is that of a target; the lower half of that of none is -1.
+        self.none = INDEX_MASK if highest else torch.iinfo(torch.int64).max
+        self._found: Tensor | None = None  # (N * P,)
 
     def see_rows(self, value: Tensor, rows: Rows, counts: Tensor | None = None) -> None:
         """Take in values (R, P) of rows, where ``counts`` (R, P) is true."""
         if not rows.packed and (self.highest or counts is None):
-            self._see_static(value if counts is None else value.masked_fill(~counts, _BELOW_ALL), rows)
+            self._see_static(value if counts is None else _others(counts, value, _BELOW_ALL), rows)
             return
         into = None if self._found is None else self.key
-        found = rows.over_targets(self._keys_of(value, rows.target, counts), self.reduce, none=self.none, into=into)
+        found = rows.over_targets(self._keys_of(value, rows.target, counts), "amin", none=self.none, into=into)
         if into is None:
             self._found = found.flatten()
 
     def _see_static(self, value: Tensor, rows: Rows) -> None:
         """Of the G rows of an image torch finds the first of the best; only that one gets a key."""
+        known = self._found
         for group, values in rows.by_image(value.float()):  # as keys compare them
             best, index = (values.max if self.highest else values.min)(1)
             index = index + group.target if group.target else index
-            key = key_of(best, INDEX_MASK - index if self.highest else index)
-            if rows.is_whole and self._found is None:
+            key = self._key_of(best, index)
+            if self.highest:
+                key.clamp_(max=self.none)
+            if rows.is_whole and known is None:
                 self._found = key.flatten()
                 return
             images = rows.images_of(group)
-            self.key[images] = (torch.maximum if self.highest else torch.minimum)(self.key[images], key)
+            self.key[images] = key if known is None else torch.minimum(self.key[images], key)
 
     def see_at(self, value: Tensor, sample: Tensor, target: Tensor, counts: Tensor | None = None) -> None:
         """Take in values (R, P) of rows of ``sample`` (R,) and ``target`` (R,), in any order; as ``see_rows``."""
-        reduce_rows_(self.key, sample, self._keys_of(value, target, counts), self.reduce)
+        reduce_rows_(self.key, sample, self._keys_of(value, target, counts), "amin")
 
     def see_pairs(self, value: Tensor, sample: Tensor, target: Tensor, index: Tensor, counts: Tensor) -> Tensor:
         """Take in single pairs: values (R, K) with the predictions ``index`` (R, K), where ``counts`` is true.
@@ -111,7 +115,7 @@ class BestTarget:
         """
         slot = torch.add(index, sample.unsqueeze(-1), alpha=self.num_predictions).flatten()
         # A pair that does not count changes nothing at its own prediction: a place for all of them would be crowded.
-        self._table().scatter_reduce_(0, slot, self._keys_of(value, target, counts).flatten(), self.reduce)
+        self._table().scatter_reduce_(0, slot, self._keys_of(value, target, counts).flatten(), "amin")
         return slot
 
     def forget(self, samples: Tensor) -> None:
@@ -122,21 +126,16 @@ class BestTarget:
         """Take over what another one saw of some predictions, given by a mask (N, P)."""
         self._found = torch.where(where, other.key, self.key).flatten()
 
-    def highest_result(self) -> tuple[Tensor, Tensor]:
-        """Target (N, P), -1 where none was seen, and its value there, 0 where none was, if the highest is best."""
-        key = self.key.clamp(min=-1)
-        value, index = decoded(key)  # -0 of the key of nothing, -1
-        return index.masked_fill(key == -1, -1), value
-
     def result(self) -> tuple[Tensor, Tensor]:
-        """Target (N, P), -1 where none was seen, and its value there, worse than any (infinite) where none was."""
-        key = self.key
-        none = key < 0 if self.highest else key == self.none
-        # The key of nothing is no value, and is replaced.
-        value, index = (
-            decoded(key, nonnegative=True) if self.highest else (value_of(key, nonnegative=True), index_of(key))
-        )
-        return index.masked_fill(none, -1), value.masked_fill(none, -torch.inf if self.highest else torch.inf)
+        """Target (N, P), -1 where none was seen, and its value there, which means nothing where none was.
+
+        If the highest is best, that value is 0.
+        """
+        return self.targets(), value_of(self.key, nonnegative=True, falling=self.highest)
+
+    def targets(self) -> Tensor:
+        """The targets of ``result``."""
+        return signed_index_of(self.key)
 
     @property
     def key(self) -> Tensor:
@@ -150,9 +149,16 @@ class BestTarget:
         return self._found
 
     def _keys_of(self, value: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
-        sorting, target = sortable(value, nonnegative=True), target.unsqueeze(-1)
-        key = prefer_first(sorting, target) if self.highest else sorting | target
-        return key if counts is None else key.masked_fill_(~counts, self.none)
+        key = self._key_of(value, target.unsqueeze(-1))
+        return key if counts is None else _others(counts, key, self.none)
+
+    def _key_of(self, value: Tensor, target: Tensor) -> Tensor:
+        return keys(value, target, nonnegative=True, falling=self.highest)
+
+
+def _others(counts: Tensor, values: Tensor, other: float) -> Tensor:
+    """The values that count, and another one in the place of those that do not."""
+    return torch.where(counts, values, known_row((other,), values))
 
 
 with warnings.catch_warnings():

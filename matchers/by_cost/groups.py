@@ -10,6 +10,7 @@ from torch import Tensor
 
 from matchers.assignments.assignment import Assignment, Plan
 from matchers.pairs.problem import Problem
+from ragged.values.once import known_range
 from ragged.values.readable import values_are_readable
 
 # Results must not depend on max_pairwise_bytes, and sums over another number of targets are rounded differently.
@@ -28,7 +29,7 @@ def groups_of(problem: Problem) -> list[Group]:
 
     They are one group if there are no more pairs than that, and where the host cannot read sizes.
     """
-    everything = [Group(torch.arange(problem.num_samples, device=problem.device), problem.max_num_targets)]
+    everything = [Group(known_range(problem.num_samples, problem.device), problem.max_num_targets)]
     pairs = problem.num_samples * problem.max_num_targets * problem.num_predictions
     if pairs <= _PAIRS or not values_are_readable(problem.num_targets):
         return everything

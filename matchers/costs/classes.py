@@ -129,14 +129,22 @@ def binary_background(logits: Tensor, objectness: Tensor | None = None) -> Tenso
 
 
 @torch.no_grad()
+def binary_costs(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
+    """``binary_cost`` if a class were that of the target, of every class: ``(…, C)`` logits give ``(…, C)``."""
+    score = log_joint_score(logits, None if objectness is None else objectness.unsqueeze(-1))
+    rest = _log_of_rest(score)
+    return (rest - rest.sum(-1, keepdim=True)).sub_(score.clamp_(min=_LOWEST_LOG))
+
+
+@torch.no_grad()
 def log_joint_score(logits: Tensor, objectness: Tensor | None = None) -> Tensor:
     """Logarithm of YOLOX's score ``sqrt(sigmoid(class) sigmoid(objectness))``; without objectness that is 1.
 
     >>> log_joint_score(torch.tensor([0.0]), torch.tensor([0.0])).exp()
     tensor([0.5000])
     """
-    cost = _softplus(-wide(logits))
-    return (cost if objectness is None else cost + _softplus(-wide(objectness))).mul_(-0.5)
+    score = _log_sigmoid(wide(logits))
+    return (score if objectness is None else score + _log_sigmoid(wide(objectness))).mul_(0.5)
 
 
 @takes_batches_of_pairs(rows={"labels": 0}, columns={"values": 1})
@@ -268,6 +276,10 @@ def _softplus(values: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return F.softplus(values, threshold=_MODERATE)
     return values.abs().neg_().exp_().log1p_().add_(values.clamp(min=0))
+
+
+def _log_sigmoid(values: Tensor) -> Tensor:
+    return -_softplus(-values) if values.device.type == "cpu" else F.logsigmoid(values)
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:

@@ -18,6 +18,8 @@ def sum_over_classes(function: Callable[..., Tensor], logits: Tensor, *others: T
 
     The function is called for blocks that fit the cache, laid out as in memory.
     """
+    if not values_are_readable(logits):
+        return function(wide(logits), *(wide(other).unsqueeze(-1) for other in others)).sum(-1)
     shape, classes = logits.shape[:-1], logits.shape[-1]
     if logits.dim() > 2 and is_transposed(logits):
         table, along, dim = logits.mT.reshape(-1, classes, shape[-1]), 2, 1

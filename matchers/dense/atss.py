@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
@@ -26,6 +27,7 @@ from ragged.values.checks import (
     check_number,
     check_positive,
 )
+from ragged.values.once import of_constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +95,12 @@ class ATSS(Rule):
         problem.need_priors("ATSS", "anchors (P, 4) or (*batch, P, 4), xyxy in pixels")
         sizes = checked_level_sizes(level_sizes, problem.num_predictions)
         best = BestTarget(problem.num_samples, problem.num_predictions, problem.device, highest=True)
-        priors = Coordinates.of_stacked(problem.prior_boxes)
-        nearest = Nearest((priors.low + priors.high) / 2, sizes, self.topk)
+        priors = of_constant(problem.prior_boxes, "with centers", lambda: _with_centers(problem.prior_boxes))
+        nearest = Nearest(priors[5:], sizes, self.topk)
         for pairs, prediction in nearest.blocks(Pairs.of(problem)):
-            boxes = _priors_at(pairs, prediction)
-            overlap = iou(boxes, pairs.gt)
-            within = inside((boxes.low + boxes.high) / 2, pairs.gt, margin=self.min_center_margin)
+            own = priors[:, 0 if priors.shape[1] == 1 else pairs.sample.unsqueeze(-1), prediction]
+            overlap = iou(Coordinates.of_stacked(own), pairs.gt)
+            within = inside(own[5:], pairs.gt, margin=self.min_center_margin)
             positive = (overlap >= _threshold(overlap)) & within
             best.see_pairs(overlap, pairs.sample, pairs.target, prediction, positive & pairs.valid.unsqueeze(-1))
         target, overlap = best.result()
@@ -121,10 +123,9 @@ def checked_level_sizes(level_sizes: Sequence[int] | None, num_priors: int) -> l
     return sizes
 
 
-def _priors_at(pairs: Pairs, prediction: Tensor) -> Coordinates:
-    boxes = pairs.problem.prior_boxes
-    sample = 0 if boxes.shape[1] == 1 else pairs.sample.unsqueeze(-1)
-    return Coordinates.of_stacked(boxes[:, sample, prediction])
+def _with_centers(boxes: Tensor) -> Tensor:
+    """Stacked coordinates (5, …) of boxes, and x and y of their centres, (7, …)."""
+    return torch.cat([boxes, (boxes[:2] + boxes[2:4]) / 2])
 
 
 def _threshold(overlap: Tensor) -> Tensor:

@@ -96,12 +96,13 @@ class Candidates:
         if kind != "metric" and value.shape[-1]:
             among = self.counts if kind == "normalized_over_all" else won
             most = (value * among).amax(-1, keepdim=True)
-            overlap = (self.overlap * among).amax(-1, keepdim=True)
             if kind == "normalized_over_all":
                 overlap = self.highest_overlap.unsqueeze(-1)
+            else:
+                overlap = (self.overlap * among).amax(-1, keepdim=True)
             value = value / bounded(most, add_eps=add_eps) * overlap
         index = self.sample.unsqueeze(-1), self.prediction
-        quality.index_put_(index, torch.where(won, value, 0).float(), accumulate=True)
+        quality.index_put_(index, (value * won).float(), accumulate=True)
 
 
 def is_contested(slots: Tensor, counts: Tensor, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
@@ -20,6 +21,7 @@ from matchers.pairs.near import Nearby, can_be_narrowed, in_box, near_center
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from ragged.values.checks import check_not_negative, check_number, check_positive
+from ragged.values.once import of_constant
 
 _FARTHEST = 30.0
 # Strides beyond the soft radius, from which on a prediction is not looked at unless that turns out to be too near.
@@ -111,7 +113,9 @@ class DynamicSoftLabel(Rule):
         }
 
     def _centre_cost(self, pairs: Pairs, points: Tensor) -> Tensor:
-        parts = points[:, :3].mT.contiguous()
+        parts = of_constant(
+            points, "x, y, stride", lambda: points[:, :3].mT.clone(memory_format=torch.contiguous_format)
+        )
         parts = parts.unsqueeze(1) if pairs.prediction is None else parts[:, pairs.prediction]
         distance = squared_center_distance(parts[:2], pairs.gt).sqrt_().div_(parts[2]).sub_(self.soft_center_radius)
         # Far from the centre, the power of ten would be infinite.

@@ -81,7 +81,7 @@ class FCOS(Rule):
                 tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile
                 counts = wanted if pairs.packed else wanted & pairs.valid[tiles.row].unsqueeze(-1)
                 best.see_at(area, tile, pairs.target[tiles.row], counts)
-        target = tiling.untiled(best.result()[0])
+        target = tiling.untiled(best.targets())
         return target, (target >= 0).float(), None
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:

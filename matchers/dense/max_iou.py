@@ -104,7 +104,7 @@ class MaxIoU(Rule):
             tiles = tiling.met_by(pairs, overlapping)
             # A box that is not finite overlaps nothing.
             overlap = iou(Coordinates.of_stacked(tiles.parts), tiles.gt).nan_to_num_(0).float()
-            if tiles.is_one:
+            if tiles.found is None:
                 best.see_rows(overlap, pairs, None if pairs.packed else pairs.valid.unsqueeze(-1))
             else:
                 tile = pairs.sample[tiles.row] * tiling.per_image + tiles.tile
@@ -114,16 +114,17 @@ class MaxIoU(Rule):
                 self._take_best(forced, overlap, tiles)
         target, overlap = (tiling.untiled(found) for found in best.result())
         # A prior has an IoU of 0 with all targets that it did not meet, of which the first is the best.
-        if problem.max_num_targets:
+        if tiling.hulls is not None and problem.max_num_targets:
             first = problem.matchable.to(torch.uint8).argmax(1, keepdim=True)
-            target, overlap = torch.where(overlap > 0, target, first), overlap.clamp(min=0)
-        target_index = self._by_threshold(target, overlap).masked_fill(problem.is_empty, BACKGROUND)
+            target = torch.where(overlap > 0, target, first.masked_fill(problem.is_empty, BACKGROUND))
+        target_index = self._by_threshold(target, overlap)
         if self.match_low_quality:
             taker, taken = forced.result()
+            is_taken = taker >= 0
             if self.keep_best_target:
-                return torch.where(taker >= 0, target, target_index), overlap, _num_invalid(problem)
-            target_index = torch.where(taker >= 0, taker, target_index)
-            overlap = torch.where(taker >= 0, taken, overlap)
+                return torch.where(is_taken, target, target_index), overlap, _num_invalid(problem)
+            target_index = torch.where(is_taken, taker, target_index)
+            overlap = torch.where(is_taken, taken, overlap)
         return target_index, overlap, _num_invalid(problem)
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
@@ -137,14 +138,18 @@ class MaxIoU(Rule):
         return (limits[0], limits[1]) if isinstance(limits, (list, tuple)) else (0.0, limits)
 
     def _by_threshold(self, target: Tensor, overlap: Tensor) -> Tensor:
+        """The target, or what a prior is that does not overlap it enough; there is no target in an empty image."""
         low, high = self._background_range
-        other = torch.where((overlap >= low) & (overlap < high), BACKGROUND, IGNORED)
-        return torch.where((overlap >= self.pos_iou_thr) & (target >= 0), target, other)
+        found = target.masked_fill(overlap < self.pos_iou_thr, BACKGROUND)
+        if low == 0 and high == self.pos_iou_thr:
+            return found
+        is_ignored = (overlap < low) | ((overlap >= high) & (overlap < self.pos_iou_thr))
+        return found.masked_fill(is_ignored & (target >= 0), IGNORED)
 
     def _take_best(self, forced: BestTarget, overlap: Tensor, tiles: Tiles) -> None:
         pairs = tiles.pairs
         highest, prediction = tiles.highest_of_rows(overlap)
-        takes = (highest > 0) & (highest >= self.min_pos_iou) & pairs.valid.unsqueeze(-1)
+        takes = (highest >= self.min_pos_iou if self.min_pos_iou > 0 else highest > 0) & pairs.valid.unsqueeze(-1)
         if self.gt_max_assign_all:
             takes = takes[tiles.row] & (overlap == highest[tiles.row])
             sample, target = pairs.sample[tiles.row], pairs.target[tiles.row]

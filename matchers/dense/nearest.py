@@ -18,6 +18,7 @@ from matchers.geometry.places import squared_center_distance
 from matchers.pairs.near import Found, Nearby
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.tiles import SIZE, Extent, Tiling
+from ragged.values.once import known_range
 from ragged.values.ranking import index_of, keys, smallest
 from ragged.values.readable import known_within
 
@@ -66,7 +67,7 @@ class Nearest:
         """The nearest priors of levels, (R, K), by their distances from all."""
         own = centers if centers.shape[1] == 1 else centers.index_select(1, pairs.sample)
         distance = squared_center_distance(own, pairs.gt)
-        key = keys(distance, torch.arange(distance.shape[-1], device=distance.device), nonnegative=True)
+        key = keys(distance, known_range(distance.shape[-1], distance.device), nonnegative=True)
         levels = [
             level.topk(min(self.topk, level.shape[-1]), -1, largest=False) for level in key.split(list(sizes), -1)
         ]

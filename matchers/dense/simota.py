@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from matchers.assignments.assignment import Assignment
-from matchers.costs.classes import binary_background, binary_cost, log_joint_score
+from matchers.costs.classes import binary_background, binary_cost, binary_costs, log_joint_score
 from matchers.costs.terms import PairCost
 from matchers.dense.as_operation import Choice
 from matchers.dense.dynamic_k import DynamicK, of_all_classes, overlap_cost, overlap_of
@@ -20,6 +20,7 @@ from matchers.pairs.pairs import Pairs
 from matchers.pairs.problem import AnyPredictions, Problem
 from matchers.pairs.tiles import Extent
 from ragged.values.checks import check_not_negative, check_positive
+from ragged.values.once import once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,12 @@ class SimOTA(Rule):
         logits, objectness = problem.need_logits("SimOTA"), problem.predictions.objectness
         narrow = can_be_narrowed(rows, points, problem.need_boxes("SimOTA"), logits, objectness)
         near = Nearby.of(rows, points, self._is_candidate, narrow=narrow)
-        others = of_all_classes(rows, binary_background, logits, objectness)
+        if not narrow:
+            near = replace(near, test=lambda pairs: torch.bitwise_or(*self._tests(pairs, where)))
+        class_cost = self._class_cost(rows, logits, objectness)
 
         def cost(pairs: Pairs, overlap: Tensor) -> Tensor:
-            found = self._class_cost(pairs, others).add_(overlap_cost(overlap, self.iou_weight))
+            found = class_cost(pairs).add_(overlap_cost(overlap, self.iou_weight))
             return found.add_(self._is_outside(pairs, where), alpha=self._OUTSIDE)
 
         wanted = DynamicK(problem, self.candidate_topk, near.of_any_target())
@@ -103,28 +106,45 @@ class SimOTA(Rule):
         return in_box(where, gt) | near_center(where, gt, radius=self.center_radius)
 
     def _is_outside(self, pairs: Pairs, where: Extent) -> Tensor:
-        """Whether a point is not both in the box and near its centre."""
-        where = where.at(pairs.prediction)
-        return ~(in_box(where, pairs.gt) & near_center(where, pairs.gt, radius=self.center_radius))
+        """Whether the point of a candidate is not both in the box and near its centre."""
+        return torch.bitwise_xor(*self._tests(pairs, where))
+
+    def _tests(self, pairs: Pairs, where: Extent) -> tuple[Tensor, Tensor]:
+        """Whether points are in the box, and near its centre."""
+
+        def make() -> tuple[Tensor, Tensor]:
+            points = where.at(pairs.prediction)
+            return in_box(points, pairs.gt), near_center(points, pairs.gt, radius=self.center_radius)
+
+        return once(pairs.computed, "tests", make)
 
     def cost_terms(self, problem: Problem) -> dict[str, PairCost]:
         """``"class"``, ``"iou"``, and ``"outside"``."""
         where = Extent.of(problem.need_points("SimOTA"))
-        others = binary_background(problem.need_logits("SimOTA"), problem.predictions.objectness)
+        class_cost = self._class_cost(Pairs.of(problem), problem.need_logits("SimOTA"), problem.predictions.objectness)
 
         def outside(pairs: Pairs) -> Tensor:
             cost = self._OUTSIDE * self._is_outside(pairs, where)
             return cost.masked_fill(~self._is_candidate(where, pairs.gt), torch.inf)
 
         return {
-            "class": lambda pairs: self._class_cost(pairs, others),
+            "class": class_cost,
             "iou": lambda pairs: overlap_cost(overlap_of(pairs), self.iou_weight),
             "outside": outside,
         }
 
-    def _class_cost(self, pairs: Pairs, others: Tensor) -> Tensor:
-        objectness = pairs.problem.predictions.objectness
-        score = log_joint_score(
-            pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness)
-        )
-        return binary_cost(score, pairs.of_predictions(others)).mul_(self.cls_weight)
+    def _class_cost(self, rows: Pairs, logits: Tensor, objectness: Tensor | None) -> PairCost:
+        """The cost of classes: of each pair, if these are few; else of all classes, and then looked up."""
+        if not rows.packed:
+            table = binary_costs(logits, objectness).mul_(self.cls_weight)
+            table.add_(logits, alpha=0)  # NaN of what is infinite
+            return lambda pairs: pairs.of_labels(table)
+        others = of_all_classes(rows, binary_background, logits, objectness)
+
+        def cost(pairs: Pairs) -> Tensor:
+            score = log_joint_score(
+                pairs.logits_of_labels(), None if objectness is None else pairs.of_predictions(objectness)
+            )
+            return binary_cost(score, pairs.of_predictions(others)).mul_(self.cls_weight)
+
+        return cost

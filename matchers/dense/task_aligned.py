@@ -176,8 +176,8 @@ class TaskAligned(Rule):
         slots = candidates.wanted_by(best, by_metric=self.conflict == "metric")
         if by_holders:
             best.replace(is_contested(slots, candidates.counts, best.key), holders)
-            return *self._of_predictions(problem, *best.highest_result()), candidates.num_invalid
-        target, _ = best.result()
+            return *self._of_predictions(problem, *best.result()), candidates.num_invalid
+        target = best.targets()
         if self.topk2 is not None:
             candidates = candidates.kept(target, self.topk2)
             target = candidates.write_target(target)
@@ -217,20 +217,21 @@ class TaskAligned(Rule):
     def _candidates(self, pairs: Pairs, holders: BestTarget | None) -> Candidates:
         overlap = self._overlap(pairs)
         metric = alignment(pairs.logits_of_labels(), overlap, alpha=self.alpha, beta=self.beta)
-        invalid = count_invalid(metric, pairs)
+        invalid = count_invalid(metric, pairs, nonnegative=True)
         if not known_finite(metric):
             overlap, metric = overlap.nan_to_num_(0), metric.nan_to_num_(0)
         inside = pairs.near
         assert inside is not None
-        highest = overlap.new_zeros(len(pairs))
         if self.quality == "normalized_over_all" and overlap.shape[-1]:
             highest = (overlap if pairs.prediction is None else overlap * inside).amax(-1)
+        else:
+            highest = overlap.new_zeros(len(pairs))
         if holders is not None:
             _see_holders(holders, overlap, pairs)
         if self.only_inside:
-            metric.masked_fill_(~inside, 0)
+            metric.mul_(inside.view(torch.uint8))  # torch is slower at multiplying by booleans
         value, column = largest(metric, self.topk, nonnegative=True)
-        counts = (value > 0) & pairs.valid.unsqueeze(-1)
+        counts = value > 0
         if not self.only_inside:
             counts &= inside.gather(-1, column)
         overlap = overlap.gather(-1, column)
@@ -255,6 +256,6 @@ def _see_holders(holders: BestTarget, overlap: Tensor, pairs: Pairs) -> None:
     """Let each prediction see the targets that hold its point."""
     assert pairs.near is not None
     if pairs.prediction is None:
-        holders.see_rows(overlap, pairs, pairs.counts(pairs.near))
+        holders.see_rows(overlap, pairs, pairs.near)
     else:
         holders.see_pairs(overlap, pairs.sample, pairs.target, pairs.prediction, pairs.near)

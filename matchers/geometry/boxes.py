@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from matchers.geometry.bounds import bounded_corners, can_be_written
 from matchers.geometry.halves import mapped_halves
 from ragged.interop.operands import takes_batches
 from ragged.values.checks import check_broadcast, check_is_tensor, check_one_of, check_same_device
@@ -45,10 +46,6 @@ class Coordinates:
         first, second = (Coordinates(self.corners[:, at], self.area[at]) for at in (0, 1))
         return first, second
 
-    def detach(self) -> Coordinates:
-        """The same without a gradient."""
-        return Coordinates(self.corners.detach(), self.area.detach())
-
     @property
     def area(self) -> Tensor:
         """``(…)``; 0 of inverted boxes, unless it was given."""
@@ -84,17 +81,12 @@ class Coordinates:
         return self.corners[3]
 
 
-# An area, in whatever unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
+# An area, in any unit, below which a box or a union is a point or a line. The square of 1e-7 of an image is 1e-14.
 NO_AREA = 1e-16
 # A side below which the aspect ratio of a box means nothing.
 NO_SIDE = 1e-7
 # A part of 1 below which the trade-off of the complete IoU is not divided by it.
 NO_REST = 1e-7
-
-
-def largest_coordinate(dtype: torch.dtype) -> float:
-    """What coordinates are bounded by, so that products of two lengths, and squares of them, are finite."""
-    return float(torch.finfo(dtype).max ** 0.25)
 
 
 # Of both halves of a box, what the halves of the other format are.
@@ -229,18 +221,27 @@ def check_boxes(boxes: Tensor, name: str) -> None:
 def coordinates(boxes: Tensor | Coordinates) -> Coordinates:
     """Corners and areas ``(…)`` of xyxy boxes ``(…, 4)``, contiguous, bounded and in float32 at least.
 
-    Every measure of this module takes either form; this one spares it the conversion.
-
     >>> coordinates(torch.tensor([[0.0, 1.0, 2.0, 3.0]])).area
     tensor([4.])
     """
     if isinstance(boxes, Coordinates):
         return boxes
+    return Coordinates(corners_of(boxes))
+
+
+def corners_of(boxes: Tensor) -> Tensor:
+    """The corners ``(4, …)`` of ``coordinates``."""
     check_boxes(boxes, "boxes")
-    boxes = wide(boxes)
-    bound = largest_coordinate(boxes.dtype)
-    corners = boxes.clamp(-bound, bound).movedim(-1, 0).contiguous()
-    return Coordinates(corners)
+    return bounded_corners(wide(boxes))
+
+
+def stacked_coordinates(boxes: Tensor) -> Tensor:
+    """``coordinates(boxes).stacked()``."""
+    if not can_be_written(boxes):
+        return coordinates(boxes).stacked()
+    stacked = bounded_corners(wide(boxes), rows=5)
+    torch.mul(*Coordinates(stacked[:4]).sides.clamp_(min=0), out=stacked[4])
+    return stacked
 
 
 def aligned(first: Coordinates, second: Coordinates) -> tuple[Coordinates, Coordinates]:

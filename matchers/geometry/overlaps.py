@@ -153,7 +153,7 @@ def _giou(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
 def _diou(a: Coordinates, b: Coordinates) -> tuple[Tensor, Tensor]:
     shared = _shared(a, b)
     overlap = _ratio(*_overlap(a, b, shared))
-    return overlap - _centre_distance(a, b, shared), overlap
+    return torch.sub(overlap, _centre_distance(a, b, shared), alpha=0.25), overlap
 
 
 def _ciou(a: Coordinates, b: Coordinates, *, detach_trade_off: bool) -> tuple[Tensor, Tensor]:
@@ -200,10 +200,11 @@ def _hull(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
 
 
 def _centre_distance(a: Coordinates, b: Coordinates, shared: Tensor) -> Tensor:
+    """Four times the square of the distance, in units of that of the hull's diagonal; a power of 2 is exact."""
     # Functions that round alike at every place in memory, so that equal targets tie: no lerp, no atan2.
-    apart = _squared_length(a.low + a.high - b.low - b.high) / 4
+    apart = _squared_length(a.low + a.high - b.low - b.high)
     # Only inverted boxes have centres farther apart than their hull is wide.
-    return _ratio(apart, _squared_length(_hull(a, b, shared))).clamp(max=1)
+    return _ratio(apart, _squared_length(_hull(a, b, shared))).clamp(max=4)
 
 
 def _squared_length(vector: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from matchers.geometry.boxes import NO_AREA, NO_REST, NO_SIDE, largest_coordinate, product
+from matchers.geometry.bounds import largest_coordinate
+from matchers.geometry.boxes import NO_AREA, NO_REST, NO_SIDE, product
 from ragged.values.precision import equally_wide
 from ragged.values.readable import can_have_own_derivative
 

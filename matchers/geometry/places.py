@@ -27,16 +27,20 @@ def enlarged(boxes: Coordinates, min_side: float) -> Coordinates:
 
 def near_center(points: Tensor, boxes: Coordinates, radius: Tensor | float, *, up_to: Tensor | None = None) -> Tensor:
     """Whether points lie, in x and y, strictly within ``radius`` of the centres of boxes; everything broadcasts."""
-    middle = (boxes.low + boxes.high) / 2
-    away = points - middle
-    away = away.abs() if up_to is None else torch.maximum(away, middle - up_to)
+    away = _from_center(points, boxes)
+    away = away.abs() if up_to is None else torch.maximum(away, -_from_center(up_to, boxes))
     return torch.maximum(away[0], away[1]) < radius
 
 
 def squared_center_distance(points: Tensor, boxes: Coordinates) -> Tensor:
     """Squares of the distances of points ``(2, …)`` from the centres of boxes; everything broadcasts."""
-    across, down = (points - (boxes.low + boxes.high) / 2).square_()
+    across, down = _from_center(points, boxes).square_()
     return across.add_(down)
+
+
+def _from_center(points: Tensor, boxes: Coordinates) -> Tensor:
+    """How far points are from the centres of boxes, in x and y; the half is exact."""
+    return torch.sub(points, boxes.low + boxes.high, alpha=0.5)
 
 
 def center_size_l1(first: Coordinates, second: Coordinates) -> Tensor:

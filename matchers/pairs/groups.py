@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ragged.values.once import made_once
+
 # So many pairs of filler cost an accelerator about as much as the launches that go without them.
 FILLER = 1 << 21
 
@@ -43,10 +45,15 @@ def static_groups(sizes: Sequence[int] | None, shape: Sequence[int], num_predict
     return (Group(0, num_samples, most),)
 
 
-def slots_of(groups: Sequence[Group], order: Tensor | None, which: Tensor) -> Tensor:
-    """(R,): which of the N * G slots of targets ``which`` the rows of groups are; all, without an order."""
-    if order is None:
-        return torch.arange(which.numel(), device=which.device)
+@made_once
+def all_slots(num_samples: int, most: int, device: torch.device) -> Tensor:
+    """(3, N * G): the number, the image and the target of each slot of N images with room for G targets."""
+    slots = torch.arange(num_samples * most, device=device)
+    return torch.stack([slots, slots // max(most, 1), slots % max(most, 1)])
+
+
+def slots_of(groups: Sequence[Group], order: Tensor, which: Tensor) -> Tensor:
+    """(R,): which of the N * G slots of targets ``which`` the rows of groups are."""
     most = which.shape[1]
     within, first = torch.arange(most, device=which.device), order.unsqueeze(-1) * most
     return torch.cat(

@@ -18,6 +18,7 @@ from matchers.geometry import places
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
 from matchers.pairs.tiles import SIZE, Extent, Region, Tiling
+from ragged.values.once import once
 from ragged.values.readable import known_finite, values_are_readable
 
 # Numbers in a row are rounded up to a power of two from here on: so many widths of blocks there are at most.
@@ -74,7 +75,7 @@ class Nearby:
             kept = candidates[pairs.sample[row], prediction]
             return row[kept], prediction[kept]
 
-        return cls(rows, lambda pairs: pairs.of_predictions(candidates), search if narrow else None)
+        return cls(rows, lambda pairs: candidates_of(pairs, candidates), search if narrow else None)
 
     @property
     def is_narrow(self) -> bool:
@@ -92,9 +93,8 @@ class Nearby:
             return found.view(torch.bool)
         near: Tensor | None = None
         for pairs in self.blocks():
-            counts = pairs.counts(pairs.near)
-            assert counts is not None
-            near = pairs.over_targets(counts.view(torch.uint8), "amax", into=near)
+            assert pairs.near is not None
+            near = pairs.over_targets(pairs.near.view(torch.uint8), "amax", into=near)
         assert near is not None
         return near.view(torch.bool)
 
@@ -112,11 +112,14 @@ class Nearby:
             yield from _blocks(pairs, found, at_least)
 
     def _tested(self, pairs: Pairs) -> Tensor:
-        if pairs is not self.rows:
-            return self.test(pairs)
-        if not self.all:  # asked for twice
-            self.all.append(self.test(pairs))
-        return self.all[0]
+        """Which pairs are of interest; none of filler."""
+        if pairs is self.rows and self.all:  # asked for twice
+            return self.all[0]
+        near = pairs.counts(self.test(pairs))
+        assert near is not None
+        if pairs is self.rows:
+            self.all.append(near)
+        return near
 
     def _found(self) -> Iterator[tuple[Pairs, Found]]:
         """The pairs of so many targets that a list of these takes no more memory than a block."""
@@ -130,6 +133,11 @@ class Nearby:
             if not self.first:
                 self.first.append(self.search(pairs))
             yield pairs, self.first[0]
+
+
+def candidates_of(pairs: Pairs, candidates: Tensor) -> Tensor:
+    """Which predictions are ``candidates`` (N, P) of the image, bool, for each row (R, P)."""
+    return once(pairs.computed, "candidates", lambda: pairs.of_predictions(candidates))
 
 
 def _blocks(rows: Pairs, found: Found, at_least: int) -> Iterator[Pairs]:

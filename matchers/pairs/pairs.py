@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from matchers.assignments.selection import reduce_rows_
-from matchers.geometry.boxes import Coordinates, coordinates
-from matchers.pairs.groups import Group, cut, slots_of, static_groups
+from matchers.geometry.boxes import Coordinates, corners_of
+from matchers.pairs.groups import Group, all_slots, cut, slots_of, static_groups
 from matchers.pairs.problem import Problem
 from matchers.pairs.reading import with_one_label
 from ragged.values.once import once
@@ -49,7 +49,7 @@ class Pairs:
         groups: The images, if not packed, in the order of their rows.
         order: (N,), the images in the order of groups; None if that is the order of the batch.
         prediction: (R, W), the predictions of each row, if not all of them; what is (R, P) otherwise is (R, W) then.
-        near: (R, P), bool, pairs of interest, where a rule asked for these; see ``matchers.pairs.near``.
+        near: (R, P), bool, pairs of interest, none of filler, where a rule asked for them; see ``matchers.pairs.near``.
         computed: What was computed on the way.
 
     >>> def corner_cost(pairs):
@@ -88,24 +88,27 @@ class Pairs:
         sizes = None if padded else problem.known_sizes
         groups = () if packed else static_groups(sizes, which.shape, problem.num_predictions)
         order = problem.num_targets.argsort(descending=True, stable=True) if len(groups) > 1 else None
-        slots, valid, is_whole = slots_of(groups, order, which), which.reshape(-1), not packed and order is None
+        slots, valid = all_slots(*which.shape, which.device), which.reshape(-1)
+        is_whole = not packed and order is None
         if packed:
-            slots, valid = slots[valid], valid[valid]
-        elif not is_whole:
-            valid = valid[slots]
+            slots, valid = slots[:, valid], valid[valid]
+        elif order is not None:
+            own = slots_of(groups, order, which)
+            slots, valid = slots[:, own], valid[own]
+        slot, sample, target = slots
 
         def of(values: Tensor) -> Tensor:
-            return values.flatten(0, 1) if is_whole else values.flatten(0, 1)[slots]
+            return values.flatten(0, 1) if is_whole else values.flatten(0, 1)[slot]
 
-        width, boxes, labels = max(problem.max_num_targets, 1), problem.gt_boxes, problem.labels
+        boxes, labels = problem.gt_boxes, problem.labels
         return cls(
             problem=problem,
-            corners=None if boxes is None else coordinates(of(boxes).unsqueeze(1)).corners,
+            corners=None if boxes is None else corners_of(of(boxes).unsqueeze(1)),
             labels=None if labels is None else of(labels),
-            sample=slots // width,
-            target=slots % width,
+            sample=sample,
+            target=target,
             valid=valid,
-            row=slots if is_whole else torch.arange(slots.shape[0], device=problem.device),
+            row=slot if is_whole else torch.arange(len(slot), device=problem.device),
             packed=packed,
             groups=groups,
             order=order,
@@ -164,12 +167,15 @@ class Pairs:
 
     def logits_of_labels(self) -> Tensor:
         """The logit of the target's class in each prediction, (R, P), float32 at least; NaN if it is infinite."""
-        logits, labels = self.problem.need_logits("this matcher"), self.need_labels()
+        logits = wide(self.of_labels(self.problem.need_logits("this matcher")))
+        return logits if known_finite(logits) else logits.add_(logits, alpha=0)
+
+    def of_labels(self, values: Tensor) -> Tensor:
+        """Of values (N, P, C), that of the target's class in each prediction, (R, P)."""
+        labels = self.need_labels()
         if self.prediction is None:
-            logits = wide(logits.transpose(1, 2)[self.sample, labels])
-        else:
-            logits = wide(logits[self.sample.unsqueeze(-1), self.prediction, labels.unsqueeze(-1)])
-        return logits if known_finite(logits) else logits.add_(logits - logits)
+            return values.transpose(1, 2)[self.sample, labels]
+        return values[self.sample.unsqueeze(-1), self.prediction, labels.unsqueeze(-1)]
 
     def log_probabilities_of_labels(self) -> Tensor:
         """The logarithm of the softmax probability of the target's class in each prediction, (R, P)."""
@@ -207,10 +213,11 @@ class Pairs:
 
     def runs(self) -> tuple[Tensor, Tensor]:
         """First row and number of rows of each image, (N,) each."""
-        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
         width = self.problem.max_num_targets
         if self.is_whole and width:
-            return self.row.view(-1, width)[:, 0], torch.full_like(samples, width)
+            start = self.row.view(-1, width)[:, 0]
+            return start, torch.full_like(start, width)
+        samples = torch.arange(self.problem.num_samples, device=self.sample.device)
         if self.order is None:
             start = torch.searchsorted(self.sample, samples)
             return start, torch.searchsorted(self.sample, samples, right=True) - start
@@ -240,17 +247,15 @@ class Pairs:
             into: What was found of other rows; it is overwritten and given back.
         """
         shape = (self.problem.num_samples, *values.shape[1:])
-        if self.packed:
-            into = values.new_full(shape, none) if into is None else into
-            reduce_rows_(into, self.sample, values, reduce)
-            return into
-        parts = [(group, getattr(part, reduce)(1)) for group, part in self.by_image(values)]
+        parts = [(group, getattr(part, reduce)(1)) for group, part in (() if self.packed else self.by_image(values))]
         if into is None and self.is_whole and parts:
             return parts[0][1]
-        into = values.new_full(shape, none) if into is None else into
+        known, into = into, values.new_full(shape, none) if into is None else into
+        if self.packed:
+            reduce_rows_(into, self.sample, values, reduce)
         for group, found in parts:
             images = self.images_of(group)
-            into[images] = _JOINED[reduce](into[images], found)
+            into[images] = found if known is None else _JOINED[reduce](known[images], found)
         return into
 
     def by_image(self, values: Tensor) -> list[tuple[Group, Tensor]]:

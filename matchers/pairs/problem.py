@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from matchers.assignments.assignment import Assignment, Plan
-from matchers.geometry.boxes import coordinates
+from matchers.geometry.boxes import stacked_coordinates
 from matchers.pairs import reading
 from matchers.pairs.predictions import Predictions
 from matchers.pairs.settled import Settled
@@ -205,7 +205,7 @@ class Problem:
     @property
     def predicted(self) -> Tensor:
         """Coordinates of the predicted boxes, stacked, (5, N, P)."""
-        return once(self.computed, "predicted", lambda: coordinates(self.need_boxes("this matcher")).stacked())
+        return once(self.computed, "predicted", lambda: stacked_coordinates(self.need_boxes("this matcher")))
 
     @property
     def log_normalizer(self) -> Tensor:
@@ -286,7 +286,8 @@ class Problem:
         if self.settled is not None:
             weights, background = self.settled.put_into_plan(weights, background)
         sizes = self.unmerged(self.num_targets)
-        mask = prefix_mask(sizes, self.max_num_targets)
+        is_known = self.ignored is None and self.settled is None
+        mask = self.unmerged(self.matchable) if is_known else prefix_mask(sizes, self.max_num_targets)
         return Plan(
             RaggedBatch._unchecked(self.unmerged(weights), mask, sizes, 1),
             self.unmerged(background),

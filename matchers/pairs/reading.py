@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from matchers.geometry.boxes import check_boxes, convert, coordinates, in_unit
+from matchers.geometry.boxes import check_boxes, convert, in_unit, stacked_coordinates
 from matchers.pairs.predictions import Predictions
 from matchers.targets.targets import Targets
 from ragged.values.checks import check_positive, check_same_device, check_values
+from ragged.values.once import of_constant
 from ragged.values.precision import wide
 from ragged.values.readable import known_finite, values_are_readable
 
@@ -79,28 +80,36 @@ def merged_priors(priors: Tensor | None, predictions: Predictions) -> Tensor | N
     check_boxes(priors, "priors")
     check_same_device(priors.device, predictions.device, name="priors", reference="predictions")
     if not known_finite(priors):
-        check_values(
-            (priors.abs() < math.inf).all(-1),
-            lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
-            summary="priors must be finite",
-        )
+        of_constant(priors, "finite", lambda: _check_finite(priors))
     count = predictions.num_predictions
     if priors.shape[:-1] == (count,):
-        return priors.detach()
+        return priors.detach() if priors.requires_grad else priors  # the same, of which there is more that is known
     shape = (*predictions.batch_shape, count)
     if priors.dim() < 3 or priors.shape[-2] != count or shape[len(shape) - priors.dim() + 1 :] != priors.shape[:-1]:
         raise ValueError(f"priors must have shape ({count}, 4) or {(*shape, 4)}, got {tuple(priors.shape)}")
     return priors.detach().expand(*shape, 4).flatten(0, -3)
 
 
+def _check_finite(priors: Tensor) -> None:
+    check_values(
+        (priors.abs() < math.inf).all(-1),
+        lambda at: f"priors must be finite, got {priors[at].tolist()} at position {at[-1]}",
+        summary="priors must be finite",
+    )
+
+
 def stacked_prior_boxes(priors: Tensor) -> Tensor:
     """Coordinates of xyxy boxes (P, 4) or (N, P, 4), stacked, (5, 1, P) or (5, N, P); a ``ValueError`` of others."""
+    return of_constant(priors, "boxes", lambda: _stacked(priors))
+
+
+def _stacked(priors: Tensor) -> Tensor:
     check_values(
         (priors[..., 2:] >= priors[..., :2]).all(-1),
         lambda at: f"priors must be xyxy boxes, got {priors[at].tolist()}; are these grid points?",
         summary="priors must be xyxy boxes",
     )
-    return coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0)).stacked()
+    return stacked_coordinates(priors if priors.dim() == 3 else priors.unsqueeze(0))
 
 
 def only_known(parts: dict[str, Tensor | None]) -> dict[str, Tensor]:
@@ -124,12 +133,16 @@ def checked_points(points: Tensor, who: str) -> Tensor:
     """Grid points (P, 4) with strides above 0; or a ``ValueError`` that says who needs them."""
     if points.dim() != 2:
         raise ValueError(f"{who} needs the same grid points (P, 4) for all images, got {tuple(points.shape)}")
+    of_constant(points, "strides", lambda: _check_strides(points, who))
+    return points
+
+
+def _check_strides(points: Tensor, who: str) -> None:
     check_values(
         (points[:, 2:] > 0).all(-1),
         lambda at: f"{who} needs grid points x, y, stride, stride with strides above 0, got {points[at].tolist()}",
         summary="grid points must have strides above 0",
     )
-    return points
 
 
 def check_budget(max_pairwise_bytes: int | None) -> None:

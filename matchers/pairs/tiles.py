@@ -15,7 +15,8 @@ from torch import Tensor
 
 from matchers.geometry.boxes import Coordinates
 from matchers.pairs.pairs import Pairs
-from ragged.values.ranking import INDEX_MASK, decoded, prefer_first, sortable
+from ragged.values.once import known_range, of_constant
+from ragged.values.ranking import INDEX_MASK, index_of, keys, value_of
 from ragged.values.readable import values_are_readable
 
 SIZE = 16
@@ -41,7 +42,11 @@ class Extent:
     @classmethod
     def of(cls, points: Tensor) -> Extent:
         """Of grid points (P, 4), x, y and strides: (1, P) each."""
-        parts = points.mT.contiguous().unsqueeze(1)
+        return of_constant(points, "extent", lambda: cls._of_points(points))
+
+    @classmethod
+    def _of_points(cls, points: Tensor) -> Extent:
+        parts = points.mT.clone(memory_format=torch.contiguous_format).unsqueeze(1)
         return cls(parts[:2], None, torch.maximum(parts[2], parts[3]))
 
     @classmethod
@@ -126,17 +131,16 @@ class Tiling:
 
     def met_by(self, pairs: Pairs, region: Region) -> Tiles:
         """The tiles whose hulls are in the region of targets."""
-        within = torch.arange(self.size, device=pairs.sample.device).unsqueeze(0)
+        within = known_range(self.size, pairs.sample.device).unsqueeze(0)
         if self.hulls is None:
-            row = torch.arange(len(pairs), device=pairs.sample.device)
             parts = self.parts if self.is_shared else self.parts.index_select(1, pairs.sample)
-            return Tiles(pairs, row, torch.zeros_like(row), within, parts, pairs.gt, is_one=True)
+            return Tiles(pairs, None, within, parts, pairs.gt)
         hulls = self.hulls if self.is_shared else self.hulls.index_select(1, pairs.sample)
         row, tile = region(Extent.of_stacked(hulls), pairs.gt).nonzero(as_tuple=True)
         of_all = tile if self.is_shared else pairs.sample[row] * self.per_image + tile
         gt = Coordinates(pairs.need_corners().index_select(1, row))
         prediction = tile.unsqueeze(-1) * self.size + within
-        return Tiles(pairs, row, tile, prediction, self.parts.index_select(1, of_all), gt)
+        return Tiles(pairs, (row, tile), prediction, self.parts.index_select(1, of_all), gt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,21 +149,28 @@ class Tiles:
 
     Args:
         pairs: The R targets.
-        row: (K,), which of the targets; ascending.
-        tile: (K,), which tile of the image.
+        found: (K,), which of the targets, ascending, and which tile of the image. None if an image is one tile, which
+            all its targets meet: K is R.
         prediction: (K, T) or (1, T), index in the image; P and more for what fills up.
         parts: Fields of the points or boxes, stacked, (5, K, T) or (5, 1, T).
         gt: Coordinates of the targets, (K, 1) each.
-        is_one: Whether an image is one tile, which all its targets meet: K is R.
     """
 
     pairs: Pairs
-    row: Tensor
-    tile: Tensor
+    found: tuple[Tensor, Tensor] | None
     prediction: Tensor
     parts: Tensor
     gt: Coordinates
-    is_one: bool = False
+
+    @property
+    def row(self) -> Tensor:
+        """(K,), which of the targets; ascending."""
+        return torch.arange(len(self.pairs), device=self.prediction.device) if self.found is None else self.found[0]
+
+    @property
+    def tile(self) -> Tensor:
+        """(K,), which tile of the image."""
+        return torch.zeros_like(self.row) if self.found is None else self.found[1]
 
     def highest_of_rows(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The highest of non-negative values (K, T) of each target, (R, 1), and its prediction, the first on ties.
@@ -169,9 +180,11 @@ class Tiles:
         if not values.shape[-1]:
             none = self.prediction.new_zeros(len(self.pairs), 0)
             return none.to(values.dtype), none
-        if self.is_one:
+        if self.found is None:
             found = values.max(-1, keepdim=True)
             return found.values, found.indices
         none = self.prediction.new_full((len(self.pairs), 1), INDEX_MASK)
-        keys = prefer_first(sortable(values, nonnegative=True), self.prediction)
-        return decoded(none.scatter_reduce(0, self.row.unsqueeze(-1), keys.amax(-1, keepdim=True), "amax"))
+        # On a CPU, torch finds the largest integer of 64 bits many times faster than the smallest.
+        key = keys(values, INDEX_MASK - self.prediction, nonnegative=True).amax(-1, keepdim=True)
+        key = none.scatter_reduce(0, self.row.unsqueeze(-1), key, "amax")
+        return value_of(key, nonnegative=True), INDEX_MASK - index_of(key)

@@ -168,7 +168,8 @@ class Targets(KnowsSizes, Remembers):
         if normalized is not None:
             check_flag(normalized, "normalized")
         self.check_has("boxes", "a matcher or loss of boxes")
-        boxes = self.remembered("boxes", lambda: wide(self.boxes.with_padded_set_to(0).tensor))
+        filler = self.remembered("filler", lambda: ~self.mask)
+        boxes = self.remembered("boxes", lambda: wide(self.boxes.tensor.masked_fill(filler.unsqueeze(-1), 0)))
         boxes = convert(boxes, self.box_format, box_format)
         return in_unit(boxes, self.normalized, normalized, self.canvas_size)
 
@@ -180,7 +181,7 @@ class Targets(KnowsSizes, Remembers):
     def padded_labels(self) -> Tensor:
         """``(*batch, G)`` or ``(*batch, G, C)``, the labels with 0 for filler and for ignored targets."""
         self.check_has("labels", "a matcher or loss of classes")
-        without = self.remembered("not matchable", lambda: ~self.matchable)
+        without = self.remembered("filler" if self.ignore is None else "not matchable", lambda: ~self.matchable)
         return self.labels.tensor.masked_fill(without.unsqueeze(-1) if self.is_multi_hot else without, 0)
 
     def check_labels(self, num_classes: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
+from torch.utils.weak import WeakIdKeyDictionary
 
 Value = TypeVar("Value")
 
@@ -48,6 +49,47 @@ def made_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return made
 
     return call
+
+
+_of_constants: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""What was made of tensors by name, and the version of the tensor that it was made of."""
+
+
+def of_constant(constant: Tensor, name: str, make: Callable[[], Value]) -> Value:
+    """What is made of a tensor alone, made once where the tensor is the same in all steps, as priors are.
+
+    It is made again once the tensor was written into, and is not to be written into itself. Nothing is kept on CPU,
+    where other libraries write into the memory of tensors, nor where ``made_once`` keeps nothing.
+
+    Args:
+        constant: The tensor; nothing is kept of one that has a gradient.
+        name: Of the result.
+        make: Makes it, of this tensor and of nothing else that changes.
+    """
+    if constant.device.type == "cpu" or constant.requires_grad or _is_traced() or is_captured(constant):
+        return make()
+    version, computed = _of_constants.get(constant, (None, {}))
+    if version != constant._version:
+        computed = {}
+        _of_constants[constant] = constant._version, computed
+    return once(computed, name, make)
+
+
+def _is_traced() -> bool:
+    """Whether tensors stand for those of a graph, or for many at once, or belong to inference mode."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return True
+    return detect_fake_mode() is not None or torch._C._are_functorch_transforms_active()
+
+
+def known_range(count: int, device: torch.device) -> Tensor:
+    """The numbers below ``count``, made once on an accelerator, and not to be written into."""
+    return torch.arange(count, device=device) if device.type == "cpu" else _range(count, device)
+
+
+@made_once
+def _range(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)
 
 
 def row(values: Sequence[float], like: Tensor) -> Tensor:

@@ -6,12 +6,17 @@ indices are merged into one integer key, the value in the upper half, so that no
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
+
+from ragged.values.once import known_range
 
 INDEX_BITS = 32
 INDEX_MASK = (1 << INDEX_BITS) - 1
 _ANY_SIGN = 0x7FFFFFFF
+_LOWER = 0 if sys.byteorder == "little" else 1
 
 
 def sortable(values: Tensor, *, nonnegative: bool = False) -> Tensor:
@@ -21,28 +26,38 @@ def sortable(values: Tensor, *, nonnegative: bool = False) -> Tensor:
         values: Float tensor without NaN; compared in float32.
         nonnegative: Promises that no value is below 0, nor -0, which is faster.
     """
-    if nonnegative:
-        key = values.float().view(torch.int32).to(torch.int64)
-    else:
-        # Adding zero makes a copy, and turns -0 into 0, which it is equal to.
-        bits = (values.float() + 0.0).view(torch.int32)
-        # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
-        bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
-        key = bits.to(torch.int64)
+    key = _ordered(values, nonnegative).long()
     key <<= INDEX_BITS
     return key
 
 
-def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False) -> Tensor:
-    """Integers that sort as ``(values, index)`` do; ``index`` is int64, from 0 to 2³² - 1, and broadcasts."""
-    key = sortable(values, nonnegative=nonnegative)
+def _ordered(values: Tensor, nonnegative: bool) -> Tensor:
+    """Integers that sort as ``values`` do, int32."""
+    if nonnegative:
+        return values.float().view(torch.int32)
+    # Adding zero makes a copy, and turns -0 into 0, which it is equal to.
+    bits = (values.float() + 0.0).view(torch.int32)
+    # The bits of floats of the same sign sort as integers do, those of negative ones the other way round.
+    bits ^= (bits >> 31).bitwise_and_(_ANY_SIGN)
+    return bits
+
+
+def keys(values: Tensor, index: Tensor, *, nonnegative: bool = False, falling: bool = False) -> Tensor:
+    """Integers that sort as ``(values, index)`` do; ``index`` is int64, from 0 to 2³² - 1, and broadcasts.
+
+    Args:
+        values: As for ``sortable``.
+        index: What breaks ties.
+        nonnegative: As in ``sortable``.
+        falling: The highest value comes first; of equal ones the lowest index still does.
+    """
+    ordered = _ordered(values, nonnegative)
+    if ordered.device.type != "cpu":
+        return torch.add(index, ordered, alpha=-(1 << INDEX_BITS) if falling else 1 << INDEX_BITS)
+    key = (-ordered if falling else ordered).long()  # a CPU is slow at multiplying integers of 64 bits
+    key <<= INDEX_BITS
     key |= index
     return key
-
-
-def key_of(values: Tensor, index: Tensor) -> Tensor:
-    """``keys`` in one operation, of values that are not negative, nor -0. The keys of others are below all these."""
-    return torch.add(index, values.float().view(torch.int32), alpha=1 << INDEX_BITS)
 
 
 def index_of(key: Tensor) -> Tensor:
@@ -50,12 +65,24 @@ def index_of(key: Tensor) -> Tensor:
     return key & INDEX_MASK
 
 
-def value_of(key: Tensor, *, nonnegative: bool = False) -> Tensor:
-    """The value that a key was made with, float32; not below 0 if it is promised, as in ``sortable``."""
-    ordered = (key >> INDEX_BITS).to(torch.int32)
-    if nonnegative:
-        return ordered.view(torch.float32)
-    return (ordered ^ ((ordered >> 31) & _ANY_SIGN)).view(torch.float32)
+def signed_index_of(key: Tensor) -> Tensor:
+    """``index_of`` where it is below 2³¹; -1 of a key whose lower half is all ones. Of contiguous keys."""
+    return _halves(key)[..., _LOWER].long()
+
+
+def value_of(key: Tensor, *, nonnegative: bool = False, falling: bool = False) -> Tensor:
+    """The value that a key was made with, float32; arguments as in ``keys``. Of contiguous keys."""
+    ordered = _halves(key)[..., 1 - _LOWER]
+    if falling:
+        ordered = -ordered
+    if not nonnegative:
+        ordered = ordered ^ ((ordered >> 31) & _ANY_SIGN)
+    return ordered.view(torch.float32)
+
+
+def _halves(key: Tensor) -> Tensor:
+    """Both halves of keys, int32, in the last dimension; a view."""
+    return key.view(torch.int32).unflatten(-1, (key.shape[-1], 2))
 
 
 def smallest(
@@ -75,9 +102,8 @@ def smallest(
     >>> smallest(torch.tensor([2.0, 1.0, 1.0]), 2)
     (tensor([1., 1.]), tensor([1, 2]))
     """
-    index = torch.arange(values.shape[-1], device=values.device) if index is None else index
-    key = keys(values, index, nonnegative=nonnegative)
-    found = key.topk(min(count, values.shape[-1]), dim=-1, largest=False).values
+    index = known_range(values.shape[-1], values.device) if index is None else index
+    found = _first(keys(values, index, nonnegative=nonnegative), count)
     return value_of(found, nonnegative=nonnegative), index_of(found)
 
 
@@ -87,16 +113,15 @@ def largest(values: Tensor, count: int, *, nonnegative: bool = False) -> tuple[T
     >>> largest(torch.tensor([2.0, 1.0, 2.0]), 2)
     (tensor([2., 2.]), tensor([0, 2]))
     """
-    index = INDEX_MASK - torch.arange(values.shape[-1], device=values.device)
-    key = keys(values, index, nonnegative=nonnegative)  # as prefer_first has it, but in place
-    return decoded(key.topk(min(count, values.shape[-1]), dim=-1).values, nonnegative=nonnegative)
+    index = known_range(values.shape[-1], values.device)
+    found = _first(keys(values, index, nonnegative=nonnegative, falling=True), count)
+    return value_of(found, nonnegative=nonnegative, falling=True), index_of(found)
+
+
+def _first(key: Tensor, count: int) -> Tensor:
+    return key.topk(min(count, key.shape[-1]), dim=-1, largest=False).values
 
 
 def prefer_first(sorting: Tensor, index: Tensor) -> Tensor:
-    """Keys whose maximum is the first of the highest values; from ``sortable`` values. See ``decoded``."""
+    """Keys whose maximum is the first of the highest values; from ``sortable`` values."""
     return sorting | (INDEX_MASK - index)
-
-
-def decoded(key: Tensor, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
-    """Value and index of keys that ``prefer_first`` made."""
-    return value_of(key, nonnegative=nonnegative), INDEX_MASK - index_of(key)
