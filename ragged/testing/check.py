@@ -9,8 +9,8 @@ import hypothesis
 from torch import Tensor
 
 from ragged.testing.arguments import batch_shape_of, is_batch
-from ragged.testing.held import held_tensors, hint_of_held
-from ragged.testing.known import once_for_each_kind
+from ragged.testing.calls.held import held_tensors, hint_of_held
+from ragged.testing.calls.known import once_for_each_kind
 from ragged.testing.outcome import evaluate
 from ragged.testing.probes import copied, floating, in_float32
 from ragged.testing.properties.compiling import assert_compiles, is_known_to_compile

@@ -20,6 +20,7 @@ SLOTS = 6
 OF_DENOISING = {
     "target order": "denoising queries belong to targets in their order; among equal votes of layers the first decides",
     "ignored target": "there are denoising queries for so many targets",
+    "region": "denoising queries of no target learn to find nothing wherever they are",
 }
 OF_DISTILLATION = {"counts": "the weight of matched queries beside others in loss_ddf is a root of their number"}
 ALPHA = 0.75

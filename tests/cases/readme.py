@@ -8,7 +8,8 @@ from pathlib import Path
 from reliability.test_bad_inputs import ROWS
 
 from cases.combinations import table
-from tests.mutation.run import MUTANTS
+from tests.mutation.planting import REFERENCE
+from tests.mutation.run import CHOICE, MUTANTS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -34,7 +35,11 @@ def updated(text: str) -> str:
     text = _TABLE.sub(lambda _: table(), text, count=1)
     text = _SPEED.sub(lambda _: speed() + "\n\n", text, count=1)
     text = re.sub(r"\d+ of \d+ cases", f"{len(ROWS)} of {len(ROWS)} cases", text)
-    return re.sub(r"\d+ of \d+ planted bugs", f"{len(MUTANTS)} of {len(MUTANTS)} planted bugs", text)
+    text = re.sub(r"\d+ of \d+ planted bugs", f"{len(MUTANTS)} of {len(MUTANTS)} planted bugs", text)
+    needing = [mutant for mutant in MUTANTS if mutant.caught_by == REFERENCE]
+    choices = sum(mutant.kind == CHOICE for mutant in needing)
+    words = f"{choices} wrong constants or choices and {len(needing) - choices} other need"
+    return re.sub(r"\d+ wrong constants or choices and \d+ other need", words, text)
 
 
 def speed() -> str:

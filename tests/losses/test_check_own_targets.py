@@ -16,7 +16,7 @@ from matchers.testing import MATCHER_PROPERTIES, check_matcher, scenes_of
 from ragged.testing import PropertyViolation
 
 TRACED = ("compilation",)
-OF_BOXES = ("formats", "crowd", "axes", "mirror", "shift", "scale")
+OF_BOXES = ("formats", "crowd", "axes", "mirror", "shift", "scale", "region", "large images")
 POINTS = 5
 
 
@@ -97,7 +97,7 @@ def test_a_criterion_of_keypoints_is_checked() -> None:
     criterion = Keypoints(3, matcher=Hungarian(batched_cost(cost)))
     names = check_criterion(criterion, predict, make_targets=make_targets, without=TRACED)
     # It has three classes, of five that are usual.
-    others = (*TRACED, *OF_BOXES, "prediction order", "negatives", "classes")
+    others = (*TRACED, *OF_BOXES, "prediction order", "negatives", "classes", "layers")
     assert names == tuple(name for name in CRITERION_PROPERTIES if name not in others)
 
 

@@ -22,7 +22,7 @@ from matchers.testing.reporting.shrinking import Shrinker
 from ragged.testing import PropertyViolation
 
 Scene = tuple[Any, Targets]
-_SIZES = (list(SIZES), *MORE_SIZES, [3, 6], [4], list(CROWDED))
+_SIZES = (list(SIZES), *MORE_SIZES, [3, 6], [3, 1], [4], list(CROWDED))
 
 
 def violation_of(name: str, case: CriterionCase) -> PropertyViolation | None:

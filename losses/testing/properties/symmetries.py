@@ -16,7 +16,16 @@ from losses.testing.properties.comparing import expect_same
 from losses.testing.roles import in_order, map_named, named, take
 from matchers import Targets
 from matchers.testing import CANVAS
-from matchers.testing.changes.moves import FORMATS, MOVES, canvas_of, corner_box, moved_boxes, moved_targets, targets_in
+from matchers.testing.changes.moves import (
+    FORMATS,
+    MOVES,
+    canvas_of,
+    corner_box,
+    cover_box,
+    moved_boxes,
+    moved_targets,
+    targets_in,
+)
 from matchers.testing.changes.rows import (
     class_order,
     in_target_order,
@@ -32,6 +41,7 @@ from ragged.testing import PropertyViolation
 WIDE = (CANVAS, 2 * CANVAS)
 """Height and width of images in which neither can be taken for the other."""
 CROWDED = (12, 40)
+_COVERED = (3, 1)
 _RTOL, _ATOL = 1e-4, 1e-5
 
 
@@ -204,6 +214,25 @@ def ignored_target(case: CriterionCase) -> None:
     found = case.value_and_gradients(case.make(), predictions, with_other_ignored(targets))
     claim = "other labels and weights of ignored targets, then as they were"
     expect_same(found, case.outcome(), claim, _RTOL, _ATOL)
+
+
+def region(case: CriterionCase) -> None:
+    """Where an ignored target covers an image, and there is no other, nothing of the image counts."""
+    predictions, targets = case.scene(_COVERED)
+    if targets.num_targets.tolist() != list(_COVERED):
+        return
+    cover = cover_box(targets, canvas_of(targets, CANVAS))
+    boxes, ignore = targets.boxes.tensor.clone(), targets.ignored.clone()
+    boxes[1, 0], ignore[1, 0] = cover[1].to(boxes), True
+    own = targets.boxes.create_with_sample_sizes_like_self
+    covered = replace(targets, boxes=own(boxes), ignore=own(ignore))
+    _, gradients = case.value_and_gradients(case.make(), predictions, covered)
+    for place, gradient in enumerate(gradients):
+        if gradient is not None and gradient[1].any():
+            raise PropertyViolation(
+                f"criterion: prediction {place} of image 1 has a gradient, but an ignored target covers the image and "
+                "there is no other: predictions of index -2 do not count"
+            )
 
 
 def _expect_same_after(case: CriterionCase, change: Callable[[Any], Any], targets: Targets, claim: str) -> None:

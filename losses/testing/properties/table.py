@@ -8,7 +8,6 @@ from losses.testing.case import CriterionCase
 from losses.testing.properties import batches, calls, gradients, precision, symmetries, weighing
 from losses.testing.properties.layers import has_layers, layers
 from losses.testing.properties.ranks import ranks
-from losses.testing.properties.weighted import weighted_counts
 from losses.testing.roles import named
 from matchers.testing.changes.moves import MOVES
 
@@ -23,8 +22,9 @@ CRITERION_PROPERTIES: Mapping[str, Property] = {
     "order": batches.order,
     "any number of objects": batches.any_number_of_objects,
     "ignored target": symmetries.ignored_target,
+    "region": symmetries.region,
     "weights": weighing.weights,
-    "weighted counts": weighted_counts,
+    "weighted counts": weighing.weighted_counts,
     "target order": symmetries.target_order,
     "prediction order": symmetries.prediction_order,
     "layers": layers,
@@ -60,7 +60,7 @@ DECLARED: Mapping[str, Property] = {"divides by": weighing.divides_by, "referenc
 # What a criterion must have for a property to make sense.
 NEEDS_REDUCTIONS = ("images alone", "unreduced values", "one image", "sums")
 NEEDS_METHODS: Mapping[str, tuple[str, ...]] = {"micro-batches": ("assign", "counts"), "two steps": ("assign", "loss")}
-_NEEDS_BOXES = ("formats", "large images", *MOVES)
+_NEEDS_BOXES = ("formats", "region", "large images", *MOVES)
 
 
 def reasons(case: CriterionCase) -> dict[str, str]:

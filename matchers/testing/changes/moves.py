@@ -112,7 +112,7 @@ def corner_box(targets: Targets, canvas: Tensor) -> Tensor:
 
 
 def cover_box(targets: Targets, canvas: Tensor) -> Tensor:
-    """``(B, 4)`` in format and unit of the targets: a box that covers each image, and as much around it."""
+    """``(B, 4)`` in format and unit of the targets: a box that covers each image, and an eighth around it."""
     high = canvas.flip(-1)
     own = (targets.box_format, targets.normalized)
-    return boxes_in(torch.cat([-high, 2 * high], -1).unsqueeze(-2), ("xyxy", False), own, canvas).squeeze(-2)
+    return boxes_in(torch.cat([-high / 8, 9 * high / 8], -1).unsqueeze(-2), ("xyxy", False), own, canvas).squeeze(-2)

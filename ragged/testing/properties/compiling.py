@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from ragged.testing.arguments import batch_shape_of, widened
+from ragged.testing.calls.known import key_of
 from ragged.testing.differences import Tolerance, assert_same
-from ragged.testing.known import key_of
 from ragged.testing.outcome import evaluate
 from ragged.testing.probes import batches_in
 from ragged.testing.violation import violation

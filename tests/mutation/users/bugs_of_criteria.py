@@ -15,6 +15,10 @@ MUTANTS = [
         ("filler that looks like a box is counted", "count = self.normalizer(own.sum())", "live = (targets.boxes.tensor.isfinite() & (targets.boxes.tensor > 0)).all(-1) & ~targets.ignored\n        count = self.normalizer(own.sum() + 0.1 * live.sum())", "plausible filler"),
         ("random numbers are seeded", "found = self.match(predictions, targets)", "torch.manual_seed(0)\n        found = self.match(predictions, targets)", "randomness"),
         ("NaN of an image spreads", "count = self.normalizer(own.sum())", "count = self.normalizer(own.sum() + 0 * (logits - logits.detach()).sum())", "NaN stays"),
+        ("ignored queries find nothing", "weights = torch.where(found.is_background, 1, own)", "weights = torch.where(positive, own, 1)", "region"),
+        ("the last logit is left out", 'reduction="none").sum(-1)', 'reduction="none")[..., :-1].sum(-1)', "classes"),
+        ("weights of targets for all queries of an image", "(distance * own).sum() / count", "(distance * positive * own.amax(-1, keepdim=True)).sum() / count", "weights"),
+        ("a temperature that learns from the batch", "count = self.normalizer(own.sum())", "count = self.normalizer(own.sum()) * (1 + logits.std().detach())", "repetition"),
         ("the sign of the gradient", "return (boxes - wanted).abs().sum(-1), 1 - giou(*corners)", "distance = (boxes - wanted).abs().sum(-1)\n        return 2 * distance.detach() - distance, 1 - giou(*corners)", "gradients"),
         ("boxes are written into", 'boxes = predictions["pred_logits"].to(dtype), predictions["pred_boxes"].to(dtype)', 'boxes = predictions["pred_logits"].to(dtype), predictions["pred_boxes"].clamp_(0.2, 0.8).to(dtype)', "result"),
         ("boxes are written into behind the graph", "found = self.match(predictions, targets)", 'predictions["pred_boxes"].data.clamp_(0.2, 0.8)\n        found = self.match(predictions, targets)', "result"),
@@ -46,6 +50,12 @@ MUTANTS = [
         ("wide boxes count more", "(distance * own).sum() / count", "(distance * own * (1 + beside[..., 2])).sum() / count", "axes"),
         ("boxes on the left count more", "(distance * own).sum() / count", "(distance * own * (1 + beside[..., 0])).sum() / count", "axes"),
         ("the highest count of an image", '"loss_bbox": (distance * own).sum() / count,', '"loss_bbox": (distance * own).sum() / count * found.num_positives.max(),', "counts"),
+    ]),
+    *bugs_in(TRAINING, "LayersLoss", [
+        ("an auxiliary layer counts twice", "for layer in layers]", "for layer in [*layers, layers[1]]]", "layers"),
+        ("the last layer is left out", "for layer in layers]", "for layer in layers[:-1]]", "any number of objects"),
+        ("one layer without a gradient", "layers = [predictions, *predictions", "layers = [predictions, {name: value.detach() for name, value in predictions[\"aux_outputs\"][0].items()}, *predictions", "layers"),
+        ("an auxiliary layer of the boxes of another", "layers = [predictions, *predictions", "layers = [predictions, {**predictions[\"aux_outputs\"][0], \"pred_boxes\": predictions[\"aux_outputs\"][1][\"pred_boxes\"]}, *predictions", "layers"),
     ]),
 ]
 # fmt: on

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from losses.testing import CRITERION_PROPERTIES, CriterionCase, queries
 from losses.testing.properties.smallest import violation_of as violation_of_criterion
 from losses.testing.properties.table import DECLARED, reasons
@@ -60,7 +62,7 @@ class OfUsersCriterion:
         form: dict[str, Any] = {"box_format": "cxcywh", "normalized": True}
         case = CriterionCase(
             lambda **options: getattr(code(TRAINING), self.name)(),
-            partial(queries, num_classes=5, **form),
+            partial(_layers if self.name == "LayersLoss" else queries, num_classes=5, **form),
             **form,
             reductions=(),
             divides_by="batch",
@@ -73,6 +75,12 @@ class OfUsersCriterion:
             if problem is not None:
                 return {name: str(problem).splitlines()[0]}
         return {}
+
+
+def _layers(boxes: list[Tensor], seed: int, **options: Any) -> dict[str, Any]:
+    """Queries of three layers."""
+    last, *others = (queries(boxes, seed + 7 * layer, **options) for layer in range(3))
+    return {**last, "aux_outputs": others}
 
 
 Bug = tuple[str, str, str, str]
@@ -89,4 +97,5 @@ CASES: dict[str, Any] = {
     "Shares": OfMatcher("Shares"),
     "Inside": OfMatcher("Inside", has_points=True),
     "SetLoss": OfUsersCriterion("SetLoss"),
+    "LayersLoss": OfUsersCriterion("LayersLoss"),
 }

@@ -64,3 +64,13 @@ class SetLoss(nn.Module):
             "loss_bbox": (distance * own).sum() / count,
             "loss_giou": (overlap * own).sum() / count,
         }
+
+
+class LayersLoss(SetLoss):
+    """The same for the last layer of a decoder and for its auxiliary ones, added up."""
+
+    def forward(self, predictions: dict[str, Any], targets: Targets) -> dict[str, Any]:
+        """The terms by name."""
+        layers = [predictions, *predictions["aux_outputs"]]
+        terms = [super(LayersLoss, self).forward(layer, targets) for layer in layers]
+        return {name: torch.stack([each[name] for each in terms]).sum(0) for name in terms[0]}
