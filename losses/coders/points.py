@@ -11,7 +11,7 @@ from losses.coders.boxes import NO_SIDE, CanvasSize, clip_to_canvas, from_relati
 from matchers.geometry.boxes import convert
 from ragged.interop.operands import method_takes_batches
 from ragged.values.checks import check_all_positive, check_flag
-from ragged.values.once import known_row
+from ragged.values.once import known_row, of_constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,8 @@ class DistanceCoder:
             boxes: As above. A point outside its box has a negative distance, unless ``max_distance`` is given.
         """
         priors, boxes = inputs(priors, boxes, "boxes", points=True)
-        distances = (boxes.unflatten(-1, (2, 2)) - priors[..., :2].unsqueeze(-2)) * _directions(boxes)
-        if self.scale_by_stride:
-            distances = distances / _strides(priors).unsqueeze(-2)
+        sides = boxes.unflatten(-1, (2, 2)) - priors[..., :2].unsqueeze(-2)
+        distances = sides / _steps(priors) if self.scale_by_stride else sides * _directions(boxes)
         distances = distances.flatten(-2)
         return distances if self.max_distance is None else distances.clamp(0, self.max_distance)
 
@@ -63,9 +62,8 @@ class DistanceCoder:
         """Boxes (…, 4), xyxy, from distances ``deltas`` (…, 4), ltrb, cut off at the border of ``canvas_size``."""
         priors, distances = inputs(priors, deltas, "deltas", points=True)
         corners, point = distances.unflatten(-1, (2, 2)), priors[..., :2].unsqueeze(-2)
-        if self.scale_by_stride:
-            corners = corners * _strides(priors).unsqueeze(-2)
-        return clip_to_canvas(torch.addcmul(point, corners, _directions(corners)).flatten(-2), canvas_size)
+        step = _steps(priors) if self.scale_by_stride else _directions(corners)
+        return clip_to_canvas(torch.addcmul(point, corners, step).flatten(-2), canvas_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +98,12 @@ def _directions(like: Tensor) -> Tensor:
     return known_row((-1.0, 1.0), like).unsqueeze(-1)
 
 
-def _strides(priors: Tensor) -> Tensor:
+def _steps(priors: Tensor) -> Tensor:
+    """The strides, by the directions of the sides, (…, 2, 2)."""
     if priors.shape[-1] != 4:
         raise ValueError(f"distances in strides need grid points (…, 4), x, y and strides, got {tuple(priors.shape)}")
-    return priors[..., 2:].clamp(min=NO_SIDE)
+    return of_constant(priors, "steps", lambda: _made_steps(priors))
+
+
+def _made_steps(priors: Tensor) -> Tensor:
+    return priors[..., None, 2:].clamp(min=NO_SIDE) * _directions(priors)

@@ -12,7 +12,7 @@ from torch import Tensor
 from matchers.assignments.assignment import Assignment
 from ragged.interop.registration import register_dataclass
 from ragged.values.memory import is_transposed
-from ragged.values.once import once
+from ragged.values.once import known_range, once
 from ragged.values.readable import values_are_readable
 
 
@@ -71,11 +71,11 @@ class Positives:
             # Positive predictions have the largest numbers. Not ``pairs``, whose order takes a stable sort.
             index, prediction = index.topk(assignment.max_pairs, -1)
         else:
-            prediction = torch.arange(count, device=index.device).expand(shape)
+            prediction = known_range(count, index.device).expand(shape)
         target, valid = index.clamp(min=0), index >= 0
         samples = math.prod(shape[:-1])
         # Not repeat_interleave, which fixes the number of samples in graphs of torch 2.9 and older.
-        sample = torch.arange(samples, device=index.device).unsqueeze(-1).expand(-1, prediction.shape[-1])
+        sample = known_range(samples, index.device).unsqueeze(-1).expand(-1, prediction.shape[-1])
         return cls(sample.reshape(-1), prediction.reshape(-1), target.reshape(-1), valid.reshape(-1), shape, whole)
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ class Candidates:
     Args:
         row, sample, target: (R,), which target to be matched, its image, and its index there.
         prediction, metric, overlap, counts: (R, K): which prediction of the image, how well it fits, and whether it may
-            be taken.
+            be taken; the metric of one that may not is 0.
         highest_overlap: (R,), among all predictions.
         num_invalid: (N,), of the images.
     """
@@ -94,12 +94,10 @@ class Candidates:
         won = self.won(target)
         value = self.metric
         if kind != "metric" and value.shape[-1]:
-            among = self.counts if kind == "normalized_over_all" else won
-            most = (value * among).amax(-1, keepdim=True)
             if kind == "normalized_over_all":
-                overlap = self.highest_overlap.unsqueeze(-1)
+                most, overlap = value.amax(-1, keepdim=True), self.highest_overlap.unsqueeze(-1)
             else:
-                overlap = (self.overlap * among).amax(-1, keepdim=True)
+                most, overlap = ((each * won).amax(-1, keepdim=True) for each in (value, self.overlap))
             value = value / bounded(most, add_eps=add_eps) * overlap
         index = self.sample.unsqueeze(-1), self.prediction
         quality.index_put_(index, (value * won).float(), accumulate=True)

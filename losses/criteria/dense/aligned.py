@@ -68,7 +68,14 @@ class AlignedCriterion(Criterion):
     def located(
         self, predictions: Any, rows: Positives, points: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of R positives at ``points`` (R, 4) with target boxes (R, 4): the loss of distances (R,), boxes, targets."""
+        """The loss of distances (R,), summed over the four sides, boxes (R, 4) and their targets (R, 4).
+
+        Args:
+            predictions: As ``read`` returned them.
+            rows: The R positives.
+            points: Their points, (R, 4).
+            target: Their target boxes, (R, 4).
+        """
         raise NotImplementedError
 
     def joined(self, first: Any, second: Any) -> Any:
@@ -92,7 +99,7 @@ class AlignedCriterion(Criterion):
         classes = class_values(self.loss_cls, predictions.logits, assigned.class_targets(), quality, class_mask=mask)
         return {
             "loss_cls": Term(assigned.counted(classes), count, weight=self.cls_rate),
-            self.DISTANCES: Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate),
+            self.DISTANCES: Term(assigned.counted_rows(distances * own), count, rows, self.dfl_rate / 4),
             "loss_iou": Term(assigned.counted_rows(overlaps * own), count, rows, self.iou_rate),
         }
 

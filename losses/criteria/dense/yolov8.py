@@ -151,7 +151,7 @@ class YOLOv8Criterion(AlignedCriterion):
             across, down = stride[..., :1] / width, stride[..., 1:2] / height
             share = torch.cat([across, down, across, down], -1)
             distances = self.loss_dfl(sides * share, wanted * share)
-        return distances.mean(-1), _turned(sides), around
+        return distances.sum(-1), _turned(sides), around
 
     def finished(self, losses: Losses, predictions: YOLOv8Predictions, terms: Terms) -> Losses:
         """The terms of all layers as one, times the batch size if so."""

@@ -177,7 +177,7 @@ class YOLOv9Criterion(AlignedCriterion):
             boxes = self.bbox_coder.decode(points, sides)
         else:
             boxes = wide(rows.of_predictions(predictions.boxes))
-        return self.loss_dfl(sides, self.bbox_coder.encode(points, target)).mean(-1), boxes, target
+        return self.loss_dfl(sides, self.bbox_coder.encode(points, target)).sum(-1), boxes, target
 
     def joined(self, first: Any, second: Any) -> Any:
         """The main branch, and the auxiliary one at its rate."""
