@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import compiled, core, criteria, growth, launches, limit, matchers, memory, recipes, references
+from benchmarks import compiled, core, criteria, growth, kit, launches, limit, matchers, memory, recipes, references
 from benchmarks.contest import Options
 from benchmarks.core import Row
 
@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, Any]] = {
     "compiled": ("Compiled", compiled),
     "growth": ("Growth", growth),
     "memory": ("Memory", memory),
+    "kit": ("The kit", kit),
 }
 RIVALS = Path(__file__).with_name("rivals.py")
 

@@ -74,7 +74,7 @@ def check_criterion(
     >>> criterion = DetrCriterion({"loss_vfl": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}, num_classes=5)
     >>> names = check_criterion(criterion, box_format="cxcywh", normalized=True, without=["compilation"])
     >>> names[:3]
-    ('result', 'repeatable', 'padding')
+    ('result', 'repeatable', 'randomness')
     """
     check_without(without, CRITERION_PROPERTIES)
     if divides_by is not None and divides_by not in DIVISORS:

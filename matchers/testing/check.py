@@ -69,7 +69,7 @@ def check_matcher(
 
     >>> from matchers import Hungarian
     >>> check_matcher(Hungarian(), without=["compilation"])[:3]
-    ('result', 'repeatable', 'ignored')
+    ('result', 'repeatable', 'randomness')
     """
     check_is_instance(matcher, "matcher", "check_matcher")
     check_without(without, MATCHER_PROPERTIES)

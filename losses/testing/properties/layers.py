@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from losses.testing.roles import is_of_images
 
 
 def layers(case: CriterionCase) -> None:
-    """Two auxiliary layers exchanged, or stacked ones in reversed order: the sum of all terms stays."""
+    """Two auxiliary layers exchanged: the sum of all terms stays."""
     predictions, targets = case.scene()
     before = _total(case, predictions, targets)
     for what, change in _exchanges(case, predictions):
@@ -35,7 +36,7 @@ def has_layers(case: CriterionCase) -> bool:
 
 def _exchanges(case: CriterionCase, predictions: Any) -> list[tuple[str, Callable[[Any], Any]]]:
     return [
-        (f"the first and the last of {key!r} exchanged", lambda tree, key=key: _with_ends_exchanged(tree, key))
+        (f"the first and the last of {key!r} exchanged", partial(_with_ends_exchanged, key=key))
         for key, value in (predictions.items() if isinstance(predictions, dict) else ())
         if isinstance(value, (list, tuple)) and len(value) > 1 and _are_alike(value)
     ]

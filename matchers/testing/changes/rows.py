@@ -135,8 +135,8 @@ def with_targets_as_filler(targets: Targets, boxes: Tensor | None) -> list[tuple
     found = [(of_others, "targets of another image")]
     if boxes is not None and targets.boxes is not None and boxes.shape[1]:
         own = of_others.boxes
-        near = boxes.detach().to(own.dtype)[:, torch.arange(width) % boxes.shape[1]]
-        near = own.create_with_sample_sizes_like_self(torch.where(own.aligned_mask, own.tensor, near))
+        rows_of_boxes = boxes.detach().to(own.dtype)[:, torch.arange(width) % boxes.shape[1]]
+        near = own.create_with_sample_sizes_like_self(torch.where(own.aligned_mask, own.tensor, rows_of_boxes))
         found.append((replace(of_others, boxes=near), "predicted boxes"))
     return found
 

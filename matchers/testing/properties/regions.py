@@ -15,7 +15,7 @@ from matchers.testing.changes.moves import Move, canvas_of, cover_box, moved_box
 from matchers.testing.changes.rows import with_ignored_target, with_targets_as_filler
 from matchers.testing.scene import CANVAS, Scene
 from matchers.testing.under_test import Parts, UnderTest, place, unless_refused
-from ragged import combine_data
+from ragged import RaggedBatch, combine_data
 from ragged.testing import PropertyViolation
 
 _LARGE = Move(scale=16.0)
@@ -87,7 +87,9 @@ def _worse_than_zeros(predictions: Predictions) -> Predictions:
 
 def _expect_as_alone(matcher: UnderTest, scene: Scene, sizes: list[int]) -> None:
     found = unless_refused(lambda: matcher.parts(replace(scene, predictions=ragged_of(scene.predictions, sizes))))
-    for image, size in enumerate(sizes if found is not None else ()):  # else it takes none, and says so
+    if found is None:
+        return  # it takes none, and says so
+    for image, size in enumerate(sizes):
         alone = scene.take([image])
         alone = replace(alone, predictions=first_predictions(alone.predictions, size))
         expected = matcher.parts(alone)
@@ -114,7 +116,7 @@ def _expect_ignored(rest: Parts, image: int, size: int) -> None:
 def ragged_of(predictions: Predictions, sizes: list[int]) -> Predictions:
     """The first predictions of each image, so many of them."""
 
-    def cut(leaf: Tensor) -> object:
+    def cut(leaf: Tensor) -> RaggedBatch:
         return combine_data([each[:size] for each, size in zip(leaf, sizes, strict=True)])
 
     parts = {name: getattr(predictions, name) for name in ("logits", "boxes", "objectness")}
@@ -124,7 +126,7 @@ def ragged_of(predictions: Predictions, sizes: list[int]) -> Predictions:
         **known,
         box_format=predictions.box_format,
         normalized=predictions.normalized,
-        fields=fields,  # type: ignore[arg-type]
+        fields=fields,
     )
 
 
