@@ -111,7 +111,9 @@ def test_more_and_less_padding(batch: RaggedBatch) -> None:
 def test_create_with_sample_sizes_like_self(batch: RaggedBatch) -> None:
     cost = batch.create_with_sample_sizes_like_self(torch.zeros(2, 7, 3), non_uniform_dim=2)
     assert cost.mask is batch.mask and cost.sample_sizes is batch.sample_sizes
-    with pytest.raises(ValueError, match=r"tensor must have batch shape \(2,\) and size 3 in dimension 1, got .* \(2, 7, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"tensor must have batch shape \(2,\) and size 3 in dimension 1, got .* \(2, 7, 3\)"
+    ):
         batch.create_with_sample_sizes_like_self(torch.zeros(2, 7, 3))
     with pytest.raises(ValueError, match="tensor must be on the device of this batch"):
         batch.create_with_sample_sizes_like_self(torch.zeros(2, 3, device="meta"))
