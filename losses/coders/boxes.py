@@ -187,7 +187,7 @@ def clip_to_canvas(boxes: Tensor, canvas_size: CanvasSize | None) -> Tensor:
         limit = torch.cat([corner, corner], -1)
         if boxes.dim() > 1:
             limit = limit.unsqueeze(-2)
-        check_broadcast(boxes.shape, limit.shape, "boxes", "canvas_size, with a dimension for the boxes,")
+        check_broadcast(boxes.shape, limit.shape, "boxes", "canvas_size (*batch, 1, 2)")
     else:
         if not isinstance(canvas_size, Sequence) or len(canvas_size) != 2:
             raise ValueError(f"canvas_size must be a tensor (*batch, 2) or a pair (height, width), got {canvas_size!r}")

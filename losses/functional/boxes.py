@@ -168,7 +168,7 @@ def centerness_of_points(points: Tensor, boxes: Tensor) -> Tensor:
     _check_last(points, 2, "points")
     _check_last(boxes, 4, "boxes")
     check_same_device(boxes.device, points.device, name="boxes", reference="points")
-    check_broadcast(points.shape[:-1], boxes.shape[:-1], "points without their coordinates", "boxes without theirs,")
+    check_broadcast(points.shape[:-1], boxes.shape[:-1], "points without their coordinates", "boxes without theirs")
     points, boxes = wide(points), wide(boxes)
     apart = boxes.unflatten(-1, (2, 2)) - points.unsqueeze(-2)
     return centerness((apart * known_row((-1.0, 1.0), apart).unsqueeze(-1)).flatten(-2))

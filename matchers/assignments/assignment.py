@@ -136,7 +136,7 @@ class Assignment:
 
         Args:
             values: Ragged along the targets. Leading dimensions that only the predictions have may be missing.
-            fill: For predictions without a target.
+            fill: Value for predictions without a target.
 
         >>> assignment = Assignment.from_index(torch.tensor([[1, -1, 0]]), num_targets=torch.tensor([2]))
         >>> assignment.gather(combine_data([[5, 7]]), fill=-1)

@@ -146,7 +146,7 @@ def union_of_matches(assignments: Assignment | Sequence[Assignment]) -> Assignme
         of costs that were not finite are added up.
 
     Raises:
-        TypeError: Something is no ``Assignment``.
+        TypeError: An entry is not an ``Assignment``.
         ValueError: There is no layer, shapes differ, or the numbers of targets do; the message names the sample.
 
     >>> layers = torch.tensor([[[0, 1, -1]], [[1, 1, -1]], [[1, 0, 0]]])

@@ -43,7 +43,7 @@ def stack(assignments: Sequence[AnyAssignment]) -> AnyAssignment:
     """Stack assignments along a new first batch dimension, for example decoder layers.
 
     Raises:
-        TypeError: Something is no ``Assignment``.
+        TypeError: An entry is not an ``Assignment``.
         ValueError: The list is empty, or shapes differ.
 
     >>> one = Assignment.from_index(torch.tensor([[0, -1]]), num_targets=torch.tensor([1]))
@@ -83,8 +83,8 @@ def cat(assignments: Sequence[AnyAssignment], *, sizes: Sequence[Tensor | None] 
         An assignment. ``num_invalid`` is the sum over the parts.
 
     Raises:
-        TypeError: Something is no ``Assignment``, or sizes are no integers.
-        ValueError: There is none, batch shapes or targets differ, or a size is larger than its part.
+        TypeError: An entry is not an ``Assignment``, or sizes are no integers.
+        ValueError: The list is empty, batch shapes or targets differ, or a size is larger than its part.
 
     >>> tracks = Assignment.from_index(torch.tensor([[1, -1]]), num_targets=torch.tensor([2]))
     >>> queries = Assignment.from_index(torch.tensor([[-1, 0, -1]]), num_targets=torch.tensor([2]))

@@ -32,7 +32,7 @@ def box3d_l1_cost(gt_codes: Tensor, codes: Tensor, *, code_weights: Sequence[flo
     for values, name, last in ((gt_codes, "gt_codes", "(…, G, D)"), (codes, "codes", "(…, P, D)")):
         check_values_of(values, name, last, at_least=2)
     check_codes(codes, gt_codes, "codes", "gt_codes")
-    check_broadcast(gt_codes.shape[:-2], codes.shape[:-2], "the batch shape of gt_codes", "that of codes,")
+    check_broadcast(gt_codes.shape[:-2], codes.shape[:-2], "the batch dimensions of gt_codes", "those of codes")
     gt, found = wide(gt_codes), wide(codes)
     if code_weights is not None:
         weights = checked_code_weights(code_weights, gt.shape[-1])

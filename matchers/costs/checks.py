@@ -100,7 +100,7 @@ def checked_boxes(gt_boxes: Tensor, boxes: Tensor) -> Tensor:
         if values.dim() < 2:
             raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(values.shape)}")
     check_same_device(boxes.device, gt_boxes.device, name="boxes", reference="gt_boxes")
-    check_broadcast(gt_boxes.shape[:-2], boxes.shape[:-2], "the batch shape of gt_boxes", "that of boxes,")
+    check_broadcast(gt_boxes.shape[:-2], boxes.shape[:-2], "the batch dimensions of gt_boxes", "those of boxes")
     return gt_boxes
 
 
@@ -113,7 +113,7 @@ def checked_points(points: Tensor, gt_boxes: Tensor) -> Tensor:
     if gt_boxes.dim() < 2:
         raise ValueError(f"gt_boxes must have shape (*batch, G, 4), got {tuple(gt_boxes.shape)}")
     check_same_device(points.device, gt_boxes.device, name="points", reference="gt_boxes")
-    check_broadcast(gt_boxes.shape[:-2], points.shape[:-2], "the batch shape of gt_boxes", "that of points,")
+    check_broadcast(gt_boxes.shape[:-2], points.shape[:-2], "the batch dimensions of gt_boxes", "those of points")
     return gt_boxes
 
 
@@ -122,7 +122,7 @@ def check_radius(radius: Tensor, points: Tensor, gt_boxes: Tensor) -> None:
     check_values_of(radius, "radius", "(*batch, P)")
     check_same_device(radius.device, points.device, name="radius", reference="points")
     check_broadcast(points.shape[:-1], radius.shape, "points without their coordinates", "radius")
-    check_broadcast(gt_boxes.shape[:-2], radius.shape[:-1], "the batch shape of gt_boxes", "that of radius,")
+    check_broadcast(gt_boxes.shape[:-2], radius.shape[:-1], "the batch dimensions of gt_boxes", "those of radius")
 
 
 def check_module(module: Any, name: str) -> None:

@@ -46,7 +46,7 @@ class ATSS(Rule):
         min_center_margin: Distance in pixels to every side that a centre must exceed.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
             above 1, none is.
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [8.0, 0.0, 16.0, 8.0], [16.0, 0.0, 24.0, 8.0]])

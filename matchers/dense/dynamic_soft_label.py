@@ -41,7 +41,7 @@ class DynamicSoftLabel(Rule):
         topk: Number of IoUs to add up, and maximum number of predictions of a target.
         soft_center_radius: Distance in strides at which the centre cost is 1.
         iou_weight: Weight of the overlap's cost.
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
@@ -58,7 +58,7 @@ class DynamicSoftLabel(Rule):
     of_points: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         check_positive(self.topk, "topk")
         check_number(self.soft_center_radius, "soft_center_radius", low=None)
         check_not_negative(self.iou_weight, "iou_weight")

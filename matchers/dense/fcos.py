@@ -37,7 +37,7 @@ class FCOS(Rule):
     Args:
         center_radius: Radius of centre sampling in strides; None: the whole box.
         regress_range: In strides. Ranges of levels whose strides double meet at 4 and 8.
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
@@ -55,7 +55,7 @@ class FCOS(Rule):
     of_points: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         if self.center_radius is not None:
             check_all_positive((self.center_radius,), "center_radius")
         check_is_sequence(self.regress_range, "regress_range", "2 numbers")

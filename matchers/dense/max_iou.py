@@ -42,7 +42,7 @@ class MaxIoU(Rule):
             (torchvision). False: for the target that took it.
         ignore_iof: A prior without a target is ignored if at least this part of it lies in an ignored target;
             above 1, none is.
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     Raises:
@@ -65,7 +65,7 @@ class MaxIoU(Rule):
     normalized: ClassVar[bool | None] = None
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         if isinstance(self.neg_iou_thr, (list, tuple)) and len(self.neg_iou_thr) != 2:
             raise ValueError(f"neg_iou_thr must be a number or a pair (low, high), got {self.neg_iou_thr}")
         low, high = self._background_range

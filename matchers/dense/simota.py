@@ -39,7 +39,7 @@ class SimOTA(Rule):
         candidate_topk: Overlaps that are added up, and predictions that a target may take at most.
         iou_weight: Weight of the overlap's cost.
         cls_weight: Weight of the class cost.
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> predictions = Predictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0, 8, 8], [8, 0, 16, 8]]]))
@@ -59,7 +59,7 @@ class SimOTA(Rule):
     _OUTSIDE = 1e5
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         check_positive(self.candidate_topk, "candidate_topk")
         for name in ("center_radius", "iou_weight", "cls_weight"):
             check_not_negative(getattr(self, name), name)

@@ -55,7 +55,7 @@ class TaskAligned(Rule):
         topk2: After conflicts, each target keeps its ``topk2`` predictions of largest metric; None: all.
         min_side: Minimum side of a target in pixels for the test of points; overlaps use the true box.
         add_eps: True: normalisation divides by the largest metric + 1e-9; False: by max(metric, 1e-9).
-        max_pairwise_bytes: How much memory may be taken for pairs at once, whatever the number of targets; by default
+        max_pairwise_bytes: Limit in bytes for temporary memory of pairs, independent of the number of targets. Default:
             16 MiB on CPU, 1 GiB elsewhere. The result does not depend on it.
 
     >>> TaskAligned.yolov9().alpha
@@ -77,7 +77,7 @@ class TaskAligned(Rule):
     of_points: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise unless all parameters are right."""
+        """Raise ``ValueError`` or ``TypeError`` if a parameter is out of range."""
         choices = {
             "overlap": ("iou", "ciou"),
             "conflict": ("overlap", "metric", "overlap_inside"),

@@ -273,7 +273,9 @@ def _width_height_twice(boxes: Tensor, canvas_size: Tensor) -> Tensor:
     check_is_tensor(canvas_size, "canvas_size")
     check_same_device(canvas_size.device, boxes.device, name="canvas_size", reference="boxes")
     if boxes.dim() > 1:
-        check_broadcast(boxes.shape[:-2], canvas_size.shape[:-1], "the batch shape of boxes", "that of canvas_size,")
+        check_broadcast(
+            boxes.shape[:-2], canvas_size.shape[:-1], "the batch dimensions of boxes", "those of canvas_size"
+        )
     size = canvas_size.to(boxes.dtype).flip(-1)
     return torch.cat([size, size], -1).unsqueeze(-2)
 

@@ -93,7 +93,7 @@ def of_every_pair(keypoints: Tensor, gt_keypoints: Tensor, *rest: Tensor) -> tup
         if numbers.dim() == 0:
             raise ValueError("area must have shape (*batch, G), got ()")
     check_broadcast(
-        gt_keypoints.shape[:-3], keypoints.shape[:-3], "the batch shape of gt_keypoints", "that of keypoints,"
+        gt_keypoints.shape[:-3], keypoints.shape[:-3], "the batch dimensions of gt_keypoints", "those of keypoints"
     )
     return keypoints.unsqueeze(-4), gt_keypoints.unsqueeze(-3), *(numbers.unsqueeze(-1) for numbers in rest)
 
@@ -117,7 +117,7 @@ class Distances(NamedTuple):
         """Of keypoints ``(…, K, 2)`` and those of targets ``(…, K, 3)`` that broadcast; errors call them ``names``."""
         check_keypoints(keypoints, gt_keypoints, names)
         objects = keypoints.shape[:-2], gt_keypoints.shape[:-2]
-        check_broadcast(*objects, f"objects of {names[0]}", f"those of {names[1]},")
+        check_broadcast(*objects, f"objects of {names[0]}", f"those of {names[1]}")
         found, gt = wide(keypoints), wide(gt_keypoints)
         visible = gt[..., 2] > 0
         ones = visible.to(torch.promote_types(found.dtype, gt.dtype))

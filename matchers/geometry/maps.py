@@ -24,7 +24,7 @@ def feature_sizes(image_size: tuple[int, int], strides: Sequence[Stride]) -> lis
         strides: One for each level.
 
     Raises:
-        TypeError: A size or a stride is no whole number.
+        TypeError: A size or a stride is not an integer.
         ValueError: A stride is not positive, or ``image_size`` is no pair.
 
     >>> feature_sizes((100, 64), [8, 16])

@@ -119,7 +119,7 @@ def pairwise(measure: Callable[[Tensor, Tensor], Tensor], first: Tensor, second:
         check_boxes(boxes, name)
         if boxes.dim() < 2:
             raise ValueError(f"{name} must have shape (*batch, N, 4), got {tuple(boxes.shape)}")
-    check_broadcast(first.shape[:-2], second.shape[:-2], "the batch shape of first", "that of second,")
+    check_broadcast(first.shape[:-2], second.shape[:-2], "the batch dimensions of first", "those of second")
     return measure(first.unsqueeze(-2), second.unsqueeze(-3))
 
 

@@ -52,7 +52,7 @@ def grid_points(
         ``(P, 4)``: rows ``[x, y, stride_x, stride_y]``, in pixels.
 
     Raises:
-        TypeError: A size or a stride is no whole number.
+        TypeError: A size or a stride is not an integer.
         ValueError: A stride is not positive, or ``feature_sizes`` has another number of levels.
 
     >>> grid_points((8, 16), [8])
@@ -98,7 +98,7 @@ def anchors(
         ``(P, 4)``, xyxy, in pixels, not clipped to the image.
 
     Raises:
-        TypeError: A size or a stride is no whole number.
+        TypeError: A size or a stride is not an integer.
         ValueError: A stride, base size, ratio or scale is not positive, or the numbers of levels differ.
 
     >>> anchors((8, 16), [8], ratios=[1.0, 4.0])

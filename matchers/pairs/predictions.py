@@ -104,7 +104,7 @@ class Predictions:
             if value.dim() < 2:
                 raise ValueError(f"the field {name!r} must have shape (*batch, P, …), got {tuple(value.shape)}")
         if self.logits is None and self.boxes is None and not self.fields:
-            raise ValueError("predictions need logits or boxes, got neither")
+            raise ValueError("predictions need logits, boxes or fields, got none of them")
         self._check_shapes()
 
     def _check_shapes(self) -> None:

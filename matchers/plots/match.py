@@ -89,7 +89,7 @@ def plot_match(
         The axes.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
         IndexError: ``sample`` does not fit the batch dimensions.
         ValueError: There are no boxes to draw, numbers of predictions or targets differ, a unit cannot be converted,
             or the image has another shape.

@@ -20,7 +20,7 @@ def one_to_one_assignment(
     forbidden: Tensor | None = None,
     solver: str = "auto",
 ) -> Assignment:
-    """The ``Assignment`` of lowest total cost, each target to one prediction; as ``Hungarian`` gives it.
+    """The ``Assignment`` of lowest total cost, each target to one prediction; as ``Hungarian`` returns it.
 
     Args:
         cost, num_targets, forbidden, solver: As for ``batched_linear_sum_assignment``, which is the same with an index
@@ -28,7 +28,7 @@ def one_to_one_assignment(
 
     Returns:
         An ``Assignment`` with room for ``min(P, G)`` pairs in each sample. ``num_invalid`` counts the costs of targets
-        that are not finite, those of forbidden pairs left out. The quality of each pair is 1.
+        that are not finite, except those of forbidden pairs. The quality of each pair is 1.
 
     Raises:
         ImportError, TypeError, ValueError: As ``batched_linear_sum_assignment``.

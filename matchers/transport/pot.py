@@ -76,8 +76,8 @@ class BalancedPOT(_POT):
         ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
-        ImportError: The package is missing.
-        ValueError: The method is not known.
+        ImportError: The package ``ot`` is not installed.
+        ValueError: ``method`` is unknown.
     """
 
     methods: ClassVar[tuple[str, ...]] = (
@@ -118,8 +118,8 @@ class UnbalancedPOT(_POT):
         ignore_iof: See ``IgnoringMatcher``.
 
     Raises:
-        ImportError: The package is missing.
-        ValueError: The method is not known.
+        ImportError: The package ``ot`` is not installed.
+        ValueError: ``method`` is unknown.
     """
 
     methods = ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_reg_scaling")

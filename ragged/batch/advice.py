@@ -11,12 +11,12 @@ from torch import Tensor
 from ragged.batch import torch_functions
 
 _INSTEAD = {
-    "numpy": "an array of each sample is [sample.numpy() for sample in batch.split()], the padded one .tensor.numpy()",
-    "tolist": "a list for each sample is [sample.tolist() for sample in batch.split()]",
-    "item": "a number is made by a reduction, such as ragged.sum_over_targets",
-    "is_nested": "nn.MultiheadAttention and transformer layers take tensors, those of batch.with_padded_set_to(0), and "
-    "key_padding_mask=ragged.key_padding_mask(batch); ragged.to_nested makes a nested tensor",
-    "backward": "a gradient starts from a number: reduce with ragged.sum_over_targets or average_over_targets, and sum",
+    "numpy": "use [sample.numpy() for sample in batch.split()], or .tensor.numpy() for the padded array",
+    "tolist": "use [sample.tolist() for sample in batch.split()]",
+    "item": "reduce first, for example with ragged.sum_over_targets",
+    "is_nested": "pass batch.with_padded_set_to(0).tensor and key_padding_mask=ragged.key_padding_mask(batch) to "
+    "nn.MultiheadAttention and transformer layers; ragged.to_nested makes a nested tensor",
+    "backward": "reduce to a scalar first, with ragged.sum_over_targets or average_over_targets, and sum",
 }
 _OTHERS = ("T", "mT", "contiguous", "expand", "matmul", "numel", "permute", "repeat", "type", "unbind", "view")
 
@@ -39,11 +39,11 @@ class Advice:
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         # Without this, numpy would make an array of one object.
-        raise TypeError(f"a RaggedBatch is no array: {_INSTEAD['numpy']}")
+        raise TypeError(f"a RaggedBatch cannot become one array; {_INSTEAD['numpy']}")
 
     def __len__(self) -> NoReturn:
         # torch asks for it, too, where a batch is to become a tensor.
-        raise TypeError("a RaggedBatch has no one length: batch_shape counts the samples, sample_sizes their entries")
+        raise TypeError("a RaggedBatch has no len(); use batch_shape for the samples, sample_sizes for their entries")
 
 
 def _missing() -> dict[str, str]:

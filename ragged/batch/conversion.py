@@ -74,7 +74,7 @@ def clone(batch: AnyBatch) -> AnyBatch:
 
 
 def retain_grad(batch: BatchCore) -> None:
-    """Keep the gradient of ``tensor`` though it is no leaf."""
+    """Keep the gradient of ``tensor`` although it is not a leaf."""
     batch.tensor.retain_grad()
 
 

@@ -39,7 +39,9 @@ class BatchCore:
         elif mask is not None:
             sizes = sizes_from_mask(mask)
         else:
-            raise ValueError("either mask or sample_sizes is needed; for samples of equal size use from_full_tensor")
+            raise ValueError(
+                "RaggedBatch needs mask or sample_sizes, got neither; for equal sizes use from_full_tensor"
+            )
         check_same_device(sizes.device, tensor.device, name="mask or sample_sizes", reference="tensor")
         num_batch_dims = sizes.dim()
         dim = num_batch_dims if non_uniform_dim is None else non_uniform_dim
@@ -161,6 +163,10 @@ class BatchCore:
             non_uniform_dim: The ragged dimension of ``tensor``; by default that of this batch.
             device: Where to move the result; by default ``tensor`` must be, and stays, on the device of this batch.
 
+        Raises:
+            ValueError: ``tensor`` has another batch shape, ``max_sample_size`` or device.
+            IndexError: ``non_uniform_dim`` is not a dimension after the batch dimensions.
+
         >>> boxes = RaggedBatch(torch.zeros(2, 3, 4), sample_sizes=[3, 1])
         >>> cost = boxes.create_with_sample_sizes_like_self(torch.zeros(2, 100, 3), non_uniform_dim=2)
         >>> [sample.shape for sample in cost.split()]
@@ -173,8 +179,8 @@ class BatchCore:
             dim = check_dim(dim, tensor.dim(), lowest=nb, name="non_uniform_dim")
         if tensor.dim() <= nb or tensor.shape[:nb] != self.batch_shape or tensor.shape[dim] != self.max_sample_size:
             raise ValueError(
-                f"expected batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension {dim}, "
-                f"got a tensor of shape {tuple(tensor.shape)}"
+                f"tensor must have batch shape {tuple(self.batch_shape)} and size {self.max_sample_size} in dimension "
+                f"{dim}, got shape {tuple(tensor.shape)}"
             )
         if device is None:
             check_same_device(tensor.device, self.device, name="tensor", reference="this batch")

@@ -42,7 +42,9 @@ def reshape_batch_dims(batch: AnyBatch, new_batch_shape: int | Sequence[int]) ->
         # Resolved on the sizes: a -1 cannot be inferred from a tensor without elements.
         shape = tuple(torch.empty(batch.batch_shape, device="meta").reshape(shape).shape)
     except RuntimeError:
-        raise ValueError(f"batch shape {tuple(batch.batch_shape)} cannot be reshaped to {shape}") from None
+        raise ValueError(
+            f"new_batch_shape must have as many samples as batch shape {tuple(batch.batch_shape)}, got {shape}"
+        ) from None
     return _map_parts(batch, lambda part, after: part.reshape(*shape, *part.shape[part.dim() - after :]))
 
 
@@ -77,7 +79,7 @@ def squeeze_batch_dim(batch: AnyBatch, dim: int) -> AnyBatch:
     dim = check_dim(dim, batch.num_batch_dims)
     if batch.batch_shape[dim] != 1:
         raise ValueError(
-            f"only a batch dimension of size 1 can be squeezed, dimension {dim} has {batch.batch_shape[dim]}"
+            f"dim must be a batch dimension of size 1, got dimension {dim} of size {batch.batch_shape[dim]}"
         )
     return _map_parts(batch, lambda part, _: part.squeeze(dim))
 
@@ -94,7 +96,7 @@ def broadcast_batch_dims_to_shape(batch: AnyBatch, new_batch_shape: Sequence[int
     missing = len(shape) - batch.num_batch_dims
     fits = missing >= 0 and all(old in (1, new) for old, new in zip(batch.batch_shape, shape[missing:], strict=True))
     if not fits:
-        text = f"batch shape {tuple(batch.batch_shape)} cannot be broadcast to {shape}"
+        text = f"new_batch_shape must broadcast from batch shape {tuple(batch.batch_shape)}, got {shape}"
         if missing == 0 and all(old and new % old == 0 for old, new in zip(batch.batch_shape, shape, strict=True)):
             factors = tuple(new // old for old, new in zip(batch.batch_shape, shape, strict=True))
             text += f"; to repeat the samples, use repeat_samples({factors})"
@@ -104,6 +106,13 @@ def broadcast_batch_dims_to_shape(batch: AnyBatch, new_batch_shape: Sequence[int
 
 def broadcast_batch_dims(batches: Sequence[AnyBatch]) -> list[AnyBatch]:
     """Broadcast the batch dimensions of several batches against each other.
+
+    Returns:
+        A list of RaggedBatches of one batch shape.
+
+    Raises:
+        ValueError: Batch shapes do not broadcast.
+        TypeError: An entry is not a RaggedBatch.
 
     >>> first, second = RaggedBatch.broadcast_batch_dims([RaggedBatch.empty((2, 1)), RaggedBatch.empty((1, 3))])
     >>> second.batch_shape
@@ -117,7 +126,7 @@ def broadcast_batch_dims(batches: Sequence[AnyBatch]) -> list[AnyBatch]:
     try:
         shape = torch.broadcast_shapes(*shapes)
     except RuntimeError:
-        raise ValueError(f"batch shapes cannot be broadcast against each other: {shapes}") from None
+        raise ValueError(f"batch shapes must broadcast against each other, got {shapes}") from None
     return [broadcast_batch_dims_to_shape(batch, shape) for batch in batches]
 
 
@@ -126,7 +135,7 @@ def repeat_samples(batch: AnyBatch, num_repeats: int | Sequence[int], batch_dim:
 
     Args:
         num_repeats: How often to repeat along ``batch_dim``, or one number for each batch dimension.
-        batch_dim: The dimension for a single number; may be omitted if there is only one.
+        batch_dim: The dimension for a single number; optional if there is only one.
 
     >>> RaggedBatch(torch.zeros(2, 3), sample_sizes=[1, 3]).repeat_samples(2).sample_sizes
     tensor([1, 3, 1, 3])
@@ -135,15 +144,15 @@ def repeat_samples(batch: AnyBatch, num_repeats: int | Sequence[int], batch_dim:
     if isinstance(num_repeats, (int, np.integer, torch.SymInt)):
         check_count(num_repeats, "num_repeats")
         if batch_dim is None and num_batch_dims != 1:
-            raise ValueError(f"batch_dim is needed to say which of {num_batch_dims} batch dimensions to repeat")
+            raise ValueError(f"batch_dim must be given for {num_batch_dims} batch dimensions, got None")
         dim = check_dim(0 if batch_dim is None else batch_dim, num_batch_dims, name="batch_dim")
         repeats = tuple(num_repeats if d == dim else 1 for d in range(num_batch_dims))
     else:
         repeats = checked_sizes(num_repeats, "num_repeats")
         if batch_dim is not None or len(repeats) != num_batch_dims:
             raise ValueError(
-                f"num_repeats needs one number for each of the {num_batch_dims} batch dimensions, and then no "
-                f"batch_dim; got {repeats} and batch_dim={batch_dim}"
+                f"num_repeats must have one number for each of the {num_batch_dims} batch dimensions, without "
+                f"batch_dim, got {repeats} and batch_dim={batch_dim}"
             )
     if not repeats:  # torch cannot repeat a tensor without dimensions
         return batch
@@ -157,8 +166,8 @@ def resize(batch: AnyBatch, max_size: int) -> AnyBatch:
     if max_size <= old:
         check_values(
             sizes <= max_size,
-            lambda at: f"{sample_name(at)} has {int(sizes[at])} entries, more than max_size={max_size}",
-            summary="RaggedBatch: a sample has more entries than max_size",
+            lambda at: f"max_size must be at least {int(sizes[at])}, the size of {sample_name(at)}, got {max_size}",
+            summary="RaggedBatch: max_size must be at least the size of each sample",
         )
         tensor = batch.tensor.narrow(dim, 0, max_size)
     else:

@@ -146,8 +146,8 @@ def call_elementwise(
     made, nb, dim = result.shape, first.sample_sizes.dim(), first.non_uniform_dim
     if made != shape and (made[:nb] != first.batch_shape or made[dim] != first.max_sample_size):
         raise ValueError(
-            f"{function.__name__}: broadcasting would change the batch shape or the ragged dimension, from "
-            f"{tuple(shape)} to {tuple(made)}; see broadcast_batch_dims_to_shape"
+            f"{function.__name__}: the result must keep batch shape and ragged dimension of {tuple(shape)}, but "
+            f"broadcasting gives {tuple(made)}; see broadcast_batch_dims_to_shape"
         )
     return first._with(result)
 
@@ -163,7 +163,10 @@ def _as_number(array: np.ndarray[Any, Any], batch: BatchCore, function: Callable
     """A number of numpy, which is an array in a compiled graph, as a tensor that promotes the batch as it would."""
     number = torch.as_tensor(array)
     if number.dim():
-        raise TypeError(f"{function.__name__}: a RaggedBatch takes tensors, no arrays of numpy; use torch.from_numpy")
+        raise TypeError(
+            f"{function.__name__}: a RaggedBatch does not combine with NumPy arrays, got shape {tuple(number.shape)}; "
+            "use torch.from_numpy"
+        )
     if number.is_floating_point():
         return number if batch.tensor.is_floating_point() else number.to(torch.get_default_dtype())
     return number if number.dtype is batch.dtype is torch.bool else number.to(torch.int64)
@@ -200,7 +203,7 @@ def allclose(
 
 def _same_structure(batch: BatchCore, other: BatchCore) -> bool:
     if not isinstance(other, type(batch)):
-        raise TypeError(f"a RaggedBatch can be compared with another one, got {type(other).__name__}")
+        raise TypeError(f"other must be a RaggedBatch, got {type(other).__name__}")
     check_same_device(other.device, batch.device, name="the other batch", reference="this batch")
     check_has_values(batch.tensor, "comparing batches")
     if batch.non_uniform_dim != other.non_uniform_dim or batch.dim() != other.dim():

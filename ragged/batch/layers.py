@@ -34,8 +34,8 @@ def linear(input: AnyBatch, weight: Tensor, bias: Weight = None) -> AnyBatch:
         )
     if input.shape[-1] != weight.shape[-1]:
         raise ValueError(
-            f"linear needs entries of {weight.shape[-1]} features in the last dimension, as the weight of shape "
-            f"{tuple(weight.shape)} has, got shape {tuple(input.shape)}"
+            f"linear: input must have {weight.shape[-1]} features in the last dimension, as weight "
+            f"{tuple(weight.shape)}, got shape {tuple(input.shape)}"
         )
     return input._with(functional.linear(_filled(input, 0, weight, bias), weight, bias))
 
@@ -77,8 +77,8 @@ def embedding(
     _check_is_input(input, "embedding", weight)
     if max_norm is not None or scale_grad_by_freq or sparse:
         raise TypeError(
-            "embedding of a RaggedBatch takes no max_norm, scale_grad_by_freq or sparse, which rewrite or count the "
-            "row that filler points at; look up the entries alone: values, sizes = ragged.pack(batch), then "
+            "embedding of a RaggedBatch does not support max_norm, scale_grad_by_freq or sparse, because filler would "
+            "count; embed the valid entries only: values, sizes = ragged.pack(batch), then "
             "ragged.unpack(embedding(values), sizes)"
         )
     _check_indices(input, weight.shape[0], "embedding", (torch.int64, torch.int32))
@@ -89,7 +89,7 @@ def embedding(
 def one_hot(tensor: AnyBatch, num_classes: int | None = None) -> AnyBatch:
     """``torch.nn.functional.one_hot``, for a number of classes that is given; int64."""
     if num_classes is None or num_classes == -1:
-        raise TypeError("one_hot of a RaggedBatch needs num_classes: the largest class of a batch is no fixed width")
+        raise TypeError("one_hot of a RaggedBatch needs num_classes, because the width must not depend on the values")
     check_positive(num_classes, "num_classes")
     _check_indices(tensor, num_classes, "one_hot", INTEGER_DTYPES)
     classes = torch.arange(num_classes, device=tensor.device, dtype=tensor.dtype)
@@ -118,7 +118,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     dim = check_dim(dim, first.dim() + 1)
     if dim < first.num_batch_dims:
         raise TypeError(
-            f"torch.stack makes a data dimension of a RaggedBatch, and {dim} is among those of the batch; use "
+            f"torch.stack adds a data dimension to a RaggedBatch, but dim {dim} is a batch dimension; use "
             "ragged.stack_batches"
         )
     result = torch.stack(_padded(tensors, first, "stack", None), dim)
@@ -163,7 +163,9 @@ def _check_is_behind(batch: BatchCore, normalized_shape: Sequence[int], name: st
     if batch.dim() - len(normalized_shape) > batch.non_uniform_dim:
         return
     behind = tuple(batch.shape[batch.non_uniform_dim + 1 :])
-    instead = f"give normalized_shape={behind}, what is behind it" if behind else "entries have no dimension behind it"
+    instead = (
+        f"use normalized_shape={behind}, the dimensions after it" if behind else "entries have no dimension after it"
+    )
     raise TypeError(
         f"{name} over {tuple(normalized_shape)} would normalise over the ragged dimension {batch.non_uniform_dim} of "
         f"shape {tuple(batch.shape)}, filler included; {instead}. Over the entries of a sample, subtract "
@@ -201,9 +203,9 @@ def _padded(tensors: Sequence[Any], first: BatchCore, name: str, dim: int | None
             part.shape[each] == first.shape[each] for each in range(first.dim()) if each != dim
         )
         if not fits:
-            but = "" if dim is None else f" in all dimensions but {dim}"
+            but = "" if dim is None else f" except in dimension {dim}"
             raise ValueError(
-                f"torch.{name} of a RaggedBatch of shape {tuple(first.shape)} needs parts of that shape{but}, got "
+                f"torch.{name}: parts must have shape {tuple(first.shape)}, as the first RaggedBatch{but}, got "
                 f"{tuple(part.shape)}"
             )
     return parts

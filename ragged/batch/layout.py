@@ -22,7 +22,7 @@ def check_equal_sizes(sizes: Tensor, others: Tensor, *, what: str) -> None:
     if sizes is others:
         return
     if sizes.shape != others.shape:
-        raise ValueError(f"{what}: batch shapes {tuple(sizes.shape)} and {tuple(others.shape)} differ")
+        raise ValueError(f"{what} must have the same batch shape, got {tuple(sizes.shape)} and {tuple(others.shape)}")
     check_same_device(others.device, sizes.device, name=f"{what}: the second batch", reference="the first")
     check_values(
         sizes == others,

@@ -88,7 +88,7 @@ def _check_mixes_nothing(module: nn.Module) -> None:
         if isinstance(part, _MIXING) and (part.training or not _has_own_statistics(part)):
             name = type(part).__name__
             raise TypeError(
-                f"apply needs a function of each entry on its own, and {name} mixes entries, filler among them; "
+                f"apply needs a function that treats each entry alone, but {name} mixes entries and filler; "
                 f"{_instead_of(part)}"
             )
 
@@ -99,9 +99,9 @@ def _has_own_statistics(module: nn.Module) -> bool:
 
 def _instead_of(module: nn.Module) -> str:
     if isinstance(module, nn.MultiheadAttention):
-        return "give it batch.with_padded_set_to(0).tensor and key_padding_mask=ragged.key_padding_mask(batch)"
+        return "pass it batch.with_padded_set_to(0).tensor and key_padding_mask=ragged.key_padding_mask(batch)"
     if isinstance(module, nn.RNNBase):
-        return "give it torch.nn.utils.rnn.pack_padded_sequence of .tensor and .sample_sizes"
+        return "pass it torch.nn.utils.rnn.pack_padded_sequence of .tensor and .sample_sizes"
     return NORM_OF_ENTRIES
 
 

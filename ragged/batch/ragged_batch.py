@@ -44,7 +44,7 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
 
     Raises:
         ValueError: Neither mask nor sizes are given, they disagree, a size is out of range, the mask has a valid entry
-            after filler, or shapes or devices do not fit; the message names the sample.
+            after filler, or shapes or devices differ; the message names the sample.
         TypeError: Sizes are not integers, or the mask is not boolean.
         IndexError: ``non_uniform_dim`` is not a dimension after the batch dimensions.
 
@@ -140,9 +140,11 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
     def set_tensor(self, tensor: Tensor) -> None:
         """Replace the data of this object. The new tensor must have the same batch shape and ragged dimension.
 
-        Others that share its mask and sizes are not affected. Besides this, ``set_padded_to`` and writing into the
-        data, a field can only be assigned what says the same of the samples: data of the same shape, and mask and
-        sizes of the same values, as tools do that convert dtypes or move to a device.
+        Batches that share its mask and sizes do not change. Direct assignment to a field must keep the shape and kind
+        of dtype of the data, and the values of mask and sizes: conversions to another dtype or device do.
+
+        Raises:
+            ValueError: ``tensor`` has another batch shape, size along the ragged dimension, or device.
         """
         checked = self.create_with_sample_sizes_like_self(tensor)
         object.__setattr__(self, "tensor", checked.tensor)
@@ -169,13 +171,21 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
         return dims.resize(self, max_size)
 
     def get_non_uniform_dimension_transposed_to(self, dim: int) -> RaggedBatch:
-        """Exchange the ragged dimension with dimension ``dim``, which must not be a batch dimension."""
+        """Exchange the ragged dimension with dimension ``dim``, which must not be a batch dimension.
+
+        Raises:
+            IndexError: ``dim`` is a batch dimension or out of range.
+        """
         dim = check_dim(dim, self.dim(), lowest=self.num_batch_dims)
         tensor = self.tensor.transpose(self.non_uniform_dim, dim)
         return self._unchecked(tensor, self.mask, self.sample_sizes, dim - self.num_batch_dims)
 
     def unsqueeze_data_dim(self, dim: int) -> RaggedBatch:
-        """Insert a dimension of size 1 at ``dim``, after the batch dimensions; the ragged dimension moves along."""
+        """Insert a dimension of size 1 at ``dim``, after the batch dimensions; the ragged dimension moves along.
+
+        Raises:
+            IndexError: ``dim`` is a batch dimension or out of range.
+        """
         dim = check_dim(dim, self.dim() + 1, lowest=self.num_batch_dims)
         axis = self.ragged_axis + (dim <= self.non_uniform_dim)
         return self._unchecked(self.tensor.unsqueeze(dim), self.mask, self.sample_sizes, axis)
@@ -214,8 +224,9 @@ class RaggedBatch(BatchCore, conversion.DtypeShorthands, advice.Advice):
             into = self[item]
             if not isinstance(into, RaggedBatch):
                 raise TypeError(
-                    "a RaggedBatch is written into whole samples, batch[...] = other or batch[..., :2] = other, of the "
-                    "same sizes; entries with ragged.batched_indexing_write, or give its .tensor"
+                    "a RaggedBatch can only be assigned to whole samples of the same sizes (batch[...] = other, "
+                    "batch[..., :2] = other), got an index into samples; use ragged.batched_indexing_write, or assign "
+                    "its .tensor"
                 )
             check_same_layout(into, value, what="batch[...] = other")
             value = value.tensor

@@ -149,9 +149,7 @@ _INDEXING = {
 
 # Of images, as a rule, that were collated as if they differed in size.
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "max_pool2d", "interpolate")
-NORM_OF_ENTRIES = (
-    "values, sizes = ragged.pack(batch) has the valid entries alone, and ragged.unpack(norm(values), sizes)"
-)
+NORM_OF_ENTRIES = "normalise the valid entries: values, sizes = ragged.pack(batch); ragged.unpack(norm(values), sizes)"
 _ATTENTION = {
     "scaled_dot_product_attention": "attn_mask=ragged.attention_mask(keys)",
     "multi_head_attention_forward": "key_padding_mask=ragged.key_padding_mask(keys)",
@@ -178,19 +176,19 @@ def refusal(func: Callable[..., Any]) -> str:
     if name in _IN_PLACE:
         return f"{name} would write a RaggedBatch into a tensor; use torch.{_IN_PLACE[name]}, or a = a + b for a += b"
     if name in _INDEXING:
-        return f"a RaggedBatch is no index of a tensor, and no value to write into one; use {_INDEXING[name]}"
+        return f"a RaggedBatch cannot index a tensor or be written into one; use {_INDEXING[name]}"
     if name in _CONVOLUTIONS:
         return f"torch.{name} is for dense tensors; images of one size are stacked by ragged.collate(…, stack=…)"
     if name in _ATTENTION:
-        return f"{name} takes tensors; give it those of keys.with_padded_set_to(0), and {_ATTENTION[name]}"
+        return f"{name} needs tensors, got a batch; pass keys.with_padded_set_to(0).tensor, and {_ATTENTION[name]}"
     if name in ("batch_norm", "group_norm", "instance_norm"):
-        return f"{name} mixes entries, filler among them; {NORM_OF_ENTRIES}"
+        return f"{name} mixes entries and filler; {NORM_OF_ENTRIES}"
     instead = INSTEAD.get(name)
     if instead is not None:
         return f"torch.{name} would mix filler into the result of a RaggedBatch; use {instead}"
     return (
-        f"torch.{name} is not known to treat the entries of a RaggedBatch one by one; "
-        "use RaggedBatch.apply if it does, or work on .tensor and .mask"
+        f"torch.{name} is not supported for a RaggedBatch; "
+        "use RaggedBatch.apply if it treats each entry alone, or work on .tensor and .mask"
     )
 
 
@@ -236,7 +234,8 @@ def _given_dim(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 def _data_dims(batch: BatchCore, dim: Any, func: Callable[..., Any]) -> Sequence[int]:
     if isinstance(dim, (BatchCore, Tensor)) and func.__name__ in ("max", "min"):
-        raise TypeError(f"torch.{func.__name__} of two operands is torch.{func.__name__}imum for a RaggedBatch")
+        name = func.__name__
+        raise TypeError(f"torch.{name} of two operands is not supported for a RaggedBatch; use torch.{name}imum")
     if dim is None or isinstance(dim, (bool, Tensor)):
         raise TypeError(refusal(func))
     given: Iterable[int] = (dim,) if isinstance(dim, int) else dim

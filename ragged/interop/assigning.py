@@ -53,8 +53,8 @@ def _check_fits(old: Any, new: Any, what: str) -> None:
     news, other_structure = pytree.tree_flatten(new, is_leaf=_is_batch)
     if structure != other_structure or not all(map(_alike, olds, news)):
         raise dataclasses.FrozenInstanceError(
-            f"{what} holds {_described(old)} and cannot become {_described(new)}: shapes, sample sizes, kinds of "
-            "numbers and constants are fixed when an object is made; make another"
+            f"{what} must keep its shape, sample sizes, kind of dtype and constants: expected {_described(old)}, got "
+            f"{_described(new)}; make a new object"
         )
     for before, after in zip(olds, news, strict=True):
         if isinstance(before, RaggedBatch):
@@ -93,7 +93,7 @@ def _kind(tensor: Tensor) -> Any:
 def _check_same_values(old: Tensor, new: Tensor, what: str) -> None:
     if new is old or new.device != old.device:  # to compare devices, one would have to wait
         return
-    text = f"{what} cannot take other values: they are fixed when an object is made; make another"
+    text = f"{what} must keep its values, got others; make a new object"
     check_values(old == new, lambda _: text, dataclasses.FrozenInstanceError, summary=text)
 
 

@@ -52,7 +52,7 @@ def collate(samples: Sequence[Any], stack: Collection[str | int] = ()) -> Any:
     batch = collation.collate(list(samples), path=(), dense=False)
     unmet = [name for name in collation.stack if name not in collation.stacked]
     if unmet:
-        raise ValueError(f"stack names {unmet}, which the samples do not have")
+        raise ValueError(f"stack must name parts of the samples, got {unmet}")
     return batch
 
 
@@ -68,7 +68,7 @@ class _Collation:
         first = items[0]
         if any(type(item) is not type(first) for item in items) and not all(map(_is_number, items)):
             raise TypeError(
-                f"samples differ in type at {_name(path)}: {sorted({type(item).__name__ for item in items})}"
+                f"samples must have one type at {_name(path)}, got {sorted({type(item).__name__ for item in items})}"
             )
         if isinstance(first, RaggedBatch):
             return stack_batches(items)
@@ -95,8 +95,8 @@ class _Collation:
     def _lists_of_numbers(self, items: list[Any], path: tuple[Any, ...], dense: bool) -> Any:
         if not dense:
             raise TypeError(
-                f"{_name(path)} is a list of numbers, {items[0]}: is it data of {len(items[0])} entries, or so many "
-                "entries of a structure? Make a tensor or an array of it, which becomes a RaggedBatch; or a tuple"
+                f"a list of numbers is ambiguous at {_name(path)}, got {items[0]}; make it a tensor or array (data, a "
+                "RaggedBatch) or a tuple (structure), or name it in stack="
             )
         return self._tensors([torch.as_tensor(item) for item in items], path, dense)
 
@@ -111,7 +111,8 @@ class _Collation:
         for number, item in enumerate(items):
             if set(item) != set(keys):
                 raise ValueError(
-                    f"samples differ in keys at {_name(path)}: {keys}, and {list(item)} in sample {number}"
+                    f"samples must have the same keys at {_name(path)}, got {keys} in sample 0 and {list(item)} in "
+                    f"sample {number}"
                 )
         return {key: self._child([item[key] for item in items], path, key, dense) for key in keys}
 
@@ -120,7 +121,8 @@ class _Collation:
         for number, item in enumerate(items):
             if len(item) != len(first):
                 raise ValueError(
-                    f"samples differ in length at {_name(path)}: {len(first)}, and {len(item)} in sample {number}"
+                    f"samples must have the same length at {_name(path)}, got {len(first)} in sample 0 and {len(item)} "
+                    f"in sample {number}"
                 )
         names = getattr(first, "_fields", range(len(first)))
         parts = [

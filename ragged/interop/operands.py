@@ -54,12 +54,12 @@ def takes_batches(
     >>> area(boxes, torch.tensor(2.0)).split()
     [tensor([12.]), tensor([])]
     """
-    return _decorator(_on_entries, ranks, "the result has their sizes")
+    return _decorator(_on_entries, ranks, "the result then has their sizes")
 
 
 def method_takes_batches(**ranks: int | None) -> Callable[[Method], Method]:
     """``takes_batches`` for a method."""
-    return _decorator(_on_entries, ranks, "the result has their sizes")
+    return _decorator(_on_entries, ranks, "the result then has their sizes")
 
 
 def takes_batches_of_pairs(
@@ -83,7 +83,10 @@ def takes_batches_of_pairs(
             [5., 5., 5.]]), tensor([[2., 2., 2.]])]
     """
     lines, others = (" and ".join(f"``{name}``" for name in group) for group in (rows, columns))
-    result = f"the result is ragged along {lines}, or along {others} if only that is; if both are, filler of it is 0"
+    result = (
+        f"the result is then ragged along {lines} if these are ragged, otherwise along {others}; "
+        "if both are, its filler is 0"
+    )
     return _decorator(functools.partial(_on_pairs, rows), {**rows, **columns}, result)
 
 
@@ -103,7 +106,7 @@ def _decorator(on_batches: Callable[..., Any], ranks: Ranks, result: str) -> Cal
         # The first line, what was added, and all else.
         first, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n")
         names_taken = ", ".join(f"``{name}``" for name in ranks)
-        call.__doc__ = f"{first}\n\nTakes ragged batches as {names_taken}: {result}.\n{rest}"
+        call.__doc__ = f"{first}\n\nEach of {names_taken} can be a RaggedBatch: {result}.\n{rest}"
         return call
 
     return decorate
@@ -179,8 +182,8 @@ def _check_same_entries(
     if None in (rank, its_rank) or batch.dim() - (rank or 0) == second.dim() - (its_rank or 0):
         return
     raise ValueError(
-        f"{who}: {name} of shape {tuple(batch.shape)} and {another} of shape {tuple(second.shape)} do not line up: "
-        "entry by entry, as many dimensions are needed; use unsqueeze_data_dim"
+        f"{who}: {name} and {another} must have the same number of dimensions before their last {rank} and {its_rank}, "
+        f"got shapes {tuple(batch.shape)} and {tuple(second.shape)}; use unsqueeze_data_dim"
     )
 
 
@@ -207,7 +210,7 @@ def _of_entries(who: str, batch: RaggedBatch, result: Any) -> Any:
     fits = result.dim() > dim and result.shape[:count] == batch.batch_shape
     if not fits or result.shape[dim] != batch.max_sample_size:
         raise ValueError(
-            f"{who}: broadcasting would change the batch shape or the ragged dimension, from {tuple(batch.shape)} to "
-            f"{tuple(result.shape)}; see broadcast_batch_dims_to_shape"
+            f"{who}: the result must keep batch shape and ragged dimension of {tuple(batch.shape)}, but broadcasting "
+            f"gives {tuple(result.shape)}; see broadcast_batch_dims_to_shape"
         )
     return batch._with(result)

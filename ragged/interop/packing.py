@@ -40,7 +40,7 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
             accelerator.
 
     Raises:
-        ValueError: The sizes are negative, above ``max_size``, or do not add up.
+        ValueError: The sizes are negative, above ``max_size``, or do not add up to ``total``.
 
     >>> unpack(torch.tensor([1, 2, 3]), [2, 1]).tensor
     tensor([[1, 2],
@@ -53,8 +53,8 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
     check_same_device(sizes.device, values.device, name="sample_sizes", reference="values")
     check_values(
         sizes.sum() == values.shape[0],
-        lambda _: f"sample_sizes add up to {int(sizes.sum())}, but there are {values.shape[0]} values",
-        summary="unpack: sample_sizes do not add up to the number of values",
+        lambda _: f"sample_sizes must add up to the {values.shape[0]} values, got sum {int(sizes.sum())}",
+        summary="unpack: sample_sizes must add up to the number of values",
     )
     if max_size is not None:
         check_count(max_size, "max_size")
@@ -68,17 +68,21 @@ def unpack(values: Tensor, sample_sizes: Tensor | Sequence[Any], *, max_size: in
 
 
 def to_nested(batch: RaggedBatch) -> Tensor:
-    """Convert to a jagged ``torch.nested`` tensor. It needs one batch dimension, and moves the ragged dimension next
-    to it.
+    """Convert to a ``torch.nested`` tensor ``(B, j, …)`` of layout jagged.
 
-    Like ``pack``, this synchronises on an accelerator.
+    The batch must have one batch dimension; the ragged dimension moves next to it. Like ``pack``, this synchronises on
+    an accelerator.
+
+    Raises:
+        TypeError: ``batch`` is not a RaggedBatch.
+        ValueError: It has another number of batch dimensions than one.
 
     >>> to_nested(RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 1])).is_nested
     True
     """
     check_is_batch(batch, "batch")
     if batch.num_batch_dims != 1:
-        raise ValueError(f"a nested tensor has one batch dimension, got {batch.num_batch_dims}; use flatten_batch_dims")
+        raise ValueError(f"to_nested needs one batch dimension, got {batch.num_batch_dims}; use flatten_batch_dims")
     values, sizes = pack(batch)
     offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     return torch.nested.nested_tensor_from_jagged(values, offsets)
@@ -91,13 +95,19 @@ def from_nested(nested: Tensor, *, max_size: int | None = None) -> RaggedBatch:
         nested: A nested tensor whose samples differ in their first dimension.
         max_size: As in ``unpack``.
 
+    Returns:
+        A RaggedBatch ``(B, max_size, …)``.
+
+    Raises:
+        TypeError: ``nested`` is not a nested tensor.
+
     >>> from_nested(torch.nested.nested_tensor([torch.ones(2), torch.ones(1)], layout=torch.jagged)).sample_sizes
     tensor([2, 1])
     """
     if not isinstance(nested, Tensor):
         raise TypeError(f"nested must be a torch.Tensor, got {type(nested).__name__}")
     if not nested.is_nested:
-        raise TypeError("expected a nested tensor, got a dense one; use RaggedBatch.from_full_tensor")
+        raise TypeError("nested must be a nested tensor, got a dense one; use RaggedBatch.from_full_tensor")
     jagged: Any = nested  # the stubs know nothing of the jagged layout
     if nested.layout == torch.jagged and jagged.lengths() is None and jagged._ragged_idx == 1:
         return unpack(jagged.values(), jagged.offsets().diff(), max_size=max_size)

@@ -25,7 +25,7 @@ def key_padding_mask(keys: RaggedBatch) -> Tensor:
         Bool ``(*batch, max_size)``, true for filler, except the first slot of a sample without entries.
 
     Raises:
-        TypeError: ``keys`` is no RaggedBatch.
+        TypeError: ``keys`` is not a RaggedBatch.
 
     >>> tokens = RaggedBatch(torch.rand(2, 3, 4), sample_sizes=[2, 0])
     >>> key_padding_mask(tokens)
@@ -54,7 +54,7 @@ def attention_mask(keys: RaggedBatch) -> Tensor:
         ``.squeeze(-3)``.
 
     Raises:
-        TypeError: ``keys`` is no RaggedBatch.
+        TypeError: ``keys`` is not a RaggedBatch.
 
     >>> attention_mask(RaggedBatch(torch.rand(2, 3, 4), sample_sizes=[2, 0])).squeeze()
     tensor([[ True,  True, False],

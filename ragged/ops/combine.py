@@ -131,7 +131,8 @@ def _pad(tensors: list[Tensor], sizes: list[int], max_size: int) -> Tensor:
 def _sizes_of(other: RaggedBatch, batch_shape: tuple[int, ...]) -> list[int]:
     if tuple(other.batch_shape) != batch_shape:
         raise ValueError(
-            f"data_list has batch shape {batch_shape}, other_with_same_sample_sizes has {tuple(other.batch_shape)}"
+            f"data_list must have batch shape {tuple(other.batch_shape)}, as other_with_same_sample_sizes, got "
+            f"{batch_shape}"
         )
     check_has_values(other.sample_sizes, "combine_data with other_with_same_sample_sizes")
     return other.sample_sizes.flatten().tolist()
@@ -153,7 +154,8 @@ def _with_common_shape(tensors: list[Tensor], known: list[int] | None) -> tuple[
         for number, (size, expected) in enumerate(zip(sizes, known, strict=True)):
             if size != expected:
                 raise ValueError(
-                    f"{sample_name((number,))} has {size} entries, but {expected} in other_with_same_sample_sizes"
+                    f"{sample_name((number,))} must have {expected} entries, as in other_with_same_sample_sizes, got "
+                    f"{size}"
                 )
     blank = tensors[0].new_empty(0, *common)
     fitting = [
@@ -188,13 +190,17 @@ def get_compact_lists(mask: Tensor, data: Sequence[Any], *, max_size: int | None
     Returns:
         A list with a RaggedBatch for each tensor.
 
+    Raises:
+        TypeError: ``mask`` is not boolean, or ``data`` has a RaggedBatch.
+        ValueError: Shapes differ, or a sample has more than ``max_size`` valid entries.
+
     >>> mask = torch.tensor([[False, True, True], [False, False, True]])
     >>> get_compact_lists(mask, [torch.arange(6).view(2, 3), "name"])[0].split()
     [tensor([1, 2]), tensor([5])]
     """
     check_is_sequence(data, "data", "tensors")
     if any(isinstance(item, RaggedBatch) for item in data):
-        raise TypeError("get_compact_lists takes padded tensors; of a RaggedBatch, batched_bool_indexing keeps entries")
+        raise TypeError("data must be padded tensors, got a RaggedBatch; use batched_bool_indexing")
     indices = get_indices_from_mask(mask, max_size=max_size)
     return [batched_indexing_access(item, indices) if isinstance(item, Tensor) else item for item in data]
 

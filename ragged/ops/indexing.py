@@ -73,7 +73,7 @@ def batched_inverse_indexing_access(
 
     Args:
         input_data: Shape ``(*batch, …, K, …)``: one entry for each index. Where it is ragged along another dimension
-            than the indexed one, its filler comes out as ``filler_value``.
+            than the indexed one, its filler becomes ``filler_value``.
         output_indices: Integers of shape ``(*batch, K)``.
         output_num_targets: Size ``N`` of the result in the indexed dimension.
         filler_value: Value of entries that are not written.
@@ -81,6 +81,9 @@ def batched_inverse_indexing_access(
 
     Returns:
         A tensor of shape ``(*batch, …, N, …)``.
+
+    Raises:
+        IndexError, ValueError: As ``batched_indexing_write``; or ``filler_value`` does not fit the dtype.
 
     >>> indices = RaggedBatch(torch.tensor([[2, 0], [1, -1]]), sample_sizes=[2, 1])
     >>> batched_inverse_indexing_access(torch.tensor([[1, 2], [3, 4]]), indices, 3, filler_value=-1)
@@ -150,7 +153,7 @@ def batched_indexing_write(
 
     Raises:
         IndexError: A valid index is negative or beyond its sample.
-        ValueError: Shapes, sizes or devices do not fit, or ``to_write`` is ragged along a dimension in which its filler
+        ValueError: Shapes, sizes or devices differ, or ``to_write`` is ragged along a dimension in which its filler
             would be written.
 
     >>> indices = RaggedBatch(torch.tensor([[2, 0], [1, -1]]), sample_sizes=[2, 1])
@@ -191,7 +194,7 @@ def batched_index_mapping(
 
     Raises:
         IndexError: A valid index is negative or beyond its sample.
-        ValueError: Shapes, sizes or devices do not fit, or the data are indexed along different dimensions.
+        ValueError: Shapes, sizes or devices differ, or the data are indexed along different dimensions.
 
     >>> source_indices, target_indices = combine_data([[0, 2]]), combine_data([[3, 0]])
     >>> batched_index_mapping(torch.tensor([[1, 2, 3]]), source_indices, target_indices, torch.zeros(1, 4))
@@ -205,8 +208,8 @@ def batched_index_mapping(
     )
     if own != other:
         raise ValueError(
-            f"source_data is indexed along dimension {own}, target_data along dimension {other}: it must be the same; "
-            "see get_non_uniform_dimension_transposed_to"
+            f"source_data and target_data must be indexed along the same dimension, got {own} and {other}; "
+            "use get_non_uniform_dimension_transposed_to"
         )
     size = max(source_indices.max_sample_size, target_indices.max_sample_size)
     mapped = batched_indexing_access(source_data, source_indices.with_max_sample_size(size))
@@ -268,6 +271,9 @@ def _is_last_of_its_index(indices: RaggedBatch, size: int) -> Tensor:
 def _check_no_duplicates(indices: RaggedBatch, last: Tensor) -> None:
     check_values(
         last | ~indices.mask,
-        lambda at: f"index {int(indices.tensor[at])} occurs more than once in {sample_name(at[:-1])}",
+        lambda at: (
+            f"indices must be unique in each sample with check_duplicates=True, got index {int(indices.tensor[at])} "
+            f"more than once in {sample_name(at[:-1])}"
+        ),
         summary="batched_indexing_write: an index occurs more than once in a sample",
     )

@@ -37,9 +37,9 @@ def check_written_along(to_write: RaggedBatch | Tensor, into: RaggedBatch | Tens
         return
     own = f"ragged along dimension {into.non_uniform_dim}" if isinstance(into, RaggedBatch) else "a plain tensor"
     raise ValueError(
-        f"the data to write is ragged along dimension {to_write.non_uniform_dim} of shape {tuple(to_write.shape)}, but "
-        f"is written along dimension {dim} of shape {tuple(into.shape)}, which is {own}: its filler would become data; "
-        f"use get_non_uniform_dimension_transposed_to({dim}), or set the filler and give the tensor"
+        f"the data to write must be ragged along dimension {dim}, got dimension {to_write.non_uniform_dim} of shape "
+        f"{tuple(to_write.shape)}, to write into shape {tuple(into.shape)}, {own}: its filler would become data; "
+        f"use get_non_uniform_dimension_transposed_to({dim}), or pass its .tensor with the filler set"
     )
 
 

@@ -19,6 +19,15 @@ def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
 
     Dtypes that differ are promoted as ``torch.cat`` does.
 
+    Args:
+        batches: Batches that agree in all dimensions except ``dim`` and the padding.
+        dim: The batch dimension to join along.
+
+    Raises:
+        ValueError: Shapes or devices differ, or there is no batch.
+        TypeError: An entry is not a RaggedBatch.
+        IndexError: ``dim`` is not a batch dimension.
+
     >>> cat_batches([combine_data([[1, 2]]), combine_data([[3], []])]).tensor
     tensor([[1, 2],
             [3, 0],
@@ -30,7 +39,7 @@ def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     kept = [(*batch.batch_shape[:dim], *batch.batch_shape[dim + 1 :]) for batch in batches]
     if any(shape != kept[0] for shape in kept):
         raise ValueError(
-            f"cat_batches needs batch shapes that agree but for dimension {dim}, got "
+            f"cat_batches needs batch shapes that agree except in dimension {dim}, got "
             f"{[tuple(batch.batch_shape) for batch in batches]}"
         )
     tensor, mask, sizes = (
@@ -41,6 +50,13 @@ def cat_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
 
 def stack_batches(batches: Sequence[RaggedBatch], dim: int = 0) -> RaggedBatch:
     """Join batches of one batch shape along a new batch dimension, as ``torch.stack`` does for tensors.
+
+    Args:
+        batches: Batches of one batch shape, with entries of one shape.
+        dim: Position of the new dimension among the batch dimensions.
+
+    Raises:
+        ValueError, TypeError, IndexError: As ``cat_batches``.
 
     >>> stack_batches([RaggedBatch.empty(2), RaggedBatch.empty(2)]).batch_shape
     torch.Size([2, 2])
@@ -54,6 +70,10 @@ def cat_targets(batches: Sequence[RaggedBatch]) -> RaggedBatch:
 
     On CPU, the result is as wide as its largest sample, on other devices as all batches together. Dtypes that differ
     are promoted as ``torch.cat`` does.
+
+    Raises:
+        ValueError: Batch shapes, shapes of entries or devices differ, or there is no batch.
+        TypeError: An entry is not a RaggedBatch.
 
     >>> cat_targets([combine_data([[1, 2], []]), combine_data([[3], [4]])]).split()
     [tensor([1, 2, 3]), tensor([4])]

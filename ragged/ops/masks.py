@@ -19,10 +19,11 @@ AnyBatch = TypeVar("AnyBatch", RaggedBatch, Tensor)
 
 
 def get_mask_from_indices(mask_num_targets: int, indices: RaggedBatch | Tensor) -> Tensor:
-    """Mask ``(*batch, mask_num_targets)`` that is true at the valid indices of each sample.
+    """Mask ``(*batch, mask_num_targets)``, bool, that is true at the valid indices of each sample.
 
     Raises:
         IndexError: A valid index is negative or not below ``mask_num_targets``.
+        TypeError: Indices are not integers.
 
     >>> get_mask_from_indices(3, RaggedBatch(torch.tensor([[2, 0], [1, 0]]), sample_sizes=[2, 1]))
     tensor([[ True, False,  True],
@@ -61,8 +62,11 @@ def get_indices_from_mask(mask: RaggedBatch | Tensor, *, max_size: int | None = 
         check_count(max_size, "max_size")
         check_values(
             sizes <= max_size,
-            lambda at: f"{sample_name(at)} has {int(sizes[at])} true entries, more than max_size={max_size}",
-            summary="get_indices_from_mask: a sample has more true entries than max_size",
+            lambda at: (
+                f"max_size must be at least {int(sizes[at])}, the number of true entries of {sample_name(at)}, "
+                f"got {max_size}"
+            ),
+            summary="get_indices_from_mask: max_size must be at least the number of true entries of each sample",
         )
     rank = torch.where(true, true.cumsum(-1) - 1, max_size).clamp(max=max_size)
     entries = torch.arange(true.shape[-1], device=true.device).expand_as(true)
@@ -83,6 +87,10 @@ def batched_bool_indexing(
 
     Returns:
         A RaggedBatch with as many entries in each sample as the mask has true ones, in the same order. Differentiable.
+
+    Raises:
+        ValueError: Shapes differ, or a sample has more than ``max_size`` true entries.
+        TypeError: ``input_mask`` is not boolean.
 
     >>> data = torch.tensor([[1, 2, 3], [4, 5, 6]])
     >>> batched_bool_indexing(data, data % 2 == 0).split()
@@ -148,6 +156,10 @@ def apply_mask_to_tensor(data: Tensor, mask: Tensor, value_to_set: complex | boo
         data: Shape ``(*mask.shape, …)``.
         mask: Boolean; its dimensions are the first ones of ``data``.
 
+    Raises:
+        TypeError: ``mask`` is not boolean.
+        ValueError: ``data`` does not begin with the shape of ``mask``, or ``value_to_set`` does not fit the dtype.
+
     >>> apply_mask_to_tensor(torch.ones(2, 2), torch.tensor([True, False]))
     tensor([[1., 1.],
             [0., 0.]])
@@ -158,7 +170,7 @@ def apply_mask_to_tensor(data: Tensor, mask: Tensor, value_to_set: complex | boo
         raise TypeError(f"mask must be boolean, got {mask.dtype}")
     check_same_device(mask.device, data.device, name="mask", reference="data")
     if data.shape[: mask.dim()] != mask.shape:
-        raise ValueError(f"data of shape {tuple(data.shape)} must begin with the shape {tuple(mask.shape)} of the mask")
+        raise ValueError(f"data must begin with the shape {tuple(mask.shape)} of mask, got {tuple(data.shape)}")
     return fill(data, ~mask.reshape(*mask.shape, *(1,) * (data.dim() - mask.dim())), value_to_set)
 
 
@@ -203,6 +215,10 @@ def _mask_for(data: RaggedBatch | Tensor, mask: RaggedBatch | Tensor) -> Tensor:
     dim = data.non_uniform_dim if isinstance(data, RaggedBatch) else nb
     expected = (*data.shape[:nb], data.shape[dim]) if data.dim() > dim else None
     if expected != tuple(true.shape) or (isinstance(data, RaggedBatch) and data.num_batch_dims != nb):
-        raise ValueError(f"a mask of shape {tuple(true.shape)} does not fit data of shape {tuple(data.shape)}")
+        wanted = f"(*batch, {data.shape[dim]})" if expected is None else expected
+        raise ValueError(
+            f"mask must have shape {wanted}, batch and ragged dimension of data {tuple(data.shape)}, "
+            f"got {tuple(true.shape)}"
+        )
     check_same_device(true.device, data.device, name="mask", reference="the data")
     return true & data.mask if isinstance(data, RaggedBatch) else true

@@ -20,7 +20,11 @@ def sort_over_targets(data: RaggedBatch, *, descending: bool = False) -> tuple[R
     """Sort the valid entries of each sample, stably; NaN counts as the largest value.
 
     Returns:
-        The sorted values, and the indices they came from, both with the sizes of ``data`` and filler 0.
+        The sorted values, in the dtype of ``data``, and the indices they came from, int64. Both are RaggedBatches of
+        the shape and sizes of ``data``, with filler 0.
+
+    Raises:
+        TypeError: ``data`` is not a RaggedBatch, or is complex.
 
     >>> values, indices = sort_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 2]))
     >>> values.split(), indices.split()
@@ -41,7 +45,12 @@ def topk_over_targets(data: RaggedBatch, k: int, *, largest: bool = True) -> tup
     """The ``k`` largest (or smallest) valid entries of each sample, sorted; all of them where there are fewer.
 
     Returns:
-        The values, and the indices they came from, both with sizes ``min(k, size)``.
+        The values, in the dtype of ``data``, and the indices they came from, int64. Both are RaggedBatches of shape
+        ``(*batch, …, min(k, max_size), …)`` with sizes ``min(k, size)`` and filler 0.
+
+    Raises:
+        TypeError: ``data`` is not a RaggedBatch, or is complex.
+        ValueError: ``k`` is negative.
 
     >>> values, _ = topk_over_targets(RaggedBatch(torch.tensor([[3, 1, 2], [5, 4, 0]]), sample_sizes=[3, 1]), 2)
     >>> values.split()
@@ -87,4 +96,4 @@ def require_order(data: RaggedBatch) -> None:
     """Raise ``TypeError`` unless ``data`` is a batch of numbers that can be compared."""
     check_is_batch(data, "data")
     if data.dtype.is_complex:
-        raise TypeError(f"complex numbers have no order; got {data.dtype}")
+        raise TypeError(f"data must be real to be ordered, got {data.dtype}")

@@ -2,6 +2,8 @@
 
 What a sample without entries gives is stated for each function. A NaN in a valid entry is never hidden, a NaN in the
 filler never seen, and filler gets no gradient. Ties go to the lowest index. Half precision is computed in float32.
+Without another word, a result has the dtype of the data, and its shape without the ragged dimension. All functions
+raise ``TypeError`` for data that is not a RaggedBatch.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from ragged.values.readable import has_own_derivatives, values_are_readable
 def sum_over_targets(data: RaggedBatch) -> Tensor:
     """Sum of the valid entries; 0 for an empty sample. Integers and booleans give int64, as in ``torch.sum``.
 
+    Returns:
+        ``(*batch, …)``, the shape of ``data`` without the ragged dimension.
+
     >>> sum_over_targets(RaggedBatch(torch.tensor([[1.0, 2.0], [3.0, float("nan")]]), sample_sizes=[2, 1]))
     tensor([3., 3.])
     """
@@ -36,6 +41,13 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
         data: Shape ``(*batch, …, N, …)``. Integers and booleans give the default float dtype.
         weights: Weights with the sizes of ``data``: of its shape, or ``(*batch, N)``.
         empty: The result for a sample without entries, or with weights that are all zero.
+
+    Returns:
+        ``(*batch, …)``, the shape of ``data`` without the ragged dimension.
+
+    Raises:
+        TypeError: ``data`` or ``weights`` is not a RaggedBatch.
+        ValueError: Sizes or shapes of data and weights differ.
 
     >>> average_over_targets(RaggedBatch(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), sample_sizes=[2, 1]))
     tensor([1.5000, 3.0000])
@@ -63,11 +75,14 @@ def average_over_targets(data: RaggedBatch, weights: RaggedBatch | None = None, 
 
 
 def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
-    """Largest valid entry; its gradient goes to the first of several.
+    """Largest valid entry ``(*batch, …)``; on ties, the gradient goes to the first.
 
     Args:
         data: Real numbers or booleans.
         empty: The result for an empty sample; by default the lowest value of the dtype (``-inf`` for floats).
+
+    Raises:
+        TypeError: ``data`` is not a RaggedBatch, or is complex.
 
     >>> max_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 9]]), sample_sizes=[2, 1]))
     tensor([7, 3])
@@ -76,11 +91,14 @@ def max_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
 
 
 def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tensor:
-    """Smallest valid entry; its gradient goes to the first of several.
+    """Smallest valid entry ``(*batch, …)``; on ties, the gradient goes to the first.
 
     Args:
         data: Real numbers or booleans.
         empty: The result for an empty sample; by default the highest value of the dtype (``inf`` for floats).
+
+    Raises:
+        TypeError: ``data`` is not a RaggedBatch, or is complex.
 
     >>> min_over_targets(RaggedBatch(torch.tensor([[1, 7], [3, 0]]), sample_sizes=[2, 1]))
     tensor([1, 3])
@@ -91,6 +109,8 @@ def min_over_targets(data: RaggedBatch, *, empty: Number | None = None) -> Tenso
 def argmax_over_targets(data: RaggedBatch) -> Tensor:
     """Index of the largest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample.
 
+    Returns ``(*batch, …)``, int64. Raises ``TypeError`` for complex data.
+
     >>> argmax_over_targets(RaggedBatch(torch.tensor([[1, 7, 7], [3, 9, 9]]), sample_sizes=[3, 0]))
     tensor([ 1, -1])
     """
@@ -100,6 +120,8 @@ def argmax_over_targets(data: RaggedBatch) -> Tensor:
 def argmin_over_targets(data: RaggedBatch) -> Tensor:
     """Index of the smallest valid entry, the first of several (of the first NaN, if any); -1 for an empty sample.
 
+    Returns ``(*batch, …)``, int64. Raises ``TypeError`` for complex data.
+
     >>> argmin_over_targets(RaggedBatch(torch.tensor([[3, 1], [5, 0]]), sample_sizes=[2, 1]))
     tensor([1, 0])
     """
@@ -107,7 +129,7 @@ def argmin_over_targets(data: RaggedBatch) -> Tensor:
 
 
 def any_over_targets(data: RaggedBatch) -> Tensor:
-    """Whether any valid entry is true (not zero); false for an empty sample.
+    """Whether any valid entry is true (not zero): ``(*batch, …)``, bool; false for an empty sample.
 
     >>> any_over_targets(RaggedBatch(torch.tensor([[False, True], [False, True]]), sample_sizes=[2, 1]))
     tensor([ True, False])
@@ -116,7 +138,7 @@ def any_over_targets(data: RaggedBatch) -> Tensor:
 
 
 def all_over_targets(data: RaggedBatch) -> Tensor:
-    """Whether all valid entries are true (not zero); true for an empty sample.
+    """Whether all valid entries are true (not zero): ``(*batch, …)``, bool; true for an empty sample.
 
     >>> all_over_targets(RaggedBatch(torch.tensor([[True, False], [True, False]]), sample_sizes=[2, 1]))
     tensor([False,  True])
@@ -125,7 +147,7 @@ def all_over_targets(data: RaggedBatch) -> Tensor:
 
 
 def count_over_targets(data: RaggedBatch) -> Tensor:
-    """Number of valid entries that are true (not zero), int64; 0 for an empty sample.
+    """Number of valid entries that are true (not zero): ``(*batch, …)``, int64; 0 for an empty sample.
 
     >>> count_over_targets(RaggedBatch(torch.tensor([[3, 0], [1, 1]]), sample_sizes=[2, 1]))
     tensor([1, 1])
@@ -135,6 +157,8 @@ def count_over_targets(data: RaggedBatch) -> Tensor:
 
 def logsumexp_over_targets(data: RaggedBatch) -> Tensor:
     """Logarithm of the summed exponentials of the valid entries; ``-inf`` for an empty sample.
+
+    Returns ``(*batch, …)``. Raises ``TypeError`` unless data is floating.
 
     >>> logsumexp_over_targets(RaggedBatch(torch.tensor([[0.0, 0.0], [5.0, 9.0]]), sample_sizes=[2, 1]))
     tensor([0.6931, 5.0000])
@@ -150,6 +174,8 @@ def logsumexp_over_targets(data: RaggedBatch) -> Tensor:
 def softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
     """Softmax over the valid entries of each sample; the filler of the result is 0.
 
+    Returns a RaggedBatch of the shape, sizes and dtype of ``data``. Raises ``TypeError`` unless data is floating.
+
     >>> softmax_over_targets(RaggedBatch(torch.zeros(2, 3), sample_sizes=[2, 1])).tensor
     tensor([[0.5000, 0.5000, 0.0000],
             [1.0000, 0.0000, 0.0000]])
@@ -160,6 +186,8 @@ def softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
 def log_softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
     """Logarithm of the softmax over the valid entries of each sample; the filler of the result is 0.
 
+    Returns a RaggedBatch of the shape, sizes and dtype of ``data``. Raises ``TypeError`` unless data is floating.
+
     >>> log_softmax_over_targets(RaggedBatch(torch.zeros(2, 2), sample_sizes=[2, 1])).tensor
     tensor([[-0.6931, -0.6931],
             [ 0.0000,  0.0000]])
@@ -169,6 +197,8 @@ def log_softmax_over_targets(data: RaggedBatch) -> RaggedBatch:
 
 def cumsum_over_targets(data: RaggedBatch) -> RaggedBatch:
     """Sum of each valid entry and the valid ones before it; the filler of the result is 0.
+
+    Returns a RaggedBatch of the shape and sizes of ``data``; integers and booleans give int64.
 
     >>> cumsum_over_targets(RaggedBatch(torch.ones(2, 3), sample_sizes=[3, 2])).tensor
     tensor([[1., 2., 3.],

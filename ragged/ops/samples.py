@@ -54,14 +54,14 @@ def _num_levels_above_tensors(data: Any) -> int:
 def _collect(data: Any, levels: int, leaves: list[Any], flatten: bool) -> tuple[int, ...]:
     """Append the samples ``levels`` levels down to ``leaves``; return the shape of the nesting."""
     if isinstance(data, (Tensor, np.ndarray, str)) or not isinstance(data, Sequence):
-        raise TypeError(f"expected a list at each of the batch levels, got {type(data).__name__} beside lists")
+        raise TypeError(f"data_list must have lists at every batch level, got {type(data).__name__} next to lists")
     if levels == 1:
         leaves.extend(data)
         return (len(data),)
     shapes = [_collect(item, levels - 1, leaves, flatten) for item in data]
     if not flatten and any(shape != shapes[0] for shape in shapes):
         raise ValueError(
-            f"nested lists of unequal length cannot become batch dimensions (got {shapes}); use flatten_batch_dims=True"
+            f"nested lists must have equal length to become batch dimensions, got {shapes}; use flatten_batch_dims=True"
         )
     return (len(shapes), *(shapes[0] if shapes else (0,) * (levels - 1)))
 

@@ -174,7 +174,7 @@ def check_broadcast(first: Sequence[int], second: Sequence[int], name: str, othe
     shared = min(len(first), len(second))
     pairs = zip(first[len(first) - shared :], second[len(second) - shared :], strict=True)
     if any(a != b and a != 1 and b != 1 for a, b in pairs):
-        raise ValueError(f"{name} {tuple(first)} and {other} {tuple(second)} must have shapes that broadcast")
+        raise ValueError(f"{name} and {other} must have shapes that broadcast, got {tuple(first)} and {tuple(second)}")
 
 
 def check_all_positive(values: Sequence[float], name: str) -> None:

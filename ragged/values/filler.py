@@ -37,7 +37,7 @@ def check_fits_dtype(value: complex | bool, dtype: torch.dtype) -> None:
         info = torch.iinfo(dtype)
         fits = math.isfinite(value) and value == int(value) and info.min <= value <= info.max
     if not fits:
-        raise ValueError(f"a filler value of {value} does not fit dtype {dtype}")
+        raise ValueError(f"a filler value must be representable in {dtype}, got {value}")
 
 
 def lowest_of(dtype: torch.dtype) -> Number:

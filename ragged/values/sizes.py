@@ -71,7 +71,7 @@ def sizes_from_mask(mask: Tensor) -> Tensor:
     """Count the valid entries of each sample of a mask ``(*batch, max_size)``."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a boolean tensor, got {got}; sizes are given as sample_sizes=")
+        raise TypeError(f"mask must be a boolean tensor, got {got}; pass sizes as sample_sizes=")
     check_is_tensor(mask, "mask")
     if mask.dim() == 0:
         raise ValueError("mask must have shape (*batch, max_size), got a tensor without dimensions")
@@ -102,10 +102,12 @@ def check_matching_sizes(sample_sizes: Tensor, mask: Tensor | None, max_size: in
     def message(at: tuple[int, ...]) -> str:
         given, size = int(counted[at[:-1]]), int(sample_sizes[at[:-1]])
         if given != size:
-            return f"mask and sample_sizes disagree for {sample_name(at[:-1])}: {given} true entries, size {size}"
+            return (
+                f"mask and sample_sizes must agree, got {given} true entries and size {size} for {sample_name(at[:-1])}"
+            )
         return (
-            f"mask must be true for the first entries of a sample, then false; not so for {sample_name(at[:-1])}; "
-            "give ~mask if true stands for filler; get_compact_lists takes entries that stand anywhere"
+            "mask must be true for the first entries of a sample, then false, got a valid entry after filler in "
+            f"{sample_name(at[:-1])}; pass ~mask if true stands for filler; get_compact_lists takes entries anywhere"
         )
 
     check_values(mask == made, message, summary="RaggedBatch: mask is not valid-first or does not fit sample_sizes")

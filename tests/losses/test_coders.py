@@ -524,7 +524,7 @@ DECODE = Vec2Box(image_size=(16, 16), strides=(8, 16))
         (
             lambda: SSDCoder().decode(BOX, BOX[:2]),
             ValueError,
-            "priors (3, 4) and deltas (2, 4) must have shapes that broadcast",
+            "priors and deltas must have shapes that broadcast, got (3, 4) and (2, 4)",
         ),
         (
             lambda: SSDCoder().encode(BOX, BOX.to("meta")),
@@ -534,7 +534,7 @@ DECODE = Vec2Box(image_size=(16, 16), strides=(8, 16))
         (
             lambda: DistanceCoder().encode(BOX[:, :2], BOX[:2]),
             ValueError,
-            "priors (3, 4) and boxes (2, 4) must have shapes that broadcast",
+            "priors and boxes must have shapes that broadcast, got (3, 4) and (2, 4)",
         ),
         (lambda: DistanceCoder().encode(BOX[:, :3], BOX), ValueError, "priors must have shape (…, 4), got (3, 3)"),
         (lambda: SSDCoder().encode(BOX[:, :2], BOX), ValueError, "priors must have shape (…, 4), got (3, 2)"),
@@ -551,7 +551,7 @@ DECODE = Vec2Box(image_size=(16, 16), strides=(8, 16))
         (
             lambda: DistanceCoder().decode(BOX, BOX.expand(4, 3, 4), canvas_size=torch.ones(3, 2)),
             ValueError,
-            "boxes (4, 3, 4) and canvas_size, with a dimension for the boxes, (3, 1, 4) must have shapes that broadcast",
+            "boxes and canvas_size (*batch, 1, 2) must have shapes that broadcast, got (4, 3, 4) and (3, 1, 4)",
         ),
         (
             lambda: DistanceCoder().decode(BOX, BOX, canvas_size=64),

@@ -81,8 +81,12 @@ def test_copies(way: Callable[[Predictions], Predictions]) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Predictions(), ValueError, "predictions need logits or boxes, got neither"),
-        (lambda: Predictions(objectness=OBJECTNESS), ValueError, "predictions need logits or boxes, got neither"),
+        (lambda: Predictions(), ValueError, "predictions need logits, boxes or fields, got none of them"),
+        (
+            lambda: Predictions(objectness=OBJECTNESS),
+            ValueError,
+            "predictions need logits, boxes or fields, got none of them",
+        ),
         (lambda: Predictions(LOGITS.long()), TypeError, "logits must be a floating tensor, got torch.int64"),
         (lambda: Predictions([[1.0]]), TypeError, "logits must be a torch.Tensor, got list"),
         (lambda: Predictions(LOGITS, objectness=3), TypeError, "objectness must be a torch.Tensor, got int"),

@@ -600,8 +600,8 @@ def test_fields_take_conversions_alone() -> None:
         ("boxes", others.boxes, r"the sample sizes of Targets\.boxes cannot take other values"),
         ("boxes", targets.boxes.with_max_sample_size(3), r"a RaggedBatch of shape \(2, 2, 4\) .* \(2, 3, 4\)"),
         ("labels", targets.labels.half(), "kinds of numbers"),
-        ("weights", targets.labels.float(), r"Targets\.weights holds None and cannot become a RaggedBatch"),
-        ("box_format", "xywh", "holds 'xyxy' and cannot become 'xywh'"),
+        ("weights", targets.labels.float(), r"Targets\.weights must keep .* expected None, got a RaggedBatch"),
+        ("box_format", "xywh", "expected 'xyxy', got 'xywh'"),
         ("note", 1, "Targets has no field 'note'"),
     ):
         with pytest.raises(dataclasses.FrozenInstanceError, match=words):

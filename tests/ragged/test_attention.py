@@ -165,7 +165,7 @@ def test_masks_wait_for_no_device_and_compile() -> None:
         (
             lambda t: scaled_dot_product_attention(t, t, t),
             TypeError,
-            r"takes tensors; give it those of keys.with_padded_set_to\(0\), and attn_mask=ragged.attention_mask\(keys\)",
+            r"needs tensors, got a batch; pass keys.with_padded_set_to\(0\).tensor, and attn_mask=ragged.attention_mask\(keys\)",
         ),
     ],
 )  # fmt: skip

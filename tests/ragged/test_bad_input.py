@@ -78,7 +78,7 @@ def test_reductions_say_how_to_wrap_a_tensor(name: str) -> None:
         (lambda b: ragged.stack_batches([b, None]), "each argument of stack_batches must be a RaggedBatch, got NoneType"),
         (lambda b: ragged.get_compact_from_named_tuple(b.mask, [b.tensor]), "data must be a named tuple, got list"),
         (lambda b: ragged.unpack(torch.ones(1), None), "sample_sizes must be a tensor or a .* list of integers"),
-        (lambda b: b.equal(b.tensor), "a RaggedBatch can be compared with another one, got Tensor"),
+        (lambda b: b.equal(b.tensor), "other must be a RaggedBatch, got Tensor"),
         (lambda b: b.with_max_sample_size(2.5), "max_size must be an integer, got float"),
         (lambda b: b.create_with_sample_sizes_like_self(b), r"tensor must be a torch.Tensor, got RaggedBatch"),
     ],
@@ -94,5 +94,5 @@ def test_batches_that_cannot_be_joined() -> None:
         ValueError, match=r"cat_batches needs entries of one shape, got tensors of shapes \[\(2, 2\), \(2, 2, 1\)\]"
     ):
         ragged.cat_batches([batch, batch.unsqueeze_data_dim(-1)])
-    with pytest.raises(ValueError, match=r"agree but for dimension 0, got \[\(1, 2\), \(2, 1\)\]"):
+    with pytest.raises(ValueError, match=r"agree except in dimension 0, got \[\(1, 2\), \(2, 1\)\]"):
         ragged.cat_batches([batch.unsqueeze_batch_dim(0), batch.unsqueeze_batch_dim(1)])

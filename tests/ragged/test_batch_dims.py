@@ -97,18 +97,18 @@ def test_split_gives_nested_lists_without_padding() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda b: b.squeeze_batch_dim(0), ValueError, "only a batch dimension of size 1 can be squeezed, dimension 0 has 2"),
+        (lambda b: b.squeeze_batch_dim(0), ValueError, "dim must be a batch dimension of size 1, got dimension 0 of size 2"),
         (lambda b: b.squeeze_batch_dim(2), IndexError, "dim must be a dimension from 0 to 1"),
         (lambda b: b.unsqueeze_batch_dim(3), IndexError, "dim must be a dimension from 0 to 2"),
-        (lambda b: b.broadcast_batch_dims_to_shape((3, 3)), ValueError, r"batch shape \(2, 3\) cannot be broadcast to \(3, 3\)"),
-        (lambda b: b.broadcast_batch_dims_to_shape((4, 9)), ValueError, r"to \(4, 9\); to repeat the samples, use repeat_samples\(\(2, 3\)\)$"),
-        (lambda b: b.broadcast_batch_dims_to_shape((4, 5)), ValueError, r"cannot be broadcast to \(4, 5\)$"),
-        (lambda b: b.broadcast_batch_dims_to_shape((3,)), ValueError, r"cannot be broadcast to \(3,\)$"),
-        (lambda b: b.repeat_samples(2), ValueError, "batch_dim is needed to say which of 2 batch dimensions"),
+        (lambda b: b.broadcast_batch_dims_to_shape((3, 3)), ValueError, r"must broadcast from batch shape \(2, 3\), got \(3, 3\)"),
+        (lambda b: b.broadcast_batch_dims_to_shape((4, 9)), ValueError, r"got \(4, 9\); to repeat the samples, use repeat_samples\(\(2, 3\)\)$"),
+        (lambda b: b.broadcast_batch_dims_to_shape((4, 5)), ValueError, r"must broadcast from .*, got \(4, 5\)$"),
+        (lambda b: b.broadcast_batch_dims_to_shape((3,)), ValueError, r"must broadcast from .*, got \(3,\)$"),
+        (lambda b: b.repeat_samples(2), ValueError, "batch_dim must be given for 2 batch dimensions"),
         (lambda b: b.repeat_samples((2,)), ValueError, "one number for each of the 2 batch dimensions"),
         (lambda b: b.repeat_samples((2, -1)), ValueError, "num_repeats must not be negative"),
-        (lambda b: RaggedBatch.broadcast_batch_dims([b, b.repeat_samples((1, 2))]), ValueError, "cannot be broadcast against"),
-        (lambda b: b.reshape_batch_dims((4,)), ValueError, "cannot be reshaped to"),
+        (lambda b: RaggedBatch.broadcast_batch_dims([b, b.repeat_samples((1, 2))]), ValueError, "must broadcast against"),
+        (lambda b: b.reshape_batch_dims((4,)), ValueError, "must have as many samples as"),
     ],
 )  # fmt: skip
 def test_errors(call: Callable[[RaggedBatch], Any], error: type[Exception], words: str) -> None:

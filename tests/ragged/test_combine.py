@@ -164,15 +164,15 @@ def test_gradients_pass_through() -> None:
         (TypeError, "expected a list of samples, got str", "text", {}),
         (TypeError, "expected a list of samples, got ndarray", np.ones((2, 3)), {}),
         (TypeError, "expected a list of samples, got dict", {0: torch.ones(1)}, {}),
-        (TypeError, "expected a list at each of the batch levels, got Tensor beside lists", [[torch.ones(1)], torch.ones(1)], {}),
-        (TypeError, "expected a list at each of the batch levels, got int beside lists", [[1]], {"num_batch_dims": 3}),
+        (TypeError, "data_list must have lists at every batch level, got Tensor next to lists", [[torch.ones(1)], torch.ones(1)], {}),
+        (TypeError, "data_list must have lists at every batch level, got int next to lists", [[1]], {"num_batch_dims": 3}),
         (ValueError, r"samples must have the shape \(n\) .*; sample 1 has shape \(1, 2\)", [[1], [[1, 2]]], {}),
         (ValueError, "at least one sample, got an empty list", [[], []], {"num_batch_dims": 2}),
         (IndexError, "imension", [torch.ones(1, 2)], {"non_uniform_dim": 5}),
-        (ValueError, "nested lists of unequal length", [[torch.ones(1)], [torch.ones(1)] * 2], {"flatten_batch_dims": False}),
+        (ValueError, "nested lists must have equal length", [[torch.ones(1)], [torch.ones(1)] * 2], {"flatten_batch_dims": False}),
         (IndexError, "non_uniform_dim must come after the 1 batch dimensions, got 0", [torch.ones(1)], {"non_uniform_dim": 0}),
-        (ValueError, "sample 1 has 1 entries, but 0 in other_with_same_sample_sizes", [[1, 2], [3]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
-        (ValueError, r"batch shape \(1,\), other_with_same_sample_sizes has \(2,\)", [[1, 2]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
+        (ValueError, "sample 1 must have 0 entries, as in other_with_same_sample_sizes, got 1", [[1, 2], [3]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
+        (ValueError, r"batch shape \(2,\), as other_with_same_sample_sizes, got \(1,\)", [[1, 2]], {"other_with_same_sample_sizes": combine_data([[1, 2], []])}),
     ],
 )  # fmt: skip
 def test_errors(error: type[Exception], words: str, data: Any, options: dict[str, Any]) -> None:
@@ -289,11 +289,11 @@ def test_nested_tensors_with_holes() -> None:
 
 
 def test_packing_errors() -> None:
-    with pytest.raises(ValueError, match="sample_sizes add up to 4, but there are 3 values"):
+    with pytest.raises(ValueError, match="sample_sizes must add up to the 3 values, got sum 4"):
         unpack(torch.ones(3), [2, 2])
     with pytest.raises(ValueError, match="between 0 and 1"):
         unpack(torch.ones(3), [2, 1], max_size=1)
-    with pytest.raises(ValueError, match="a nested tensor has one batch dimension, got 2"):
+    with pytest.raises(ValueError, match="to_nested needs one batch dimension, got 2"):
         to_nested(RaggedBatch.empty((2, 3)))
-    with pytest.raises(TypeError, match="expected a nested tensor, got a dense one"):
+    with pytest.raises(TypeError, match="nested must be a nested tensor, got a dense one"):
         from_nested(torch.ones(2))

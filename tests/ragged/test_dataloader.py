@@ -155,10 +155,10 @@ def test_stacked_positions_are_those_of_the_sample() -> None:
         (ValueError, "at least one sample", [], ()),
         (ValueError, r"at sample\['x'\]: samples must have the shape .*; tensors to be stacked instead are named in stack=", [{"x": torch.ones(1, 2)}, {"x": torch.ones(1, 3)}], ()),
         (ValueError, r"at sample\['x'\]\[1\]: stack expects each tensor to be equal size", [{"x": (1, torch.ones(2))}, {"x": (1, torch.ones(3))}], "x"),
-        (ValueError, r"samples differ in keys at sample\[0\]: \['a'\], and \['b'\] in sample 1", [[{"a": 1}], [{"b": 1}]], ()),
-        (ValueError, r"samples differ in length at sample: 1, and 2 in sample 1", [(1,), (1, 2)], ()),
-        (TypeError, r"samples differ in type at sample\['a'\]: \['Tensor', 'list'\]", [{"a": torch.ones(1)}, {"a": [1]}], ()),
-        (ValueError, r"stack names \['imgae'\], which the samples do not have", [{"image": torch.ones(1)}], ["imgae"]),
+        (ValueError, r"samples must have the same keys at sample\[0\], got \['a'\] in sample 0 and \['b'\] in sample 1", [[{"a": 1}], [{"b": 1}]], ()),
+        (ValueError, r"samples must have the same length at sample, got 1 in sample 0 and 2 in sample 1", [(1,), (1, 2)], ()),
+        (TypeError, r"samples must have one type at sample\['a'\], got \['Tensor', 'list'\]", [{"a": torch.ones(1)}, {"a": [1]}], ()),
+        (ValueError, r"stack must name parts of the samples, got \['imgae'\]", [{"image": torch.ones(1)}], ["imgae"]),
     ],
 )  # fmt: skip
 def test_errors_name_the_place(error: type[Exception], words: str, samples: Any, stack: Any) -> None:

@@ -220,13 +220,13 @@ def test_errors_say_what_and_where() -> None:
         ValueError, match=r"input_data of shape \(2, 3\) must have the batch shape of the indices, \(3,\)"
     ):
         batched_indexing_access(data, torch.zeros(3, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"a filler value of 0\.5 does not fit dtype torch\.int64"):
+    with pytest.raises(ValueError, match=r"a filler value must be representable in torch\.int64, got 0\.5"):
         batched_indexing_access(data, torch.tensor([[0], [0]]), filler_value=0.5)
     ragged = RaggedBatch(torch.zeros(2, 1, dtype=torch.int64), sample_sizes=[1, 0])
     assert batched_indexing_access(data, ragged, filler_value=-1.0).tensor[1].tolist() == [-1]
     with pytest.raises(IndexError, match="dim_to_index_in must be a dimension from 1 to 1"):
         batched_indexing_access(data, torch.tensor([[0], [0]]), dim_to_index_in=0)
-    with pytest.raises(ValueError, match=r"index 0 occurs more than once in sample 1"):
+    with pytest.raises(ValueError, match=r"got index 0 more than once in sample 1"):
         batched_indexing_write(
             torch.zeros(2, 2), torch.tensor([[0, 1], [0, 0]]), torch.zeros(2, 2), check_duplicates=True
         )
@@ -285,5 +285,7 @@ def test_mapping_between_different_dimensions() -> None:
     turned = ROWS.get_non_uniform_dimension_transposed_to(2)
     assert batched_index_mapping(ROWS, index, index, torch.zeros(1, 3, 3))[0, :2].tolist() == [[1, 2, 3], [4, 5, 6]]
     for target in (ROWS, torch.zeros(1, 3, 3)):
-        with pytest.raises(ValueError, match="source_data is indexed along dimension 2, target_data along dimension 1"):
+        with pytest.raises(
+            ValueError, match="source_data and target_data must be indexed along the same dimension, got 2 and 1"
+        ):
             batched_index_mapping(turned, index, index, target)

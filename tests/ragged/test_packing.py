@@ -117,8 +117,8 @@ def test_gradients_pass_into_nested_tensors() -> None:
 @pytest.mark.parametrize(
     ("values", "sizes", "max_size", "error", "words"),
     [
-        (torch.ones(3), [2, 2], None, ValueError, "sample_sizes add up to 4, but there are 3 values"),
-        (torch.ones(3), [], None, ValueError, "sample_sizes add up to 0, but there are 3 values"),
+        (torch.ones(3), [2, 2], None, ValueError, "sample_sizes must add up to the 3 values, got sum 4"),
+        (torch.ones(3), [], None, ValueError, "sample_sizes must add up to the 3 values, got sum 0"),
         (torch.ones(3), [2, 1], 1, ValueError, "between 0 and 1, .* got 2 for sample 0"),
         (torch.ones(3), [2, 1], 0, ValueError, "between 0 and 0, .* got 2 for sample 0"),
         (torch.ones(0), [0], -1, ValueError, "max_size must not be negative, got -1"),
@@ -143,10 +143,12 @@ def test_negative_sizes_are_named(sizes: Any, max_size: int | None) -> None:
 
 @pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
 def test_nested_errors(layout: torch.layout) -> None:
-    with pytest.raises(ValueError, match="sample 2 has 4 entries, more than max_size=3|between 0 and 3, .* got 4"):
+    with pytest.raises(
+        ValueError, match="max_size must be at least 4, the size of sample 2, got 3|between 0 and 3, .* got 4"
+    ):
         from_nested(torch.nested.nested_tensor(SAMPLES, layout=layout), max_size=3)
     transposed = torch.nested.nested_tensor(SAMPLES, layout=layout).transpose(1, 2)
     with pytest.raises(ValueError, match=r"samples must have the shape \(n, 2\) and differ in n alone"):
         from_nested(transposed)
-    with pytest.raises(ValueError, match="a nested tensor has one batch dimension, got 0"):
+    with pytest.raises(ValueError, match="to_nested needs one batch dimension, got 0"):
         to_nested(RaggedBatch(torch.ones(3), sample_sizes=2))

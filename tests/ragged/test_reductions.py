@@ -305,7 +305,7 @@ def test_a_permuted_batch_gives_permuted_results() -> None:
 
 def test_errors() -> None:
     numbers = RaggedBatch(torch.ones(2, 2), sample_sizes=[1, 2])
-    with pytest.raises(TypeError, match=r"complex numbers have no order; got torch\.complex64"):
+    with pytest.raises(TypeError, match=r"data must be real to be ordered, got torch\.complex64"):
         ragged.max_over_targets(numbers.cfloat())
     with pytest.raises(TypeError, match=r"softmax_over_targets needs floating point data, got torch\.int64"):
         ragged.softmax_over_targets(numbers.long())
@@ -313,7 +313,7 @@ def test_errors() -> None:
         ragged.logsumexp_over_targets(numbers.bool())
     with pytest.raises(ValueError, match="k must not be negative, got -1"):
         ragged.topk_over_targets(numbers, -1)
-    with pytest.raises(ValueError, match="does not fit dtype"):
+    with pytest.raises(ValueError, match="must be representable in"):
         ragged.max_over_targets(numbers.long(), empty=0.5)
     with pytest.raises(ValueError, match="data and weights: sample sizes differ, 1 and 2 for sample 0"):
         ragged.average_over_targets(numbers, RaggedBatch(torch.ones(2, 2), sample_sizes=[2, 2]))

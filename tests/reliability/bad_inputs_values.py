@@ -126,8 +126,8 @@ ROWS = [
     ("what SSD read for other classes", lambda: losses.SSDCriterion(9, anchors=criterion_of(EVERY_CRITERION["ssd"]).anchors).read(criterion_of(EVERY_CRITERION["ssd"]).read(call_predictions("ssd"))), ValueError, "class scores must have 9 classes, the background included"),
     ("what DETR read for other classes", lambda: losses.DetrCriterion({"loss_bbox": 1.0}, num_classes=9).read(criterion_of(EVERY_CRITERION["detr"]).read(call_predictions("detr"))), ValueError, "pred_logits must have the shape of num_classes = 9"),
     # --- structure that could be data
-    ("a list of numbers", lambda: collate([[1, 2], [3, 4]]), TypeError, r"sample is a list of numbers, \[1, 2\]: is it data of 2 entries"),
-    ("lists of numbers in a dict", lambda: collate([{"labels": []}, {"labels": [3]}]), TypeError, r"sample\['labels'\] is a list of numbers"),
+    ("a list of numbers", lambda: collate([[1, 2], [3, 4]]), TypeError, r"a list of numbers is ambiguous at sample, got \[1, 2\]"),
+    ("lists of numbers in a dict", lambda: collate([{"labels": []}, {"labels": [3]}]), TypeError, r"a list of numbers is ambiguous at sample\['labels'\]"),
     # --- filler that would become data
     ("written along another dimension", lambda: batched_indexing_write(PAIR, torch.tensor([[0, 1]]), torch.zeros(1, 2, 1)), ValueError, "ragged along dimension 2 .*, but is written along dimension 1 .*, which is a plain tensor: its filler would become data"),
 ]
