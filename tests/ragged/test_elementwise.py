@@ -268,7 +268,7 @@ def test_what_tensors_have_is_advised_and_not_listed() -> None:
     assert batch.clone().equal(batch) and batch.float().size() == (2, 3)
     with pytest.raises(AttributeError, match="has no attribute 'anything'$"):
         _ = batch.anything  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match=r"a RaggedBatch cannot become one array: .*batch\.split\(\)"):
+    with pytest.raises(TypeError, match=r"a RaggedBatch cannot become one array; .*batch\.split\(\)"):
         np.asarray(batch)
     with pytest.raises(TypeError, match="has no len\(\)"):
         torch.as_tensor(batch)
