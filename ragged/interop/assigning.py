@@ -93,7 +93,7 @@ def _kind(tensor: Tensor) -> Any:
 def _check_same_values(old: Tensor, new: Tensor, what: str) -> None:
     if new is old or new.device != old.device:  # to compare devices, one would have to wait
         return
-    text = f"{what} must keep its values, got others; make a new object"
+    text = f"{what} must keep all values, got others; make a new object"
     check_values(old == new, lambda _: text, dataclasses.FrozenInstanceError, summary=text)
 
 

@@ -597,9 +597,9 @@ def test_fields_take_conversions_alone() -> None:
     assign("boxes", targets.boxes.double())
     assert targets.boxes.dtype == torch.float64
     for name, value, words in (
-        ("boxes", others.boxes, r"the sample sizes of Targets\.boxes cannot take other values"),
+        ("boxes", others.boxes, r"the sample sizes of Targets\.boxes must keep all values"),
         ("boxes", targets.boxes.with_max_sample_size(3), r"a RaggedBatch of shape \(2, 2, 4\) .* \(2, 3, 4\)"),
-        ("labels", targets.labels.half(), "kinds of numbers"),
+        ("labels", targets.labels.half(), "kind of dtype"),
         ("weights", targets.labels.float(), r"Targets\.weights must keep .* expected None, got a RaggedBatch"),
         ("box_format", "xywh", "expected 'xyxy', got 'xywh'"),
         ("note", 1, "Targets has no field 'note'"),

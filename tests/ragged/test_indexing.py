@@ -262,7 +262,7 @@ def test_filler_of_another_dimension_is_never_written(bad: float) -> None:
     """Whatever the filler holds, it is an error before it is read."""
     batch = ROWS.with_padded_set_to(bad)
     turned = RaggedBatch(torch.zeros(1, 3, 3), sample_sizes=[2]).get_non_uniform_dimension_transposed_to(2)
-    message = "ragged along dimension 1 of shape .*, but is written along dimension 2 .*: its filler would become data"
+    message = "ragged along dimension 2, got dimension 1 .*: its filler would become data"
     two = RaggedBatch(torch.tensor([[1, 0, 0]]), sample_sizes=[2])
     for indices in (two, torch.tensor([[1, 0, 0]])[:, :2], combine_data([[1, 0]])):
         with pytest.raises(ValueError, match=message):

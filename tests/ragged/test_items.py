@@ -113,9 +113,7 @@ def test_batches_are_written_into_slices() -> None:
     batch[..., 2] = batch[..., 0] + 1
     batch[..., 3:] = 7.0
     assert batch.split()[0].tolist() == [[3, 3, 4, 7]] * 3
-    with pytest.raises(
-        TypeError, match=r"written into whole samples, batch\[...\] = other or batch\[..., :2\] = other"
-    ):
+    with pytest.raises(TypeError, match=r"assigned to whole samples .*batch\[...\] = other, batch\[..., :2\] = other"):
         batch[0] = batch
     with pytest.raises(ValueError, match="sample sizes differ"):
         batch[..., :2] = RaggedBatch(torch.ones(2, 3, 2), sample_sizes=[2, 1])

@@ -129,7 +129,7 @@ ROWS = [
     ("a list of numbers", lambda: collate([[1, 2], [3, 4]]), TypeError, r"a list of numbers is ambiguous at sample, got \[1, 2\]"),
     ("lists of numbers in a dict", lambda: collate([{"labels": []}, {"labels": [3]}]), TypeError, r"a list of numbers is ambiguous at sample\['labels'\]"),
     # --- filler that would become data
-    ("written along another dimension", lambda: batched_indexing_write(PAIR, torch.tensor([[0, 1]]), torch.zeros(1, 2, 1)), ValueError, "ragged along dimension 2 .*, but is written along dimension 1 .*, which is a plain tensor: its filler would become data"),
+    ("written along another dimension", lambda: batched_indexing_write(PAIR, torch.tensor([[0, 1]]), torch.zeros(1, 2, 1)), ValueError, "ragged along dimension 1, got dimension 2 .*, a plain tensor: its filler would become data"),
 ]
 # fmt: on
 
