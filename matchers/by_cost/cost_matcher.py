@@ -39,7 +39,7 @@ class CostMatcher(WideModule):
         max_pairwise_bytes: A bound of the temporary memory for costs; default 4 MiB on CPU, 1 GiB elsewhere. The
             result does not depend on it. The matcher keeps the costs themselves, 4 bytes for each pair of a prediction
             and one of G targets. On an accelerator, a call of ``Hungarian`` takes up to 2.5 times as much, one of a
-            closest matcher 4 times, one of Sinkhorn 5.5 times. A compiled graph keeps what the compiler decides.
+            closest matcher 4 times, one of Sinkhorn 6.1 times. A compiled graph keeps what the compiler decides.
 
     Raises:
         TypeError: ``cost`` is neither a function nor a mapping of functions.

@@ -25,8 +25,8 @@ KEPT = {
     "ClosestTarget": 3.0,
     "ClosestPrediction": 4.0,
     "SoftMin": 4.5,
-    "BalancedSinkhorn": 5.5,
-    "UnbalancedSinkhorn": 5.5,
+    "BalancedSinkhorn": 6.1,
+    "UnbalancedSinkhorn": 6.1,
 }
 
 

@@ -12,7 +12,7 @@ from ragged.testing.arguments import Position, is_batch
 
 
 def held_tensors(op: Any) -> dict[str, Tensor]:
-    """By name: of closures, defaults, globals that its code names, and arguments of partials."""
+    """By name: of closures, defaults, globals that its body names, and arguments of partials."""
     if isinstance(op, partial):
         given = {f"argument {place}": value for place, value in enumerate(op.args)} | op.keywords
         return held_tensors(op.func) | _tensors(given)
@@ -20,16 +20,14 @@ def held_tensors(op: Any) -> dict[str, Tensor]:
         return held_tensors(op.__func__)
     if not isinstance(op, FunctionType):
         return {}
-    names, code = op.__globals__, op.__code__
-    known = {name: names[name] for name in _names_of(code) if name in names}
-    for name, cell in zip(code.co_freevars, op.__closure__ or (), strict=True):
+    names, body = op.__globals__, op.__code__
+    known = {name: names[name] for name in _names_of(body) if name in names}
+    for name, cell in zip(body.co_freevars, op.__closure__ or (), strict=True):
         try:
             known[name] = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
-    inner = [held_tensors(value) for value in known.values() if isinstance(value, FunctionType) and value is not op]
-    found = _tensors(known | dict(enumerate(op.__defaults__ or ())) | (op.__kwdefaults__ or {}))
-    return {name: tensor for each in (*inner[:8], found) for name, tensor in each.items()}
+    return _tensors(known | dict(enumerate(op.__defaults__ or ())) | (op.__kwdefaults__ or {}))
 
 
 def hint_of_held(op: Any, batch_shape: Position) -> str:
@@ -47,10 +45,10 @@ def hint_of_held(op: Any, batch_shape: Position) -> str:
     return ""
 
 
-def _names_of(code: CodeType) -> set[str]:
-    """Those that the code, or a function made in it, looks up among globals and attributes."""
-    inner = [_names_of(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*inner)
+def _names_of(body: CodeType) -> set[str]:
+    """Those that the body, or a function made in it, looks up among globals and attributes."""
+    inner = [_names_of(each) for each in body.co_consts if isinstance(each, CodeType)]
+    return set(body.co_names).union(*inner)
 
 
 def _tensors(values: dict[Any, Any]) -> dict[str, Tensor]:

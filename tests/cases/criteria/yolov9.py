@@ -100,10 +100,10 @@ BAD_INPUTS = [
 BUGS = [
     Mutant(
         "choice",
-        "distances of all sides added up",
+        "distances of the sides averaged twice",
         "losses.criteria.dense.yolov9",
-        "self.bbox_coder.encode(points, target)).mean(-1)",
         "self.bbox_coder.encode(points, target)).sum(-1)",
+        "self.bbox_coder.encode(points, target)).mean(-1)",
         "yolov9",
         "reference",
     )
