@@ -23,7 +23,7 @@ class Candidates:
     Args:
         row, sample, target: (R,), which target to be matched, its image, and its index there.
         prediction, metric, overlap, counts: (R, K): which prediction of the image, how well it fits, and whether it may
-            be taken; the metric of one that may not is 0.
+            be taken; for quality "normalized_over_all", the metric of one that may not is 0.
         highest_overlap: (R,), among all predictions.
         num_invalid: (N,), of the images.
     """

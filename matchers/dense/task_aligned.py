@@ -233,7 +233,8 @@ class TaskAligned(Rule):
         counts = value > 0
         if not self.only_inside:
             counts &= inside.gather(-1, column)
-            value = value * counts
+            if self.quality == "normalized_over_all":
+                value = value * counts
         overlap = overlap.gather(-1, column)
         prediction = column if pairs.prediction is None else pairs.prediction.gather(-1, column)
         return Candidates(pairs.row, pairs.sample, pairs.target, prediction, value, overlap, counts, highest, invalid)
