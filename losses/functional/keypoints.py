@@ -68,7 +68,8 @@ def keypoint_l1_loss(pred: Tensor, target: Tensor) -> Tensor:
     >>> keypoint_l1_loss(torch.ones(2, 2), torch.tensor([[0.0, 3.0, 2.0], [9.0, 9.0, 0.0]]))
     tensor(3.)
     """
-    distances = Distances.of(pred, *_constants(pred, target), _NAMES)
+    (target,) = _constants(pred, target)
+    distances = Distances.of(pred, target, _NAMES)
     return distances.over_visible(distances.l1())
 
 
