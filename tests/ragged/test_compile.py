@@ -124,10 +124,10 @@ BAD_VALUES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "indices from mask": (
         lambda m: ragged.get_indices_from_mask(m, max_size=1),
         (ROWS.bool(),),
-        "more true entries than max_size",
+        "must be at least the number of true entries",
     ),
     "bool write": (ragged.batched_bool_indexing_write, (of_sizes(1, 1), ROWS.bool(), ROWS), "sample sizes differ"),
-    "less padding": (lambda b: b.with_max_sample_size(1), (of_sizes(2, 0),), "more entries than max_size"),
+    "less padding": (lambda b: b.with_max_sample_size(1), (of_sizes(2, 0),), "max_size must be at least the size"),
     "arithmetic": (lambda a, b: a * b, (of_sizes(2, 3), of_sizes(2, 2)), "sample sizes differ"),
     "weights": (ragged.average_over_targets, (of_sizes(2, 3), of_sizes(2, 2)), "sample sizes differ"),
     "mask": (lambda t, m: RaggedBatch(t, m), (ROWS, ROWS.bool() & (torch.arange(3) > 0)), "mask is not valid-first"),
@@ -139,7 +139,7 @@ BAD_VALUES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "unpack": (
         lambda v, s: ragged.unpack(v, s, max_size=3),
         (torch.ones(4), torch.tensor([2, 3])),
-        "sample_sizes do not add up",
+        "sample_sizes must add up",
     ),
 }
 
