@@ -49,7 +49,8 @@ def keypoint_l1_cost(gt_keypoints: Tensor, keypoints: Tensor) -> Tensor:
     >>> keypoint_l1_cost(torch.tensor([[[0.0, 0.0, 2.0], [9.0, 9.0, 0.0]]]), torch.ones(2, 2, 2))
     tensor([[2., 2.]])
     """
-    distances = Distances.of(*of_every_pair(keypoints, gt_keypoints))
+    found, gt = of_every_pair(keypoints, gt_keypoints)
+    distances = Distances.of(found, gt)
     return distances.over_visible(distances.l1())
 
 

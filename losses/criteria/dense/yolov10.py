@@ -31,7 +31,7 @@ class YOLOv10Criterion(YOLOv8Criterion):
         one_to_many_rate, one_to_one_rate: Weights of the heads. Set the attributes during training: Ultralytics goes
             from 0.8 and 0.2 to 0.1 and 0.9, in equal steps after each epoch. The paper adds both heads, 1 and 1.
         times_batch_size, reduction, normalizer: See ``YOLOv8Criterion``; values of ``"none"`` are sums over both heads.
-        matcher: Of the one-to-many head, Default: ``TaskAligned.yolov8()``.
+        matcher: Matcher of the one-to-many head. Default: ``TaskAligned.yolov8()``.
         one_to_one_matcher: Of the other, ``TaskAligned.yolov8(topk=7, topk2=1)`` unless given, for these strides. That
             of the paper, and of Ultralytics before 8.4, has ``topk=1``.
 

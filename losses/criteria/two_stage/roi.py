@@ -76,9 +76,9 @@ class RoICriterion(Criterion):
         loss_bbox: A loss in place of smooth L1, which becomes linear at 1/9; it compares what the coder makes of boxes.
         bg_class_position: Of the background among the C classes: ``"first"``, labels of targets start at 1; or
             ``"last"``.
-        matcher: Positive from an IoU of 0.5: Default: ``MaxIoU(match_low_quality=False)``. It is called with the
+        matcher: Positive from an IoU of 0.5. Default: ``MaxIoU(match_low_quality=False)``. It is called with the
             proposals as predicted boxes, without logits or priors. Filler has box 0; the criterion ignores its match.
-        sampler: Draws from the assignment: Default: ``RandomSampler(num_samples=512, positive_fraction=0.25)``.
+        sampler: Draws from the assignment. Default: ``RandomSampler(num_samples=512, positive_fraction=0.25)``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:

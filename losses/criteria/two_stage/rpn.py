@@ -55,10 +55,9 @@ class RPNCriterion(Criterion):
         anchors: (P, 4), xyxy in pixels, unless they come with the predictions: of all levels, of the cells of a level
             row by row, those of a cell next to each other.
         matcher: Positive from an IoU of 0.7, background below 0.3, and each target also makes its best anchors
-            positive: Default: ``MaxIoU(pos_iou_thr=0.7, neg_iou_thr=0.3, gt_max_assign_all=True,
-                keep_best_target=True)``. A matcher of your own gets the decoded predictions, one class, and the
-                anchors.
-        sampler: Draws from the assignment: Default: ``RandomSampler(num_samples=256, positive_fraction=0.5)``.
+            positive. Default: ``MaxIoU(pos_iou_thr=0.7, neg_iou_thr=0.3, gt_max_assign_all=True,
+            keep_best_target=True)``. A matcher of your own gets the decoded predictions, one class, and the anchors.
+        sampler: Draws from the assignment. Default: ``RandomSampler(num_samples=256, positive_fraction=0.5)``.
         reduction, normalizer: See ``Criterion``.
 
     Raises:
